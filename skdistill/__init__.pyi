@@ -1,0 +1,41 @@
+from . import (
+    curation,
+    datasets,
+    distillation,
+    metrics,
+    neural_network,
+    preprocessing,
+    trajectory,
+    utils,
+)
+from .curation import GalaxyZooCurator, ImageReader, RotationAugmenter
+from .datasets import load_galaxy_zoo2, make_galaxies
+from .distillation import DistilledClassifier, STMDistiller
+from .metrics import evaluate_synthetic
+from .neural_network import ConvNetClassifier
+from .preprocessing import ChannelScaler
+from .synthetic import SyntheticSet
+from .trajectory import TrajectoryBuffer
+
+__all__ = [
+    "ChannelScaler",
+    "ConvNetClassifier",
+    "DistilledClassifier",
+    "GalaxyZooCurator",
+    "ImageReader",
+    "RotationAugmenter",
+    "STMDistiller",
+    "SyntheticSet",
+    "TrajectoryBuffer",
+    "curation",
+    "datasets",
+    "distillation",
+    "evaluate_synthetic",
+    "load_galaxy_zoo2",
+    "make_galaxies",
+    "metrics",
+    "neural_network",
+    "preprocessing",
+    "trajectory",
+    "utils",
+]

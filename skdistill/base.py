@@ -1,0 +1,95 @@
+"""What every distiller shares."""
+
+from abc import ABCMeta, abstractmethod
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, clone
+from sklearn.utils.validation import check_is_fitted
+
+from skdistill.metrics._evaluate import default_network
+from skdistill.synthetic import SyntheticSet
+
+
+class BaseDistiller(BaseEstimator, metaclass=ABCMeta):
+    """Base class of distillers: estimators that make a small set out of a large one.
+
+    A distiller changes the number of samples.  It is therefore a sampler in the sense
+    of imbalanced-learn, with ``fit_resample``, and no transformer.  A subclass has
+    ``fit``, which sets ``synthetic_``, and the parameters ``estimator`` and
+    ``random_state``.
+    """
+
+    synthetic_: SyntheticSet
+    estimator: Any
+    random_state: Any
+    device: Any
+
+    @abstractmethod
+    def fit(self, X: Any, y: Any) -> "BaseDistiller":
+        """Distil X, y into ``synthetic_``."""
+
+    def fit_resample(self, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Distil a set and return it in place of the given one.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, height, width, channels) or \
+                (n_samples, height * width * channels)
+            Images.
+        y : array-like of shape (n_samples,)
+            Class labels.
+
+        Returns
+        -------
+        X_synthetic : ndarray of shape (n_images, height, width, channels) or \
+                (n_images, height * width * channels)
+            The synthetic images, with as many axes as X.
+        y_synthetic : ndarray of shape (n_images,)
+            Their labels.
+        """
+        X_synthetic, y_synthetic = self.fit(X, y).synthetic_
+        if np.ndim(X) == 2:
+            X_synthetic = X_synthetic.reshape(len(X_synthetic), -1)
+        return X_synthetic, y_synthetic
+
+    def score(self, X: Any, y: Any) -> float:
+        """Train a network on the synthetic images and score it on real ones.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, height, width, channels) or \
+                (n_samples, height * width * channels)
+            Real images.
+        y : array-like of shape (n_samples,)
+            Their labels.
+
+        Returns
+        -------
+        accuracy : float
+            Share of images classified rightly by one network, the parameter
+            ``estimator`` or its default.
+        """
+        check_is_fitted(self)
+        if self.estimator is None:
+            network = self._default_network()
+        else:
+            network = clone(self.estimator)
+        X_synthetic, y_synthetic = self.synthetic_
+        if np.ndim(X) == 2:
+            X_synthetic = X_synthetic.reshape(len(X_synthetic), -1)
+        return float(network.fit(X_synthetic, y_synthetic).score(X, y))
+
+    def _default_network(self) -> Any:
+        """Return the network of :meth:`score` when the user names none."""
+        return default_network(
+            self.synthetic_,
+            image_shape=self.synthetic_.X.shape[1:],
+            device=self.device,
+            random_state=self.random_state,
+        )
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.required = True
+        return tags

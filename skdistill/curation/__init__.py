@@ -1,0 +1,7 @@
+"""From a catalogue of votes to labelled images."""
+
+from skdistill.curation._curator import GalaxyZooCurator
+from skdistill.curation._reader import ImageReader
+from skdistill.curation._rotation import RotationAugmenter
+
+__all__ = ["GalaxyZooCurator", "ImageReader", "RotationAugmenter"]

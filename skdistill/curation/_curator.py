@@ -1,0 +1,480 @@
+"""Labels, and a balanced choice of galaxies, from the votes of Galaxy Zoo 2."""
+
+from numbers import Integral, Real
+from typing import ClassVar
+
+import numpy as np
+import pandas as pd
+from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted
+
+from skdistill.curation._tree import (
+    ANSWERS,
+    CLASS_NAMES,
+    GALAXY_DATASETS_NAMES,
+    leaf_labels,
+    leaf_scores,
+)
+
+_ID_COLUMNS = ("dr7objid", "objid", "asset_id", "id_str")
+_COUNT_COLUMNS = (
+    "total_classifications",
+    "total_votes",
+    "smooth-or-featured-gz2_total-votes",
+)
+# Published fractions are rounded, or went through float32.
+_VOTE_TOLERANCE = 1e-6
+
+
+class GalaxyZooCurator(TransformerMixin, BaseEstimator):
+    """Label galaxies by their Galaxy Zoo 2 votes and choose the clearest of each class.
+
+    Every galaxy gets a score for each of the nine leaves of the decision tree, from the
+    votes on the way to that leaf. Its label is the leaf with the highest score, its
+    confidence is that score. Of each class the most confident galaxies are selected
+    and divided at random into a training and a test set of the same size for all
+    classes. Only the table of votes is needed, no images.
+
+    Parameters
+    ----------
+    n_train : int or None, default=500
+        Training galaxies per class. None takes all that the test set leaves, so that
+        classes differ in size.
+
+    n_test : int or float, default=100
+        Test galaxies per class. A float in (0, 1) is the share of the selected galaxies
+        of a class, rounded to whole galaxies and at least one: of all galaxies of the
+        class where `n_train=None`, else of the `n_train / (1 - n_test)` most confident.
+
+    confidence : {"product", "mean", "min"}, default="product"
+        How the votes on the way to a leaf become its score. The product is the share of
+        voters who would walk that way if the answers were independent.
+
+    votes : str, default="fraction"
+        Suffix of the vote columns, as in `t01_smooth_or_features_a01_smooth_fraction`:
+        "fraction", "weighted_fraction", "debiased" or any other that the catalogue has
+        with values in [0, 1].
+
+    min_votes : int, default=0
+        Galaxies that fewer volunteers looked at get a label but are never selected. The
+        number is read from `total_classifications`, else `total_votes`, else
+        `smooth-or-featured-gz2_total-votes`; where it is missing the galaxy counts as
+        having too few.
+
+    random_state : int, RandomState instance or None, default=None
+        Decides which of the selected galaxies are test galaxies. Pass an int for the
+        same split on every call.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (9,)
+        Names of the classes in the order of the tree. (A classifier sorts the names of
+        its classes by the alphabet.)
+
+    scores_ : ndarray of shape (n_galaxies, 9)
+        Scores of the leaves, columns in the order of `classes_`; NaN for a galaxy
+        without a finite vote.
+
+    labels_ : ndarray of shape (n_galaxies,), dtype object
+        Name of the class of every galaxy, None for those without a label.
+
+    confidence_ : ndarray of shape (n_galaxies,)
+        Score of the label, NaN for galaxies without a label.
+
+    sample_indices_ : ndarray of shape (n_selected,)
+        Positions of the selected galaxies in the catalogue, class by class, the most
+        confident first.
+
+    selected_ : DataFrame of shape (n_selected, 3)
+        `label`, `confidence` and `split` ("train" or "test") of the selected galaxies
+        on the catalogue's own index, in the order of `sample_indices_`.
+
+    summary_ : DataFrame of shape (9, 5)
+        Per class: `available` (different galaxies that could be selected), `selected`,
+        `mean_confidence` and `lowest_confidence` of the selected and
+        `mean_confidence_available`.
+
+    See Also
+    --------
+    ImageReader : Read the images of the selected galaxies.
+    RotationAugmenter : Repeat galaxies at several angles.
+
+    Notes
+    -----
+    A galaxy that everybody took for a star or an artifact has no vote for any leaf and
+    gets no label; otherwise the votes for "star or artifact" do not count. A NaN counts
+    as no vote for its answer.
+
+    The choice does not depend on the order of the rows. Galaxies of equal confidence
+    are taken in the order of their ids, which are read from the first of the columns
+    `dr7objid`, `objid`, `asset_id` and `id_str` that is there, else from the index if
+    it is unique, else rows are told apart by their position. Of several rows with the
+    same id only the most confident can be selected, so that a galaxy is never in both
+    sets.
+
+    The column names of Hart et al. [2]_ for the tree of Willett et al. [1]_ and those
+    of the galaxy-datasets package are understood. The product of raw fractions is what
+    the selection in [3]_ amounts to: of the galaxies of Stripe 82 the clearest 2.3 %
+    have a mean confidence of .79 over the classes, and so do those selected there.
+    The votes for two answers of one step are added as they are; debiased ones need not
+    sum to 1, so that a score can pass 1.
+
+    References
+    ----------
+    .. [1] Willett, K. W., et al. "Galaxy Zoo 2: detailed morphological classifications
+       for 304 122 galaxies from the Sloan Digital Sky Survey." MNRAS 435 (2013).
+    .. [2] Hart, R. E., et al. "Galaxy Zoo: comparing the demographics of spiral arm
+       number and a new method for correcting redshift bias." MNRAS 461 (2016).
+    .. [3] Guan, H., Zhao, X., Wang, Z., Li, Z., and Kempe, J. "Discovering galaxy
+       features via dataset distillation." arXiv:2311.17967 (2023).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from skdistill.curation import GalaxyZooCurator
+    >>> from skdistill.curation._tree import LEAVES, ANSWERS
+    >>> rng = np.random.default_rng(0)
+    >>> votes = {f"{answer}_fraction": rng.uniform(0, 0.3, 90) for answer in ANSWERS}
+    >>> catalog = pd.DataFrame({"objid": np.arange(90)} | votes)
+    >>> for leaf, path in enumerate(LEAVES.values()):
+    ...     columns = [f"{step[0]}_fraction" for step in path]
+    ...     catalog.loc[leaf::9, columns] += 0.6
+    >>> curator = GalaxyZooCurator(n_train=6, n_test=2, random_state=0)
+    >>> rows, labels = curator.fit_resample(catalog)
+    >>> rows["split"].value_counts().to_dict()
+    {'train': 54, 'test': 18}
+    >>> curator.summary_.loc["barred spiral", ["available", "selected"]].tolist()
+    [10, 8]
+    >>> curator.transform(catalog).shape
+    (90, 9)
+    """
+
+    _parameter_constraints: ClassVar[dict] = {
+        "n_train": [Interval(Integral, 1, None, closed="left"), None],
+        "n_test": [
+            Interval(Integral, 0, None, closed="left"),
+            Interval(Real, 0, 1, closed="neither"),
+        ],
+        "confidence": [StrOptions({"product", "mean", "min"})],
+        "votes": [str],
+        "min_votes": [Interval(Integral, 0, None, closed="left")],
+        "random_state": ["random_state"],
+    }
+
+    def __init__(
+        self,
+        *,
+        n_train: int | None = 500,
+        n_test: float = 100,
+        confidence: str = "product",
+        votes: str = "fraction",
+        min_votes: int = 0,
+        random_state: int | np.random.RandomState | None = None,
+    ):
+        self.n_train = n_train
+        self.n_test = n_test
+        self.confidence = confidence
+        self.votes = votes
+        self.min_votes = min_votes
+        self.random_state = random_state
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, catalog: pd.DataFrame, y: None = None) -> "GalaxyZooCurator":
+        """Label the galaxies and select the most confident of each class.
+
+        Parameters
+        ----------
+        catalog : DataFrame of shape (n_galaxies, n_columns)
+            One row per galaxy with the vote columns, and further columns at will.
+
+        y : None
+            Ignored, here for API consistency.
+
+        Returns
+        -------
+        self : GalaxyZooCurator
+            The fitted curator.
+
+        Raises
+        ------
+        TypeError
+            If `catalog` is not a pandas DataFrame.
+        ValueError
+            If vote columns are missing or hold anything but numbers in [0, 1] and NaN,
+            if object ids were read as floats and have lost digits, if `min_votes` is
+            set and the catalogue does not say how many votes there are, or if a class
+            has fewer galaxies than asked for.
+        """
+        votes = _read_votes(catalog, self.votes)
+        enough_votes = _has_votes(catalog, self.min_votes)
+        id_ranks = _rank_ids(catalog)
+
+        scores = leaf_scores(votes, self.confidence)
+        codes, confidence = leaf_labels(scores)
+        candidates = np.flatnonzero((codes >= 0) & enough_votes)
+        candidates = _rank_candidates(candidates, codes, confidence, id_ranks)
+        per_class = [
+            candidates[codes[candidates] == c] for c in range(len(CLASS_NAMES))
+        ]
+        sizes = self._class_sizes([len(members) for members in per_class])
+
+        rng = check_random_state(self.random_state)
+        selected, is_test = [], []
+        for members, (n_train, n_test) in zip(per_class, sizes, strict=True):
+            selected.append(members[: n_train + n_test])
+            # Drawn over ranks, so that the order of the rows does not matter.
+            is_test.append(rng.permutation(n_train + n_test) < n_test)
+
+        names = np.array(CLASS_NAMES, dtype=object)
+        self.classes_ = np.array(CLASS_NAMES)
+        self.scores_ = scores
+        self.labels_ = np.where(codes >= 0, names[codes], None)
+        self.confidence_ = confidence
+        self.sample_indices_ = np.concatenate(selected)
+        self.selected_ = pd.DataFrame(
+            {
+                "label": self.labels_[self.sample_indices_],
+                "confidence": confidence[self.sample_indices_],
+                "split": np.where(np.concatenate(is_test), "test", "train"),
+            },
+            index=catalog.index[self.sample_indices_],
+        )
+        self.summary_ = pd.DataFrame(
+            {
+                "available": [len(members) for members in per_class],
+                "selected": [len(members) for members in selected],
+                "mean_confidence": [confidence[m].mean() for m in selected],
+                "lowest_confidence": [confidence[m].min() for m in selected],
+                "mean_confidence_available": [confidence[m].mean() for m in per_class],
+            },
+            index=pd.Index(CLASS_NAMES, name="class"),
+        )
+        return self
+
+    def transform(self, catalog: pd.DataFrame) -> np.ndarray:
+        """Compute the scores of the nine leaves.
+
+        Parameters
+        ----------
+        catalog : DataFrame of shape (n_galaxies, n_columns)
+            One row per galaxy with the vote columns; any number of galaxies.
+
+        Returns
+        -------
+        scores : ndarray or DataFrame of shape (n_galaxies, 9)
+            Columns in the order of `classes_`; NaN for a galaxy without a finite vote.
+        """
+        check_is_fitted(self)
+        return leaf_scores(_read_votes(catalog, self.votes), self.confidence)
+
+    def fit_resample(
+        self, catalog: pd.DataFrame, y: None = None
+    ) -> tuple[pd.DataFrame, np.ndarray]:
+        """Select galaxies and return their rows with their labels.
+
+        Parameters
+        ----------
+        catalog : DataFrame of shape (n_galaxies, n_columns)
+            One row per galaxy with the vote columns, and further columns at will.
+
+        y : None
+            Ignored, here for API consistency.
+
+        Returns
+        -------
+        rows : DataFrame of shape (n_selected, n_columns + 1)
+            The selected rows with all their columns and their index, class by class,
+            the most confident first. The column `split` is "train" or "test"; a column
+            of that name in the catalogue is replaced.
+
+        labels : ndarray of shape (n_selected,)
+            Names of the classes.
+        """
+        self.fit(catalog)
+        rows = catalog.iloc[self.sample_indices_].assign(
+            split=self.selected_["split"].to_numpy()
+        )
+        return rows, self.labels_[self.sample_indices_].astype(self.classes_.dtype)
+
+    def get_feature_names_out(self, input_features: None = None) -> np.ndarray:
+        """Return the names of the classes, the columns of `transform`.
+
+        Parameters
+        ----------
+        input_features : None
+            Ignored, here for API consistency.
+
+        Returns
+        -------
+        feature_names_out : ndarray of shape (9,), dtype object
+            Names of the classes.
+        """
+        check_is_fitted(self)
+        return self.classes_.astype(object)
+
+    def _class_sizes(self, available: list[int]) -> list[tuple[int, int]]:
+        """Number of (training, test) galaxies of each class."""
+        if self.n_train is not None:
+            if isinstance(self.n_test, Integral):
+                n_test = int(self.n_test)
+            else:
+                n_selected = round(self.n_train / (1 - self.n_test))
+                n_test = max(1, n_selected - self.n_train)
+            sizes = [(self.n_train, n_test)] * len(available)
+        else:
+            sizes = []
+            for n in available:
+                if isinstance(self.n_test, Integral):
+                    n_test = int(self.n_test)
+                else:
+                    n_test = max(1, round(self.n_test * n))
+                # At least one galaxy to train on.
+                sizes.append((max(1, n - n_test), n_test))
+
+        short = [
+            f"{name!r} has {n}, {n_train} + {n_test} asked"
+            for name, n, (n_train, n_test) in zip(
+                CLASS_NAMES, available, sizes, strict=True
+            )
+            if n < n_train + n_test
+        ]
+        if short:
+            raise ValueError(
+                f"Too few galaxies for `n_train={self.n_train!r}` and "
+                f"`n_test={self.n_test!r}` with `min_votes={self.min_votes!r}`: "
+                + "; ".join(short)
+                + ". `n_train=None` takes what is there beyond the test set."
+            )
+        return sizes
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False
+        tags.input_tags.allow_nan = True
+        return tags
+
+
+def _read_votes(catalog: pd.DataFrame, suffix: str) -> np.ndarray:
+    """Votes for the answers of the tree, float64 of shape (n_galaxies, 14)."""
+    if not isinstance(catalog, pd.DataFrame):
+        raise TypeError(
+            "`catalog` must be a pandas DataFrame with one row per galaxy and the "
+            f"vote columns of Galaxy Zoo 2; got {type(catalog).__name__}."
+        )
+    if len(catalog) == 0:
+        raise ValueError("`catalog` must have at least one row; got none.")
+
+    columns = _vote_columns(catalog, suffix)
+    table = catalog[columns]
+    if table.shape[1] != len(columns):
+        twice = table.columns[table.columns.duplicated()].unique().tolist()
+        raise ValueError(f"Vote columns must be there once; more than once: {twice}.")
+    not_numeric = [c for c in columns if not pd.api.types.is_numeric_dtype(table[c])]
+    if not_numeric:
+        raise ValueError(
+            f"Vote columns must be numeric; {not_numeric[0]!r} has dtype "
+            f"{table[not_numeric[0]].dtype}. Not numeric: {not_numeric}."
+        )
+
+    votes = table.to_numpy(dtype=np.float64, na_value=np.nan)
+    # NaN passes: comparisons with it are false.
+    wrong = np.argwhere((votes < -_VOTE_TOLERANCE) | (votes > 1 + _VOTE_TOLERANCE))
+    if len(wrong):
+        row, column = wrong[0]
+        raise ValueError(
+            f"Votes must lie in [0, 1]; {columns[column]!r} of row "
+            f"{catalog.index[row]!r} is {votes[row, column]:g} "
+            f"({len(wrong)} such values with `votes={suffix!r}`)."
+        )
+    return votes
+
+
+def _vote_columns(catalog: pd.DataFrame, suffix: str) -> list[str]:
+    """Names of the vote columns in the order of `ANSWERS`."""
+    namings = [list(ANSWERS), [GALAXY_DATASETS_NAMES[answer] for answer in ANSWERS]]
+    present = set(catalog.columns)
+    # Of the two ways to name answers, the one that this catalogue follows.
+    naming = max(
+        namings, key=lambda names: sum(f"{n}_{suffix}" in present for n in names)
+    )
+    columns = [f"{name}_{suffix}" for name in naming]
+    missing = [column for column in columns if column not in present]
+    if missing:
+        strings = [column for column in catalog.columns if isinstance(column, str)]
+        complete = set()
+        for names in namings:
+            suffixes = [
+                {c[len(name) + 1 :] for c in strings if c.startswith(f"{name}_")}
+                for name in names
+            ]
+            complete |= set.intersection(*suffixes)
+        raise ValueError(
+            f"`votes={suffix!r}` needs a column for each of the {len(ANSWERS)} answers "
+            f"of the tree; not in the catalogue: {missing}. Vote suffixes that are "
+            f"there for all answers: {sorted(complete)}."
+        )
+    return columns
+
+
+def _has_votes(catalog: pd.DataFrame, min_votes: int) -> np.ndarray:
+    """Which galaxies at least `min_votes` volunteers looked at, bool (n_galaxies,)."""
+    if min_votes == 0:
+        return np.ones(len(catalog), dtype=bool)
+    column = next((c for c in _COUNT_COLUMNS if c in catalog.columns), None)
+    if column is None:
+        raise ValueError(
+            f"`min_votes={min_votes}` needs one of the columns {list(_COUNT_COLUMNS)}; "
+            "the catalogue has none of them. Set `min_votes=0` to do without."
+        )
+    if not pd.api.types.is_numeric_dtype(catalog[column]):
+        raise ValueError(
+            f"`min_votes={min_votes}` needs numbers in {column!r}; its dtype is "
+            f"{catalog[column].dtype}."
+        )
+    counts = catalog[column].to_numpy(dtype=np.float64, na_value=np.nan)
+    return counts >= min_votes
+
+
+def _rank_ids(catalog: pd.DataFrame) -> np.ndarray:
+    """Rank of each row's id, int64 (n_galaxies,): equal for rows of the same galaxy.
+
+    A row whose id is missing is a galaxy of its own, ranked behind the others.
+    """
+    column = next((c for c in _ID_COLUMNS if c in catalog.columns), None)
+    if column is not None:
+        ids = pd.Series(catalog[column].array)
+        # float64 holds integers up to 2**53, SDSS ids go up to 2**63.
+        if pd.api.types.is_float_dtype(ids) and (ids.abs() >= 2**53).any():
+            raise ValueError(
+                f"{column!r} has dtype {ids.dtype}, which cannot hold these ids: their "
+                "last digits are lost. Read the column as int64 or as text."
+            )
+    elif catalog.index.is_unique:
+        ids = pd.Series(catalog.index.to_flat_index())
+    else:
+        return np.arange(len(catalog))
+
+    if ids.dtype == object:
+        # Values of several types have no order.
+        ids = ids.map(str, na_action="ignore")
+    ranks, values = pd.factorize(ids, sort=True)
+    return np.where(ranks >= 0, ranks, len(values) + np.arange(len(ranks)))
+
+
+def _rank_candidates(
+    candidates: np.ndarray,
+    codes: np.ndarray,
+    confidence: np.ndarray,
+    id_ranks: np.ndarray,
+) -> np.ndarray:
+    """Order positions by falling confidence, then id; keep one row per galaxy."""
+    # The last key comes first. The class only decides between rows of one galaxy.
+    order = np.lexsort(
+        (codes[candidates], id_ranks[candidates], -confidence[candidates])
+    )
+    candidates = candidates[order]
+    _, first = np.unique(id_ranks[candidates], return_index=True)
+    return candidates[np.sort(first)]

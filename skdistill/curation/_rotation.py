@@ -1,0 +1,168 @@
+"""Repeat the rows of a catalogue at several angles."""
+
+from numbers import Integral
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+from sklearn.base import BaseEstimator, _fit_context
+from sklearn.utils import _safe_indexing, check_consistent_length
+from sklearn.utils._param_validation import Interval
+
+
+class RotationAugmenter(BaseEstimator):
+    """Repeat every galaxy at evenly spaced angles.
+
+    Only rows of the table are repeated, with the angle in a column `rotation`;
+    `ImageReader` rotates the pixels when it reads the images, before the crop, so that
+    the corners of the crop show sky.
+
+    Parameters
+    ----------
+    n_rotations : int, default=10
+        How often each row is repeated. The angles are the multiples of
+        `360 / n_rotations` degrees, counter-clockwise, starting at 0.
+
+    Attributes
+    ----------
+    sample_indices_ : ndarray of shape (n_rows * n_rotations,)
+        Position of the source row of every row that `fit_resample` returns. Serves as
+        `groups` in :class:`~sklearn.model_selection.GroupKFold`, which keeps all
+        rotations of one galaxy on the same side of a split.
+
+    See Also
+    --------
+    ImageReader : Read images, rotated as the column `rotation` says.
+
+    Notes
+    -----
+    All rotations of one galaxy are adjacent, in the order of the angles, so that the
+    reader decodes each file once. Shuffle before training on batches.
+
+    Test images stay as they are: rotate the training rows only.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from skdistill.curation import RotationAugmenter
+    >>> rows = pd.DataFrame({"asset_id": [31, 42]}, index=["a", "b"])
+    >>> augmenter = RotationAugmenter(n_rotations=3)
+    >>> rotated, labels = augmenter.fit_resample(rows, ["spiral", "smooth"])
+    >>> rotated
+       asset_id  rotation
+    a        31       0.0
+    a        31     120.0
+    a        31     240.0
+    b        42       0.0
+    b        42     120.0
+    b        42     240.0
+    >>> labels
+    ['spiral', 'spiral', 'spiral', 'smooth', 'smooth', 'smooth']
+    >>> augmenter.sample_indices_
+    array([0, 0, 0, 1, 1, 1])
+    """
+
+    _parameter_constraints: ClassVar[dict] = {
+        "n_rotations": [Interval(Integral, 1, None, closed="left")]
+    }
+
+    def __init__(self, n_rotations: int = 10):
+        self.n_rotations = n_rotations
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, rows: pd.DataFrame, y: Any = None) -> "RotationAugmenter":
+        """Determine which source row every repeated row comes from.
+
+        Parameters
+        ----------
+        rows : DataFrame of shape (n_rows, n_columns)
+            One row per galaxy.
+
+        y : array-like of shape (n_rows,), default=None
+            Labels; only their number is checked.
+
+        Returns
+        -------
+        self : RotationAugmenter
+            The fitted augmenter.
+
+        Raises
+        ------
+        TypeError
+            If `rows` is not a pandas DataFrame.
+        ValueError
+            If there are no rows, if `y` has another length, or if a column `rotation`
+            holds anything but finite numbers.
+        """
+        if not isinstance(rows, pd.DataFrame):
+            raise TypeError(
+                "`rows` must be a pandas DataFrame with one row per galaxy; got "
+                f"{type(rows).__name__}."
+            )
+        if len(rows) == 0:
+            raise ValueError("`rows` must have at least one row; got none.")
+        if y is not None:
+            check_consistent_length(rows, y)
+        rotation_angles(rows)
+        self.sample_indices_ = np.repeat(np.arange(len(rows)), self.n_rotations)
+        return self
+
+    def fit_resample(
+        self, rows: pd.DataFrame, y: Any = None
+    ) -> tuple[pd.DataFrame, Any]:
+        """Repeat the rows, and the labels with them.
+
+        Parameters
+        ----------
+        rows : DataFrame of shape (n_rows, n_columns)
+            One row per galaxy. The new angles are added to those of a column
+            `rotation`, modulo 360 degrees.
+
+        y : array-like of shape (n_rows,), default=None
+            Labels.
+
+        Returns
+        -------
+        rows : DataFrame of shape (n_rows * n_rotations, n_columns or n_columns + 1)
+            The rows with their index, each repeated `n_rotations` times in a row, with
+            the column `rotation` in degrees.
+
+        y : array-like of shape (n_rows * n_rotations,) or None
+            The labels, of the type they came in; None if there were none.
+        """
+        self.fit(rows, y)
+        steps = np.arange(self.n_rotations) * 360 / self.n_rotations
+        angles = (rotation_angles(rows)[:, None] + steps).ravel() % 360
+        repeated = rows.iloc[self.sample_indices_].assign(rotation=angles)
+        labels = None if y is None else _safe_indexing(y, self.sample_indices_)
+        return repeated, labels
+
+
+def rotation_angles(rows: pd.DataFrame) -> np.ndarray:
+    """Angles of the column `rotation` in degrees; zeros where there is none.
+
+    Parameters
+    ----------
+    rows : DataFrame of shape (n_rows, n_columns)
+        One row per galaxy.
+
+    Returns
+    -------
+    angles : ndarray of shape (n_rows,)
+        Degrees, counter-clockwise.
+    """
+    if "rotation" not in rows.columns:
+        return np.zeros(len(rows))
+    column = rows["rotation"]
+    if not pd.api.types.is_numeric_dtype(column):
+        raise ValueError(
+            f"The column 'rotation' must hold degrees; its dtype is {column.dtype}."
+        )
+    angles = column.to_numpy(dtype=np.float64, na_value=np.nan)
+    wrong = np.flatnonzero(~np.isfinite(angles))
+    if len(wrong):
+        raise ValueError(
+            "The column 'rotation' must hold finite degrees; that of row "
+            f"{rows.index[wrong[0]]!r} is {angles[wrong[0]]}."
+        )
+    return angles

@@ -1,0 +1,6 @@
+"""Distillers: a large image set into a few synthetic images per class."""
+
+from skdistill.distillation._classifier import DistilledClassifier
+from skdistill.distillation._stm import STMDistiller
+
+__all__ = ["DistilledClassifier", "STMDistiller"]

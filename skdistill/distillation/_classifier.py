@@ -1,0 +1,132 @@
+"""DistilledClassifier: distil, then train a classifier on the synthetic images."""
+
+from typing import Any
+
+import numpy as np
+from sklearn.base import (
+    BaseEstimator,
+    ClassifierMixin,
+    MetaEstimatorMixin,
+    _fit_context,
+    clone,
+)
+from sklearn.utils._param_validation import HasMethods
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted
+
+
+def _has_predict_proba(classifier: "DistilledClassifier") -> bool:
+    fitted = getattr(classifier, "estimator_", classifier.estimator)
+    return hasattr(fitted, "predict_proba")
+
+
+class DistilledClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
+    """A classifier trained on nothing but the distilled form of its training images.
+
+    A distiller changes the number of samples, which steps of a plain scikit-learn
+    pipeline cannot.  This classifier holds the distiller and is a last step like any.
+
+    Parameters
+    ----------
+    distiller : distiller
+        An estimator with ``fit_resample``, such as
+        :class:`~skdistill.distillation.STMDistiller`.
+    estimator : classifier
+        What is trained on the synthetic images.
+
+    Attributes
+    ----------
+    distiller_ : distiller
+        The fitted distiller.
+    estimator_ : classifier
+        The classifier fitted on the synthetic images.
+    classes_ : ndarray of shape (n_classes,)
+        The class labels.
+    n_features_in_ : int
+        Number of pixel values of an image.
+
+    Examples
+    --------
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from skdistill import (ChannelScaler, ConvNetClassifier, DistilledClassifier,
+    ...     STMDistiller, TrajectoryBuffer, make_galaxies)
+    >>> X, y = make_galaxies(90, size=16, random_state=0)
+    >>> teachers = TrajectoryBuffer(n_teachers=2, n_epochs=3, width=8)
+    >>> model = make_pipeline(
+    ...     ChannelScaler(),
+    ...     DistilledClassifier(
+    ...         STMDistiller(buffer=teachers, n_steps=5, max_total_iter=3),
+    ...         ConvNetClassifier(width=8, max_iter=10)))
+    >>> model.fit(X, y).predict(X[:3]).shape
+    (3,)
+    """
+
+    _parameter_constraints: dict = {
+        "distiller": [HasMethods(["fit", "fit_resample"])],
+        "estimator": [HasMethods(["fit", "predict"])],
+    }
+
+    def __init__(self, distiller: Any, estimator: Any) -> None:
+        self.distiller = distiller
+        self.estimator = estimator
+
+    @_fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X: Any, y: Any) -> "DistilledClassifier":
+        """Distil X, y and train the classifier on the result.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, height, width, channels) or \
+                (n_samples, height * width * channels)
+            Images.
+        y : array-like of shape (n_samples,)
+            Class labels.
+
+        Returns
+        -------
+        self : DistilledClassifier
+            The fitted classifier.
+        """
+        self.distiller_ = clone(self.distiller)
+        X_synthetic, y_synthetic = self.distiller_.fit_resample(X, y)
+        self.estimator_ = clone(self.estimator).fit(X_synthetic, y_synthetic)
+        self.classes_ = self.estimator_.classes_
+        self.n_features_in_ = int(np.prod(np.shape(X)[1:]))
+        if hasattr(self.distiller_, "feature_names_in_"):
+            self.feature_names_in_ = self.distiller_.feature_names_in_
+        return self
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Return the class of each image.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, height, width, channels) or \
+                (n_samples, height * width * channels)
+            Images.
+
+        Returns
+        -------
+        labels : ndarray of shape (n_samples,)
+            Class labels.
+        """
+        check_is_fitted(self)
+        return self.estimator_.predict(X)
+
+    @available_if(_has_predict_proba)
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Return the probability of each class.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, height, width, channels) or \
+                (n_samples, height * width * channels)
+            Images.
+
+        Returns
+        -------
+        probabilities : ndarray of shape (n_samples, n_classes)
+            In the order of ``classes_``.
+        """
+        check_is_fitted(self)
+        return self.estimator_.predict_proba(X)

@@ -1,0 +1,92 @@
+"""How the synthetic images and the step size follow their gradients."""
+
+import math
+
+import torch
+from torch import Tensor
+
+MOMENTUM = 0.5
+
+# Steps of the pixels in units of their standard deviation, with pixel_lr="auto".
+AUTO_PIXEL_STEP = 0.05
+# Memory of the running mean square that "auto" divides by.
+AUTO_DECAY = 0.9
+
+# The most that one iteration changes the step size by, as a factor's logarithm: one
+# bad match must not undo a hundred good ones.
+MOST_LOG_CHANGE = 0.2
+
+
+class PixelUpdate:
+    """Gradient descent with momentum on the pixels.
+
+    Parameters
+    ----------
+    learning_rate : float or "auto"
+        The rate, or "auto": the gradient is divided by its running root mean square
+        over all pixels and the steps are measured in ``scale``.
+    scale : float
+        Standard deviation of the real pixels.
+    """
+
+    def __init__(self, learning_rate: float | str, scale: float) -> None:
+        self._automatic = learning_rate == "auto"
+        self._rate = AUTO_PIXEL_STEP * scale if self._automatic else learning_rate
+        self._velocity: Tensor | None = None
+        self._mean_square: Tensor | None = None
+        self._n_updates = 0
+
+    def __call__(self, images: Tensor, gradient: Tensor) -> Tensor:
+        """Return the images after a step."""
+        if self._automatic:
+            gradient = gradient / self._running_rms(gradient)
+        if self._velocity is None:
+            self._velocity = torch.zeros_like(gradient)
+        self._velocity = MOMENTUM * self._velocity + gradient
+        return images - self._rate * self._velocity
+
+    def _running_rms(self, gradient: Tensor) -> Tensor:
+        # In float64: gradients may be as small as the unit of the pixels is large.
+        mean_square = gradient.double().square().mean()
+        if self._mean_square is None:
+            self._mean_square = torch.zeros_like(mean_square)
+        self._mean_square = (
+            AUTO_DECAY * self._mean_square + (1 - AUTO_DECAY) * mean_square
+        )
+        self._n_updates += 1
+        unbiased = self._mean_square / (1 - AUTO_DECAY**self._n_updates)
+        # A gradient of exactly 0 stays 0.
+        return unbiased.sqrt().clamp_min(torch.finfo(gradient.dtype).tiny)
+
+
+class StepSizeUpdate:
+    """Gradient descent with momentum on the logarithm of the step size.
+
+    Parameters
+    ----------
+    value : float
+        The step size at the start.
+    learning_rate : float
+        The rate.
+    """
+
+    def __init__(self, value: float, learning_rate: float) -> None:
+        self.logarithm = torch.tensor(math.log(value))
+        self._rate = learning_rate
+        self._velocity = 0.0
+
+    @property
+    def value(self) -> float:
+        """The step size."""
+        return float(self.logarithm.exp())
+
+    def __call__(self, gradient: Tensor) -> None:
+        """Make a step against a gradient with respect to the logarithm."""
+        self._velocity = MOMENTUM * self._velocity + float(gradient)
+        change = -self._rate * self._velocity
+        self.logarithm += max(-MOST_LOG_CHANGE, min(MOST_LOG_CHANGE, change))
+
+    def shrink(self) -> None:
+        """Halve the step size and forget the momentum."""
+        self.logarithm -= math.log(2.0)
+        self._velocity = 0.0

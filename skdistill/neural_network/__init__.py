@@ -1,0 +1,6 @@
+"""The ConvNet classifier, its network and its augmentation."""
+
+from skdistill.neural_network._classifier import ConvNetClassifier
+from skdistill.neural_network._convnet import ConvNet
+
+__all__ = ["ConvNet", "ConvNetClassifier"]

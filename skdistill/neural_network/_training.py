@@ -1,0 +1,115 @@
+"""Stochastic gradient descent on images: one loop for classifiers and teachers."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from skdistill.neural_network._augment import augment, draw_augmentation
+
+
+class EpochSummary(NamedTuple):
+    """What an epoch of training looked like, over the augmented images it saw."""
+
+    loss: float
+    accuracy: float
+
+
+def to_tensor(images: np.ndarray, device: torch.device) -> Tensor:
+    """Move images (n, height, width, channels) to a tensor (n, channels, h, w)."""
+    channels_first = np.ascontiguousarray(images.transpose(0, 3, 1, 2))
+    if not channels_first.flags.writeable:
+        channels_first = channels_first.copy()
+    return torch.from_numpy(channels_first).to(device)
+
+
+def to_images(tensor: Tensor) -> np.ndarray:
+    """Copy a tensor (n, channels, height, width) to images (n, h, w, channels)."""
+    return np.ascontiguousarray(tensor.detach().cpu().numpy().transpose(0, 2, 3, 1))
+
+
+def pixel_scale(images: np.ndarray) -> float:
+    """Return the standard deviation of all pixels, 1 where they are all the same."""
+    scale = float(np.std(images, dtype=np.float64))
+    return scale if np.isfinite(scale) and scale > 0 else 1.0
+
+
+def balanced_weights(y: np.ndarray, n_classes: int) -> np.ndarray:
+    """Weights of the classes, proportional to 1 / count, with mean 1 over classes."""
+    weights = 1.0 / np.maximum(np.bincount(y, minlength=n_classes), 1)
+    return weights / weights.mean()
+
+
+def train_epochs(
+    module: nn.Module,
+    images: Tensor,
+    targets: Tensor,
+    *,
+    n_epochs: int,
+    batch_size: int,
+    learning_rate: Callable[[int], float],
+    momentum: float,
+    weight_decay: float,
+    families: Sequence[str],
+    scale: float,
+    generator: torch.Generator,
+    sample_weight: Tensor | None = None,
+) -> Iterator[EpochSummary]:
+    """Train a module in place by SGD on the cross-entropy, an epoch per iteration.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+    images : Tensor of shape (n_samples, channels, height, width)
+    targets : Tensor of shape (n_samples,), int64, or (n_samples, n_classes), float
+        Class codes, or the probability of each class.
+    n_epochs, batch_size : int
+    learning_rate : callable
+        The rate of an epoch, counted from 0.
+    momentum, weight_decay : float
+    families : sequence of str
+        Families of augmentation, one of which is drawn per batch.
+    scale : float
+        Standard deviation of the pixels, the unit of the augmentation's brightness.
+    generator : torch.Generator
+        On the CPU; decides on the order of the images and on the augmentation.
+    sample_weight : Tensor of shape (n_samples,), default=None
+        Weights of the images' losses, with mean 1.
+
+    Yields
+    ------
+    EpochSummary
+        After each epoch.
+    """
+    device = images.device
+    n_samples = len(images)
+    optimizer = torch.optim.SGD(
+        module.parameters(),
+        lr=learning_rate(0),
+        momentum=momentum,
+        weight_decay=weight_decay,
+    )
+    codes = targets if targets.ndim == 1 else targets.argmax(dim=1)
+    module.train()
+    for epoch in range(n_epochs):
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(epoch)
+        order = torch.randperm(n_samples, generator=generator).to(device)
+        # Sums stay on the device: reading them in each batch would stall a GPU.
+        total_loss = torch.zeros((), device=device)
+        n_right = torch.zeros((), device=device)
+        for batch in order.split(batch_size):
+            draw = draw_augmentation(families, len(batch), generator)
+            logits = module(augment(images[batch], draw, scale))
+            losses = F.cross_entropy(logits, targets[batch], reduction="none")
+            if sample_weight is not None:
+                losses = losses * sample_weight[batch]
+            optimizer.zero_grad(set_to_none=True)
+            losses.mean().backward()
+            optimizer.step()
+            total_loss += losses.detach().sum()
+            n_right += (logits.detach().argmax(dim=1) == codes[batch]).sum()
+        yield EpochSummary(float(total_loss) / n_samples, float(n_right) / n_samples)

@@ -1,0 +1,5 @@
+"""Invertible transformers of pixel values."""
+
+from skdistill.preprocessing._scaler import ChannelScaler
+
+__all__ = ["ChannelScaler"]

@@ -1,0 +1,227 @@
+"""SyntheticSet: a distilled set, what comes with it, and its file."""
+
+import base64
+import html
+import io
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from skdistill.utils._files import atomic_path
+
+_FORMAT = "skdistill-synthetic-set"
+_VERSION = 1
+
+
+@dataclass(eq=False)
+class SyntheticSet:
+    """A few synthetic images with their labels and the step size to train on them.
+
+    A set unpacks as ``X, y``.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_images, height, width, channels), float32
+        The images, in the pixel space of the images that were distilled.
+    y : ndarray of shape (n_images,)
+        Class labels: integers, booleans, floats or strings.
+    step_size : float, default=None
+        The learning rate that was learned with the images, None if there is none.
+    metadata : dict of str to str, default={}
+        Anything worth keeping with the set: how it was made, its pixel space, rights.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skdistill import SyntheticSet
+    >>> distilled = SyntheticSet(np.zeros((2, 8, 8, 3)), ["spiral", "smooth"])
+    >>> X, y = distilled
+    >>> X.shape
+    (2, 8, 8, 3)
+    """
+
+    X: np.ndarray
+    y: np.ndarray
+    step_size: float | None = None
+    metadata: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.X = np.ascontiguousarray(self.X, dtype=np.float32)
+        self.y = np.asarray(self.y)
+        if self.X.ndim != 4:
+            raise ValueError(
+                "X must be 4-D (n_images, height, width, channels); got shape "
+                f"{self.X.shape}"
+            )
+        if self.y.shape != self.X.shape[:1]:
+            raise ValueError(
+                f"y must hold one label for each of the {len(self.X)} images; got "
+                f"shape {self.y.shape}"
+            )
+        if not np.isfinite(self.X).all():
+            raise ValueError("X must be finite; it holds NaN or infinite pixels")
+        if self.step_size is not None:
+            self.step_size = float(self.step_size)
+            if not (np.isfinite(self.step_size) and self.step_size > 0):
+                raise ValueError(
+                    f"`step_size` must be positive and finite; got {self.step_size}"
+                )
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        yield self.X
+        yield self.y
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.X)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the set to one safetensors file, atomically.
+
+        Parameters
+        ----------
+        path : path-like
+            The file.  One that is there already is replaced.
+        """
+        classes, codes = np.unique(self.y, return_inverse=True)
+        metadata = {
+            "format": _FORMAT,
+            "version": str(_VERSION),
+            "classes": json.dumps(classes.tolist()),
+            "step_size": json.dumps(self.step_size),
+            "metadata": json.dumps(self.metadata),
+        }
+        tensors = {"X": self.X, "y": codes.astype(np.int64)}
+        with atomic_path(path) as temporary:
+            save_file(tensors, temporary, metadata=metadata)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> "SyntheticSet":
+        """Read a set from a file that :meth:`save` wrote.
+
+        Parameters
+        ----------
+        path : path-like
+            The file.
+
+        Returns
+        -------
+        synthetic : SyntheticSet
+            The set.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        ValueError
+            If the file is damaged or holds something else; the message names it.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise FileNotFoundError(f"there is no file {path}")
+        try:
+            with safe_open(path, framework="numpy") as file:
+                metadata = file.metadata() or {}
+                if metadata.get("format") != _FORMAT:
+                    raise ValueError("it is not a synthetic set")
+                if metadata.get("version") != str(_VERSION):
+                    raise ValueError(
+                        f"its format version is {metadata.get('version')!r}, this "
+                        f"version of skdistill reads {_VERSION}"
+                    )
+                X, codes = file.get_tensor("X"), file.get_tensor("y")
+            classes = np.asarray(json.loads(metadata["classes"]))
+            if codes.size and not (codes.min() >= 0 and codes.max() < len(classes)):
+                raise ValueError("it has labels without a class")
+            return cls(
+                X,
+                classes[codes],
+                json.loads(metadata["step_size"]),
+                json.loads(metadata["metadata"]),
+            )
+        except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path} cannot be read: {error}") from error
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row per image: its label and its pixels.
+
+        Returns
+        -------
+        frame : DataFrame of shape (n_images, 1 + height * width * channels)
+            Column ``label``, then ``pixel_{row}_{column}_{channel}``.
+        """
+        _, height, width, channels = self.X.shape
+        names = [
+            f"pixel_{row}_{column}_{channel}"
+            for row in range(height)
+            for column in range(width)
+            for channel in range(channels)
+        ]
+        frame = pd.DataFrame(self.X.reshape(len(self.X), -1), columns=names)
+        frame.insert(0, "label", self.y)
+        return frame
+
+    def __repr__(self) -> str:
+        _, height, width, channels = self.X.shape
+        step_size = (
+            "" if self.step_size is None else f", step size {self.step_size:.3g}"
+        )
+        return (
+            f"<SyntheticSet: {len(self)} images of {height}x{width}x{channels}, "
+            f"{len(np.unique(self.y))} classes{step_size}>"
+        )
+
+    def _repr_html_(self) -> str:
+        cells = []
+        for image, label in zip(to_displayable(self.X), self.y, strict=True):
+            buffer = io.BytesIO()
+            Image.fromarray(image).save(buffer, format="PNG")
+            data = base64.b64encode(buffer.getvalue()).decode()
+            name = html.escape(str(label))
+            cells.append(
+                '<figure style="display:inline-block;margin:4px;text-align:center">'
+                f'<img src="data:image/png;base64,{data}" alt="synthetic {name}" '
+                'style="width:96px;image-rendering:pixelated">'
+                f"<figcaption>{name}</figcaption></figure>"
+            )
+        return f"<div><p>{html.escape(repr(self))}</p>{''.join(cells)}</div>"
+
+
+def to_displayable(images: np.ndarray) -> np.ndarray:
+    """Stretch images of any pixel unit to 8-bit RGB, all by the same stretch.
+
+    Parameters
+    ----------
+    images : ndarray of shape (n_images, height, width, channels)
+        One channel is shown as grey, of more than two the first three as red, green
+        and blue, two as red and blue.
+
+    Returns
+    -------
+    pixels : ndarray of shape (n_images, height, width, 3), uint8
+    """
+    if images.shape[-1] == 1:
+        images = images.repeat(3, axis=-1)
+    elif images.shape[-1] == 2:
+        images = np.stack([images[..., 0], images.mean(-1), images[..., 1]], axis=-1)
+    images = images[..., :3]
+    low, high = np.quantile(images, [0.005, 0.995]) if images.size else (0.0, 1.0)
+    stretched = (images - low) / max(high - low, np.finfo(np.float32).tiny)
+    return (stretched.clip(0, 1) * 255).round().astype(np.uint8)
+
+
+def _as_set(synthetic: Any) -> SyntheticSet:
+    """Take a set, or anything that unpacks as X, y."""
+    if isinstance(synthetic, SyntheticSet):
+        return synthetic
+    X, y = synthetic
+    return SyntheticSet(X, y)

@@ -1,0 +1,127 @@
+"""Snapshots on disk: a manifest and one file per teacher, without pickle.
+
+A buffer is a folder.  ``manifest.json`` says which data, network and training the
+teachers share; ``teacher-00000.safetensors`` holds the snapshots of one teacher and
+what its training looked like.  Files appear under their names only when complete.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from skdistill.utils._files import atomic_path
+
+FORMAT = "skdistill-trajectories"
+FORMAT_VERSION = 1
+
+
+class TeacherRun(NamedTuple):
+    """The training of one teacher.
+
+    Attributes
+    ----------
+    parameters : ndarray of shape (n_epochs + 1, n_parameters), float32
+        Row 0 holds the initial weights, row t those after epoch t.
+    loss, accuracy : ndarray of shape (n_epochs,), float64
+        Means over the augmented training images of each epoch.
+    """
+
+    parameters: np.ndarray
+    loss: np.ndarray
+    accuracy: np.ndarray
+
+
+def teacher_path(folder: Path, teacher: int) -> Path:
+    return folder / f"teacher-{teacher:05d}.safetensors"
+
+
+def _checksum(run: TeacherRun) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for array in run:
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def write_teacher(folder: Path, teacher: int, run: TeacherRun) -> None:
+    """Write the run of one teacher, atomically."""
+    metadata = {
+        "format": FORMAT,
+        "version": str(FORMAT_VERSION),
+        "teacher": str(teacher),
+        "checksum": _checksum(run),
+    }
+    with atomic_path(teacher_path(folder, teacher)) as path:
+        save_file(run._asdict(), path, metadata=metadata)
+
+
+def read_teacher(folder: Path, teacher: int) -> TeacherRun:
+    """Read and verify the run of one teacher.
+
+    Raises
+    ------
+    ValueError
+        If the file is truncated, altered or of another format.  The message names it.
+    """
+    path = teacher_path(folder, teacher)
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            run = TeacherRun(*(file.get_tensor(name) for name in TeacherRun._fields))
+    except (SafetensorError, OSError) as error:
+        if isinstance(error, FileNotFoundError):
+            raise
+        raise ValueError(
+            f"{path} cannot be read as the snapshots of a teacher ({error}); delete "
+            "the file and fit again to train this teacher anew"
+        ) from error
+    if metadata.get("checksum") != _checksum(run):
+        raise ValueError(
+            f"{path} does not match its checksum: it was altered or damaged; delete "
+            "the file and fit again to train this teacher anew"
+        )
+    return run
+
+
+def manifest_path(folder: Path) -> Path:
+    return folder / "manifest.json"
+
+
+def write_manifest(folder: Path, content: dict[str, Any]) -> None:
+    """Write the manifest of a buffer, atomically."""
+    manifest = {"format": FORMAT, "version": FORMAT_VERSION, **content}
+    with atomic_path(manifest_path(folder)) as path:
+        path.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Read the manifest of a buffer.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is none.
+    ValueError
+        If it is not the manifest of a buffer that this version can read.
+    """
+    path = manifest_path(folder)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{folder} holds no trajectory buffer: there is no {path.name} in it"
+        )
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not valid JSON ({error})") from error
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise ValueError(f"{path} is not the manifest of a trajectory buffer")
+    if manifest.get("version") != FORMAT_VERSION:
+        raise ValueError(
+            f"{path} has format version {manifest.get('version')!r}; this version of "
+            f"skdistill reads version {FORMAT_VERSION}"
+        )
+    return manifest

@@ -1,0 +1,1 @@
+"""Small helpers that every other part of the package may use."""

@@ -1,0 +1,38 @@
+"""The one place that decides on which device PyTorch computes."""
+
+import torch
+
+
+def resolve_device(device: str | torch.device = "auto") -> torch.device:
+    """Turn the ``device`` parameter of an estimator into a device.
+
+    Parameters
+    ----------
+    device : str or torch.device, default="auto"
+        Anything that :class:`torch.device` takes, or "auto": a CUDA GPU if there is
+        one, else Apple's GPU, else the CPU.
+
+    Returns
+    -------
+    torch.device
+
+    Raises
+    ------
+    ValueError
+        If the name is not a device, or this machine does not have that device.
+    """
+    if isinstance(device, str) and device == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        if torch.backends.mps.is_available():
+            return torch.device("mps")
+        return torch.device("cpu")
+    try:
+        resolved = torch.device(device)
+        torch.empty(0, device=resolved)
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
+        raise ValueError(
+            f"`device` must be 'auto' or a device that this machine has; got "
+            f"{device!r} ({str(error).splitlines()[0]})"
+        ) from error
+    return resolved

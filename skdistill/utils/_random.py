@@ -1,0 +1,39 @@
+"""The one place that turns ``random_state`` into generators of NumPy and PyTorch."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from sklearn.utils import check_random_state
+
+
+def root_seed(random_state: object) -> int:
+    """Return one non-negative 31-bit integer that stands for ``random_state``."""
+    if isinstance(random_state, (int, np.integer)):
+        # The number itself: what a user reads in a manifest is what was asked for.
+        return int(random_state)
+    return int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
+
+
+def child_seed(seed: int, *key: int) -> int:
+    """Derive an independent 63-bit seed for the part of the work that ``key`` names."""
+    sequence = np.random.SeedSequence(seed, spawn_key=key)
+    return int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def torch_generator(seed: int) -> torch.Generator:
+    """Return a generator on the CPU: the same draws whatever the device."""
+    return torch.Generator().manual_seed(seed)
+
+
+@contextmanager
+def isolated_torch_seed(seed: int) -> Iterator[None]:
+    """Seed torch's global generator inside the block and restore it afterwards.
+
+    Constructors of modules draw their initial weights from the global generator of
+    the CPU and take no other; no fit may move what the user seeded.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield

@@ -1,0 +1,191 @@
+"""Validation of images, the same for every estimator."""
+
+import hashlib
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_array, validate_data
+
+ImageShape = tuple[int, int, int]
+
+
+def check_image_shape(image_shape: Any) -> ImageShape:
+    """Check ``image_shape`` and return it as a tuple of three positive integers."""
+    shape = tuple(image_shape)
+    if len(shape) != 3 or any(
+        not isinstance(side, Integral) or side < 1 for side in shape
+    ):
+        raise ValueError(
+            "`image_shape` must be (height, width, channels), three positive "
+            f"integers; got {image_shape!r}"
+        )
+    return (int(shape[0]), int(shape[1]), int(shape[2]))
+
+
+def check_images(
+    estimator: Any,
+    X: Any,
+    y: Any = None,
+    *,
+    reset: bool,
+    with_labels: bool = False,
+    image_shape: Any = None,
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Validate images, and labels where given, for an estimator.
+
+    Images come as a 4-D array, or flattened to 2-D with ``image_shape``. Either way
+    the estimator gets the attributes ``n_features_in_`` (the number of pixel values
+    of one image) and ``image_shape_`` when ``reset`` is true, and X is checked
+    against them when it is false.
+
+    Parameters
+    ----------
+    estimator : estimator instance
+        The estimator that is being fitted, or that was.
+    X : array-like of shape (n_samples, height, width, channels) or \
+            (n_samples, height * width * channels)
+        The images, of any numeric dtype.
+    y : array-like of shape (n_samples,), default=None
+        Class labels.
+    reset : bool
+        Whether X defines the shape of the images (in fit) or must have it.
+    with_labels : bool, default=False
+        Whether y is needed and checked.
+    image_shape : tuple (height, width, channels), default=None
+        How 2-D X is to be read. None reads one row of pixels, one channel.
+
+    Returns
+    -------
+    images : ndarray of shape (n_samples, height, width, channels), float32
+    y : ndarray of shape (n_samples,) or None
+
+    Raises
+    ------
+    ValueError
+        If X has another number of axes or other sides than asked for, or pixels that
+        are NaN or infinite; the message says which image.
+    """
+    shape = None if image_shape is None else check_image_shape(image_shape)
+    if not reset:
+        shape = estimator.image_shape_
+
+    # Data frames and sparse matrices keep their own way: validate_data knows them.
+    n_axes = getattr(X, "ndim", None)
+    if n_axes is None:
+        X = _as_regular_array(X)
+        n_axes = X.ndim
+    if n_axes == 4:
+        X = np.asarray(X)
+        if shape is not None and X.shape[1:] != shape:
+            raise ValueError(
+                f"X must hold images of shape (height, width, channels) = {shape}; "
+                f"got {X.shape[1:]}"
+            )
+        shape = X.shape[1:]
+        if 0 in shape:
+            raise ValueError(f"X must hold images with pixels; got shape {X.shape}")
+        X = X.reshape(len(X), -1)
+    elif n_axes == 3:
+        raise ValueError(
+            "X must be 4-D (n_samples, height, width, channels), or 2-D with "
+            f"`image_shape`; got 3-D {X.shape}. Grey images have one channel: pass "
+            "X[..., np.newaxis]"
+        )
+
+    options = {"dtype": np.float32, "ensure_all_finite": False, "reset": reset}
+    if with_labels:
+        X, y = validate_data(estimator, X, y, **options)
+        check_classification_targets(y)
+    else:
+        X = validate_data(estimator, X, **options)
+    check_finite_images(X)
+
+    if shape is None:
+        shape = (1, X.shape[1], 1)
+    if X.shape[1] != shape[0] * shape[1] * shape[2]:
+        raise ValueError(
+            f"X has {X.shape[1]} features, but `image_shape`={shape} makes "
+            f"{shape[0] * shape[1] * shape[2]}"
+        )
+    if reset:
+        estimator.image_shape_ = tuple(int(side) for side in shape)
+    return X.reshape(len(X), *shape), y
+
+
+def _as_regular_array(X: Any) -> np.ndarray:
+    """Turn a list into an array, with an error that says what a ragged one is."""
+    try:
+        return np.asarray(X)
+    except ValueError:
+        shapes = {np.shape(image) for image in X}
+        raise ValueError(
+            f"X must hold images of one size; got images of shapes {sorted(shapes)[:5]}"
+        ) from None
+
+
+def check_finite_images(X: np.ndarray) -> None:
+    """Raise a ValueError that names the images with NaN or infinite pixels."""
+    flat = X.reshape(len(X), -1)
+    # A sum is finite unless a pixel is not (or it overflows): no temporary mask of
+    # the size of X in the usual case.
+    if np.isfinite(flat.sum(dtype=np.float64)):
+        return
+    bad = np.flatnonzero(~np.isfinite(flat).all(axis=1))
+    if len(bad):
+        kind = "NaN" if np.isnan(flat[bad[0]]).any() else "infinity"
+        some = ", ".join(map(str, bad[:5])) + (", ..." if len(bad) > 5 else "")
+        raise ValueError(
+            f"Input X contains {kind} or a value too large for float32: in "
+            f"{len(bad)} of {len(X)} images (positions {some}); pixels must be finite"
+        )
+
+
+def check_class_sizes(y: np.ndarray, minimum: int, reason: str) -> None:
+    """Raise a ValueError that lists the classes with fewer than ``minimum`` images."""
+    classes, counts = np.unique(y, return_counts=True)
+    if len(classes) < 2:
+        raise ValueError(
+            f"y must hold at least two classes; got one class, {classes.tolist()[0]!r}"
+        )
+    small = {
+        label: count
+        for label, count in zip(classes.tolist(), counts.tolist(), strict=True)
+        if count < minimum
+    }
+    if small:
+        listing = ", ".join(f"{label!r} has {count}" for label, count in small.items())
+        raise ValueError(f"{reason}: every class needs {minimum} images; {listing}")
+
+
+def fingerprint_images(X: np.ndarray, y: np.ndarray) -> str:
+    """Return a digest of images and labels that changes when any of them does.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, height, width, channels), float32
+    y : ndarray of shape (n_samples,), integer class codes
+
+    Returns
+    -------
+    digest : str
+        The hexadecimal BLAKE2b digest (32 characters).
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    digest.update(repr(X.shape).encode())
+    digest.update(np.ascontiguousarray(X, dtype="<f4").data)
+    digest.update(np.ascontiguousarray(y, dtype="<i8").data)
+    return digest.hexdigest()
+
+
+def check_given_images(images: Any, name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """Validate images that came as a parameter and return them as float32."""
+    images = check_array(
+        images, dtype=np.float32, allow_nd=True, ensure_2d=False, input_name=name
+    )
+    if images.shape != shape:
+        raise ValueError(
+            f"`{name}` as an array must have shape {shape}; got {images.shape}"
+        )
+    return images

@@ -1,0 +1,30 @@
+"""What all tests share."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+os.environ.setdefault("MPLBACKEND", "agg")
+
+# A shared machine is slow at times: no deadline, but a way to repeat what failed.
+settings.register_profile("skdistill", deadline=None, print_blob=True)
+settings.load_profile("skdistill")
+
+
+def pytest_runtest_setup(item):
+    if item.get_closest_marker("gpu"):
+        import torch
+
+        if not torch.accelerator.is_available():
+            pytest.skip("torch finds no GPU")
+
+
+@pytest.fixture(scope="session")
+def shared_data():
+    """The folder of real galaxies and images next to the repository."""
+    folder = Path(__file__).parents[2] / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"no real data: {folder} is not there")
+    return folder

@@ -1,0 +1,413 @@
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+
+from skdistill.curation import GalaxyZooCurator
+from skdistill.curation._tree import (
+    ANSWERS,
+    CLASS_NAMES,
+    GALAXY_DATASETS_NAMES,
+    LEAVES,
+)
+
+VOTES = [f"{answer}_fraction" for answer in ANSWERS]
+
+
+def select(catalog, **params):
+    """The selected (id, label, confidence, split), in the order of the selection."""
+    params = {"n_train": 5, "n_test": 2, "random_state": 0} | params
+    rows, labels = GalaxyZooCurator(**params).fit_resample(catalog)
+    return list(zip(rows["objid"], labels, rows["split"], strict=True))
+
+
+def test_selects_the_same_number_of_each_class(make_catalog):
+    catalog = make_catalog()
+    curator = GalaxyZooCurator(n_train=7, n_test=3, random_state=0).fit(catalog)
+    counts = curator.selected_.groupby(["label", "split"]).size()
+    assert (counts.xs("train", level="split") == 7).all()
+    assert (counts.xs("test", level="split") == 3).all()
+    assert sorted(counts.index.levels[0]) == sorted(CLASS_NAMES)
+
+
+def test_rows_and_labels(make_catalog):
+    catalog = make_catalog()
+    catalog.index = [f"galaxy {i}" for i in range(len(catalog))]
+    before = catalog.copy()
+    curator = GalaxyZooCurator(n_train=7, n_test=3, random_state=0)
+    rows, labels = curator.fit_resample(catalog)
+
+    pd.testing.assert_frame_equal(catalog, before)
+    assert rows.columns.tolist() == [*catalog.columns, "split"]
+    pd.testing.assert_frame_equal(
+        rows.drop(columns="split"), catalog.iloc[curator.sample_indices_]
+    )
+    assert labels.dtype.kind == "U"
+    assert labels.tolist() == curator.selected_["label"].tolist()
+    assert rows.index.equals(curator.selected_.index)
+    assert rows["split"].tolist() == curator.selected_["split"].tolist()
+    np.testing.assert_array_equal(
+        curator.selected_["confidence"], curator.confidence_[curator.sample_indices_]
+    )
+
+
+def test_a_class_gives_its_most_confident_galaxies(make_catalog):
+    catalog = make_catalog()
+    curator = GalaxyZooCurator(n_train=6, n_test=2, random_state=0).fit(catalog)
+    np.testing.assert_array_equal(curator.scores_, curator.transform(catalog))
+    np.testing.assert_array_equal(
+        curator.labels_, curator.classes_[curator.scores_.argmax(axis=1)]
+    )
+    for name in CLASS_NAMES:
+        of_class = np.sort(curator.confidence_[curator.labels_ == name])[::-1]
+        chosen = curator.selected_.query("label == @name")["confidence"]
+        np.testing.assert_array_equal(chosen, of_class[:8])
+
+
+def test_summary(make_catalog):
+    catalog = make_catalog()
+    curator = GalaxyZooCurator(n_train=6, n_test=2, random_state=0).fit(catalog)
+    summary = curator.summary_
+    assert summary.index.tolist() == list(CLASS_NAMES)
+    assert summary["available"].tolist() == [12] * 9
+    assert summary["selected"].tolist() == [8] * 9
+    chosen = curator.selected_.groupby("label")["confidence"]
+    pd.testing.assert_series_equal(
+        summary["mean_confidence"],
+        chosen.mean()[list(CLASS_NAMES)],
+        check_names=False,
+    )
+    assert (summary["lowest_confidence"] == chosen.min()[list(CLASS_NAMES)]).all()
+    for name in CLASS_NAMES:
+        everyone = curator.confidence_[curator.labels_ == name]
+        assert summary.loc[name, "mean_confidence_available"] == pytest.approx(
+            everyone.mean()
+        )
+
+
+@settings(max_examples=15)
+@given(seed=st.integers(0, 10_000), decimals=st.sampled_from([1, 3]))
+def test_order_of_the_rows_does_not_matter(make_catalog, seed, decimals):
+    # One decimal makes many galaxies of equal confidence.
+    catalog = make_catalog(seed=seed % 7, decimals=decimals)
+    shuffled = catalog.sample(frac=1, random_state=seed)
+    params = {"n_train": None, "n_test": 0.3} if decimals == 1 else {}
+    assert select(shuffled, **params) == select(catalog, **params)
+
+
+@settings(max_examples=15)
+@given(rows=st.lists(st.integers(0, 107), max_size=60), seed=st.integers(0, 1000))
+def test_repeated_rows_do_not_matter(make_catalog, rows, seed):
+    catalog = make_catalog()
+    repeated = pd.concat([catalog, catalog.iloc[rows]]).sample(
+        frac=1, random_state=seed
+    )
+    selection = select(repeated)
+    assert selection == select(catalog)
+    assert len({objid for objid, *_ in selection}) == len(selection)
+
+
+@pytest.mark.parametrize("id_column", ["objid", "dr7objid", "asset_id", "id_str", None])
+def test_ties_are_broken_by_the_id(make_catalog, id_column):
+    catalog = make_catalog().drop(columns="objid")
+    # All galaxies of a class are equally clear.
+    catalog[VOTES] = catalog[VOTES] > 0.5
+    ids = np.random.default_rng(1).permutation(len(catalog))
+    if id_column is None:
+        catalog.index = ids
+    else:
+        catalog[id_column] = [f"J{i:04}" for i in ids] if id_column == "id_str" else ids
+    curator = GalaxyZooCurator(n_train=4, n_test=1, random_state=0).fit(catalog)
+    for leaf, name in enumerate(CLASS_NAMES):
+        chosen = ids[curator.sample_indices_[curator.selected_["label"] == name]]
+        assert chosen.tolist() == sorted(ids[leaf::9])[:5]
+
+
+def test_rows_without_an_id_are_galaxies_of_their_own(make_catalog):
+    catalog = make_catalog().drop(columns="objid")
+    catalog.index = np.zeros(len(catalog), dtype=int)
+    curator = GalaxyZooCurator(n_train=None, n_test=2).fit(catalog)
+    assert len(curator.selected_) == len(catalog)
+    catalog["id_str"] = [None, "a", "b", "b"] + [None] * (len(catalog) - 4)
+    curator.fit(catalog)
+    assert len(curator.selected_) == len(catalog) - 1
+    catalog["id_str"] = [1, "a", ("b", 2), 1.5] + [None] * (len(catalog) - 4)
+    curator.fit(catalog)
+    assert len(curator.selected_) == len(catalog)
+
+
+def test_an_object_with_two_rows_is_selected_once_by_the_clearer(make_catalog):
+    catalog = make_catalog()
+    # The second observation of each of these has another label.
+    catalog.loc[1, "objid"] = catalog.loc[0, "objid"]
+    confidence = GalaxyZooCurator(n_train=9, n_test=2).fit(catalog).confidence_
+    curator = GalaxyZooCurator(n_train=None, n_test=2).fit(catalog)
+    dropped = set(range(len(catalog))) - set(curator.sample_indices_)
+    assert dropped == {int(np.argmin(confidence[:2]))}
+
+
+def test_split_follows_random_state(make_catalog):
+    catalog = make_catalog()
+    assert select(catalog, random_state=1) == select(catalog, random_state=1)
+    assert select(catalog, random_state=1) != select(catalog, random_state=2)
+    assert {s[:2] for s in select(catalog, random_state=1)} == {
+        s[:2] for s in select(catalog, random_state=2)
+    }
+    generator = np.random.RandomState(3)
+    assert select(catalog, random_state=generator) == select(catalog, random_state=3)
+
+
+def test_test_galaxies_are_as_clear_as_training_galaxies(make_catalog):
+    curator = GalaxyZooCurator(n_train=100, n_test=100, random_state=0)
+    selected = curator.fit(make_catalog(200)).selected_
+    ranks = selected.groupby("label")["confidence"].rank()
+    means = ranks.groupby(selected["split"]).mean()
+    assert means["test"] == pytest.approx(means["train"], abs=8)
+
+
+@pytest.mark.parametrize(
+    ("n_train", "n_test", "expected"),
+    [
+        (None, 2, (10, 2)),
+        (None, 0, (12, 0)),
+        (None, 0.25, (9, 3)),
+        (None, 0.01, (11, 1)),
+        (6, 0.25, (6, 2)),
+        (6, 0.01, (6, 1)),
+        (np.int64(6), np.int64(2), (6, 2)),
+        (6, 0, (6, 0)),
+    ],
+)
+def test_sizes_of_the_sets(make_catalog, n_train, n_test, expected):
+    curator = GalaxyZooCurator(n_train=n_train, n_test=n_test).fit(make_catalog())
+    splits = pd.crosstab(curator.selected_["label"], curator.selected_["split"])
+    splits = splits.reindex(columns=["train", "test"], fill_value=0)
+    np.testing.assert_array_equal(splits, [expected] * 9)
+
+
+def test_classes_of_different_size(make_catalog):
+    catalog = make_catalog().iloc[:-18:]
+    catalog = pd.concat([catalog, catalog.iloc[:1].assign(objid=1)])
+    curator = GalaxyZooCurator(n_train=None, n_test=3).fit(catalog)
+    assert curator.summary_["selected"].tolist() == [11] + [10] * 8
+
+
+def test_min_votes(make_catalog):
+    catalog = make_catalog()
+    looked_at = catalog["total_classifications"]
+    params = {"n_train": None, "n_test": 1}
+    curator = GalaxyZooCurator(min_votes=30, **params).fit(catalog)
+    assert curator.selected_.index.sort_values().equals(
+        catalog.index[looked_at >= 30].sort_values()
+    )
+    assert len(curator.labels_) == len(catalog)
+    assert not pd.isna(curator.labels_).any()
+
+    catalog = catalog.drop(columns="total_classifications")
+    catalog["total_votes"] = looked_at.where(catalog.index != 0)
+    curator.fit(catalog)
+    expected = catalog.index[(looked_at >= 30) & (catalog.index != 0)]
+    assert curator.selected_.index.sort_values().equals(expected)
+
+    catalog["total_votes"] = "many"
+    with pytest.raises(ValueError, match="needs numbers in 'total_votes'"):
+        curator.fit(catalog)
+    catalog = catalog.drop(columns="total_votes")
+    with pytest.raises(ValueError, match=r"total_classifications.*total_votes"):
+        curator.fit(catalog)
+    GalaxyZooCurator(**params).fit(catalog)
+
+
+def test_galaxies_without_a_label(make_catalog):
+    catalog = make_catalog()
+    catalog.loc[0, VOTES] = np.nan
+    catalog.loc[9, VOTES] = 0.0
+    curator = GalaxyZooCurator(n_train=None, n_test=1).fit(catalog)
+    assert [curator.labels_[0], curator.labels_[9]] == [None, None]
+    assert np.isnan(curator.confidence_[[0, 9]]).all()
+    assert np.isnan(curator.scores_[0]).all()
+    assert (curator.scores_[9] == 0).all()
+    assert not set(curator.sample_indices_) & {0, 9}
+    assert curator.summary_.loc["smooth rounded", "available"] == 10
+
+
+@pytest.mark.parametrize("dtype", ["float32", "Float64", "float64[pyarrow]"])
+def test_types_of_vote_columns(make_catalog, dtype):
+    if "pyarrow" in dtype:
+        pytest.importorskip("pyarrow")
+    catalog = make_catalog()
+    curator = GalaxyZooCurator(n_train=5, n_test=2, random_state=0).fit(catalog)
+    expected = curator.transform(catalog)
+    converted = catalog.astype(dict.fromkeys(VOTES, dtype))
+    np.testing.assert_allclose(curator.transform(converted), expected, rtol=1e-5)
+    converted.loc[3, VOTES] = pd.NA if dtype != "float32" else np.nan
+    assert np.isnan(curator.transform(converted)[3]).all()
+
+
+@pytest.mark.parametrize("suffix", ["weighted_fraction", "debiased", "mine"])
+def test_any_suffix(make_catalog, suffix):
+    catalog = make_catalog(suffix=suffix)
+    assert len(select(catalog, votes=suffix)) == 63
+
+
+def test_names_of_galaxy_datasets(make_catalog):
+    catalog = make_catalog()
+    names = {
+        f"{answer}_fraction": f"{other}_fraction"
+        for answer, other in GALAXY_DATASETS_NAMES.items()
+    }
+    names["total_classifications"] = "smooth-or-featured-gz2_total-votes"
+    renamed = catalog.drop(columns="total_votes").rename(columns=names)
+    params = {"n_train": 3, "n_test": 1, "min_votes": 25}
+    assert select(renamed, **params) == select(catalog, **params)
+
+
+def test_scores_as_a_frame(make_catalog):
+    catalog = make_catalog().iloc[::-1]
+    curator = GalaxyZooCurator(n_train=5, n_test=2).set_output(transform="pandas")
+    scores = curator.fit(catalog).transform(catalog)
+    assert scores.columns.tolist() == list(CLASS_NAMES)
+    assert scores.index.equals(catalog.index)
+    assert curator.get_feature_names_out().tolist() == list(CLASS_NAMES)
+    assert curator.fit_transform(catalog).equals(scores)
+    # Scoring takes any number of galaxies.
+    assert curator.transform(catalog.iloc[:1]).equals(scores.iloc[:1])
+
+
+def test_clone_and_pickle(make_catalog):
+    catalog = make_catalog()
+    curator = GalaxyZooCurator(n_train=5, n_test=0.2, random_state=0)
+    assert clone(curator).get_params() == curator.get_params()
+    copy = pickle.loads(pickle.dumps(curator.fit(catalog)))
+    pd.testing.assert_frame_equal(copy.selected_, curator.selected_)
+    np.testing.assert_array_equal(copy.transform(catalog), curator.scores_)
+
+
+def test_not_fitted(make_catalog):
+    with pytest.raises(NotFittedError):
+        GalaxyZooCurator().transform(make_catalog())
+    with pytest.raises(NotFittedError):
+        GalaxyZooCurator().get_feature_names_out()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("n_train", 0),
+        ("n_train", 5.5),
+        ("n_test", -1),
+        ("n_test", 1.5),
+        ("confidence", "average"),
+        ("votes", None),
+        ("min_votes", -1),
+        ("random_state", "chance"),
+    ],
+)
+def test_wrong_parameters(make_catalog, name, value):
+    with pytest.raises(ValueError, match=f"The '{name}' parameter"):
+        GalaxyZooCurator(**{name: value}).fit(make_catalog())
+
+
+@pytest.mark.parametrize("method", ["fit", "transform", "fit_resample"])
+def test_wrong_catalogs(make_catalog, method):
+    catalog = make_catalog()
+    curator = GalaxyZooCurator(n_train=5, n_test=2, random_state=0).fit(catalog)
+    call = getattr(curator, method)
+    column = VOTES[3]
+
+    with pytest.raises(TypeError, match=r"must be a pandas DataFrame.*got ndarray"):
+        call(catalog.to_numpy())
+    with pytest.raises(ValueError, match="at least one row"):
+        call(catalog.iloc[:0])
+    with pytest.raises(ValueError, match=rf"not in the catalogue: \['{column}'\]"):
+        call(catalog.drop(columns=column))
+    with pytest.raises(ValueError, match=rf"more than once: \['{column}'\]"):
+        call(pd.concat([catalog, catalog[[column]]], axis=1))
+    with pytest.raises(ValueError, match=f"must be numeric; '{column}'"):
+        call(catalog.assign(**{column: "0.5"}))
+    for value in (1.5, -0.1, np.inf, -np.inf):
+        wrong = catalog.set_index("objid", drop=False)
+        wrong.loc[wrong.index[7], column] = value
+        message = rf"must lie in \[0, 1\]; '{column}' of row .*{wrong.index[7]}.* is "
+        with pytest.raises(ValueError, match=message):
+            call(wrong)
+
+
+def test_missing_suffix_names_those_that_are_there(make_catalog):
+    catalog = make_catalog(suffix="weighted_fraction").join(
+        make_catalog(suffix="debiased")[[f"{answer}_debiased" for answer in ANSWERS]]
+    )
+    catalog[f"{ANSWERS[0]}_fraction"] = 0.5
+    with pytest.raises(ValueError) as raised:  # noqa: PT011
+        GalaxyZooCurator().fit(catalog)
+    message = str(raised.value)
+    assert message.startswith("`votes='fraction'` needs a column for each of the 14")
+    assert f"{ANSWERS[0]}_fraction" not in message
+    assert all(f"{answer}_fraction" in message for answer in ANSWERS[1:])
+    assert message.endswith("all answers: ['debiased', 'weighted_fraction'].")
+
+
+def test_too_few_galaxies(make_catalog):
+    catalog = make_catalog().iloc[:-1]
+    with pytest.raises(ValueError, match="Too few galaxies") as raised:
+        GalaxyZooCurator(n_train=10, n_test=2).fit(catalog)
+    message = str(raised.value)
+    assert "'unbarred without arms' has 11, 10 + 2 asked" in message
+    assert message.count(" has ") == 1
+    with pytest.raises(ValueError, match="'smooth rounded' has 12, 500 \\+ 100"):
+        GalaxyZooCurator().fit(catalog)
+    with pytest.raises(ValueError, match="has 11, 1 \\+ 11 asked"):
+        GalaxyZooCurator(n_train=None, n_test=11).fit(catalog)
+    # One galaxy to train on is asked for, whatever the share of test galaxies.
+    with pytest.raises(ValueError, match="has 12, 1 \\+ 12 asked"):
+        GalaxyZooCurator(n_train=None, n_test=0.99).fit(catalog)
+    none_of_one_class = catalog[np.arange(len(catalog)) % len(LEAVES) != 4]
+    with pytest.raises(ValueError, match="'edge-on without bulge' has 0"):
+        GalaxyZooCurator(n_train=None, n_test=0.1).fit(none_of_one_class)
+
+
+def test_ids_that_lost_digits(make_catalog):
+    catalog = make_catalog()
+    catalog["objid"] = catalog["objid"].astype(float)
+    with pytest.raises(ValueError, match="'objid' has dtype float64"):
+        GalaxyZooCurator(n_train=5, n_test=2).fit(catalog)
+
+
+@pytest.fixture(scope="module")
+def stripe_82(shared_data):
+    return pd.read_csv(shared_data / "gz2-stripe82" / "table5.csv.gz")
+
+
+def test_confidences_on_stripe_82(stripe_82):
+    curator = GalaxyZooCurator(n_train=40, n_test=10, random_state=0).fit(stripe_82)
+    means = curator.summary_[["mean_confidence_available", "mean_confidence"]].mean()
+    assert means.round(3).tolist() == [0.515, 0.790]
+    assert curator.summary_["available"].sum() == len(stripe_82) - 2
+
+
+@pytest.mark.parametrize(
+    ("params", "expected"),
+    [
+        ({"confidence": "mean"}, [0.796, 0.932]),
+        ({"confidence": "min"}, [0.643, 0.851]),
+        ({"votes": "debiased"}, [0.537, 0.885]),
+    ],
+)
+def test_other_confidences_on_stripe_82(stripe_82, params, expected):
+    curator = GalaxyZooCurator(n_train=50, n_test=0, **params).fit(stripe_82)
+    means = curator.summary_[["mean_confidence_available", "mean_confidence"]].mean()
+    assert means.round(3).tolist() == expected
+
+
+def test_real_votes_with_nan(shared_data):
+    votes = pd.read_csv(shared_data / "gz2-sample" / "votes.csv")
+    with pytest.raises(ValueError, match=r"\['debiased', 'weighted_fraction'\]"):
+        GalaxyZooCurator().fit(votes)
+    curator = GalaxyZooCurator(n_train=None, n_test=0.2, votes="debiased").fit(votes)
+    assert (curator.summary_["available"] >= 10).all()
+    assert votes[[f"{answer}_debiased" for answer in ANSWERS]].isna().any(axis=None)
