@@ -131,7 +131,7 @@ class STMDistiller(BaseDistiller):
         Shape of an image.
     n_features_in_ : int
         Number of pixel values of an image.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the columns of X; only if X had names that are all strings.
 
     See Also

@@ -30,8 +30,10 @@ class PixelUpdate:
     """
 
     def __init__(self, learning_rate: float | str, scale: float) -> None:
-        self._automatic = learning_rate == "auto"
-        self._rate = AUTO_PIXEL_STEP * scale if self._automatic else learning_rate
+        self._automatic = isinstance(learning_rate, str)
+        if isinstance(learning_rate, str):
+            learning_rate = AUTO_PIXEL_STEP * scale
+        self._rate = learning_rate
         self._velocity: Tensor | None = None
         self._mean_square: Tensor | None = None
         self._n_updates = 0

@@ -89,7 +89,7 @@ class ConvNetClassifier(ClassifierMixin, BaseEstimator):
         Shape of an image.
     n_features_in_ : int
         Number of pixel values of an image.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the columns of X; only if X had names that are all strings.
     n_iter_ : int
         Number of epochs done.

@@ -115,7 +115,7 @@ class TrajectoryBuffer(BaseEstimator):
         Shape of an image.
     n_features_in_ : int
         Number of pixel values of an image.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the columns of X; only if X had names that are all strings.
 
     See Also
@@ -227,14 +227,15 @@ class TrajectoryBuffer(BaseEstimator):
 
         folder = None if self.path is None else Path(self.path)
         self.seed_ = self._prepare_folder(folder, settings)
-        missing = [
-            teacher
-            for teacher in range(self.n_teachers)
-            if folder is None or not teacher_path(folder, teacher).exists()
-        ]
         # Damaged files are found before hours of training, not after them.
-        kept = [t for t in range(self.n_teachers) if t not in set(missing)]
-        runs = {t: _without_parameters(read_teacher(folder, t)) for t in kept}
+        runs: dict[int, TeacherRun] = {}
+        if folder is not None:
+            runs = {
+                teacher: _without_parameters(read_teacher(folder, teacher))
+                for teacher in range(self.n_teachers)
+                if teacher_path(folder, teacher).exists()
+            }
+        missing = [t for t in range(self.n_teachers) if t not in runs]
         weight = balanced_weights(codes, len(self.classes_))[codes]
         data = _TeacherData(X, codes, weight / weight.mean(), device)
         tasks = (
@@ -249,7 +250,7 @@ class TrajectoryBuffer(BaseEstimator):
             desc="teachers",
             unit="teacher",
             total=self.n_teachers,
-            initial=len(kept),
+            initial=len(runs),
             disable=not self.verbose,
         ) as bar:
             for teacher, run in bar:
@@ -276,16 +277,18 @@ class TrajectoryBuffer(BaseEstimator):
             A copy.
         """
         check_is_fitted(self)
-        if not 0 <= teacher < self.n_teachers:
+        last_teacher = self.history_["teacher"].iloc[-1]
+        last_epoch = self.history_["epoch"].iloc[-1]
+        if not 0 <= teacher <= last_teacher:
             raise ValueError(
-                f"`teacher` must be from 0 to {self.n_teachers - 1}; got {teacher}"
+                f"`teacher` must be from 0 to {last_teacher}; got {teacher}"
             )
-        if not 0 <= epoch <= self.n_epochs:
-            raise ValueError(f"`epoch` must be from 0 to {self.n_epochs}; got {epoch}")
-        if self._snapshots is not None:
+        if not 0 <= epoch <= last_epoch:
+            raise ValueError(f"`epoch` must be from 0 to {last_epoch}; got {epoch}")
+        if self._folder is None:
             return self._snapshots[teacher][epoch].copy()
         # One row of the file: a distiller on many teachers holds only what it uses.
-        path = teacher_path(Path(self.path), teacher)
+        path = teacher_path(self._folder, teacher)
         with safe_open(path, framework="numpy") as file:
             return np.array(file.get_slice("parameters")[epoch], dtype=np.float32)
 
@@ -400,8 +403,9 @@ class TrajectoryBuffer(BaseEstimator):
 
     def _keep(self, runs: list[TeacherRun]) -> None:
         """Set what fit and load leave behind."""
-        in_memory = self.path is None
-        self._snapshots = [run.parameters for run in runs] if in_memory else None
+        self._folder = None if self.path is None else Path(self.path)
+        # Empty arrays for teachers on disk.
+        self._snapshots = [run.parameters for run in runs]
         self.history_ = pd.concat(
             [
                 pd.DataFrame(

@@ -165,7 +165,8 @@ def fingerprint_images(X: np.ndarray, y: np.ndarray) -> str:
     Parameters
     ----------
     X : ndarray of shape (n_samples, height, width, channels), float32
-    y : ndarray of shape (n_samples,), integer class codes
+    y : ndarray of shape (n_samples,), int
+        Class codes.
 
     Returns
     -------

@@ -1,0 +1,69 @@
+# `make demo` and `make test` set up .venv by themselves and use it again.
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint doc bench clean
+
+VENV := .venv
+BIN := $(VENV)/bin
+VENV_PYTHON := $(BIN)/python
+INSTALL := $(VENV_PYTHON) -m pip install --quiet --disable-pip-version-check \
+           --constraint constraints.txt --editable
+
+# Any Python >= 3.11 that really starts and can make virtual environments.
+PYTHON ?= $(shell for python in python3.12 python3.11 python3; do \
+    "$$python" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' \
+    2>/dev/null && echo "$$python" && break; done)
+
+export PYTHONUNBUFFERED := 1
+
+help:  ## Show this list.
+	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+demo: $(VENV)/.installed  ## From a catalogue to distilled galaxies (DATA=folder: on your own).
+	$(VENV_PYTHON) examples/plot_discover_galaxies.py $(if $(DATA),--data "$(DATA)")
+
+test: lint  ## Run the checks and the tests.
+	$(BIN)/pytest
+
+lint: $(VENV)/.installed  ## Run the checks alone.
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/codespell
+	$(BIN)/lint-imports
+	find skdistill -name '*.py' | sort | xargs $(BIN)/numpydoc lint
+	$(BIN)/mypy
+
+doc: $(VENV)/.installed-doc  ## Build the documentation in doc/_build/html.
+	$(BIN)/sphinx-build -W --keep-going --fresh-env -b html doc doc/_build/html
+
+bench: $(VENV)/.installed  ## Run every benchmark, one after the other.
+	for script in benchmarks/[!_]*.py; do $(VENV_PYTHON) "$$script"; done
+
+clean:  ## Remove what the other commands wrote, but not .venv.
+	rm -rf build demo-output doc/_build doc/gallery doc/api/generated *.egg-info \
+	    .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+
+# .installing lives as long as an installation runs: where it is found at the start,
+# the last one was cut off, and the environment is made anew.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@rm -f $@
+	@if [ -e $(VENV)/.installing ] || ! $(VENV_PYTHON) -m pip --version &>/dev/null; then \
+	    python="$(PYTHON)"; \
+	    if [ -z "$$python" ]; then \
+	        echo "skdistill needs Python 3.11 or newer with its venv module." \
+	             "Name yours: make PYTHON=/path/to/python3" >&2; \
+	        exit 1; \
+	    fi; \
+	    "$$python" -m venv --clear $(VENV); \
+	fi
+	@touch $(VENV)/.installing
+	@echo "Installing skdistill into $(VENV) (torch brings its CUDA libraries: 1 to 3 minutes)"
+	@$(INSTALL) '.[lint,plot,test]'
+	@rm $(VENV)/.installing
+	@touch $@
+
+$(VENV)/.installed-doc: $(VENV)/.installed
+	@echo "Installing the tools for the documentation (about 10 s)"
+	@$(INSTALL) '.[doc]'
+	@touch $@
