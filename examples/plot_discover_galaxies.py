@@ -104,9 +104,7 @@ print(f"{len(X_train)} images to learn from, {len(X_test)} galaxies held out")
 
 teachers = TrajectoryBuffer(
     n_teachers=6,
-    n_epochs=15,
-    learning_rate=0.03,
-    batch_size=64,
+    n_epochs=10,
     width=WIDTH,
     n_jobs=2,
     random_state=SEED,
@@ -114,7 +112,7 @@ teachers = TrajectoryBuffer(
 ).fit(X_train, y_train)
 
 distiller = STMDistiller(
-    ipc=1, buffer=teachers, max_total_iter=300, random_state=SEED, verbose=1
+    ipc=1, buffer=teachers, max_total_iter=240, random_state=SEED, verbose=1
 ).fit(X_train, y_train)
 distilled = distiller.synthetic_
 distilled.save(output / "synthetic.safetensors")
@@ -146,7 +144,7 @@ def random_images():
     return X_train[chosen], y_train[chosen]
 
 
-everything = network(0.02, 20, batch_size=64, class_weight="balanced")
+everything = network(0.02, 15, batch_size=64, class_weight="balanced")
 tasks = [("all real images", 0.02, (X_train, y_train), everything)] * 5
 random_sets = [random_images() for _ in range(5)]
 for rate in RATES:

@@ -148,7 +148,7 @@ class SyntheticSet:
                 json.loads(metadata["step_size"]),
                 json.loads(metadata["metadata"]),
             )
-        except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+        except (SafetensorError, OSError, ValueError, LookupError, TypeError) as error:
             raise ValueError(f"{path} cannot be read: {error}") from error
 
     def to_frame(self) -> pd.DataFrame:
@@ -214,8 +214,12 @@ def to_displayable(images: np.ndarray) -> np.ndarray:
     elif images.shape[-1] == 2:
         images = np.stack([images[..., 0], images.mean(-1), images[..., 1]], axis=-1)
     images = images[..., :3]
-    low, high = np.quantile(images, [0.005, 0.995]) if images.size else (0.0, 1.0)
-    stretched = (images - low) / max(high - low, np.finfo(np.float32).tiny)
+    if not images.size:
+        return np.zeros(images.shape, dtype=np.uint8)
+    low, high = np.quantile(images, [0.005, 0.995])
+    if high <= low:  # nearly all pixels are the same
+        low, high = float(images.min()), float(images.max())
+    stretched = (images - low) / (high - low if high > low else 1.0)
     return (stretched.clip(0, 1) * 255).round().astype(np.uint8)
 
 

@@ -40,11 +40,15 @@ def trend(values: Sequence[float]) -> Trend:
     """Correlate a series of at least three values with time (appendix A.2)."""
     series = np.asarray(values, dtype=np.float64)
     time = np.arange(len(series)) - (len(series) - 1) / 2
-    centred = series - series.mean()
-    norm = np.sqrt((centred @ centred) * (time @ time))
-    # Rounding leaves a constant series with a tiny variance, and any correlation.
-    constant = np.ptp(series) <= 1e-12 * np.abs(series).max()
-    correlation = 0.0 if constant else float(centred @ time / norm)
+    spread = np.ptp(series)
+    if spread <= 1e-12 * np.abs(series).max():
+        # Rounding leaves a constant series with a tiny variance, and any correlation.
+        correlation = 0.0
+    else:
+        # Of order 1: the squares neither overflow nor vanish.
+        centred = (series - series.mean()) / spread
+        norm = np.sqrt((centred @ centred) * (time @ time))
+        correlation = float(centred @ time / norm)
     return Trend(correlation, float(np.sqrt(1.0 / (len(series) - 2))))
 
 

@@ -141,8 +141,15 @@ def default_network(synthetic: SyntheticSet, **parameters: Any) -> ConvNetClassi
 def _score_one(
     estimator: Any, synthetic: SyntheticSet, X_test: Any, y_test: Any, seed: int
 ) -> float:
-    # A random state of scikit-learn is an unsigned 32-bit integer.
-    if "random_state" in estimator.get_params():
-        estimator.set_params(random_state=seed % 2**32)
+    # A pipeline has no random state of its own, but its steps have.  A random state of
+    # scikit-learn is an unsigned 32-bit integer.
+    names = sorted(estimator.get_params())
+    estimator.set_params(
+        **{
+            name: (seed if name == "random_state" else child_seed(seed, place)) % 2**32
+            for place, name in enumerate(names)
+            if name == "random_state" or name.endswith("__random_state")
+        }
+    )
     with single_threaded_torch():
         return float(estimator.fit(synthetic.X, synthetic.y).score(X_test, y_test))

@@ -130,7 +130,7 @@ def _reach(ratio: float, size: int) -> int:
 
 def _uniform_integers(uniforms: Tensor, low: int, high: int) -> Tensor:
     """Integers from low to high, both included, from draws in [0, 1)."""
-    # In float32 (1 - 2^-24) * n may round up to n: hence the clamp.
+    # A draw next to 1 is 1 in a type of fewer bits: hence the clamp.
     integers = (uniforms * (high - low + 1)).floor().long()
     return integers.clamp_(max=high - low) + low
 
@@ -197,9 +197,17 @@ def _rotate(images: Tensor, uniforms: Tensor) -> Tensor:
 
 
 def _affine(images: Tensor, xx: Tensor, xy: Tensor, yx: Tensor, yy: Tensor) -> Tensor:
-    zero = torch.zeros_like(xx)
-    matrix = torch.stack([xx, xy, zero, yx, yy, zero], dim=1).view(-1, 2, 3)
-    grid = F.affine_grid(matrix, list(images.shape), align_corners=True)
+    """Sample at (xx x + xy y, yx x + yy y), zeros outside; both sides are -1 to 1."""
+    # Not F.affine_grid, which warns where a side has one pixel.
+    y, x = (
+        torch.linspace(-1.0, 1.0, side, device=images.device, dtype=images.dtype)
+        if side > 1
+        else images.new_zeros(1)
+        for side in images.shape[-2:]
+    )
+    y = y[:, None]
+    xx, xy, yx, yy = (factor[:, None, None] for factor in (xx, xy, yx, yy))
+    grid = torch.stack([xx * x + xy * y, yx * x + yy * y], dim=-1)
     return F.grid_sample(images, grid, align_corners=True)
 
 

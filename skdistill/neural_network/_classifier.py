@@ -82,7 +82,8 @@ class ConvNetClassifier(ClassifierMixin, BaseEstimator):
     classes_ : ndarray of shape (n_classes,)
         The class labels.
     parameters_ : ndarray of shape (n_parameters,), float32
-        All weights of the network in one vector.
+        All weights of the network in one vector.  The type is PyTorch's default type,
+        in which the network computes: float32 unless the user has set another.
     loss_curve_ : list of float
         Mean training loss of each epoch.
     image_shape_ : tuple (height, width, channels)
@@ -207,8 +208,11 @@ class ConvNetClassifier(ClassifierMixin, BaseEstimator):
                 self.class_weight, classes=self.classes_, y=y
             )
             weight = per_class[codes] * (1.0 if weight is None else weight)
+            if not weight.any():
+                raise ValueError("`class_weight` must not be 0 for every class in y")
+        dtype = torch.get_default_dtype()
         if weight is not None:
-            weight = torch.from_numpy(weight / weight.mean()).float().to(device)
+            weight = torch.from_numpy(weight / weight.mean()).to(device, dtype)
 
         seed = root_seed(self.random_state)
         with isolated_torch_seed(child_seed(seed, 0)):
@@ -216,7 +220,7 @@ class ConvNetClassifier(ClassifierMixin, BaseEstimator):
         decay_at = (self.max_iter + 1) // 2
         epochs = train_epochs(
             module,
-            to_tensor(X, device),
+            to_tensor(X, device).to(dtype),
             torch.from_numpy(codes.astype(np.int64)).to(device),
             n_epochs=self.max_iter,
             batch_size=self.batch_size,
@@ -242,12 +246,11 @@ class ConvNetClassifier(ClassifierMixin, BaseEstimator):
                 self.loss_curve_.append(summary.loss)
                 bar.set_postfix(loss=f"{summary.loss:.3f}", refresh=False)
                 if not np.isfinite(summary.loss):
-                    raise ValueError(
-                        f"the training diverged in epoch {len(self.loss_curve_)} "
-                        f"(loss {summary.loss}); `learning_rate`="
-                        f"{self.learning_rate} is too high for these images"
-                    )
+                    raise self._diverged(f"loss {summary.loss}")
         self.parameters_ = flatten_parameters(module).cpu().numpy()
+        # The last step comes after the last loss.
+        if not np.isfinite(self.parameters_).all():
+            raise self._diverged("weights that are not finite")
         self.n_iter_ = len(self.loss_curve_)
         return self
 
@@ -282,7 +285,8 @@ class ConvNetClassifier(ClassifierMixin, BaseEstimator):
         labels : ndarray of shape (n_samples,)
             Class labels.
         """
-        return self.classes_[self._logits(X).argmax(axis=1)]
+        codes = self._logits(X).argmax(axis=1)
+        return self.classes_[codes]
 
     def _build(self) -> ConvNet:
         return ConvNet(
@@ -293,6 +297,12 @@ class ConvNetClassifier(ClassifierMixin, BaseEstimator):
             normalization=self.normalization,
         )
 
+    def _diverged(self, sign: str) -> ValueError:
+        return ValueError(
+            f"the training diverged in epoch {len(self.loss_curve_)} ({sign}); "
+            f"`learning_rate`={self.learning_rate} is too high for these images"
+        )
+
     @torch.inference_mode()
     def _logits(self, X: Any) -> np.ndarray:
         check_is_fitted(self)
@@ -301,12 +311,14 @@ class ConvNetClassifier(ClassifierMixin, BaseEstimator):
         # Built without drawing weights, which are replaced anyway.
         with torch.device("meta"):
             module = self._build()
-        module = module.to_empty(device=device)
-        load_flat_parameters(module, torch.from_numpy(self.parameters_).to(device))
+        parameters = torch.from_numpy(self.parameters_).to(device)
+        module = module.to_empty(device=device).to(parameters.dtype)
+        load_flat_parameters(module, parameters)
         module.eval()
-        logits = np.empty((len(X), len(self.classes_)), dtype=np.float32)
+        logits = np.empty((len(X), len(self.classes_)), dtype=self.parameters_.dtype)
         for start in range(0, len(X), _INFERENCE_BATCH):
             images = to_tensor(X[start : start + _INFERENCE_BATCH], device)
+            images = images.to(parameters.dtype)
             n_images = len(images)
             padding = (0, 0) * 3 + (0, _INFERENCE_BATCH - n_images)
             outputs = module(F.pad(images, padding))[:n_images]

@@ -11,7 +11,7 @@ from sklearn.base import (
 )
 from sklearn.utils.validation import check_is_fitted
 
-from skdistill.utils._validation import check_images
+from skdistill.utils._validation import check_images, is_flattened
 
 
 class ChannelScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
@@ -71,8 +71,10 @@ class ChannelScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         images, _ = check_images(self, X, reset=True, image_shape=self.image_shape)
         self.mean_ = images.mean(axis=(0, 1, 2), dtype=np.float64)
         # Two passes: the mean square minus the squared mean would cancel.
-        deviation = images - self.mean_.astype(np.float32)
-        variance = np.square(deviation, dtype=np.float64).mean(axis=(0, 1, 2))
+        centre = self.mean_.astype(np.float32)
+        variance = np.square(images - centre, dtype=np.float64).mean(axis=(0, 1, 2))
+        # What float32 took from the mean counts where the mean is a large number.
+        variance = np.maximum(variance - np.square(self.mean_ - centre), 0.0)
         self.scale_ = np.sqrt(variance)
         # A constant channel leaves rounding noise, not exactly 0.
         constant = self.scale_ <= np.finfo(np.float32).eps * np.abs(self.mean_)
@@ -118,7 +120,12 @@ class ChannelScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         original = images * self.scale_ + self.mean_
         return _in_shape_of(X, original.astype(np.float32))
 
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float32"]
+        return tags
+
 
 def _in_shape_of(X: Any, images: np.ndarray) -> np.ndarray:
     """Return images flattened if X came flattened."""
-    return images.reshape(len(images), -1) if np.ndim(X) == 2 else images
+    return images.reshape(len(images), -1) if is_flattened(X) else images

@@ -133,7 +133,7 @@ class TrajectoryBuffer(BaseEstimator):
     >>> X, y = make_galaxies(45, size=16, random_state=0)
     >>> buffer = TrajectoryBuffer(n_teachers=2, n_epochs=3, width=8, random_state=0)
     >>> buffer.fit(X, y).snapshot(teacher=0, epoch=3).shape
-    (1593,)
+    (1737,)
     """
 
     _parameter_constraints: dict = {
@@ -223,7 +223,7 @@ class TrajectoryBuffer(BaseEstimator):
         self.pixel_scale_ = pixel_scale(X)
         self.fingerprint_ = fingerprint_images(X, codes)
         settings = self._settings(families)
-        self.n_parameters_ = FlatNetwork(settings.build()).n_parameters
+        self.n_parameters_ = settings.build_structure().n_parameters
 
         folder = None if self.path is None else Path(self.path)
         self.seed_ = self._prepare_folder(folder, settings)
@@ -231,7 +231,7 @@ class TrajectoryBuffer(BaseEstimator):
         runs: dict[int, TeacherRun] = {}
         if folder is not None:
             runs = {
-                teacher: _without_parameters(read_teacher(folder, teacher))
+                teacher: self._read_run(folder, teacher)
                 for teacher in range(self.n_teachers)
                 if teacher_path(folder, teacher).exists()
             }
@@ -338,10 +338,7 @@ class TrajectoryBuffer(BaseEstimator):
                 "the same parameters with this `path` to train them"
             )
         buffer._keep(
-            [
-                _without_parameters(read_teacher(folder, teacher))
-                for teacher in range(buffer.n_teachers)
-            ]
+            [buffer._read_run(folder, teacher) for teacher in range(buffer.n_teachers)]
         )
         return buffer
 
@@ -377,14 +374,17 @@ class TrajectoryBuffer(BaseEstimator):
             "n_parameters": self.n_parameters_,
         }
         content["settings"]["image_shape"] = list(settings.image_shape)
+        has_teachers = any(folder.glob("teacher-*.safetensors"))
         if manifest_path(folder).exists():
             manifest = read_manifest(folder)
             seed = manifest["seed"]
             if self.random_state is not None:
                 seed = root_seed(self.random_state)
-            _check_same_buffer(folder, manifest, content | {"seed": seed})
+            # A fit that failed before its first teacher was done binds nobody.
+            if has_teachers:
+                _check_same_buffer(folder, manifest, content | {"seed": seed})
         else:
-            if folder.is_dir() and any(folder.glob("teacher-*.safetensors")):
+            if has_teachers:
                 raise ValueError(
                     f"`path`: {folder} holds teachers but no manifest that says how "
                     "they were trained; delete them or give another folder"
@@ -396,10 +396,15 @@ class TrajectoryBuffer(BaseEstimator):
             if name not in ("path", "n_jobs", "device", "random_state", "verbose")
         }
         for name in ("image_shape", "augmentation"):
-            if isinstance(parameters[name], (tuple, np.ndarray)):
-                parameters[name] = list(parameters[name])
+            if parameters[name] is not None:
+                parameters[name] = np.asarray(parameters[name]).tolist()
         write_manifest(folder, {"parameters": parameters, "seed": seed, **content})
         return seed
+
+    def _read_run(self, folder: Path, teacher: int) -> TeacherRun:
+        """Verify a teacher's file and read what its training looked like."""
+        shape = (int(self.n_epochs) + 1, self.n_parameters_)
+        return _without_parameters(read_teacher(folder, teacher, shape))
 
     def _keep(self, runs: list[TeacherRun]) -> None:
         """Set what fit and load leave behind."""
@@ -424,7 +429,7 @@ class TrajectoryBuffer(BaseEstimator):
     def _flat_network(self, device: torch.device) -> FlatNetwork:
         """Return the teachers' network as a function of its flat parameters."""
         families = resolve_families(self.augmentation)
-        return FlatNetwork(self._settings(families).build().to(device))
+        return self._settings(families).build_structure(device)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -19,6 +19,15 @@ from skdistill.utils._files import atomic_path
 FORMAT = "skdistill-trajectories"
 FORMAT_VERSION = 1
 
+_MANIFEST_CONTENT = (
+    "parameters",
+    "settings",
+    "classes",
+    "fingerprint",
+    "n_parameters",
+    "seed",
+)
+
 
 class TeacherRun(NamedTuple):
     """The training of one teacher.
@@ -47,27 +56,43 @@ def _checksum(run: TeacherRun) -> str:
     return digest.hexdigest()
 
 
-def write_teacher(folder: Path, teacher: int, run: TeacherRun) -> None:
-    """Write the run of one teacher, atomically."""
-    metadata = {
+def _identity(teacher: int) -> dict[str, str]:
+    return {
         "format": FORMAT,
         "version": str(FORMAT_VERSION),
         "teacher": str(teacher),
-        "checksum": _checksum(run),
     }
+
+
+def write_teacher(folder: Path, teacher: int, run: TeacherRun) -> None:
+    """Write the run of one teacher, atomically."""
+    metadata = _identity(teacher) | {"checksum": _checksum(run)}
     with atomic_path(teacher_path(folder, teacher)) as path:
         save_file(run._asdict(), path, metadata=metadata)
 
 
-def read_teacher(folder: Path, teacher: int) -> TeacherRun:
+def read_teacher(folder: Path, teacher: int, shape: tuple[int, int]) -> TeacherRun:
     """Read and verify the run of one teacher.
+
+    Parameters
+    ----------
+    folder : Path
+    teacher : int
+    shape : tuple (n_epochs + 1, n_parameters)
+        Shape of the parameters of any teacher of this buffer.
+
+    Returns
+    -------
+    TeacherRun
 
     Raises
     ------
     ValueError
-        If the file is truncated, altered or of another format.  The message names it.
+        If the file is truncated, altered, of another format or of another teacher.
+        The message names it.
     """
     path = teacher_path(folder, teacher)
+    advice = "delete the file and fit again to train this teacher anew"
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
@@ -76,13 +101,18 @@ def read_teacher(folder: Path, teacher: int) -> TeacherRun:
         if isinstance(error, FileNotFoundError):
             raise
         raise ValueError(
-            f"{path} cannot be read as the snapshots of a teacher ({error}); delete "
-            "the file and fit again to train this teacher anew"
+            f"{path} cannot be read as the snapshots of a teacher ({error}); {advice}"
         ) from error
     if metadata.get("checksum") != _checksum(run):
         raise ValueError(
-            f"{path} does not match its checksum: it was altered or damaged; delete "
-            "the file and fit again to train this teacher anew"
+            f"{path} does not match its checksum: it was altered or damaged; {advice}"
+        )
+    expected = _identity(teacher)
+    found = {name: metadata.get(name) for name in expected}
+    if found != expected or run.parameters.shape != shape:
+        raise ValueError(
+            f"{path} holds {found} with parameters of shape {run.parameters.shape}, "
+            f"not {expected} of shape {shape}; {advice}"
         )
     return run
 
@@ -124,4 +154,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             f"{path} has format version {manifest.get('version')!r}; this version of "
             f"skdistill reads version {FORMAT_VERSION}"
         )
+    missing = [name for name in _MANIFEST_CONTENT if name not in manifest]
+    if missing:
+        raise ValueError(f"{path} is damaged: it lacks {missing}")
     return manifest

@@ -3,9 +3,14 @@
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch import Tensor
 
-from skdistill.neural_network._convnet import ConvNet, flatten_parameters
+from skdistill.neural_network._convnet import (
+    ConvNet,
+    FlatNetwork,
+    flatten_parameters,
+)
 from skdistill.neural_network._training import train_epochs
 from skdistill.trajectory._store import TeacherRun
 from skdistill.utils._random import child_seed, isolated_torch_seed, torch_generator
@@ -36,6 +41,12 @@ class TeacherSettings:
             depth=self.depth,
             normalization=self.normalization,
         )
+
+    def build_structure(self, device: torch.device | str = "meta") -> FlatNetwork:
+        """Build the network as a function of its parameters, without drawing any."""
+        with torch.device("meta"):
+            module = self.build()
+        return FlatNetwork(module.to_empty(device=device))
 
 
 def train_teacher(
@@ -84,7 +95,8 @@ def train_teacher(
     for epoch, summary in enumerate(epochs):
         parameters[epoch + 1] = flatten_parameters(module).cpu().numpy()
         loss[epoch], accuracy[epoch] = summary
-        if not np.isfinite(summary.loss):
+        # The loss is that before each step, it does not see the last one.
+        if not (np.isfinite(summary.loss) and np.isfinite(parameters[epoch + 1]).all()):
             raise ValueError(
                 f"a teacher diverged in epoch {epoch + 1} (loss {summary.loss}); "
                 f"`learning_rate`={settings.learning_rate} is too high for these images"

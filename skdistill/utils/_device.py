@@ -29,8 +29,9 @@ def resolve_device(device: str | torch.device = "auto") -> torch.device:
         return torch.device("cpu")
     try:
         resolved = torch.device(device)
-        torch.empty(0, device=resolved)
-    except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
+        # There and back: "meta" holds no data, others want a module of their own.
+        torch.empty(0, device=resolved).cpu()
+    except (RuntimeError, AssertionError, ImportError, TypeError) as error:
         raise ValueError(
             f"`device` must be 'auto' or a device that this machine has; got "
             f"{device!r} ({str(error).splitlines()[0]})"

@@ -1,6 +1,7 @@
 """Validation of images, the same for every estimator."""
 
 import hashlib
+import math
 from numbers import Integral
 from typing import Any
 
@@ -86,7 +87,12 @@ def check_images(
         shape = X.shape[1:]
         if 0 in shape:
             raise ValueError(f"X must hold images with pixels; got shape {X.shape}")
-        X = X.reshape(len(X), -1)
+        X = X.reshape(len(X), math.prod(shape))
+    elif n_axes > 4:
+        raise ValueError(
+            "X must be 4-D (n_samples, height, width, channels), or 2-D with "
+            f"`image_shape`; got {n_axes}-D {X.shape}"
+        )
     elif n_axes == 3:
         raise ValueError(
             "X must be 4-D (n_samples, height, width, channels), or 2-D with "
@@ -119,10 +125,22 @@ def _as_regular_array(X: Any) -> np.ndarray:
     try:
         return np.asarray(X)
     except ValueError:
-        shapes = {np.shape(image) for image in X}
+        try:
+            shapes = {np.shape(image) for image in X}
+        except ValueError:
+            raise ValueError(
+                "X must hold images of one size; got images with rows of several "
+                "lengths"
+            ) from None
         raise ValueError(
             f"X must hold images of one size; got images of shapes {sorted(shapes)[:5]}"
         ) from None
+
+
+def is_flattened(X: Any) -> bool:
+    """Tell whether images came flattened, as a 2-D array-like."""
+    n_axes = getattr(X, "ndim", None)
+    return bool((np.asarray(X).ndim if n_axes is None else n_axes) == 2)
 
 
 def check_finite_images(X: np.ndarray) -> None:
@@ -130,15 +148,18 @@ def check_finite_images(X: np.ndarray) -> None:
     flat = X.reshape(len(X), -1)
     # A sum is finite unless a pixel is not (or it overflows): no temporary mask of
     # the size of X in the usual case.
-    if np.isfinite(flat.sum(dtype=np.float64)):
+    with np.errstate(invalid="ignore"):
+        total = flat.sum(dtype=np.float64)
+    if np.isfinite(total):
         return
     bad = np.flatnonzero(~np.isfinite(flat).all(axis=1))
     if len(bad):
-        kind = "NaN" if np.isnan(flat[bad[0]]).any() else "infinity"
+        has_nan = np.isnan(flat[bad]).any()
+        kind = "NaN" if has_nan else "infinity or a value too large for float32"
         some = ", ".join(map(str, bad[:5])) + (", ..." if len(bad) > 5 else "")
         raise ValueError(
-            f"Input X contains {kind} or a value too large for float32: in "
-            f"{len(bad)} of {len(X)} images (positions {some}); pixels must be finite"
+            f"Input X contains {kind}: in {len(bad)} of {len(X)} images (positions "
+            f"{some}); pixels must be finite"
         )
 
 

@@ -1,0 +1,66 @@
+"""An easy problem in small images, and small teachers for it."""
+
+import numpy as np
+import pytest
+
+from skdistill.trajectory import TrajectoryBuffer
+
+
+@pytest.fixture(scope="session")
+def make_bars():
+    """Make images of three classes: lying bars, standing bars and round blobs.
+
+    Place and colour are random, so that a class shows in the shape alone.
+    """
+
+    def make(n_per_class=12, size=16, channels=3, seed=0):
+        rng = np.random.default_rng(seed)
+        rows, columns = np.mgrid[:size, :size]
+        images, labels = [], []
+        for _ in range(n_per_class):
+            for label, (height, width) in enumerate([(1, 6), (6, 1), (2.5, 2.5)]):
+                row, column = rng.uniform(0.35, 0.65, 2) * size
+                shape = np.exp(
+                    -(((rows - row) / height) ** 2) - ((columns - column) / width) ** 2
+                )
+                images.append(shape[..., None] * rng.uniform(1.5, 3, channels))
+                labels.append(label)
+        images = np.asarray(images) + rng.normal(
+            0, 0.2, (len(images), *images[0].shape)
+        )
+        return images.astype(np.float32), np.asarray(labels)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def bars(make_bars):
+    """Images (36, 16, 16, 3), not to be changed, and labels."""
+    X, y = make_bars()
+    X.flags.writeable = False
+    return X, y
+
+
+@pytest.fixture(scope="session")
+def make_teachers():
+    """Make an unfitted buffer of teachers that take under a second."""
+
+    def make(**changes):
+        settings = {
+            "n_teachers": 2,
+            "n_epochs": 4,
+            "width": 8,
+            "depth": 2,
+            "learning_rate": 0.05,
+            "random_state": 0,
+            "device": "cpu",
+        }
+        return TrajectoryBuffer(**(settings | changes))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def teachers(make_teachers, bars):
+    """Fitted teachers, not to be changed."""
+    return make_teachers().fit(*bars)

@@ -1,0 +1,142 @@
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.base import clone
+from sklearn.dummy import DummyClassifier
+from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import Perceptron
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
+
+from skdistill.distillation import DistilledClassifier, STMDistiller
+from skdistill.neural_network import ConvNetClassifier
+from skdistill.preprocessing import ChannelScaler
+
+
+@pytest.fixture
+def make_model(make_teachers):
+    """Make a small distiller with a small network; teachers are trained in fit."""
+
+    def make(buffer=None, **changes):
+        distiller = STMDistiller(
+            buffer=make_teachers(n_teachers=1, n_epochs=2)
+            if buffer is None
+            else buffer,
+            n_steps=2,
+            step_size=0.05,
+            max_total_iter=2,
+            random_state=0,
+            device="cpu",
+            **changes,
+        )
+        network = ConvNetClassifier(
+            width=8, depth=2, max_iter=10, random_state=0, device="cpu", **changes
+        )
+        return DistilledClassifier(distiller, network)
+
+    return make
+
+
+def test_classifier_sees_the_synthetic_images_alone(make_model, bars):
+    X, y = bars
+    model = make_model().fit(X, y)
+    expected = clone(model.estimator).fit(*model.distiller_.synthetic_)
+    assert np.array_equal(model.predict(X), expected.predict(X))
+    assert np.array_equal(model.predict_proba(X), expected.predict_proba(X))
+    assert model.score(X, y) == expected.score(X, y)
+
+
+def test_attributes(make_model, bars):
+    X, y = bars
+    names = np.array(["c", "a", "b"])[y]
+    model = make_model()
+    given = model.distiller, model.estimator
+    model.fit(X, names)
+    assert model.classes_.tolist() == ["a", "b", "c"]
+    assert model.n_features_in_ == 768
+    assert set(model.predict(X)) <= {"a", "b", "c"}
+    assert len(model.distiller_.synthetic_) == 3
+    # The parameters are left as they were: clones were fitted.
+    assert (model.distiller, model.estimator) == given
+    assert not hasattr(model.distiller, "synthetic_")
+    assert not hasattr(model.estimator, "classes_")
+    assert not hasattr(model.distiller.buffer, "history_")
+
+
+def test_flat_images(make_model, bars):
+    X, y = bars
+    flat = X.reshape(len(X), -1)
+    model = make_model(image_shape=(16, 16, 3)).fit(flat, y)
+    expected = make_model().fit(X, y)
+    assert model.n_features_in_ == 768
+    assert np.array_equal(model.predict(flat), expected.predict(X))
+
+
+def test_names_of_columns_are_kept(make_model, bars):
+    X, y = bars
+    frame = pd.DataFrame(X.reshape(len(X), -1)).add_prefix("pixel_")
+    model = make_model(image_shape=(16, 16, 3)).fit(frame, y)
+    assert model.feature_names_in_.tolist() == frame.columns.tolist()
+
+
+def test_any_classifier_of_flat_images_will_do(make_model, bars):
+    X, y = bars
+    flat = X.reshape(len(X), -1)
+    distiller = make_model(image_shape=(16, 16, 3)).distiller
+    model = DistilledClassifier(distiller, Perceptron()).fit(flat, y)
+    assert model.predict(flat).shape == (len(X),)
+    # As scikit-learn has it: there only where the classifier has it.
+    assert not hasattr(model, "predict_proba")
+    assert hasattr(make_model(), "predict_proba")
+
+
+def test_pipeline(make_model, bars):
+    X, y = bars
+    model = make_pipeline(ChannelScaler(), make_model()).fit(X, y)
+    assert 0 <= model.score(X, y) <= 1
+    scaled = ChannelScaler().fit_transform(X)
+    assert np.array_equal(model.predict(X), make_model().fit(scaled, y).predict(scaled))
+
+
+def test_cross_validation(make_model, bars):
+    X, y = bars
+    model = make_pipeline(ChannelScaler(), make_model())
+    scores = cross_val_score(model, X, y, cv=2, error_score="raise")
+    assert scores.shape == (2,)
+    assert np.isfinite(scores).all()
+
+
+def test_parameters_can_be_searched(make_model, bars):
+    search = GridSearchCV(
+        make_model(), {"distiller__ipc": [1, 2]}, cv=2, error_score="raise"
+    ).fit(*bars)
+    best = search.best_estimator_
+    n_images = len(best.distiller_.synthetic_)
+    assert n_images == 3 * search.best_params_["distiller__ipc"]
+
+
+def test_clone_and_pickle(make_model, bars):
+    model = make_model().fit(*bars)
+    with pytest.raises(NotFittedError):
+        clone(model).predict(bars[0])
+    found = pickle.loads(pickle.dumps(model))
+    assert np.array_equal(found.predict(bars[0]), model.predict(bars[0]))
+
+
+def test_teachers_of_a_fold_never_see_the_other(make_model, teachers, bars):
+    """A fitted buffer is cloned with the distiller: trained anew on what fit gets."""
+    X, y = bars
+    model = make_model(buffer=teachers).fit(X[:18], y[:18])
+    assert model.distiller_.buffer_ is not teachers
+    assert model.distiller_.buffer_.fingerprint_ != teachers.fingerprint_
+
+
+def test_unfitted_and_wrong_parameters(make_model, bars):
+    with pytest.raises(NotFittedError):
+        make_model().predict(bars[0])
+    with pytest.raises(ValueError, match=r"'distiller' parameter"):
+        DistilledClassifier(DummyClassifier(), DummyClassifier()).fit(*bars)
+    with pytest.raises(ValueError, match=r"'estimator' parameter"):
+        DistilledClassifier(make_model().distiller, ChannelScaler()).fit(*bars)

@@ -1,0 +1,442 @@
+import itertools
+import math
+from dataclasses import dataclass
+from functools import partial
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional as F
+
+from skdistill.distillation._matching import (
+    compare,
+    match,
+    match_gradient,
+    plan_steps,
+)
+from skdistill.neural_network._augment import FAMILIES, augment
+from skdistill.neural_network._convnet import ConvNet, FlatNetwork, flatten_parameters
+
+SCALE = 0.7
+
+
+@dataclass
+class Problem:
+    """All that a match takes, and its equations written out plainly."""
+
+    network: FlatNetwork
+    start: torch.Tensor
+    target: torch.Tensor
+    images: torch.Tensor
+    targets: torch.Tensor
+    log_step_size: torch.Tensor
+    steps: list
+
+    @property
+    def arguments(self):
+        return (
+            self.network,
+            self.start,
+            self.target,
+            self.images,
+            self.targets,
+            self.log_step_size,
+            self.steps,
+        )
+
+    def to(self, dtype):
+        floats = [self.start, self.target, self.images, self.log_step_size]
+        start, target, images, log_step_size = (x.to(dtype) for x in floats)
+        targets = self.targets
+        if targets.is_floating_point():
+            targets = targets.to(dtype)
+        return Problem(
+            self.network, start, target, images, targets, log_step_size, self.steps
+        )
+
+    def gradient(self, theta, images, targets, step):
+        """The gradient of a step's cross-entropy, with a graph."""
+        if step.batch is not None:
+            images = torch.stack([images[i] for i in step.batch.tolist()])
+            targets = torch.stack([targets[i] for i in step.batch.tolist()])
+        logits = self.network(theta, augment(images, step.draw, SCALE))
+        if not targets.is_floating_point():
+            targets = F.one_hot(targets, logits.shape[1]).to(logits.dtype)
+        loss = -(targets * logits.log_softmax(1)).sum(1).mean()
+        return torch.autograd.grad(loss, theta, create_graph=True)[0]
+
+    def leaves(self):
+        leaves = [self.images, self.log_step_size]
+        if self.targets.is_floating_point():
+            leaves.append(self.targets)
+        return [leaf.clone().requires_grad_() for leaf in leaves]
+
+    def way(self, images, log_step_size, targets):
+        """theta_0, ..., theta_N with one graph over all of them."""
+        visited = [self.start.clone().requires_grad_()]
+        for step in self.steps:
+            gradient = self.gradient(visited[-1], images, targets, step)
+            visited.append(visited[-1] - log_step_size.exp() * gradient)
+        return visited
+
+    def unrolled(self):
+        """Loss and gradients by automatic differentiation through all steps."""
+        leaves = self.leaves()
+        final = self.way(*leaves, *([self.targets] if len(leaves) == 2 else []))[-1]
+        loss = ((final - self.target) ** 2).sum()
+        loss = loss / ((self.start - self.target) ** 2).sum()
+        return loss.detach(), torch.autograd.grad(loss, leaves)
+
+    def tesla(self):
+        """The gradients if each theta_i were given: -alpha sum_i <v_N, g_i>."""
+        leaves = self.leaves()
+        images, log_step_size, *rest = leaves
+        targets = rest[0] if rest else self.targets
+        visited = [theta.detach() for theta in self.way(images, log_step_size, targets)]
+        aim_squared = ((self.start - self.target) ** 2).sum()
+        adjoint = 2 * (visited[-1] - self.target) / aim_squared
+        total = 0
+        for theta, step in zip(visited, self.steps, strict=False):
+            gradient = self.gradient(theta.requires_grad_(), images, targets, step)
+            total = total - log_step_size.exp() * (adjoint @ gradient)
+        return torch.autograd.grad(total, leaves)
+
+
+def make_problem(
+    seed=0,
+    n_steps=4,
+    n_images=4,
+    channels=2,
+    size=8,
+    width=3,
+    depth=2,
+    batch_size=None,
+    families=(),
+    soft=False,
+    normalization="instance",
+    step_size=0.3,
+):
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(*shape):
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    n_classes = 3
+    module = ConvNet(
+        (size, size + 1, channels),
+        n_classes,
+        width=width,
+        depth=depth,
+        normalization=normalization,
+    )
+    start = 0.4 * normal(flatten_parameters(module).numel())
+    if soft:
+        targets = normal(n_images, n_classes).softmax(1)
+    else:
+        targets = torch.arange(n_images) % n_classes
+    return Problem(
+        FlatNetwork(module),
+        start,
+        start + 0.05 * normal(*start.shape),
+        normal(n_images, channels, size, size + 1),
+        targets,
+        torch.tensor(math.log(step_size), dtype=torch.float64),
+        plan_steps(
+            n_steps,
+            n_images,
+            batch_size=batch_size,
+            families=families,
+            generator=generator,
+        ),
+    )
+
+
+problems = st.builds(
+    make_problem,
+    seed=st.integers(0, 2**31),
+    n_steps=st.integers(1, 7),
+    n_images=st.integers(2, 6),
+    channels=st.integers(1, 4),
+    size=st.integers(4, 11),
+    width=st.integers(1, 5),
+    depth=st.integers(1, 3),
+    batch_size=st.none() | st.integers(1, 6),
+    families=st.just(())
+    | st.just(FAMILIES)
+    | st.sampled_from(FAMILIES).map(lambda f: (f,)),
+    soft=st.booleans(),
+    normalization=st.sampled_from(["instance", "layer", "none"]),
+    step_size=st.floats(1e-3, 0.5),
+)
+
+
+def relative_error(found, expected):
+    # A gradient that is 0 but for rounding has no relative error: instance
+    # normalisation of two pixels, say, leaves nothing of an image but a sign.
+    return float((found - expected).norm() / expected.norm().clamp_min(1e-5))
+
+
+def in_order(result, soft):
+    """Gradients in the order in which `Problem` has its leaves."""
+    return [result.images, result.log_step_size, *([result.targets] if soft else [])]
+
+
+@settings(max_examples=40)
+@given(problem=problems)
+def test_gradient_is_that_of_the_unrolled_student(problem):
+    loss, expected = problem.unrolled()
+    result = match_gradient(*problem.arguments, scale=SCALE)
+    assert relative_error(result.match.loss, loss) <= 1e-12
+    soft = problem.targets.is_floating_point()
+    assert (result.targets is not None) == soft
+    for found, wanted in zip(in_order(result, soft), expected, strict=True):
+        assert found.shape == wanted.shape
+        assert relative_error(found, wanted) <= 1e-9
+
+
+@settings(max_examples=15)
+@given(problem=problems)
+def test_detached_gradient_is_the_formula_of_tesla(problem):
+    expected = problem.tesla()
+    result = match_gradient(*problem.arguments, scale=SCALE, detached=True)
+    soft = problem.targets.is_floating_point()
+    for found, wanted in zip(in_order(result, soft), expected, strict=True):
+        assert relative_error(found, wanted) <= 1e-9
+
+
+def test_detached_differs_from_exact_after_more_than_one_step():
+    for n_steps, differs in [(1, False), (6, True)]:
+        problem = make_problem(n_steps=n_steps, soft=True)
+        exact = match_gradient(*problem.arguments)
+        detached = match_gradient(*problem.arguments, detached=True)
+        assert exact.match == detached.match
+        for a, b in zip(in_order(exact, True), in_order(detached, True), strict=True):
+            assert (relative_error(b, a) > 1e-3) == differs
+
+
+@pytest.mark.parametrize("family", [None, *FAMILIES])
+@pytest.mark.parametrize("batch_size", [None, 3])
+def test_gradient_agrees_with_finite_differences(family, batch_size):
+    problem = make_problem(
+        seed=5,
+        n_steps=5,
+        n_images=5,
+        channels=3,
+        batch_size=batch_size,
+        families=() if family is None else (family,),
+        soft=True,
+    )
+    result = match_gradient(*problem.arguments, scale=SCALE)
+    network, start, target, *point, steps = problem.arguments
+    generator = torch.Generator().manual_seed(1)
+    # ReLU is smooth but where an input changes its sign.  Moving every pixel by some
+    # 1e-6 takes the few thousand of them past a kink too seldom to matter, and leaves
+    # a relative rounding error of about 1e-16 / 1e-6 of the loss, which is near 1.
+    step = 1e-6
+    gradients = [result.images, result.targets, result.log_step_size]
+    for which, gradient in enumerate(gradients):
+        direction = torch.randn(
+            gradient.shape, generator=generator, dtype=torch.float64
+        )
+        # Along the gradient too: a random direction is nearly orthogonal to it.
+        direction = direction + 3 * gradient / gradient.norm() * direction.norm()
+        losses = []
+        for sign in (1, -1):
+            moved = list(point)
+            moved[which] = moved[which] + sign * step * direction
+            losses.append(
+                match(network, start, target, *moved, steps, scale=SCALE).loss
+            )
+        slope = (losses[0] - losses[1]) / (2 * step)
+        assert float(slope) == pytest.approx(
+            float((gradient * direction).sum()), rel=1e-5, abs=1e-8
+        )
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_single_precision_agrees_with_double(seed):
+    problem = make_problem(
+        seed=seed, n_steps=6, families=FAMILIES, soft=True, step_size=0.1
+    )
+    double = match_gradient(*problem.arguments, scale=SCALE)
+    single = match_gradient(*problem.to(torch.float32).arguments, scale=SCALE)
+    assert single.match.loss.dtype == torch.float32
+    for a, b in zip(in_order(single, True), in_order(double, True), strict=True):
+        assert a.dtype == torch.float32
+        assert relative_error(a.double(), b) <= 1e-4
+
+
+@settings(max_examples=15)
+@given(problem=problems)
+def test_match_finds_the_same_loss_as_match_gradient(problem):
+    probe = match(*problem.arguments, scale=SCALE)
+    update = match_gradient(*problem.arguments, scale=SCALE).match
+    assert probe.loss == update.loss
+    assert probe.misalignment == update.misalignment
+
+
+@pytest.mark.parametrize("function", [match, match_gradient])
+def test_nothing_that_was_given_is_changed_or_part_of_a_graph(function):
+    problem = make_problem(soft=True, families=FAMILIES)
+    for tensor in (problem.images, problem.targets, problem.log_step_size):
+        tensor.requires_grad_()
+    _, start, target, images, targets, log_step_size, _ = problem.arguments
+    given = [start, target, images, targets, log_step_size]
+    before = [tensor.detach().clone() for tensor in given]
+    result = function(*problem.arguments, scale=SCALE)
+    outputs = result if function is match else [*result.match, *result[1:]]
+    assert not any(output.requires_grad for output in outputs)
+    assert all(tensor.grad is None for tensor in given)
+    assert [tensor.requires_grad for tensor in given] == [False, False, *[True] * 3]
+    for now, then in zip(given, before, strict=True):
+        assert torch.equal(now.detach(), then)
+
+
+def test_class_codes_have_no_gradient():
+    assert match_gradient(*make_problem(soft=False).arguments).targets is None
+
+
+def test_loss_is_zero_where_the_student_meets_its_teacher():
+    problem = make_problem(n_steps=3, families=FAMILIES)
+    final = problem.way(problem.images, problem.log_step_size, problem.targets)[-1]
+    problem.target = final.detach()
+    result = match_gradient(*problem.arguments, scale=SCALE)
+    assert float(result.match.loss) == pytest.approx(0, abs=1e-24)
+    assert float(result.match.misalignment) == pytest.approx(0, abs=1e-12)
+    assert float(result.images.abs().max()) < 1e-10
+    assert float(compare(problem.target, problem.start, problem.target).loss) == 0
+
+
+def test_loss_is_one_for_a_student_that_does_not_move():
+    problem = make_problem()
+    problem.log_step_size = torch.tensor(-math.inf, dtype=torch.float64)
+    result = match_gradient(*problem.arguments)
+    assert float(result.match.loss) == pytest.approx(1, abs=1e-14)
+    assert float(result.match.misalignment) == 1
+    assert not result.images.any()
+
+
+vectors = st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=6).map(
+    lambda values: torch.tensor(values, dtype=torch.float64)
+)
+
+
+@given(aim=vectors, start=st.floats(-10, 10), length=st.floats(1e-3, 1e3))
+def test_misalignment_is_of_the_way_not_of_its_length(aim, start, length):
+    if aim.abs().max() < 1e-3:
+        aim = aim + 1
+    begin = torch.full_like(aim, start)
+    right = compare(begin + length * aim, begin, begin + aim)
+    assert float(right.misalignment) == pytest.approx(0, abs=1e-9)
+    opposite = compare(begin - length * aim, begin, begin + aim)
+    assert float(opposite.misalignment) == 1
+    assert float(opposite.loss) > 1
+
+
+@given(
+    pair=st.integers(2, 6).flatmap(
+        lambda n: st.tuples(
+            *[st.lists(st.floats(-1e3, 1e3), min_size=n, max_size=n)] * 2
+        )
+    )
+)
+def test_misalignment_is_the_least_loss_of_any_length(pair):
+    way, aim = (torch.tensor(values, dtype=torch.float64) for values in pair)
+    if float(aim.norm()) < 1e-3:
+        aim = aim + 1
+    zero = torch.zeros_like(aim)
+    result = compare(way, zero, aim)
+    assert 0 <= float(result.misalignment) <= 1
+    assert float(result.misalignment) <= float(result.loss) + 1e-12
+    if float(way.norm()) > 1e-3:
+        # The length of the projection is the best one, and 0 if that is negative.
+        best = max(float(way @ aim / (way @ way)), 0.0)
+        least = float(compare(best * way, zero, aim).loss)
+        assert float(result.misalignment) == pytest.approx(least, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    "function", [match, match_gradient, partial(match_gradient, detached=True)]
+)
+def test_live_graph_does_not_grow_with_the_number_of_steps(function):
+    class Saved:
+        alive = peak = 0
+
+        def __init__(self, tensor):
+            self.tensor = tensor
+            Saved.alive += 1
+            Saved.peak = max(Saved.peak, Saved.alive)
+
+        def __del__(self):
+            Saved.alive -= 1
+
+    def peak(n_steps):
+        problem = make_problem(n_steps=n_steps, families=("color",))
+        Saved.peak = Saved.alive = 0
+        with torch.autograd.graph.saved_tensors_hooks(
+            Saved, lambda saved: saved.tensor
+        ):
+            function(*problem.arguments)
+        assert Saved.alive == 0
+        return Saved.peak
+
+    assert 0 < peak(2) == peak(8)
+
+
+def plan(seed=0, **changes):
+    arguments = {
+        "n_steps": 7,
+        "n_images": 10,
+        "batch_size": 4,
+        "families": FAMILIES,
+    } | changes
+    return plan_steps(**arguments, generator=torch.Generator().manual_seed(seed))
+
+
+@given(
+    n_images=st.integers(1, 12), batch_size=st.integers(1, 12), seed=st.integers(0, 99)
+)
+def test_batches_are_reshuffled_passes_over_all_images(n_images, batch_size, seed):
+    steps = plan(seed, n_steps=30, n_images=n_images, batch_size=batch_size)
+    assert len(steps) == 30
+    if batch_size >= n_images:
+        assert all(step.batch is None for step in steps)
+        return
+    per_pass = -(-n_images // batch_size)
+    for first in range(0, 30 - per_pass + 1, per_pass):
+        one_pass = steps[first : first + per_pass]
+        seen = torch.cat([step.batch for step in one_pass])
+        assert sorted(seen.tolist()) == list(range(n_images))
+        assert all(len(step.batch) <= batch_size for step in one_pass)
+    assert all(len(step.draw.uniforms) == len(step.batch) for step in steps)
+
+
+def test_passes_differ_from_each_other():
+    steps = plan(n_steps=10, n_images=20, batch_size=10)
+    orders = [torch.cat([a.batch, b.batch]) for a, b in itertools.pairwise(steps)][::2]
+    assert len({tuple(order.tolist()) for order in orders}) == len(orders)
+
+
+def test_steps_see_all_images_without_a_batch_size():
+    steps = plan(batch_size=None)
+    assert all(step.batch is None for step in steps)
+    assert all(len(step.draw.uniforms) == 10 for step in steps)
+    assert len({step.draw.family for step in plan(n_steps=60)}) == len(FAMILIES)
+    assert {step.draw.family for step in plan(families=())} == {"identity"}
+
+
+def test_plan_follows_its_generator_alone():
+    def content(steps):
+        return [
+            (step.batch.tolist(), step.draw.family, step.draw.uniforms.tolist())
+            for step in steps
+        ]
+
+    first = content(plan(seed=3))
+    torch.rand(5)
+    assert content(plan(seed=3)) == first
+    assert content(plan(seed=4)) != first
+    state = torch.get_rng_state()
+    plan(seed=3)
+    assert torch.equal(torch.get_rng_state(), state)

@@ -1,0 +1,257 @@
+import base64
+import io
+import re
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from PIL import Image
+from safetensors.numpy import save_file
+
+from skdistill import SyntheticSet
+from skdistill.synthetic import _as_set, to_displayable
+
+
+@pytest.fixture
+def distilled():
+    X = np.random.default_rng(0).normal(size=(4, 3, 5, 2))
+    return SyntheticSet(X, ["b", "a", "b", "c"], 0.02, {"ipc": "1"})
+
+
+def test_unpacks(distilled):
+    X, y = distilled
+    assert X is distilled.X
+    assert y is distilled.y
+    assert X.dtype == np.float32
+    assert X.flags.c_contiguous
+    assert y.tolist() == ["b", "a", "b", "c"]
+    assert len(distilled) == 4
+    assert distilled.step_size == 0.02
+    assert SyntheticSet(X, y).step_size is None
+    assert SyntheticSet(X, y).metadata == {}
+
+
+def test_repr(distilled):
+    assert repr(distilled) == (
+        "<SyntheticSet: 4 images of 3x5x2, 3 classes, step size 0.02>"
+    )
+    assert "step size" not in repr(SyntheticSet(distilled.X, distilled.y))
+
+
+@pytest.mark.parametrize(
+    ("X", "y", "step_size", "message"),
+    [
+        (np.zeros((2, 3, 3)), [0, 1], None, r"4-D .*got shape \(2, 3, 3\)"),
+        (np.zeros((2, 3, 3, 1)), [0], None, r"each of the 2 images; got shape \(1,\)"),
+        (np.zeros((2, 3, 3, 1)), [[0, 1]], None, r"got shape \(1, 2\)"),
+        (np.full((2, 3, 3, 1), np.nan), [0, 1], None, r"NaN or infinite"),
+        (np.full((2, 3, 3, 1), -np.inf), [0, 1], None, r"NaN or infinite"),
+        *(
+            (np.zeros((2, 3, 3, 1)), [0, 1], bad, r"`step_size` must be positive")
+            for bad in (0, -0.1, np.inf, np.nan)
+        ),
+    ],
+)
+def test_bad_sets(X, y, step_size, message):
+    with pytest.raises(ValueError, match=message):
+        SyntheticSet(X, y, step_size)
+
+
+labels = st.one_of(
+    hnp.arrays(np.int64, 4),
+    hnp.arrays(np.uint8, 4),
+    hnp.arrays(np.bool_, 4),
+    hnp.arrays(np.float64, 4, elements=st.floats(allow_nan=False)),
+    st.lists(st.text(max_size=5), min_size=4, max_size=4).map(np.array),
+)
+
+
+@given(
+    labels,
+    hnp.arrays(
+        np.float32, (4, 2, 1, 3), elements=st.floats(-(2.0**99), 2.0**99, width=32)
+    ),
+    st.none() | st.floats(1e-300, 1e300),
+    st.dictionaries(st.text(max_size=4), st.text(max_size=4), max_size=3),
+)
+def test_round_trip(tmp_path_factory, y, X, step_size, metadata):
+    path = tmp_path_factory.getbasetemp() / "round_trip.safetensors"
+    SyntheticSet(X, y, step_size, metadata).save(path)
+    loaded = SyntheticSet.load(str(path))
+    np.testing.assert_array_equal(loaded.X, X)
+    np.testing.assert_array_equal(loaded.y, y)
+    assert loaded.y.dtype.kind == y.dtype.kind.replace("u", "i")
+    assert loaded.step_size == step_size
+    assert loaded.metadata == metadata
+
+
+def test_round_trip_without_images(tmp_path):
+    SyntheticSet(np.empty((0, 2, 2, 3)), []).save(tmp_path / "empty")
+    assert len(SyntheticSet.load(tmp_path / "empty")) == 0
+
+
+def test_save_replaces_and_makes_folders(distilled, tmp_path):
+    path = tmp_path / "new" / "set.safetensors"
+    distilled.save(path)
+    SyntheticSet(distilled.X + 1, distilled.y).save(path)
+    np.testing.assert_array_equal(SyntheticSet.load(path).X, distilled.X + 1)
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_failed_save_keeps_the_old_file(distilled, tmp_path, monkeypatch):
+    path = tmp_path / "set.safetensors"
+    distilled.save(path)
+
+    def fail(tensors, file, metadata):
+        file.write_bytes(b"half of")
+        raise OSError("disk full")
+
+    monkeypatch.setattr("skdistill.synthetic.save_file", fail)
+    with pytest.raises(OSError, match="disk full"):
+        distilled.save(path)
+    np.testing.assert_array_equal(SyntheticSet.load(path).X, distilled.X)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_missing_file(tmp_path):
+    for path in (tmp_path / "nothing", tmp_path):
+        with pytest.raises(FileNotFoundError, match=re.escape(f"no file {path}")):
+            SyntheticSet.load(path)
+
+
+def test_truncated_file(distilled, tmp_path):
+    path = tmp_path / "set.safetensors"
+    distilled.save(path)
+    whole = path.read_bytes()
+    for length in (0, 1, 8, 20, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:length])
+        with pytest.raises(ValueError, match=r"set\.safetensors cannot be read"):
+            SyntheticSet.load(path)
+
+
+GOOD = {
+    "format": "skdistill-synthetic-set",
+    "version": "1",
+    "classes": '["a", "b"]',
+    "step_size": "null",
+    "metadata": "{}",
+}
+TENSORS = {"X": np.zeros((2, 3, 3, 1), np.float32), "y": np.array([0, 1])}
+
+
+@pytest.mark.parametrize(
+    ("changes", "tensors", "message"),
+    [
+        ({"format": None}, {}, "it is not a synthetic set"),
+        ({"format": "other"}, {}, "it is not a synthetic set"),
+        ({"version": "2"}, {}, "its format version is '2', this version .* reads 1"),
+        ({"classes": None}, {}, "classes"),
+        ({"classes": "[["}, {}, ""),
+        ({"classes": '["a"]'}, {}, "labels without a class"),
+        ({"classes": "[[1], [2, 3]]"}, {}, ""),
+        ({"step_size": "-1"}, {}, "must be positive"),
+        ({"step_size": "[]"}, {}, ""),
+        ({}, {"X": None}, "X"),
+        ({}, {"y": np.array([0, -1])}, "labels without a class"),
+        ({}, {"y": np.array([0.0, 1.0])}, ""),
+        ({}, {"y": np.array([0])}, "one label for each"),
+        ({}, {"X": np.full((2, 3, 3, 1), np.nan, np.float32)}, "must be finite"),
+    ],
+)
+def test_foreign_and_damaged_files(tmp_path, changes, tensors, message):
+    metadata = {k: v for k, v in (GOOD | changes).items() if v is not None}
+    tensors = {k: v for k, v in (TENSORS | tensors).items() if v is not None}
+    save_file(tensors, tmp_path / "file", metadata=metadata)
+    message = re.escape(str(tmp_path / "file")) + " cannot be read: .*" + message
+    with pytest.raises(ValueError, match=message):
+        SyntheticSet.load(tmp_path / "file")
+
+
+def test_the_unchanged_file_is_good(tmp_path):
+    save_file(TENSORS, tmp_path / "file", metadata=GOOD)
+    assert SyntheticSet.load(tmp_path / "file").y.tolist() == ["a", "b"]
+    save_file(TENSORS, tmp_path / "file")
+    with pytest.raises(ValueError, match="file cannot be read: it is not a synthetic"):
+        SyntheticSet.load(tmp_path / "file")
+
+
+def test_to_frame(distilled):
+    frame = distilled.to_frame()
+    assert frame.shape == (4, 1 + 30)
+    assert frame["label"].tolist() == ["b", "a", "b", "c"]
+    assert frame.columns[:4].tolist() == [
+        "label",
+        "pixel_0_0_0",
+        "pixel_0_0_1",
+        "pixel_0_1_0",
+    ]
+    np.testing.assert_array_equal(frame["pixel_2_3_1"], distilled.X[:, 2, 3, 1])
+    frame.iloc[:, 1:] = 0
+    assert distilled.X.all()
+
+
+def test_html_has_every_image_and_no_markup_of_labels(distilled):
+    names = ["<b>&'\"", "plain", "plain", "x"]
+    page = SyntheticSet(distilled.X, names)._repr_html_()
+    pictures = re.findall(r'<img src="data:image/png;base64,([^"]+)"', page)
+    assert page.count("<img") == len(pictures) == 4
+    assert "<b>" not in page
+    assert page.count("&lt;b&gt;&amp;&#x27;&quot;") == 2
+    expected = to_displayable(distilled.X)
+    for picture, pixels in zip(pictures, expected, strict=True):
+        with Image.open(io.BytesIO(base64.b64decode(picture))) as image:
+            np.testing.assert_array_equal(np.asarray(image), pixels)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 5])
+def test_displayable_is_rgb(channels):
+    images = np.random.default_rng(0).normal(size=(3, 4, 5, channels))
+    pixels = to_displayable(images)
+    assert pixels.shape == (3, 4, 5, 3)
+    assert pixels.dtype == np.uint8
+    assert pixels.min() == 0
+    assert pixels.max() == 255
+    if channels == 1:
+        assert (pixels == pixels[..., :1]).all()
+    # the channel that is shown as blue
+    shown = images[..., {1: 0, 2: 1}.get(channels, 2)]
+    order = np.argsort(shown, axis=None)
+    assert (np.diff(pixels[..., 2].flat[order].astype(int)) >= 0).all()
+
+
+def test_displayable_stretches_all_images_alike():
+    images = np.zeros((2, 10, 10, 1), dtype=np.float32)
+    images[0] = np.linspace(0, 1, 100).reshape(10, 10, 1)
+    images[1] = images[0] / 2 + 0.25
+    pixels = to_displayable(images).astype(int)
+    inside = (pixels[0] > 0) & (pixels[0] < 255)
+    low, high = np.quantile(images, [0.005, 0.995])
+    expected = (images - low) / (high - low) * 255
+    assert np.abs(pixels - expected.clip(0, 255)).max() <= 0.51
+    assert pixels[1].min() > 50
+    assert inside.any()
+    # the unit of the pixels does not matter
+    np.testing.assert_allclose(to_displayable(images * 1e4 - 7), pixels, atol=1)
+
+
+@pytest.mark.parametrize("value", [-3.0, 0.0, 1e30])
+def test_displayable_constant_images(value):
+    images = np.full((2, 16, 16, 3), value, dtype=np.float32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert not to_displayable(images).any()
+        images[0, 0, 0] = value + 1 if abs(value) < 1e9 else 2 * value
+        pixels = to_displayable(images)
+    assert (pixels[0, 0, 0] == 255).all()
+    assert pixels.sum() == 3 * 255
+    assert to_displayable(images[:0]).shape == (0, 16, 16, 3)
+
+
+def test_as_set(distilled):
+    assert _as_set(distilled) is distilled
+    pair = _as_set((distilled.X, distilled.y))
+    assert isinstance(pair, SyntheticSet)
+    np.testing.assert_array_equal(pair.y, distilled.y)
