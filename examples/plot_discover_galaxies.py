@@ -112,7 +112,7 @@ teachers = TrajectoryBuffer(
 ).fit(X_train, y_train)
 
 distiller = STMDistiller(
-    ipc=1, buffer=teachers, max_total_iter=240, random_state=SEED, verbose=1
+    ipc=1, buffer=teachers, max_total_iter=350, random_state=SEED, verbose=1
 ).fit(X_train, y_train)
 distilled = distiller.synthetic_
 distilled.save(output / "synthetic.safetensors")

@@ -154,6 +154,43 @@ def _step_gradient(
     return torch.autograd.grad(loss, parameters)[0]
 
 
+def _gradient_graph(
+    network: Network,
+    parameters: Tensor,
+    images: Tensor,
+    targets: Tensor,
+    step: StudentStep,
+    scale: float,
+) -> tuple[Tensor, Tensor]:
+    """Return the leaf of the parameters and the gradient as a graph of all leaves."""
+    parameters = parameters.detach().requires_grad_()
+    loss = _student_loss(network, parameters, images, targets, step, scale)
+    return parameters, torch.autograd.grad(loss, parameters, create_graph=True)[0]
+
+
+def graph_bytes(
+    network: Network,
+    parameters: Tensor,
+    images: Tensor,
+    targets: Tensor,
+    step: StudentStep,
+    *,
+    scale: float = 1.0,
+) -> int:
+    """Measure how many bytes the graph of one step holds."""
+    storages: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        storages[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    images = images.detach().requires_grad_()
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        _gradient_graph(network, parameters, images, targets, step, scale)
+    return sum(storages.values())
+
+
 def compare(final: Tensor, start: Tensor, target: Tensor) -> Match:
     """Compare where a student ended with where its teacher did.
 
@@ -229,6 +266,7 @@ def match_gradient(
     *,
     scale: float = 1.0,
     detached: bool = False,
+    keep_graphs: bool = False,
 ) -> MatchGradient:
     """Return the loss of a match and its gradient.
 
@@ -239,7 +277,8 @@ def match_gradient(
         dL/dalpha -= <v_{i+1}, g_i>
         v_i        = v_{i+1} - alpha d<v_{i+1}, g_i>/dtheta_i.
 
-    The memory is that of N + 1 parameter vectors and of one step.
+    The memory is that of N + 1 parameter vectors and of one step.  Where there is more,
+    keeping the graph of each g_i from the way forth saves recomputing them.
 
     Parameters
     ----------
@@ -248,6 +287,8 @@ def match_gradient(
     detached : bool, default=False
         Leaves out the last line: v stays v_N.  This is the approximation of TESLA
         (Cui et al., ICML 2023), which takes each theta_i as given.
+    keep_graphs : bool, default=False
+        Whether to keep the graphs of all steps; the result is the same.
 
     Returns
     -------
@@ -261,10 +302,17 @@ def match_gradient(
     step_size = log_step_size.detach().exp()
 
     visited = [start]
+    graphs = []
     for step in steps:
-        gradient = _step_gradient(
-            network, visited[-1], images.detach(), targets.detach(), step, scale
-        )
+        if keep_graphs:
+            graphs.append(
+                _gradient_graph(network, visited[-1], images, targets, step, scale)
+            )
+            gradient = graphs[-1][1].detach()
+        else:
+            gradient = _step_gradient(
+                network, visited[-1], images.detach(), targets.detach(), step, scale
+            )
         visited.append(torch.addcmul(visited[-1], gradient, step_size, value=-1))
     final = visited.pop()
     result = compare(final, start, target)
@@ -274,9 +322,12 @@ def match_gradient(
     sums = [torch.zeros_like(leaf) for leaf in leaves]
     along = torch.zeros_like(step_size)
     for step in reversed(steps):
-        parameters = visited.pop().detach().requires_grad_()
-        loss = _student_loss(network, parameters, images, targets, step, scale)
-        gradient = torch.autograd.grad(loss, parameters, create_graph=True)[0]
+        before = visited.pop()
+        parameters, gradient = (
+            graphs.pop()
+            if keep_graphs
+            else _gradient_graph(network, before, images, targets, step, scale)
+        )
         product = gradient @ adjoint
         along += product.detach()
         wanted = leaves if detached else [*leaves, parameters]

@@ -29,36 +29,89 @@ class Trend(NamedTuple):
     correlation : float
         Pearson's r, 0 for a constant series.
     deviation : float
-        The standard deviation of r for a series without trend, sqrt(1 / (n - 2)).
+        The standard deviation of r for a series without trend, sqrt(1 / (n - 2)), or
+        infinity where there are too few values to tell.
     """
 
     correlation: float
     deviation: float
 
+    @property
+    def significance(self) -> float:
+        """The correlation in units of its deviation."""
+        return self.correlation / self.deviation
 
-def trend(values: Sequence[float]) -> Trend:
-    """Correlate a series of at least three values with time (appendix A.2)."""
+
+def trend(values: Sequence[float], groups: Sequence[int] | None = None) -> Trend:
+    """Correlate a series with time.
+
+    Parameters
+    ----------
+    values : sequence of float
+        The series (appendix A.2).
+    groups : sequence of int, default=None
+        A group for each value.  Groups may have different levels: with k of them the
+        correlation is that of the deviations of values and times from the means of
+        their groups, and the standard deviation sqrt(1 / (n - 1 - k)).
+
+    Returns
+    -------
+    trend : Trend
+    """
     series = np.asarray(values, dtype=np.float64)
-    time = np.arange(len(series)) - (len(series) - 1) / 2
+    time = np.arange(len(series), dtype=np.float64)
+    if groups is None:
+        groups = [0] * len(series)
+    _, codes = np.unique(np.asarray(groups), return_inverse=True)
+    counts = np.bincount(codes)
+    freedom = len(series) - 1 - len(counts)
+    if freedom < 1:
+        return Trend(0.0, np.inf)
+
+    def centre(numbers: np.ndarray) -> np.ndarray:
+        means = np.bincount(codes, numbers) / counts
+        return numbers - means[codes]
+
+    time = centre(time)
     spread = np.ptp(series)
     if spread <= 1e-12 * np.abs(series).max():
         # Rounding leaves a constant series with a tiny variance, and any correlation.
         correlation = 0.0
     else:
         # Of order 1: the squares neither overflow nor vanish.
-        centred = (series - series.mean()) / spread
+        centred = centre((series - series.mean()) / spread)
         norm = np.sqrt((centred @ centred) * (time @ time))
-        correlation = float(centred @ time / norm)
-    return Trend(correlation, float(np.sqrt(1.0 / (len(series) - 2))))
+        # Within groups, too, a constant series has no correlation.
+        negligible = norm <= 1e-12 * np.sqrt(time @ time)
+        correlation = 0.0 if negligible else float(centred @ time / norm)
+    return Trend(correlation, float(np.sqrt(1.0 / freedom)))
 
 
-def decide(values: Sequence[float], *, threshold: float, max_iter: int) -> Decision:
+def strongest_trend(
+    values: Sequence[float], groups: Sequence[int] | None = None
+) -> Trend:
+    """Return the clearer of the trends of all values and within groups."""
+    trends = [trend(values)]
+    if groups is not None:
+        trends.append(trend(values, groups))
+    return max(trends, key=lambda found: abs(found.significance))
+
+
+def decide(
+    values: Sequence[float],
+    groups: Sequence[int] | None = None,
+    *,
+    threshold: float,
+    max_iter: int,
+) -> Decision:
     """Decide, from the probes since the last level-up, how to go on.
 
     Parameters
     ----------
     values : sequence of float
         What the probe measured in each iteration of the stage.
+    groups : sequence of int, default=None
+        The teacher of each probe, whose own level may hide a trend that all share.
     threshold : float
         lambda: the trend must fall below minus this many standard deviations.
     max_iter : int
@@ -71,9 +124,9 @@ def decide(values: Sequence[float], *, threshold: float, max_iter: int) -> Decis
         stop; or go on as before.
     """
     if len(values) >= CHECK_EVERY and len(values) % CHECK_EVERY == 0:
-        correlation, deviation = trend(values)
-        if correlation < -threshold * deviation:
+        significance = strongest_trend(values, groups).significance
+        if significance < -threshold:
             return "level-up"
-        if correlation > OVERFIT_THRESHOLD * deviation:
+        if significance > OVERFIT_THRESHOLD:
             return "overfit"
     return "stop" if len(values) >= max_iter else None

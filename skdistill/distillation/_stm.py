@@ -18,15 +18,23 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from skdistill.base import BaseDistiller
-from skdistill.distillation._matching import Match, match, match_gradient, plan_steps
-from skdistill.distillation._stages import decide, trend
+from skdistill.distillation._matching import (
+    Match,
+    graph_bytes,
+    match,
+    match_gradient,
+    plan_steps,
+)
+from skdistill.distillation._stages import decide, strongest_trend
 from skdistill.distillation._updates import PixelUpdate, StepSizeUpdate
 from skdistill.metrics._evaluate import default_network
 from skdistill.neural_network._augment import resolve_families
 from skdistill.neural_network._training import to_images, to_tensor
 from skdistill.synthetic import SyntheticSet
 from skdistill.trajectory import TrajectoryBuffer
+from skdistill.trajectory._store import manifest_path
 from skdistill.utils._device import resolve_device
+from skdistill.utils._memory import reused_memory
 from skdistill.utils._random import child_seed, root_seed, torch_generator
 from skdistill.utils._validation import (
     check_class_sizes,
@@ -89,7 +97,8 @@ class STMDistiller(BaseDistiller):
         What of the probe the trend test sees.  "loss" is the rule of [1]_.  It also
         falls when merely the step size shrinks; "misalignment" is 1 - cos^2 of the
         angle between the student's way and the teacher's, the part of the loss that
-        no step size can remove.
+        no step size can remove.  With it the test also looks for a trend that all
+        teachers share beneath the differences between them.
     gradient : {"exact", "detached"}, default="exact"
         The gradient through all of the student's steps, or the approximation of TESLA
         that takes the student's way as given.
@@ -141,8 +150,9 @@ class STMDistiller(BaseDistiller):
 
     Notes
     -----
-    Memory grows with N by one vector of parameters per step: the gradient is computed
-    by a sweep back that recomputes one step at a time.
+    The gradient is computed by a sweep back that recomputes one step of the student at
+    a time: beyond half a GiB, memory grows with N by one vector of parameters per
+    step.  Smaller graphs are kept, which saves recomputing them.
 
     References
     ----------
@@ -266,7 +276,8 @@ class STMDistiller(BaseDistiller):
             teachers=np.random.default_rng([seed, 2]),
             draws=torch_generator(child_seed(seed, 3)),
         )
-        self._optimise(state, families, device)
+        with reused_memory():
+            self._optimise(state, families, device)
         self.synthetic_ = SyntheticSet(
             to_images(state.images),
             self.classes_.repeat(self.ipc),
@@ -306,14 +317,18 @@ class STMDistiller(BaseDistiller):
                 device=self.device,
                 verbose=self.verbose,
             )
-        if buffer.n_epochs < 2:
+        fitted = hasattr(buffer, "history_")
+        n_epochs = buffer.n_epochs_ if fitted else buffer.n_epochs
+        if n_epochs < 2:
             raise ValueError(
                 "`buffer` must hold teachers of at least 2 epochs, one to match and "
-                f"one to probe; got n_epochs={buffer.n_epochs}"
+                f"one to probe; got n_epochs={n_epochs}"
             )
-        if not hasattr(buffer, "history_"):
+        if not fitted:
             buffer = clone(buffer)
-            if buffer.random_state is None:
+            # Teachers that are on disk already keep the seed they have.
+            on_disk = buffer.path is not None and manifest_path(buffer.path).exists()
+            if buffer.random_state is None and not on_disk:
                 buffer.set_params(random_state=seed)
             return buffer.fit(X, y)
         if buffer.image_shape_ != self.image_shape_:
@@ -343,8 +358,12 @@ class STMDistiller(BaseDistiller):
         rows: list[dict[str, Any]] = []
         stages: list[dict[str, Any]] = []
         probes: list[float] = []
+        probed_teachers: list[int] = []
+        stage_start = 0
         n_epochs_matched = 1
         n_undone = 0
+        # The literal rule knows nothing of teachers.
+        groups = None if self.trend_on == "loss" else probed_teachers
         self.stop_reason_ = ""
 
         def draw() -> list:
@@ -360,18 +379,32 @@ class STMDistiller(BaseDistiller):
             return torch.from_numpy(self.buffer_.snapshot(teacher, epoch)).to(device)
 
         def end_stage(reason: str) -> None:
-            correlation, deviation = trend(probes) if len(probes) > 2 else (np.nan,) * 2
+            found = strongest_trend(probes, groups)
             stages.append(
                 {
                     "n_epochs_matched": n_epochs_matched,
-                    "first_iteration": len(rows) - len(probes),
-                    "n_iter": len(probes),
-                    "correlation": correlation,
-                    "deviation": deviation,
+                    "first_iteration": stage_start,
+                    "n_iter": len(rows) - stage_start,
+                    "correlation": found.correlation,
+                    "deviation": found.deviation,
                     "reason": reason,
                 }
             )
-            probes.clear()
+
+        one_step = graph_bytes(
+            network,
+            snapshot(0, 0),
+            state.images,
+            state.targets,
+            plan_steps(
+                1,
+                len(state.images),
+                batch_size=self.batch_size,
+                families=families,
+                generator=torch_generator(0),
+            )[0],
+        )
+        keep_graphs = self.n_steps * one_step <= _GRAPH_BYTES
 
         bar = tqdm(
             desc="distillation",
@@ -381,7 +414,7 @@ class STMDistiller(BaseDistiller):
         )
         try:
             while not self.stop_reason_:
-                teacher = int(state.teachers.integers(self.buffer_.n_teachers))
+                teacher = int(state.teachers.integers(self.buffer_.n_teachers_))
                 start_epoch = len(rows) % n_epochs_matched
                 arguments = (state.images, state.targets, state.step_size.logarithm)
                 probe = match(
@@ -400,6 +433,7 @@ class STMDistiller(BaseDistiller):
                     draw(),
                     scale=self.buffer_.pixel_scale_,
                     detached=self.gradient == "detached",
+                    keep_graphs=keep_graphs,
                 )
                 row = _history_row(update.match, probe)
                 finite = np.isfinite([row["loss"], row["probe_loss"]]).all() and bool(
@@ -420,6 +454,7 @@ class STMDistiller(BaseDistiller):
                     state.images = state.pixels(state.images, update.images)
                     state.step_size(update.log_step_size)
                     probes.append(row[f"probe_{self.trend_on}"])
+                    probed_teachers.append(teacher)
                 else:
                     # The images that led here are kept; shorter steps lead away.
                     n_undone += 1
@@ -436,15 +471,18 @@ class STMDistiller(BaseDistiller):
                     self.stop_reason_ = "diverged"
                     continue
                 decision = decide(
-                    probes, threshold=self.threshold, max_iter=self.max_iter
+                    probes, groups, threshold=self.threshold, max_iter=self.max_iter
                 )
                 if decision == "stop":
                     self.stop_reason_ = "no trend"
                 elif decision is not None:
                     end_stage(decision)
+                    stage_start = len(rows)
+                    probes.clear()
+                    probed_teachers.clear()
                     # The probe needs the epoch after the last that is matched.
                     n_epochs_matched = min(
-                        n_epochs_matched + 1, self.buffer_.n_epochs - 1
+                        n_epochs_matched + 1, self.buffer_.n_epochs_ - 1
                     )
                 if len(rows) == self.max_total_iter and not self.stop_reason_:
                     self.stop_reason_ = "max_total_iter"
@@ -465,7 +503,7 @@ class STMDistiller(BaseDistiller):
                 ConvergenceWarning,
                 stacklevel=4,
             )
-        if probes or not stages:
+        if stage_start < len(rows) or not stages:
             end_stage(self.stop_reason_)
         self.history_ = pd.DataFrame(rows)
         self.stages_ = pd.DataFrame(stages)
@@ -489,6 +527,9 @@ class STMDistiller(BaseDistiller):
 
 # Each halves the step size: by then it is a millionth of what it was.
 _MOST_UNDONE = 20
+
+# While the graphs of all steps take no more, they are kept, which is faster.
+_GRAPH_BYTES = 2**29
 
 
 @dataclass

@@ -11,7 +11,7 @@ MOMENTUM = 0.5
 # steps several times larger the matching loss falls faster, but into noise: networks
 # trained on the images score less.
 AUTO_PIXEL_STEP = 0.02
-# Memory of the running mean square that "auto" divides by.
+# Memory of the running root mean square that "auto" divides by.
 AUTO_DECAY = 0.9
 
 # The most that one iteration changes the step size by, as a factor's logarithm: one
@@ -37,7 +37,7 @@ class PixelUpdate:
             learning_rate = AUTO_PIXEL_STEP * scale
         self._rate = learning_rate
         self._velocity: Tensor | None = None
-        self._mean_square: Tensor | None = None
+        self._rms: Tensor | None = None
         self._n_updates = 0
 
     def __call__(self, images: Tensor, gradient: Tensor) -> Tensor:
@@ -50,17 +50,16 @@ class PixelUpdate:
         return images - self._rate * self._velocity
 
     def _running_rms(self, gradient: Tensor) -> Tensor:
-        # In float64: gradients may be as small as the unit of the pixels is large.
-        mean_square = gradient.double().square().mean()
-        if self._mean_square is None:
-            self._mean_square = torch.zeros_like(mean_square)
-        self._mean_square = (
-            AUTO_DECAY * self._mean_square + (1 - AUTO_DECAY) * mean_square
-        )
+        # Squares of a gradient in the unit of its largest value neither vanish nor
+        # overflow, and a gradient of exactly 0 stays 0.
+        largest = gradient.abs().max().clamp_min(torch.finfo(gradient.dtype).tiny)
+        rms = largest * (gradient / largest).square().mean().sqrt()
+        if self._rms is None:
+            self._rms = torch.zeros_like(rms)
+        self._rms = AUTO_DECAY * self._rms + (1 - AUTO_DECAY) * rms
         self._n_updates += 1
-        unbiased = self._mean_square / (1 - AUTO_DECAY**self._n_updates)
-        # A gradient of exactly 0 stays 0.
-        return unbiased.sqrt().clamp_min(torch.finfo(gradient.dtype).tiny)
+        unbiased = self._rms / (1 - AUTO_DECAY**self._n_updates)
+        return unbiased.clamp_min(torch.finfo(gradient.dtype).tiny)
 
 
 class StepSizeUpdate:

@@ -22,6 +22,7 @@ from skdistill.neural_network._convnet import (
 )
 from skdistill.neural_network._training import pixel_scale, to_tensor, train_epochs
 from skdistill.utils._device import resolve_device
+from skdistill.utils._memory import reused_memory
 from skdistill.utils._random import (
     child_seed,
     isolated_torch_seed,
@@ -235,13 +236,14 @@ class ConvNetClassifier(ClassifierMixin, BaseEstimator):
             sample_weight=weight,
         )
         self.loss_curve_ = []
-        with tqdm(
+        progress = tqdm(
             epochs,
             desc="training",
             unit="epoch",
             total=self.max_iter,
             disable=not self.verbose,
-        ) as bar:
+        )
+        with reused_memory(), progress as bar:
             for summary in bar:
                 self.loss_curve_.append(summary.loss)
                 bar.set_postfix(loss=f"{summary.loss:.3f}", refresh=False)

@@ -31,6 +31,7 @@ from skdistill.trajectory._store import (
 )
 from skdistill.trajectory._teacher import TeacherSettings, train_teacher
 from skdistill.utils._device import resolve_device
+from skdistill.utils._memory import reused_memory
 from skdistill.utils._random import child_seed, root_seed
 from skdistill.utils._threads import single_threaded_torch
 from skdistill.utils._validation import (
@@ -39,9 +40,9 @@ from skdistill.utils._validation import (
     fingerprint_images,
 )
 
-# Where a default would leave a teacher with a handful of steps: see batch_size.
-_LARGEST_BATCH = 256
-_STEPS_PER_EPOCH = 20
+# What "auto" keeps the batch size within, and the steps that an epoch shall have.
+_SMALLEST_BATCH, _LARGEST_BATCH = 8, 256
+_STEPS_PER_EPOCH = 200
 
 
 class TrajectoryBuffer(BaseEstimator):
@@ -61,8 +62,9 @@ class TrajectoryBuffer(BaseEstimator):
         Learning rate, the same in all epochs.
     batch_size : int or "auto", default="auto"
         Images per step.  "auto" takes 256 as in the literature, but fewer of a small
-        set, so that an epoch has at least 20 steps (and a batch 8 images or more): an
-        epoch of two steps hardly moves a network, and leaves nothing to match.
+        set, at least 8, so that an epoch has about 200 steps, as many as in the
+        literature on CIFAR-10: in an epoch of a few steps a network hardly moves,
+        which leaves little to match.
     momentum : float, default=0.0
         Momentum of the gradient descent, in [0, 1).
     weight_decay : float, default=0.0
@@ -101,6 +103,8 @@ class TrajectoryBuffer(BaseEstimator):
         the augmented training images of the epoch.
     classes_ : ndarray of shape (n_classes,)
         The class labels.
+    n_teachers_, n_epochs_ : int
+        Number of teachers, and of epochs of each, that were trained.
     n_parameters_ : int
         Length of a snapshot.
     batch_size_ : int
@@ -277,14 +281,12 @@ class TrajectoryBuffer(BaseEstimator):
             A copy.
         """
         check_is_fitted(self)
-        last_teacher = self.history_["teacher"].iloc[-1]
-        last_epoch = self.history_["epoch"].iloc[-1]
-        if not 0 <= teacher <= last_teacher:
+        if not 0 <= teacher < self.n_teachers_:
             raise ValueError(
-                f"`teacher` must be from 0 to {last_teacher}; got {teacher}"
+                f"`teacher` must be from 0 to {self.n_teachers_ - 1}; got {teacher}"
             )
-        if not 0 <= epoch <= last_epoch:
-            raise ValueError(f"`epoch` must be from 0 to {last_epoch}; got {epoch}")
+        if not 0 <= epoch <= self.n_epochs_:
+            raise ValueError(f"`epoch` must be from 0 to {self.n_epochs_}; got {epoch}")
         if self._folder is None:
             return self._snapshots[teacher][epoch].copy()
         # One row of the file: a distiller on many teachers holds only what it uses.
@@ -345,7 +347,9 @@ class TrajectoryBuffer(BaseEstimator):
     def _resolve_batch_size(self, n_samples: int) -> int:
         if self.batch_size != "auto":
             return int(self.batch_size)
-        return int(np.clip(n_samples // _STEPS_PER_EPOCH, 8, _LARGEST_BATCH))
+        return int(
+            np.clip(n_samples // _STEPS_PER_EPOCH, _SMALLEST_BATCH, _LARGEST_BATCH)
+        )
 
     def _settings(self, families: tuple[str, ...]) -> TeacherSettings:
         return TeacherSettings(
@@ -411,6 +415,7 @@ class TrajectoryBuffer(BaseEstimator):
         self._folder = None if self.path is None else Path(self.path)
         # Empty arrays for teachers on disk.
         self._snapshots = [run.parameters for run in runs]
+        self.n_teachers_, self.n_epochs_ = len(runs), len(runs[0].loss)
         self.history_ = pd.concat(
             [
                 pd.DataFrame(
@@ -456,7 +461,7 @@ def _train_one(
 ) -> tuple[int, TeacherRun]:
     """Train a teacher, here or in another process, and store it in the folder."""
     device = data.device
-    with single_threaded_torch():
+    with single_threaded_torch(), reused_memory():
         run = train_teacher(
             settings,
             to_tensor(data.images, device),

@@ -7,6 +7,7 @@ what its training looked like.  Files appear under their names only when complet
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -117,8 +118,8 @@ def read_teacher(folder: Path, teacher: int, shape: tuple[int, int]) -> TeacherR
     return run
 
 
-def manifest_path(folder: Path) -> Path:
-    return folder / "manifest.json"
+def manifest_path(folder: str | os.PathLike[str]) -> Path:
+    return Path(folder) / "manifest.json"
 
 
 def write_manifest(folder: Path, content: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ from skdistill.distillation._stages import (
     CHECK_EVERY,
     OVERFIT_THRESHOLD,
     decide,
+    strongest_trend,
     trend,
 )
 
@@ -23,6 +24,20 @@ def series_of_correlation(n, r):
     noise -= (noise @ time) * time
     noise /= np.linalg.norm(noise)
     return (5 + r * time + math.sqrt(1 - r**2) * noise).tolist()
+
+
+def residuals(numbers, groups):
+    """What least squares on a dummy variable for each group leave of the numbers."""
+    dummies = (np.asarray(groups)[:, None] == np.unique(groups)).astype(np.float64)
+    coefficients, *_ = np.linalg.lstsq(dummies, numbers, rcond=None)
+    return numbers - dummies @ coefficients
+
+
+def teachers_with_levels(n, n_groups, seed, spread=10.0):
+    """A teacher for each of n probes, all as often, and the levels of the probes."""
+    rng = np.random.default_rng(seed)
+    groups = rng.permutation(np.arange(n) % n_groups)
+    return groups.tolist(), (spread * rng.normal(size=n_groups))[groups]
 
 
 @given(values=st.lists(st.floats(-1e6, 1e6), min_size=3, max_size=60))
@@ -48,6 +63,114 @@ def test_constant_series_has_no_trend(value):
 def test_small_but_real_trend_is_seen_beside_a_large_mean():
     values = 1e6 + 1e-3 * np.arange(50)
     assert trend(values).correlation == pytest.approx(1, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("values", "groups"),
+    [
+        ([], None),
+        ([2.0], None),
+        ([2.0, 1.0], None),
+        ([], []),
+        ([2.0, 1.0], [0, 0]),
+        ([3.0, 2.0, 1.0], [0, 1, 1]),
+        ([9.0, 7.0, 5.0, 3.0], [4, 2, 4, 8]),
+        (np.arange(20.0), range(20)),
+    ],
+)
+def test_too_few_values_tell_nothing(values, groups):
+    found = trend(values, groups)
+    assert found == (0.0, math.inf)
+    assert found.significance == 0
+    assert decide(values, groups, threshold=0.01, max_iter=99) in (None, "level-up")
+
+
+@given(
+    pairs=st.lists(
+        st.tuples(st.floats(-1e3, 1e3), st.integers(-3, 3)), min_size=3, max_size=60
+    )
+)
+def test_trend_within_groups_is_the_partial_correlation(pairs):
+    values, groups = (list(column) for column in zip(*pairs, strict=True))
+    found = trend(values, groups)
+    freedom = len(values) - 1 - len(set(groups))
+    if freedom < 1:
+        assert found == (0.0, math.inf)
+        return
+    assert found.deviation == pytest.approx(math.sqrt(1 / freedom), rel=1e-14)
+    rest = residuals(np.asarray(values), groups)
+    time = residuals(np.arange(len(values), dtype=np.float64), groups)
+    if np.linalg.norm(rest) < 1e-6 * (1 + np.abs(values).max()):
+        return  # nearly constant: rounding decides in either computation
+    expected = rest @ time / np.linalg.norm(rest) / np.linalg.norm(time)
+    assert found.correlation == pytest.approx(expected, abs=1e-8)
+    assert found.significance == found.correlation / found.deviation
+
+
+@given(
+    values=st.lists(st.integers(-1000, 1000), min_size=12, max_size=60),
+    n_groups=st.integers(1, 6),
+    unit=st.sampled_from([1e-250, 1e-3, 1.0, 1e250]),
+    seed=st.integers(0, 99),
+)
+def test_trend_within_groups_knows_no_levels_units_or_names(
+    values, n_groups, unit, seed
+):
+    groups, levels = teachers_with_levels(len(values), n_groups, seed, spread=1e3)
+    values = np.asarray(values, dtype=np.float64)
+    expected = trend(values, groups)
+    # Levels of whole numbers: no bit of the values is lost.
+    found = trend(unit * (values + np.round(levels)), [7 - 3 * g for g in groups])
+    assert found.deviation == expected.deviation
+    assert found.correlation == pytest.approx(expected.correlation, abs=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_one_group_is_no_group(seed):
+    values = np.random.default_rng(seed).normal(size=30)
+    assert trend(values, [5] * 30) == trend(values)
+
+
+@pytest.mark.parametrize("n_groups", [2, 5, 10])
+def test_constant_groups_have_no_trend(n_groups):
+    groups, levels = teachers_with_levels(50, n_groups, seed=n_groups)
+    assert trend(levels, groups).correlation == 0
+    assert trend(levels / 3, groups).correlation == 0
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_fall_that_levels_hide_is_found_within_groups(seed):
+    n = 100
+    groups, levels = teachers_with_levels(n, 10, seed)
+    noise = 0.3 * np.random.default_rng(seed).normal(size=n)
+    fall = np.linspace(2, 0, n)
+    arguments = {"threshold": 5.0, "max_iter": 999}
+    for sign, decision in [(1, "level-up"), (-1, "overfit")]:
+        values = levels + sign * fall + noise
+        # Beside levels of deviation 10 a fall by 2 lowers r by 0.06, or 0.6
+        # deviations; beside the noise of deviation 0.3 it is -0.9, or -8 of them.
+        assert abs(trend(values).significance) < OVERFIT_THRESHOLD
+        assert sign * trend(values, groups).significance < -5
+        assert decide(values, **arguments) is None
+        assert decide(values, groups, **arguments) == decision
+
+
+def test_strongest_trend_is_the_clearer_of_the_two():
+    n = 40
+    falling = np.linspace(1, 0, n)
+    noise = np.random.default_rng(0).normal(size=n)
+    groups, levels = teachers_with_levels(n, 4, seed=0)
+    hidden = levels + falling + 0.01 * noise
+    assert strongest_trend(hidden) == trend(hidden) != trend(hidden, groups)
+    assert strongest_trend(hidden, groups) == trend(hidden, groups)
+    assert strongest_trend(-hidden, groups) == trend(-hidden, groups)
+    # Teachers one after the other, each without a trend: only all of them fall.
+    periods = np.arange(n) // 10
+    steps = -3.0 * periods + 0.5 * noise
+    assert strongest_trend(steps, periods) == trend(steps) != trend(steps, periods)
+    assert strongest_trend(-steps, periods) == trend(-steps)
+    # Where groups tell nothing the trend of all values counts.
+    assert strongest_trend(falling, range(n)) == trend(falling)
 
 
 @given(
@@ -139,3 +262,30 @@ def test_level_up_depends_on_no_unit():
     for scale, shift in [(1, 0), (1e-6, 0), (1e3, 1e4)]:
         values = scale * series + shift
         assert decide(values, threshold=5.0, max_iter=999) == "level-up"
+
+
+def test_rate_of_false_trends_within_groups_is_the_tail_of_students_t():
+    n, n_groups, n_series, threshold = 50, 8, 10_000, 2.0
+    rng = np.random.default_rng(0)
+    significances, found = [], []
+    for seed in range(n_series):
+        groups, levels = teachers_with_levels(n, n_groups, seed)
+        values = levels + rng.normal(size=n)
+        significances.append(trend(values, groups).significance)
+        found.append(decide(values, groups, threshold=threshold, max_iter=999))
+    significances = np.asarray(significances)
+    freedom = n - 1 - n_groups
+    exact = stats.t.sf(threshold / math.sqrt(1 - threshold**2 / freedom), freedom)
+    # Three standard errors of the count.
+    error = 3 * math.sqrt(exact / n_series)
+    assert np.mean(significances < -threshold) == pytest.approx(exact, abs=error)
+    assert np.mean(significances > threshold) == pytest.approx(exact, abs=error)
+    # And the whole distribution, not only its tail.
+    r = significances / math.sqrt(freedom)
+    t = r * math.sqrt(freedom) / np.sqrt(1 - r**2)
+    assert stats.kstest(t, stats.t(freedom).cdf).pvalue > 0.01
+    # Two looks at the same series: more false level-ups than one, at most twice as
+    # many.
+    plain = stats.t.sf(threshold / math.sqrt(1 - threshold**2 / (n - 2)), n - 2)
+    rate = np.mean([decision == "level-up" for decision in found])
+    assert exact + error < rate < exact + plain + error

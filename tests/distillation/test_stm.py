@@ -683,7 +683,6 @@ def test_progress_shows_when_asked_for(make_distiller, bars, capsys):
     assert "distillation" in printed.err
 
 
-@pytest.mark.xfail(reason="the distiller sets a seed of its own")
 def test_unfitted_buffer_with_a_path_resumes(
     make_distiller, make_teachers, bars, tmp_path
 ):
@@ -694,7 +693,6 @@ def test_unfitted_buffer_with_a_path_resumes(
     assert np.array_equal(first.buffer_.snapshot(0, 2), again.buffer_.snapshot(0, 2))
 
 
-@pytest.mark.xfail(reason="only probes are counted")
 def test_stages_count_the_iterations_that_were_undone(
     make_distiller, bars, monkeypatch
 ):
@@ -704,7 +702,6 @@ def test_stages_count_the_iterations_that_were_undone(
     assert stages["n_iter"].tolist() == [6]
 
 
-@pytest.mark.xfail(reason="parameters of the buffer are taken for what it holds")
 def test_buffer_with_other_parameters_than_it_was_fitted_with(
     make_distiller, make_teachers, bars
 ):

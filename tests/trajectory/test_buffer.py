@@ -48,6 +48,7 @@ def test_attributes(in_memory, bars):
     assert buffer.n_parameters_ == sum(p.numel() for p in module.parameters())
     assert buffer.pixel_scale_ == pytest.approx(bars[0].std(), rel=1e-5)
     assert buffer.batch_size_ == 8
+    assert (buffer.n_teachers_, buffer.n_epochs_) == (2, 3)
     history = buffer.history_
     assert history.columns.tolist() == ["teacher", "epoch", "loss", "accuracy"]
     assert history["teacher"].tolist() == [0, 0, 0, 1, 1, 1]
@@ -57,9 +58,10 @@ def test_attributes(in_memory, bars):
 
 
 @pytest.mark.parametrize(
-    ("n_samples", "expected"), [(30, 8), (1000, 50), (5120, 256), (10**6, 256)]
+    ("n_samples", "expected"),
+    [(30, 8), (899, 8), (1000, 10), (5199, 51), (25_600, 256), (10**6, 256)],
 )
-def test_auto_batch_size_leaves_twenty_steps_per_epoch(n_samples, expected):
+def test_auto_batch_size_leaves_a_hundred_steps_per_epoch(n_samples, expected):
     assert TrajectoryBuffer()._resolve_batch_size(n_samples) == expected
     assert TrajectoryBuffer(batch_size=77)._resolve_batch_size(n_samples) == 77
 
