@@ -64,7 +64,7 @@ if folder is None:
     folder = output / "simulated"
     crop = 0.7  # the simulated ones fill a little more
     (folder / "images").mkdir(parents=True, exist_ok=True)
-    images, _, votes = make_galaxies(1260, random_state=SEED, return_votes=True)
+    images, _, votes = make_galaxies(900, random_state=SEED, return_votes=True)
     for asset_id, image in zip(votes["asset_id"], images, strict=True):
         pixels = Image.fromarray((image * 255).round().astype(np.uint8))
         pixels.save(folder / "images" / f"{asset_id}.png")
@@ -188,7 +188,8 @@ shown = {
     "real": scaler.inverse_transform(X_train[surest]),
     "distilled": scaler.inverse_transform(distilled.X[order]),
 }
-figure, axes = plt.subplots(2, len(classes), figsize=(14, 4), layout="constrained")
+figure, axes = plt.subplots(2, len(classes), figsize=(14, 3.7), layout="constrained")
+figure.get_layout_engine().set(hspace=0.01)
 for axes_row, (name, images) in zip(axes, shown.items(), strict=True):
     axes_row[0].set_ylabel(name, fontsize=13)
     for ax, image, label in zip(axes_row, images, classes, strict=True):

@@ -9,6 +9,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skdistill.metrics._evaluate import default_network
 from skdistill.synthetic import SyntheticSet
+from skdistill.utils._validation import is_flattened
 
 
 class BaseDistiller(BaseEstimator, metaclass=ABCMeta):
@@ -49,7 +50,7 @@ class BaseDistiller(BaseEstimator, metaclass=ABCMeta):
             Their labels.
         """
         X_synthetic, y_synthetic = self.fit(X, y).synthetic_
-        if np.ndim(X) == 2:
+        if is_flattened(X):
             X_synthetic = X_synthetic.reshape(len(X_synthetic), -1)
         return X_synthetic, y_synthetic
 
@@ -76,7 +77,7 @@ class BaseDistiller(BaseEstimator, metaclass=ABCMeta):
         else:
             network = clone(self.estimator)
         X_synthetic, y_synthetic = self.synthetic_
-        if np.ndim(X) == 2:
+        if is_flattened(X):
             X_synthetic = X_synthetic.reshape(len(X_synthetic), -1)
         return float(network.fit(X_synthetic, y_synthetic).score(X, y))
 

@@ -69,8 +69,8 @@ class STMDistiller(BaseDistiller):
     step_size : float, default=0.01
         Learning rate of the student at the start; it is learned with the images.
     threshold : float, default=5.0
-        lambda: by how many standard deviations the probe's trend must be negative for
-        one more epoch to be taken in.
+        The lambda of [1]_: by how many standard deviations the probe's trend must be
+        negative for one more epoch to be taken in.
     max_iter : int, default=1000
         Number of iterations without a level-up after which the fit ends.
     max_total_iter : int, default=None

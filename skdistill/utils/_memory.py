@@ -10,6 +10,7 @@ from contextlib import contextmanager
 # those that its own adaptation ends with in a process that uses large arrays.
 _TRIM_THRESHOLD, _TRIM_DEFAULT = -1, 64 * 2**20
 _MMAP_MAX, _MMAP_DEFAULT = -4, 65536
+_MMAP_THRESHOLD, _THRESHOLD_DEFAULT = -3, 32 * 2**20
 
 _lock = threading.Lock()
 _n_inside = 0
@@ -43,6 +44,8 @@ def reused_memory() -> Iterator[None]:
             _n_inside -= 1
             if _n_inside == 0:
                 library.mallopt(_MMAP_MAX, _MMAP_DEFAULT)
+                # Any call ends the adaptation, which starts at a mere 128 KiB.
+                library.mallopt(_MMAP_THRESHOLD, _THRESHOLD_DEFAULT)
                 library.mallopt(_TRIM_THRESHOLD, _TRIM_DEFAULT)
                 library.malloc_trim(0)
 

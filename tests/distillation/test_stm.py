@@ -1,5 +1,6 @@
 import itertools
 import pickle
+from contextlib import contextmanager
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ from sklearn.model_selection import GridSearchCV
 
 import skdistill.distillation._stm as module
 from skdistill.distillation import STMDistiller
+from skdistill.distillation._stages import strongest_trend
 from skdistill.neural_network import ConvNetClassifier
 from skdistill.synthetic import SyntheticSet
 from skdistill.trajectory import TrajectoryBuffer
@@ -151,7 +153,8 @@ def test_history_is_what_happens(make_distiller, bars):
 
 
 def test_stages(make_distiller, bars):
-    stages = make_distiller(max_total_iter=5).fit(*bars).stages_
+    distiller = make_distiller(max_total_iter=5, trend_on="loss")
+    stages = distiller.fit(*bars).stages_
     assert stages.columns.tolist() == STAGES
     assert len(stages) == 1
     only = stages.iloc[0]
@@ -163,12 +166,25 @@ def test_stages(make_distiller, bars):
     assert only["deviation"] == pytest.approx(1 / np.sqrt(3))
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_trend_is_that_of_the_probe(make_distiller, bars, seed):
+    settings = {"max_total_iter": 8, "random_state": seed}
+    distiller = make_distiller(**settings, trend_on="loss").fit(*bars)
+    expected = np.corrcoef(distiller.history_["probe_loss"], np.arange(8))[0, 1]
+    stage = distiller.stages_.iloc[0]
+    assert stage["correlation"] == pytest.approx(expected, abs=1e-9)
+    assert stage["deviation"] == pytest.approx(1 / np.sqrt(6))
+    distiller = make_distiller(**settings, trend_on="misalignment").fit(*bars)
+    history, stage = distiller.history_, distiller.stages_.iloc[0]
+    expected = strongest_trend(history["probe_misalignment"], history["teacher"])
+    assert (stage["correlation"], stage["deviation"]) == expected
+
+
 @pytest.mark.parametrize("trend_on", ["misalignment", "loss"])
-def test_trend_is_that_of_the_probe(make_distiller, bars, trend_on):
-    distiller = make_distiller(max_total_iter=8, trend_on=trend_on).fit(*bars)
-    series = distiller.history_[f"probe_{trend_on}"]
-    expected = np.corrcoef(series, np.arange(8))[0, 1]
-    assert distiller.stages_["correlation"][0] == pytest.approx(expected, abs=1e-9)
+def test_trend_of_a_stage_too_short_for_one(make_distiller, bars, trend_on):
+    stages = make_distiller(max_total_iter=2, trend_on=trend_on).fit(*bars).stages_
+    assert stages["correlation"].tolist() == [0]
+    assert stages["deviation"].tolist() == [np.inf]
 
 
 def test_loss_falls(distilled):
@@ -216,22 +232,51 @@ def test_max_total_iter_ends_in_any_case(make_distiller, bars):
     assert both.stop_reason_ == "no trend"
 
 
-def test_decisions_are_asked_for_with_the_parameters(make_distiller, bars, monkeypatch):
+@pytest.mark.parametrize("trend_on", ["misalignment", "loss"])
+def test_decisions_are_asked_for_with_the_parameters(
+    make_distiller, bars, monkeypatch, trend_on
+):
     asked = []
 
-    def decide(values, *, threshold, max_iter):
-        asked.append((list(values), threshold, max_iter))
+    def decide(values, groups, *, threshold, max_iter):
+        groups = groups if groups is None else list(groups)
+        asked.append((list(values), groups, threshold, max_iter))
 
     monkeypatch.setattr(module, "decide", decide)
-    distiller = make_distiller(threshold=3.5, max_iter=77, max_total_iter=3)
-    distiller.fit(*bars)
-    assert [len(values) for values, *_ in asked] == [1, 2, 3]
-    assert all(rest == [3.5, 77] for _, *rest in asked)
-    assert asked[-1][0] == distiller.history_["probe_misalignment"].tolist()
+    distiller = make_distiller(
+        threshold=3.5, max_iter=77, max_total_iter=6, trend_on=trend_on
+    )
+    history = distiller.fit(*bars).history_
+    assert [len(values) for values, *_ in asked] == [1, 2, 3, 4, 5, 6]
+    assert all(rest == [3.5, 77] for _, _, *rest in asked)
+    assert asked[-1][0] == history[f"probe_{trend_on}"].tolist()
+    # The rule of the paper knows nothing of teachers.
+    expected = None if trend_on == "loss" else history["teacher"].tolist()
+    assert asked[-1][1] == expected
+
+
+def test_teachers_of_the_probes_are_those_of_the_stage(
+    make_distiller, bars, monkeypatch
+):
+    asked = []
+
+    def decide(values, groups, **kwargs):
+        asked.append(list(groups))
+        assert len(groups) == len(values)
+        return "level-up" if len(values) == 3 else None
+
+    break_gradients(monkeypatch, lambda iteration: iteration in (1, 6))
+    monkeypatch.setattr(module, "decide", decide)
+    history = make_distiller(max_total_iter=10).fit(*bars).history_
+    teacher = history["teacher"].to_numpy()
+    # What was undone has no part in the trend.
+    assert asked[3] == teacher[[0, 2, 3]].tolist()
+    assert asked[7] == teacher[[4, 5, 7]].tolist()
+    assert asked[9] == teacher[[8, 9]].tolist()
 
 
 def test_level_up_takes_in_one_more_epoch(make_distiller, bars, monkeypatch):
-    def decide(values, **kwargs):
+    def decide(values, groups, **kwargs):
         return "level-up" if len(values) == 3 else None
 
     monkeypatch.setattr(module, "decide", decide)
@@ -710,3 +755,99 @@ def test_buffer_with_other_parameters_than_it_was_fitted_with(
     buffer.set_params(n_teachers=50)
     distiller = make_distiller(buffer=buffer, max_total_iter=10).fit(*bars)
     assert distiller.history_["teacher"].isin([0, 1]).all()
+
+
+def test_epochs_end_where_those_that_were_trained_do(
+    make_distiller, make_teachers, bars, monkeypatch
+):
+    buffer = make_teachers(n_epochs=2).fit(*bars)
+    monkeypatch.setattr(module, "decide", lambda *args, **kwargs: "level-up")
+    for n_epochs in (1, 50):
+        buffer.set_params(n_epochs=n_epochs)
+        distiller = make_distiller(buffer=buffer, max_total_iter=4).fit(*bars)
+        assert (distiller.history_["n_epochs_matched"] == 1).all()
+
+
+def test_stages_after_one_that_ended_with_iterations_undone(
+    make_distiller, bars, monkeypatch
+):
+    def decide(values, groups, **kwargs):
+        return "level-up" if len(values) == 2 else None
+
+    break_gradients(monkeypatch, lambda iteration: iteration in (0, 3, 4))
+    monkeypatch.setattr(module, "decide", decide)
+    stages = make_distiller(max_total_iter=9).fit(*bars).stages_
+    assert stages["first_iteration"].tolist() == [0, 3, 7]
+    assert stages["n_iter"].tolist() == [3, 4, 2]
+    assert stages["reason"].tolist() == ["level-up"] * 3
+
+
+# How it does so
+
+
+def spy_on_graphs(monkeypatch):
+    """Collect whether the graphs of the steps were kept, once per iteration."""
+    kept = []
+    real = module.match_gradient
+
+    def spy(*args, keep_graphs, **kwargs):
+        kept.append(keep_graphs)
+        return real(*args, keep_graphs=keep_graphs, **kwargs)
+
+    monkeypatch.setattr(module, "match_gradient", spy)
+    return kept
+
+
+@pytest.mark.parametrize("gradient", ["exact", "detached"])
+@pytest.mark.parametrize("batch_size", [None, 4])
+def test_memory_that_may_be_used_does_not_change_the_images(
+    make_distiller, bars, monkeypatch, gradient, batch_size
+):
+    kept = spy_on_graphs(monkeypatch)
+    found = []
+    for n_bytes in (0, 2**60):
+        monkeypatch.setattr(module, "_GRAPH_BYTES", n_bytes)
+        distiller = make_distiller(ipc=2, gradient=gradient, batch_size=batch_size)
+        found.append(distiller.fit(*bars))
+    assert kept == [False] * 4 + [True] * 4
+    recomputed, kept = found
+    np.testing.assert_allclose(
+        kept.synthetic_.X, recomputed.synthetic_.X, rtol=1e-5, atol=1e-5
+    )
+    assert kept.synthetic_.step_size == pytest.approx(
+        recomputed.synthetic_.step_size, rel=1e-5
+    )
+    numbers = [fit.history_.drop(columns="event").to_numpy(float) for fit in found]
+    np.testing.assert_allclose(*numbers, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("one_step", "expected"), [(100, True), (101, False)])
+def test_graphs_are_kept_where_those_of_all_steps_fit(
+    make_distiller, bars, monkeypatch, one_step, expected
+):
+    kept = spy_on_graphs(monkeypatch)
+    monkeypatch.setattr(module, "_GRAPH_BYTES", 500)
+    monkeypatch.setattr(module, "graph_bytes", lambda *args, **kwargs: one_step)
+    make_distiller(n_steps=5, max_total_iter=2).fit(*bars)
+    assert kept == [expected] * 2
+
+
+def test_memory_is_reused_while_images_are_distilled(make_distiller, bars, monkeypatch):
+    inside = []
+
+    @contextmanager
+    def block():
+        inside.append("begin")
+        yield
+        inside.append("end")
+
+    real = module.match_gradient
+
+    def spy(*args, **kwargs):
+        inside.append("step")
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(module, "reused_memory", block)
+    monkeypatch.setattr(module, "match_gradient", spy)
+    make_distiller(max_total_iter=2).fit(*bars)
+    assert inside == ["begin", "step", "step", "end"]

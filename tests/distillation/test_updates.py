@@ -6,6 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skdistill.distillation._updates import (
+    AUTO_DECAY,
+    AUTO_PIXEL_STEP,
     MOMENTUM,
     MOST_LOG_CHANGE,
     PixelUpdate,
@@ -50,6 +52,29 @@ def test_auto_is_the_same_for_any_size_of_the_gradient(factor, seed):
     expected = follow(PixelUpdate("auto", 2.0), gradients)
     found = follow(PixelUpdate("auto", 2.0), [factor * g for g in gradients])
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("factor", [1e-36, 1e-25, 1e25, 1e36])
+def test_auto_knows_gradients_whose_squares_no_float_holds(factor):
+    gradients = draw_gradients(0)
+    expected = follow(PixelUpdate("auto", 2.0), gradients)
+    found = follow(PixelUpdate("auto", 2.0), [factor * g for g in gradients])
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+@settings(max_examples=20)
+@given(seed=st.integers(0, 99), n_updates=st.integers(1, 8))
+def test_auto_divides_by_the_unbiased_running_root_mean_square(seed, n_updates):
+    gradients = draw_gradients(seed, n_updates)
+    images, velocity, rms = torch.zeros(SHAPE, dtype=torch.float64), 0.0, 0.0
+    for i, gradient in enumerate(gradients, start=1):
+        gradient = gradient.double()
+        rms = AUTO_DECAY * rms + (1 - AUTO_DECAY) * gradient.square().mean().sqrt()
+        unbiased = rms / (1 - AUTO_DECAY**i)
+        velocity = MOMENTUM * velocity + gradient / unbiased
+        images = images - AUTO_PIXEL_STEP * 0.8 * velocity
+    found = follow(PixelUpdate("auto", 0.8), gradients)
+    torch.testing.assert_close(found.double(), images, rtol=1e-4, atol=1e-6)
 
 
 def test_auto_goes_down_the_gradient_by_a_share_of_the_deviation():

@@ -59,11 +59,27 @@ def test_attributes(in_memory, bars):
 
 @pytest.mark.parametrize(
     ("n_samples", "expected"),
-    [(30, 8), (899, 8), (1000, 10), (5199, 51), (25_600, 256), (10**6, 256)],
+    [(30, 8), (1799, 8), (2000, 10), (10_399, 51), (51_200, 256), (10**6, 256)],
 )
-def test_auto_batch_size_leaves_a_hundred_steps_per_epoch(n_samples, expected):
+def test_auto_batch_size_leaves_two_hundred_steps_per_epoch(n_samples, expected):
     assert TrajectoryBuffer()._resolve_batch_size(n_samples) == expected
     assert TrajectoryBuffer(batch_size=77)._resolve_batch_size(n_samples) == 77
+
+
+@pytest.mark.parametrize("loaded", [False, True])
+def test_what_was_trained_counts_not_what_the_parameters_say_now(
+    make_buffer, bars, tmp_path, loaded
+):
+    buffer = make_buffer(path=tmp_path).fit(*bars)
+    if loaded:
+        buffer = TrajectoryBuffer.load(tmp_path)
+    buffer.set_params(n_teachers=7, n_epochs=9)
+    assert (buffer.n_teachers_, buffer.n_epochs_) == (2, 3)
+    assert len(buffer.snapshot(1, 3)) == buffer.n_parameters_
+    with pytest.raises(ValueError, match=r"`teacher` must be from 0 to 1; got 2"):
+        buffer.snapshot(2, 0)
+    with pytest.raises(ValueError, match=r"`epoch` must be from 0 to 3; got 4"):
+        buffer.snapshot(0, 4)
 
 
 def test_snapshots_are_distinct(in_memory):
