@@ -7,7 +7,7 @@ SHELL := bash
 VENV := .venv
 BIN := $(VENV)/bin
 VENV_PYTHON := $(BIN)/python
-INSTALL := $(VENV_PYTHON) -m pip install --quiet --disable-pip-version-check \
+INSTALL := $(VENV_PYTHON) -m pip install -qq --disable-pip-version-check \
            --constraint constraints.txt --editable
 
 # Any Python >= 3.11 that really starts and can make virtual environments.
