@@ -185,8 +185,9 @@ print(best.to_string(index=False, float_format="%.3f"))
 counts = curator.summary_["selected"]
 surest = [np.flatnonzero(y_train == label)[0] for label in classes]
 order = [list(distilled.y).index(label) for label in classes]
+real = "simulated" if arguments.data is None else "real"
 shown = {
-    "real": scaler.inverse_transform(X_train[surest]),
+    real: scaler.inverse_transform(X_train[surest]),
     "distilled": scaler.inverse_transform(distilled.X[order]),
 }
 figure, axes = plt.subplots(2, len(classes), figsize=(14, 3.7), layout="constrained")
@@ -196,7 +197,7 @@ for axes_row, (name, images) in zip(axes, shown.items(), strict=True):
     for ax, image, label in zip(axes_row, images, classes, strict=True):
         ax.imshow((image / 255).clip(0, 1), interpolation="bicubic")
         ax.set(xticks=[], yticks=[])
-        if name == "real":
+        if name == real:
             ax.set_title(f"{label}\n({counts[label]} galaxies)", fontsize=9)
 figure.savefig(output / "distilled.png", dpi=120)
 
@@ -216,7 +217,7 @@ for column, label in {
     "probe_loss": "validation loss (the next epoch)",
 }.items():
     (line,) = ax.plot(history[column], alpha=0.25)
-    smooth = history[column].rolling(15, min_periods=1, center=True).median()
+    smooth = history[column].rolling(21, min_periods=1, center=True).mean()
     ax.plot(smooth, color=line.get_color(), label=label)
 for index, stage in stages.iloc[1:].iterrows():
     first = stage["first_iteration"]
@@ -231,7 +232,8 @@ for index, stage in stages.iloc[1:].iterrows():
         va="top",
         fontsize=9,
     )
-ax.set(xlabel="iteration", ylabel="squared distance to the teacher", ylim=(0, 1.3))
+ax.set(xlabel="iteration", ylabel="squared distance to the teacher")
+ax.set_ylim(0, min(1.3, ax.get_ylim()[1]))
 ax.legend(loc="lower left")
 figure.savefig(output / "learning.png", dpi=120)
 

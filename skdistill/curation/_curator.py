@@ -294,9 +294,9 @@ class GalaxyZooCurator(TransformerMixin, BaseEstimator):
             Names of the classes.
         """
         self.fit(catalog)
-        rows = catalog.iloc[self.sample_indices_].assign(
-            split=self.selected_["split"].to_numpy()
-        )
+        # A copy is one block of memory: pandas warns about adding a column to many.
+        rows = catalog.iloc[self.sample_indices_].copy()
+        rows = rows.assign(split=self.selected_["split"].to_numpy())
         return rows, self.labels_[self.sample_indices_].astype(self.classes_.dtype)
 
     def get_feature_names_out(self, input_features: None = None) -> np.ndarray:

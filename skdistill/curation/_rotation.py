@@ -133,7 +133,8 @@ class RotationAugmenter(BaseEstimator):
         self.fit(rows, y)
         steps = np.arange(self.n_rotations) * 360 / self.n_rotations
         angles = (rotation_angles(rows)[:, None] + steps).ravel() % 360
-        repeated = rows.iloc[self.sample_indices_].assign(rotation=angles)
+        # A copy is one block of memory: pandas warns about adding a column to many.
+        repeated = rows.iloc[self.sample_indices_].copy().assign(rotation=angles)
         labels = None if y is None else _safe_indexing(y, self.sample_indices_)
         return repeated, labels
 

@@ -85,7 +85,8 @@ def load_galaxy_zoo2(
     >>> load_galaxy_zoo2(votes, mapping=mapping)["asset_id"].tolist()
     [3, 4]
     """
-    galaxies = _read(votes, "votes")
+    # A copy is one block of memory: pandas warns about adding a column to many.
+    galaxies = _read(votes, "votes").copy()
     if "asset_id" not in galaxies and mapping is not None:
         galaxies["asset_id"] = _asset_ids(galaxies, mapping)
     if images_dir is None:

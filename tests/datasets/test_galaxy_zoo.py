@@ -4,7 +4,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
+from skdistill import GalaxyZooCurator, RotationAugmenter, make_galaxies
 from skdistill.datasets import load_galaxy_zoo2
 
 # Neighbours that are one and the same number as float64.
@@ -188,3 +190,19 @@ def test_real_catalogue_without_images(shared_data):
     assert galaxies.shape == (19761, 228)
     assert galaxies["objid"].dtype == np.int64
     assert galaxies["objid"].iloc[0] == 8647474690312307154
+
+
+@pytest.mark.filterwarnings("error")
+def test_wide_tables_pass_without_a_word_about_fragments(tmp_path):
+    """pandas reads a table of many columns in as many pieces, and complains later."""
+    images, _, votes = make_galaxies(45, size=8, random_state=0, return_votes=True)
+    for asset_id, image in zip(votes["asset_id"], images, strict=True):
+        pixels = Image.fromarray((image * 255).astype(np.uint8))
+        pixels.save(tmp_path / f"{asset_id}.png")
+    votes.to_csv(tmp_path / "votes.csv", index=False)
+    galaxies = load_galaxy_zoo2(tmp_path / "votes.csv", tmp_path)
+    curator = GalaxyZooCurator(n_train=None, n_test=1, votes="debiased")
+    rows, labels = curator.fit_resample(pd.read_csv(tmp_path / "votes.csv"))
+    assert len(galaxies) == len(rows) == len(labels) == 45
+    rotated, _ = RotationAugmenter(n_rotations=2).fit_resample(galaxies)
+    assert len(rotated) == 90
