@@ -166,7 +166,8 @@ class SyntheticSet:
             for column in range(width)
             for channel in range(channels)
         ]
-        frame = pd.DataFrame(self.X.reshape(len(self.X), -1), columns=names)
+        pixels = self.X.reshape(len(self.X), -1)
+        frame = pd.DataFrame(pixels, columns=names, copy=True)
         frame.insert(0, "label", self.y)
         return frame
 

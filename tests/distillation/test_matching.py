@@ -440,6 +440,8 @@ class _Saved:
 
 def live_graph(function, n_steps, **changes):
     """What of the graphs lives at most, while the function works."""
+    if torch.__version__ < "2.12":
+        pytest.skip("this torch keeps what hooks return longer than the graph")
     problem = make_problem(n_steps=n_steps, families=("color",), **changes)
     with Live() as live:
         function(*problem.arguments)
