@@ -177,7 +177,10 @@ def check_class_sizes(y: np.ndarray, minimum: int, reason: str) -> None:
     }
     if small:
         listing = ", ".join(f"{label!r} has {count}" for label, count in small.items())
-        raise ValueError(f"{reason}: every class needs {minimum} images; {listing}")
+        raise ValueError(
+            f"{reason}: every class in y must have {minimum} images or more; class "
+            + listing
+        )
 
 
 def fingerprint_images(X: np.ndarray, y: np.ndarray) -> str:

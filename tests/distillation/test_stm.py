@@ -593,14 +593,17 @@ class TestErrorsBeforeTraining:
         X, y = bars
         few = np.r_[0:30, 31]  # class 0 has 10 images, 1 has 11, 2 has 10
         with pytest.raises(
-            ValueError, match=r"`ipc`=11 .*needs 11 images; 0 has 10, 2 has 10"
+            ValueError,
+            match=r"`ipc`=11 .*must have 11 images or more; class 0 has 10, 2 has 10",
         ):
             make_distiller(ipc=11, buffer=make_teachers()).fit(X[few], y[few])
 
     def test_class_of_one_image(self, make_distiller, make_teachers, bars):
         X, y = bars
         for init in ("real", "noise"):
-            with pytest.raises(ValueError, match=r"needs 2 images; 2 has 1"):
+            with pytest.raises(
+                ValueError, match=r"must have 2 images or more; class 2 has 1"
+            ):
                 make_distiller(init=init, buffer=make_teachers()).fit(
                     X[[0, 1, 2, 3, 4]], y[[0, 1, 2, 3, 4]]
                 )

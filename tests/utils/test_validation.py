@@ -193,9 +193,8 @@ def test_is_flattened(images):
 def test_class_sizes():
     y = np.array(["a"] * 3 + ["b"] * 2 + ["c"])
     check_class_sizes(y, 1, "why")
-    with pytest.raises(
-        ValueError, match=r"^why: every class needs 3 images; 'b' has 2, 'c' has 1$"
-    ):
+    message = r"^why: .* must have 3 images or more; class 'b' has 2, 'c' has 1$"
+    with pytest.raises(ValueError, match=message):
         check_class_sizes(y, 3, "why")
     with pytest.raises(ValueError, match="at least two classes; got one class, 7"):
         check_class_sizes(np.array([7, 7]), 1, "why")
