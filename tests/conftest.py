@@ -8,8 +8,11 @@ from hypothesis import settings
 
 os.environ.setdefault("MPLBACKEND", "agg")
 
-# A shared machine is slow at times: no deadline, but a way to repeat what failed.
-settings.register_profile("skdistill", deadline=None, print_blob=True)
+# A shared machine is slow at times: no deadline, but a way to repeat what failed.  New
+# cases are looked for at the developers', where a find is no riddle about a change.
+settings.register_profile(
+    "skdistill", deadline=None, print_blob=True, derandomize="CI" in os.environ
+)
 settings.load_profile("skdistill")
 
 
