@@ -1,7 +1,7 @@
 """
-===============================================
+================================================
 Nine galaxies that stand for thousands of others
-===============================================
+================================================
 
 From a catalogue of volunteers' votes and image cutouts to one distilled image per
 class: the images are chosen by the votes, teachers are trained on them, and nine

@@ -119,7 +119,7 @@ class STMDistiller(BaseDistiller):
         The distilled images, their labels and the learned step size.
     buffer_ : TrajectoryBuffer
         The fitted teachers.
-    history_ : DataFrame of n_iter_ rows
+    history_ : DataFrame of `n_iter_` rows
         Per iteration: ``n_epochs_matched`` (T), ``teacher``, ``start_epoch``, ``loss``
         and ``misalignment`` of the match, ``probe_loss`` and ``probe_misalignment``,
         ``step_size`` before the update, and ``event``: "" or "undone", if numbers were
