@@ -147,25 +147,14 @@ def _step_gradient(
     targets: Tensor,
     step: StudentStep,
     scale: float,
-) -> Tensor:
-    """Return the gradient that a step of the student follows."""
-    parameters = parameters.detach().requires_grad_()
-    loss = _student_loss(network, parameters, images, targets, step, scale)
-    return torch.autograd.grad(loss, parameters)[0]
-
-
-def _gradient_graph(
-    network: Network,
-    parameters: Tensor,
-    images: Tensor,
-    targets: Tensor,
-    step: StudentStep,
-    scale: float,
+    *,
+    create_graph: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """Return the leaf of the parameters and the gradient as a graph of all leaves."""
+    """Return the leaf of the parameters and the gradient that the step follows."""
     parameters = parameters.detach().requires_grad_()
     loss = _student_loss(network, parameters, images, targets, step, scale)
-    return parameters, torch.autograd.grad(loss, parameters, create_graph=True)[0]
+    gradient = torch.autograd.grad(loss, parameters, create_graph=create_graph)[0]
+    return parameters, gradient
 
 
 def graph_bytes(
@@ -187,7 +176,9 @@ def graph_bytes(
 
     images = images.detach().requires_grad_()
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        _gradient_graph(network, parameters, images, targets, step, scale)
+        _step_gradient(
+            network, parameters, images, targets, step, scale, create_graph=True
+        )
     return sum(storages.values())
 
 
@@ -247,10 +238,10 @@ def match(
     Match
     """
     images, targets = images.detach(), targets.detach()
-    step_size = log_step_size.detach().exp()
+    step_size = log_step_size.detach().to(start.device).exp()
     parameters = start
     for step in steps:
-        gradient = _step_gradient(network, parameters, images, targets, step, scale)
+        _, gradient = _step_gradient(network, parameters, images, targets, step, scale)
         parameters = torch.addcmul(parameters, gradient, step_size, value=-1)
     return compare(parameters, start, target)
 
@@ -299,20 +290,18 @@ def match_gradient(
     leaves = [images]
     if targets.is_floating_point():
         leaves.append(targets.requires_grad_())
-    step_size = log_step_size.detach().exp()
+    step_size = log_step_size.detach().to(start.device).exp()
 
     visited = [start]
     graphs = []
     for step in steps:
+        seen = (images, targets) if keep_graphs else (images.detach(), targets.detach())
+        graph = _step_gradient(
+            network, visited[-1], *seen, step, scale, create_graph=keep_graphs
+        )
+        gradient = graph[1].detach()
         if keep_graphs:
-            graphs.append(
-                _gradient_graph(network, visited[-1], images, targets, step, scale)
-            )
-            gradient = graphs[-1][1].detach()
-        else:
-            gradient = _step_gradient(
-                network, visited[-1], images.detach(), targets.detach(), step, scale
-            )
+            graphs.append(graph)
         visited.append(torch.addcmul(visited[-1], gradient, step_size, value=-1))
     final = visited.pop()
     result = compare(final, start, target)
@@ -326,7 +315,9 @@ def match_gradient(
         parameters, gradient = (
             graphs.pop()
             if keep_graphs
-            else _gradient_graph(network, before, images, targets, step, scale)
+            else _step_gradient(
+                network, before, images, targets, step, scale, create_graph=True
+            )
         )
         product = gradient @ adjoint
         along += product.detach()

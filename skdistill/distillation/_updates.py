@@ -74,7 +74,7 @@ class StepSizeUpdate:
     """
 
     def __init__(self, value: float, learning_rate: float) -> None:
-        self.logarithm = torch.tensor(math.log(value))
+        self.logarithm = torch.tensor(math.log(value), dtype=torch.float32)
         self._rate = learning_rate
         self._velocity = 0.0
 

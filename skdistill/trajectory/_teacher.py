@@ -34,13 +34,15 @@ class TeacherSettings:
     scale: float
 
     def build(self) -> ConvNet:
-        return ConvNet(
+        module = ConvNet(
             self.image_shape,
             self.n_classes,
             width=self.width,
             depth=self.depth,
             normalization=self.normalization,
         )
+        # Snapshots are float32 whatever PyTorch's default type is.
+        return module.float()
 
     def build_structure(self, device: torch.device | str = "meta") -> FlatNetwork:
         """Build the network as a function of its parameters, without drawing any."""

@@ -854,3 +854,33 @@ def test_memory_is_reused_while_images_are_distilled(make_distiller, bars, monke
     monkeypatch.setattr(module, "match_gradient", spy)
     make_distiller(max_total_iter=2).fit(*bars)
     assert inside == ["begin", "step", "step", "end"]
+
+
+def test_float64_as_default_type_is_no_obstacle(make_distiller, make_teachers, bars):
+    def distil():
+        distiller = make_distiller(buffer=make_teachers(), max_total_iter=3).fit(*bars)
+        return distiller.buffer_.snapshot(0, 1), distiller.synthetic_
+
+    snapshot, synthetic = distil()
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        other_snapshot, other = distil()
+    finally:
+        torch.set_default_dtype(default)
+    # The initial weights are drawn in the default type.
+    assert other_snapshot.dtype == snapshot.dtype == np.float32
+    assert other.X.shape == synthetic.X.shape
+    assert np.isfinite(other.X).all()
+
+
+@pytest.mark.gpu
+def test_gpu_distils_as_the_cpu_does(make_distiller, make_teachers, bars):
+    buffer = make_teachers(n_epochs=2).fit(*bars)
+    losses = [
+        make_distiller(buffer=buffer, max_total_iter=3, device=device)
+        .fit(*bars)
+        .history_["loss"]
+        for device in ("cpu", "auto")
+    ]
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-2)
