@@ -10,7 +10,7 @@ from . import (
 )
 from .curation import GalaxyZooCurator, ImageReader, RotationAugmenter
 from .datasets import load_galaxy_zoo2, make_galaxies
-from .distillation import DistilledClassifier, STMDistiller
+from .distillation import DistilledClassifier, MTTDistiller, STMDistiller
 from .metrics import evaluate_synthetic
 from .neural_network import ConvNetClassifier
 from .preprocessing import ChannelScaler
@@ -23,6 +23,7 @@ __all__ = [
     "DistilledClassifier",
     "GalaxyZooCurator",
     "ImageReader",
+    "MTTDistiller",
     "RotationAugmenter",
     "STMDistiller",
     "SyntheticSet",

@@ -7,7 +7,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils.validation import check_is_fitted
 
-from skdistill.metrics._evaluate import default_network
+from skdistill.metrics._evaluate import default_network, fit_on
 from skdistill.synthetic import SyntheticSet
 from skdistill.utils._validation import is_flattened
 
@@ -76,10 +76,8 @@ class BaseDistiller(BaseEstimator, metaclass=ABCMeta):
             network = self._default_network()
         else:
             network = clone(self.estimator)
-        X_synthetic, y_synthetic = self.synthetic_
-        if is_flattened(X):
-            X_synthetic = X_synthetic.reshape(len(X_synthetic), -1)
-        return float(network.fit(X_synthetic, y_synthetic).score(X, y))
+        fit_on(network, self.synthetic_, flat=is_flattened(X))
+        return float(network.score(X, y))
 
     def _default_network(self) -> Any:
         """Return the network of :meth:`score` when the user names none."""

@@ -38,6 +38,9 @@ class SyntheticSet:
         The learning rate that was learned with the images, None if there is none.
     metadata : dict of str to str, default={}
         Anything worth keeping with the set: how it was made, its pixel space, rights.
+    probabilities : ndarray of shape (n_images, n_classes), float32, default=None
+        Learned soft labels: the probability of each class, in sorted order, for each
+        image.  None stands for labels that are certain.
 
     Examples
     --------
@@ -53,6 +56,7 @@ class SyntheticSet:
     y: np.ndarray
     step_size: float | None = None
     metadata: dict[str, str] = field(default_factory=dict)
+    probabilities: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         self.X = np.ascontiguousarray(self.X, dtype=np.float32)
@@ -75,6 +79,22 @@ class SyntheticSet:
                 raise ValueError(
                     f"`step_size` must be positive and finite; got {self.step_size}"
                 )
+
+        if self.probabilities is not None:
+            self.probabilities = np.ascontiguousarray(
+                self.probabilities, dtype=np.float32
+            )
+            wanted = (len(self.X), len(np.unique(self.y)))
+            if self.probabilities.shape != wanted:
+                raise ValueError(
+                    "`probabilities` must hold the probability of each class for each "
+                    f"image, shape {wanted}; got shape {self.probabilities.shape}"
+                )
+            if not (
+                np.isfinite(self.probabilities).all()
+                and (self.probabilities >= 0).all()
+            ):
+                raise ValueError("`probabilities` must be finite and not negative")
 
     def __iter__(self) -> Iterator[np.ndarray]:
         yield self.X
@@ -101,6 +121,8 @@ class SyntheticSet:
             "metadata": json.dumps(self.metadata),
         }
         tensors = {"X": self.X, "y": codes.astype(np.int64)}
+        if self.probabilities is not None:
+            tensors["probabilities"] = self.probabilities
         with atomic_path(path) as temporary:
             save_file(tensors, temporary, metadata=metadata)
 
@@ -139,6 +161,9 @@ class SyntheticSet:
                         f"version of skdistill reads {_VERSION}"
                     )
                 X, codes = file.get_tensor("X"), file.get_tensor("y")
+                probabilities = None
+                if "probabilities" in file.keys():  # noqa: SIM118
+                    probabilities = file.get_tensor("probabilities")
             classes = np.asarray(json.loads(metadata["classes"]))
             if codes.size and not (codes.min() >= 0 and codes.max() < len(classes)):
                 raise ValueError("it has labels without a class")
@@ -147,6 +172,7 @@ class SyntheticSet:
                 classes[codes],
                 json.loads(metadata["step_size"]),
                 json.loads(metadata["metadata"]),
+                probabilities,
             )
         except (SafetensorError, OSError, ValueError, LookupError, TypeError) as error:
             raise ValueError(f"{path} cannot be read: {error}") from error

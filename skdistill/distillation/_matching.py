@@ -7,7 +7,7 @@ on the synthetic images, and is compared with where the teacher was after epoch 
 
 The gradient of L with respect to the images, their targets and the step size passes
 through all N steps.  A graph over the steps would need memory for each of them; the
-reverse sweep here keeps only the N parameter vectors and recomputes one step at a
+reverse sweep here keeps only the N parameter vectors and differentiates one step at a
 time, with the batch and the augmentation that the step had.
 
 References
@@ -19,20 +19,21 @@ Cazenavette et al., "Dataset Distillation by Matching Training Trajectories", CV
 2022, algorithm 1.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from skdistill.neural_network._augment import (
     AugmentationDraw,
     augment,
     draw_augmentation,
 )
+from skdistill.neural_network._derivatives import ConvNetDerivatives, Tape
+from skdistill.utils._device import to_device
 
-Network = Callable[[Tensor, Tensor], Tensor]
+_CPU = torch.device("cpu")
 
 
 class StudentStep(NamedTuple):
@@ -61,10 +62,14 @@ class Match(NamedTuple):
         1 - cos^2 of the angle between the way the student went and the way to the
         target (1 if it went away from the target): the least loss that any length of
         the same way has.
+    stretch : Tensor, scalar
+        By what factor the same way would have to be longer to have that least loss; 0
+        or less if it went away from the target.
     """
 
     loss: Tensor
     misalignment: Tensor
+    stretch: Tensor
 
 
 class MatchGradient(NamedTuple):
@@ -74,13 +79,13 @@ class MatchGradient(NamedTuple):
     ----------
     match : Match
     images : Tensor, of the shape of the images
-    targets : Tensor, of the shape of the targets, or None for class codes
+    targets : Tensor, of the shape of the targets
     log_step_size : Tensor, scalar
     """
 
     match: Match
     images: Tensor
-    targets: Tensor | None
+    targets: Tensor
     log_step_size: Tensor
 
 
@@ -91,6 +96,7 @@ def plan_steps(
     batch_size: int | None,
     families: Sequence[str],
     generator: torch.Generator,
+    device: torch.device = _CPU,
 ) -> list[StudentStep]:
     """Draw the batches and the augmentations of a student's steps.
 
@@ -104,6 +110,9 @@ def plan_steps(
     families : sequence of str
         Families of augmentation.
     generator : torch.Generator
+        On the CPU: the same draws whatever the device.
+    device : torch.device, default=CPU
+        Where the draws are put.
 
     Returns
     -------
@@ -119,67 +128,23 @@ def plan_steps(
                 waiting = list(order.split(batch_size))
             batch = waiting.pop(0)
         n_batch = n_images if batch is None else len(batch)
+        draw = draw_augmentation(families, n_batch, generator)
         steps.append(
-            StudentStep(batch, draw_augmentation(families, n_batch, generator))
+            StudentStep(
+                None if batch is None else to_device(batch, device),
+                AugmentationDraw(draw.family, to_device(draw.uniforms, device)),
+            )
         )
     return steps
 
 
-def _student_loss(
-    network: Network,
-    parameters: Tensor,
-    images: Tensor,
-    targets: Tensor,
-    step: StudentStep,
-    scale: float,
-) -> Tensor:
-    if step.batch is not None:
-        batch = step.batch.to(images.device)
-        images, targets = images[batch], targets[batch]
-    logits = network(parameters, augment(images, step.draw, scale))
-    return F.cross_entropy(logits, targets)
-
-
-def _step_gradient(
-    network: Network,
-    parameters: Tensor,
-    images: Tensor,
-    targets: Tensor,
-    step: StudentStep,
-    scale: float,
-    *,
-    create_graph: bool = False,
+def _seen(
+    images: Tensor, targets: Tensor, step: StudentStep, scale: float
 ) -> tuple[Tensor, Tensor]:
-    """Return the leaf of the parameters and the gradient that the step follows."""
-    parameters = parameters.detach().requires_grad_()
-    loss = _student_loss(network, parameters, images, targets, step, scale)
-    gradient = torch.autograd.grad(loss, parameters, create_graph=create_graph)[0]
-    return parameters, gradient
-
-
-def graph_bytes(
-    network: Network,
-    parameters: Tensor,
-    images: Tensor,
-    targets: Tensor,
-    step: StudentStep,
-    *,
-    scale: float = 1.0,
-) -> int:
-    """Measure how many bytes the graph of one step holds."""
-    storages: dict[int, int] = {}
-
-    def pack(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        storages[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    images = images.detach().requires_grad_()
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        _step_gradient(
-            network, parameters, images, targets, step, scale, create_graph=True
-        )
-    return sum(storages.values())
+    """Return the images as the student sees them in a step, and their targets."""
+    if step.batch is not None:
+        images, targets = images[step.batch], targets[step.batch]
+    return augment(images, step.draw, scale), targets
 
 
 def compare(final: Tensor, start: Tensor, target: Tensor) -> Match:
@@ -199,12 +164,14 @@ def compare(final: Tensor, start: Tensor, target: Tensor) -> Match:
     loss = (final - target).square().sum() / aim_squared
     # The smallest number instead of 0/0 for a student that did not move.
     tiny = torch.finfo(way.dtype).tiny
-    cosine = (way @ aim) / ((way @ way) * aim_squared).sqrt().clamp_min(tiny)
-    return Match(loss, 1.0 - cosine.clamp(0.0, 1.0).square())
+    along, way_squared = way @ aim, way @ way
+    cosine = along / (way_squared * aim_squared).sqrt().clamp_min(tiny)
+    stretch = along / way_squared.clamp_min(tiny)
+    return Match(loss, 1.0 - cosine.clamp(0.0, 1.0).square(), stretch)
 
 
 def match(
-    network: Network,
+    network: ConvNetDerivatives,
     start: Tensor,
     target: Tensor,
     images: Tensor,
@@ -214,18 +181,18 @@ def match(
     *,
     scale: float = 1.0,
 ) -> Match:
-    """Train a student and compare it with the teacher; builds no graph over the steps.
+    """Train a student and compare it with the teacher; builds no graph.
 
     Parameters
     ----------
-    network : callable
-        Maps flat parameters and images to logits.
+    network : ConvNetDerivatives
+        The student's network.
     start, target : Tensor of shape (n_parameters,)
         The teacher's parameters before and after its epoch.
     images : Tensor of shape (n_images, channels, height, width)
         The synthetic images.
-    targets : Tensor of shape (n_images,), int64, or (n_images, n_classes)
-        Class codes, or the probability of each class.
+    targets : Tensor of shape (n_images, n_classes)
+        The probability of each class for each image.
     log_step_size : Tensor, scalar
         Natural logarithm of the student's learning rate.
     steps : sequence of StudentStep
@@ -241,13 +208,13 @@ def match(
     step_size = log_step_size.detach().to(start.device).exp()
     parameters = start
     for step in steps:
-        _, gradient = _step_gradient(network, parameters, images, targets, step, scale)
+        gradient = network.gradient(parameters, *_seen(images, targets, step, scale))
         parameters = torch.addcmul(parameters, gradient, step_size, value=-1)
     return compare(parameters, start, target)
 
 
 def match_gradient(
-    network: Network,
+    network: ConvNetDerivatives,
     start: Tensor,
     target: Tensor,
     images: Tensor,
@@ -257,80 +224,77 @@ def match_gradient(
     *,
     scale: float = 1.0,
     detached: bool = False,
-    keep_graphs: bool = False,
+    keep: bool = False,
 ) -> MatchGradient:
     """Return the loss of a match and its gradient.
 
     With v_N = dL/dtheta_N and g_i the gradient that step i followed, the sweep back
-    over i = N - 1, ..., 0 recomputes g_i, and differentiates <v_{i+1}, g_i>:
+    over i = N - 1, ..., 0 finds the derivatives of <v_{i+1}, g_i>:
 
-        dL/dX     -= alpha d<v_{i+1}, g_i>/dX
-        dL/dalpha -= <v_{i+1}, g_i>
+        dL/dX     -= alpha d<v_{i+1}, g_i>/dX, and likewise for the targets,
+        dL/dalpha -= <v_{i+1}, g_i>,
         v_i        = v_{i+1} - alpha d<v_{i+1}, g_i>/dtheta_i.
 
     The memory is that of N + 1 parameter vectors and of one step.  Where there is more,
-    keeping the graph of each g_i from the way forth saves recomputing them.
+    keeping what each step computed on the way forth saves computing it again.
 
     Parameters
     ----------
     network, start, target, images, targets, log_step_size, steps, scale
-        As for :func:`match`.  Targets in floating point get a gradient too.
+        As for :func:`match`.
     detached : bool, default=False
         Leaves out the last line: v stays v_N.  This is the approximation of TESLA
         (Cui et al., ICML 2023), which takes each theta_i as given.
-    keep_graphs : bool, default=False
-        Whether to keep the graphs of all steps; the result is the same.
+    keep : bool, default=False
+        Whether to keep the maps of all steps, ``network.tape_bytes`` for each; the
+        result is the same.
 
     Returns
     -------
     MatchGradient
     """
-    images = images.detach().requires_grad_()
-    targets = targets.detach()
-    leaves = [images]
-    if targets.is_floating_point():
-        leaves.append(targets.requires_grad_())
+    images, targets = images.detach().requires_grad_(), targets.detach()
     step_size = log_step_size.detach().to(start.device).exp()
 
     visited = [start]
-    graphs = []
+    kept: list[list[Tape]] = []
     for step in steps:
-        seen = (images, targets) if keep_graphs else (images.detach(), targets.detach())
-        graph = _step_gradient(
-            network, visited[-1], *seen, step, scale, create_graph=keep_graphs
+        tapes: list[Tape] | None = [] if keep else None
+        gradient = network.gradient(
+            visited[-1], *_seen(images.detach(), targets, step, scale), tapes=tapes
         )
-        gradient = graph[1].detach()
-        if keep_graphs:
-            graphs.append(graph)
+        if tapes is not None:
+            kept.append(tapes)
         visited.append(torch.addcmul(visited[-1], gradient, step_size, value=-1))
     final = visited.pop()
     result = compare(final, start, target)
 
     aim_squared = (target - start).square().sum()
     adjoint = (final - target) * (2.0 / aim_squared)
-    sums = [torch.zeros_like(leaf) for leaf in leaves]
+    by_images, by_targets = torch.zeros_like(images), torch.zeros_like(targets)
     along = torch.zeros_like(step_size)
     for step in reversed(steps):
-        before = visited.pop()
-        parameters, gradient = (
-            graphs.pop()
-            if keep_graphs
-            else _step_gradient(
-                network, before, images, targets, step, scale, create_graph=True
-            )
+        with torch.enable_grad():
+            seen, wanted = _seen(images, targets, step, scale)
+        found = network.curvature(
+            visited.pop(),
+            adjoint,
+            seen.detach(),
+            wanted,
+            tapes=kept.pop() if keep else None,
         )
-        product = gradient @ adjoint
-        along += product.detach()
-        wanted = leaves if detached else [*leaves, parameters]
-        parts = torch.autograd.grad(product, wanted)
-        for total, part in zip(sums, parts, strict=False):
-            total += part
+        along += found.product
+        by_images += torch.autograd.grad(seen, images, found.images)[0]
+        if step.batch is None:
+            by_targets += found.targets
+        else:
+            by_targets[step.batch] += found.targets
         if not detached:
-            adjoint = torch.addcmul(adjoint, parts[-1], step_size, value=-1)
+            adjoint = torch.addcmul(adjoint, found.parameters, step_size, value=-1)
     return MatchGradient(
         result,
-        sums[0] * -step_size,
-        sums[1] * -step_size if len(sums) > 1 else None,
+        by_images * -step_size,
+        by_targets * -step_size,
         # dL/d(log alpha) = alpha dL/dalpha.
         along * -step_size,
     )

@@ -1,50 +1,29 @@
 """STMDistiller: self-adaptive trajectory matching."""
 
 import os
-import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from numbers import Integral, Real
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from sklearn.base import _fit_context, clone
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
-from torch import Tensor
-from tqdm.auto import tqdm
+from sklearn.utils._param_validation import Interval, StrOptions
 
-from skdistill.base import BaseDistiller
-from skdistill.distillation._matching import (
-    Match,
-    graph_bytes,
-    match,
-    match_gradient,
-    plan_steps,
-)
+from skdistill.distillation._run import Progress, Run, Task, TrajectoryDistiller
 from skdistill.distillation._stages import decide, strongest_trend
-from skdistill.distillation._updates import PixelUpdate, StepSizeUpdate
-from skdistill.metrics._evaluate import default_network
-from skdistill.neural_network._augment import resolve_families
-from skdistill.neural_network._training import to_images, to_tensor
-from skdistill.synthetic import SyntheticSet
 from skdistill.trajectory import TrajectoryBuffer
-from skdistill.trajectory._store import manifest_path
-from skdistill.utils._device import resolve_device
-from skdistill.utils._memory import reused_memory
-from skdistill.utils._random import child_seed, root_seed, torch_generator
-from skdistill.utils._validation import (
-    check_class_sizes,
-    check_given_images,
-    check_images,
-    fingerprint_images,
-)
+
+# The rates of the fine-tuning: times _DECAY, _N_DECAYS times, is a twentieth.
+_DECAY, _N_DECAYS = 0.8, 14
+_DECAYS_PER_MAX_ITER = 20
+
+# There is no epoch to take in after the last: a trend then merely renews the stage,
+# but not for ever.
+_MOST_RENEWALS = 10
 
 
-class STMDistiller(BaseDistiller):
+class STMDistiller(TrajectoryDistiller):
     """Distil an image set by self-adaptive trajectory matching (STM).
 
     Synthetic images and a step size are optimised so that ``n_steps`` steps of a
@@ -72,7 +51,9 @@ class STMDistiller(BaseDistiller):
         The lambda of [1]_: by how many standard deviations the probe's trend must be
         negative for one more epoch to be taken in.
     max_iter : int, default=1000
-        Number of iterations without a level-up after which the fit ends.
+        Number of iterations without a level-up after which the images are fine-tuned:
+        no more probes, and rates that fall by a fifth every ``max_iter / 20``
+        iterations.  The fit ends when they are below a twentieth.
     max_total_iter : int, default=None
         Number of iterations after which the fit ends in any case.
     init : {"real", "noise"} or array-like of shape (n_classes * ipc, height, width, \
@@ -80,6 +61,9 @@ class STMDistiller(BaseDistiller):
         What the synthetic images start from: random real images of their class,
         Gaussian noise with the mean and deviation of each channel, or given images in
         the order of the classes.
+    labels : {"hard", "learned"}, default="hard"
+        Whether each image stands for its class alone, or for probabilities of all
+        classes that are learned with it.
     batch_size : int, default=None
         Synthetic images per step of the student, in reshuffled passes; None takes all.
     augmentation : "dsa", None or sequence of str, default="dsa"
@@ -91,8 +75,15 @@ class STMDistiller(BaseDistiller):
         images, N, the step size and the unit of the pixels.  "auto" divides the
         gradient by its own running root mean square and measures steps in standard
         deviations of the real pixels: it depends on none of them.
-    step_size_lr : float, default=0.01
-        Learning rate of the logarithm of the step size.
+    step_size_lr : float or "auto", default="auto"
+        Learning rate of the logarithm of the step size.  A number is that of gradient
+        descent, 0.01 in [1]_.  The gradient is small while the student's way is much
+        too short; "auto" follows the length that brings the student closest to its
+        target instead, a tenth of the way in each iteration.
+    step_size_per_epoch : bool, default=False
+        Whether each start epoch has a step size of its own, which a level-up adds.
+    label_lr : float or "auto", default="auto"
+        Learning rate of learned labels' logits.  "auto" is as for the pixels.
     trend_on : {"misalignment", "loss"}, default="misalignment"
         What of the probe the trend test sees.  "loss" is the rule of [1]_.  It also
         falls when merely the step size shrinks; "misalignment" is 1 - cos^2 of the
@@ -102,6 +93,15 @@ class STMDistiller(BaseDistiller):
     gradient : {"exact", "detached"}, default="exact"
         The gradient through all of the student's steps, or the approximation of TESLA
         that takes the student's way as given.
+    keep_activations : bool or "auto", default="auto"
+        Whether to keep what each of the student's steps computed for the way back
+        through them: faster by about a tenth, but memory grows with ``n_steps``.
+        "auto" does so while it takes less than half a GiB.  The result is the same.
+    checkpoint : path-like, default=None
+        A folder for the state of the fit, stored twice a minute, and for teachers
+        that have no ``path`` of their own.  A fit on the same data with the same
+        parameters goes on from there, to the same bits on a CPU; ``max_total_iter``
+        may be larger than before.  A folder of another fit is refused.
     estimator : classifier, default=None
         The network that :meth:`score` trains.  None takes the teachers' network.
     image_shape : tuple (height, width, channels), default=None
@@ -116,18 +116,27 @@ class STMDistiller(BaseDistiller):
     Attributes
     ----------
     synthetic_ : SyntheticSet
-        The distilled images, their labels and the learned step size.
+        The distilled images, their labels and the learned step size, with
+        ``step_size_per_epoch`` the last one.
+    best_synthetic_ : SyntheticSet
+        The set when the mean loss of ten iterations was least in the last stage.
+    best_iteration_ : int
+        The number of iterations that it was after.
+    step_sizes_ : ndarray
+        All step sizes that were learned.
     buffer_ : TrajectoryBuffer
         The fitted teachers.
     history_ : DataFrame of `n_iter_` rows
         Per iteration: ``n_epochs_matched`` (T), ``teacher``, ``start_epoch``, ``loss``
         and ``misalignment`` of the match, ``probe_loss`` and ``probe_misalignment``,
-        ``step_size`` before the update, and ``event``: "" or "undone", if numbers were
-        not finite and the images stayed as they were.
+        ``step_size`` before the update, and ``event``: "" or "rolled back", if numbers
+        were not finite, or losses far above 1 and rising: images, labels and step size
+        went back to the last good ones, and the rates and the step size were halved.
     stages_ : DataFrame, a row per stage
         ``n_epochs_matched`` (T), ``first_iteration``, ``n_iter``, the ``correlation``
         of the probe with time at the end of the stage, its ``deviation`` under the
-        null hypothesis, and the ``reason`` that ended the stage.
+        null hypothesis, and the ``reason`` that ended the stage: "level-up", "overfit",
+        "no trend", "fine-tuned" or as in ``stop_reason_``.
     n_epochs_matched_ : int
         T at the end: the number of epochs of the teachers that were matched.
     n_iter_ : int
@@ -150,9 +159,9 @@ class STMDistiller(BaseDistiller):
 
     Notes
     -----
-    The gradient is computed by a sweep back that recomputes one step of the student at
-    a time: beyond half a GiB, memory grows with N by one vector of parameters per
-    step.  Smaller graphs are kept, which saves recomputing them.
+    The gradient is computed by a sweep back through one step of the student at a time,
+    with derivatives that are written out: memory grows with N by one vector of
+    parameters per step, unless activations are kept.
 
     References
     ----------
@@ -171,25 +180,11 @@ class STMDistiller(BaseDistiller):
     """
 
     _parameter_constraints: dict = {
-        "ipc": [Interval(Integral, 1, None, closed="left")],
-        "buffer": [TrajectoryBuffer, str, os.PathLike, None],
-        "n_steps": [Interval(Integral, 1, None, closed="left")],
-        "step_size": [Interval(Real, 0, None, closed="neither")],
+        **TrajectoryDistiller._parameter_constraints,
         "threshold": [Interval(Real, 0, None, closed="neither")],
-        "max_iter": [Interval(Integral, 1, None, closed="left")],
         "max_total_iter": [Interval(Integral, 1, None, closed="left"), None],
-        "init": [StrOptions({"real", "noise"}), "array-like"],
-        "batch_size": [Interval(Integral, 1, None, closed="left"), None],
-        "augmentation": [str, "array-like", None],
-        "pixel_lr": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
-        "step_size_lr": [Interval(Real, 0, None, closed="left")],
+        "step_size_per_epoch": ["boolean"],
         "trend_on": [StrOptions({"misalignment", "loss"})],
-        "gradient": [StrOptions({"exact", "detached"})],
-        "estimator": [None, HasMethods(["fit", "score"])],
-        "image_shape": ["array-like", None],
-        "device": [str, torch.device],
-        "random_state": ["random_state"],
-        "verbose": ["verbose"],
     }
 
     def __init__(
@@ -203,12 +198,17 @@ class STMDistiller(BaseDistiller):
         max_iter: int = 1000,
         max_total_iter: int | None = None,
         init: Any = "real",
+        labels: str = "hard",
         batch_size: int | None = None,
         augmentation: str | Sequence[str] | None = "dsa",
         pixel_lr: float | str = "auto",
-        step_size_lr: float = 0.01,
+        step_size_lr: float | str = "auto",
+        step_size_per_epoch: bool = False,
+        label_lr: float | str = "auto",
         trend_on: str = "misalignment",
         gradient: str = "exact",
+        keep_activations: bool | str = "auto",
+        checkpoint: str | os.PathLike[str] | None = None,
         estimator: Any = None,
         image_shape: tuple[int, int, int] | None = None,
         device: str | torch.device = "auto",
@@ -223,329 +223,111 @@ class STMDistiller(BaseDistiller):
         self.max_iter = max_iter
         self.max_total_iter = max_total_iter
         self.init = init
+        self.labels = labels
         self.batch_size = batch_size
         self.augmentation = augmentation
         self.pixel_lr = pixel_lr
         self.step_size_lr = step_size_lr
+        self.step_size_per_epoch = step_size_per_epoch
+        self.label_lr = label_lr
         self.trend_on = trend_on
         self.gradient = gradient
+        self.keep_activations = keep_activations
+        self.checkpoint = checkpoint
         self.estimator = estimator
         self.image_shape = image_shape
         self.device = device
         self.random_state = random_state
         self.verbose = verbose
 
-    @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: Any, y: Any) -> "STMDistiller":
-        """Distil X, y into ``synthetic_``.
-
-        An interrupt from the keyboard ends the fit early, with the images so far.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, height, width, channels) or \
-                (n_samples, height * width * channels)
-            Images.
-        y : array-like of shape (n_samples,)
-            Class labels.
-
-        Returns
-        -------
-        self : STMDistiller
-            The fitted distiller.
-        """
-        families = resolve_families(self.augmentation)
-        device = resolve_device(self.device)
-        X, y = check_images(
-            self, X, y, reset=True, with_labels=True, image_shape=self.image_shape
-        )
-        check_class_sizes(y, 2, "distillation")
-        self.classes_, codes = np.unique(y, return_inverse=True)
-        if isinstance(self.init, str) and self.init == "real":
-            check_class_sizes(y, self.ipc, f"`ipc`={self.ipc} with `init`='real'")
-        seed = root_seed(self.random_state)
-        images = self._initial_images(X, codes, np.random.default_rng([seed, 0]))
-        self.buffer_ = self._fit_buffer(X, y, codes, child_seed(seed, 1) % 2**31)
-
-        targets = torch.arange(len(self.classes_)).repeat_interleave(self.ipc)
-        state = _State(
-            images=to_tensor(images, device),
-            targets=targets.to(device),
-            pixels=PixelUpdate(self.pixel_lr, self.buffer_.pixel_scale_),
-            step_size=StepSizeUpdate(self.step_size, self.step_size_lr),
-            teachers=np.random.default_rng([seed, 2]),
-            draws=torch_generator(child_seed(seed, 3)),
-        )
-        with reused_memory():
-            self._optimise(state, families, device)
-        self.synthetic_ = SyntheticSet(
-            to_images(state.images),
-            self.classes_.repeat(self.ipc),
-            state.step_size.value,
-            {"distiller": type(self).__name__},
-        )
-        return self
-
-    def _initial_images(
-        self, X: np.ndarray, codes: np.ndarray, rng: np.random.Generator
-    ) -> np.ndarray:
-        n_images = len(self.classes_) * self.ipc
-        if not isinstance(self.init, str):
-            return check_given_images(self.init, "init", (n_images, *X.shape[1:]))
-        if self.init == "noise":
-            mean = X.mean(axis=(0, 1, 2))
-            scale = X.std(axis=(0, 1, 2))
-            noise = rng.standard_normal((n_images, *X.shape[1:]), dtype=np.float32)
-            return (noise * scale + mean).astype(np.float32)
-        chosen = [
-            rng.choice(np.flatnonzero(codes == code), self.ipc, replace=False)
-            for code in range(len(self.classes_))
-        ]
-        return X[np.concatenate(chosen)]
-
-    def _fit_buffer(
-        self, X: np.ndarray, y: np.ndarray, codes: np.ndarray, seed: int
-    ) -> TrajectoryBuffer:
-        """Return fitted teachers that match the images, and as long as is needed."""
-        buffer = self.buffer
-        if isinstance(buffer, (str, os.PathLike)):
-            buffer = TrajectoryBuffer.load(Path(buffer))
-        elif buffer is None:
-            buffer = TrajectoryBuffer(
-                augmentation=self.augmentation,
-                n_jobs=-1,
-                device=self.device,
-                verbose=self.verbose,
-            )
-        fitted = hasattr(buffer, "history_")
-        n_epochs = buffer.n_epochs_ if fitted else buffer.n_epochs
+    def _check_epochs(self, n_epochs: int) -> None:
         if n_epochs < 2:
             raise ValueError(
                 "`buffer` must hold teachers of at least 2 epochs, one to match and "
                 f"one to probe; got n_epochs={n_epochs}"
             )
-        if not fitted:
-            buffer = clone(buffer)
-            # Teachers that are on disk already keep the seed they have.
-            on_disk = buffer.path is not None and manifest_path(buffer.path).exists()
-            if buffer.random_state is None and not on_disk:
-                buffer.set_params(random_state=seed)
-            return buffer.fit(X, y)
-        if buffer.image_shape_ != self.image_shape_:
-            raise ValueError(
-                f"`buffer` was made for images of shape {buffer.image_shape_}; X has "
-                f"images of shape {self.image_shape_}"
-            )
-        if not np.array_equal(buffer.classes_, self.classes_):
-            raise ValueError(
-                f"`buffer` was made for the classes {buffer.classes_.tolist()}; y has "
-                f"{self.classes_.tolist()}"
-            )
-        if buffer.fingerprint_ != fingerprint_images(X, codes):
-            warnings.warn(
-                "`buffer` was fitted on other images or labels than X, y: if they "
-                "hold images that the distilled set is later tested on, the test is "
-                "not fair",
-                stacklevel=4,
-            )
-        return buffer
 
-    def _optimise(
-        self, state: "_State", families: tuple[str, ...], device: torch.device
-    ) -> None:
-        """Run algorithm 1 on the state."""
-        network = self.buffer_._flat_network(device)
-        rows: list[dict[str, Any]] = []
-        stages: list[dict[str, Any]] = []
-        probes: list[float] = []
-        probed_teachers: list[int] = []
-        stage_start = 0
-        n_epochs_matched = 1
-        n_undone = 0
+    def _first(self) -> Progress:
+        return Progress(n_epochs_matched=1)
+
+    def _task(self, run: Run, rng: np.random.Generator) -> Task:
+        progress = run.progress
+        start = len(run.rows) % progress.n_epochs_matched
+        return Task(
+            teacher=int(rng.integers(self.buffer_.n_teachers_)),
+            start_epoch=start,
+            end_epoch=start + 1,
+            probe_epoch=None if progress.fine_tuning else progress.n_epochs_matched,
+        )
+
+    def _review(self, run: Run) -> None:
+        progress = run.progress
+        if progress.fine_tuning:
+            self._fine_tune(run)
+            return
+        decision = decide(
+            *self._probes(run), threshold=self.threshold, max_iter=self.max_iter
+        )
+        if decision is None:
+            return
+        last_epoch = progress.n_epochs_matched == self.buffer_.n_epochs_ - 1
+        if decision != "stop" and last_epoch:
+            if progress.n_renewals < _MOST_RENEWALS:
+                self._end_stage(run, decision)
+                run.advance(n_renewals=progress.n_renewals + 1)
+                return
+            decision = "stop"
+        self._end_stage(run, "no trend" if decision == "stop" else decision)
+        if decision == "stop":
+            run.advance(fine_tuning=True)
+        else:
+            run.advance(n_epochs_matched=progress.n_epochs_matched + 1)
+            run.learned.step_sizes.extend(run.progress.n_epochs_matched)
+            # Losses of other epochs are not comparable.
+            run.best_loss = np.inf
+
+    def _fine_tune(self, run: Run) -> None:
+        period = max(1, self.max_iter // _DECAYS_PER_MAX_ITER)
+        n_periods, rest = divmod(len(run.rows) - run.progress.stage_start, period)
+        if rest:
+            return
+        run.advance(rate=run.progress.rate * _DECAY)
+        if n_periods == _N_DECAYS:
+            run.advance(stop_reason="no trend")
+
+    def _probes(self, run: Run) -> tuple[list[float], list[int] | None]:
+        """Return what the stage's probes measured, and by which teachers."""
+        rows = run.stage_rows()
+        values = [row[f"probe_{self.trend_on}"] for row in rows]
         # The literal rule knows nothing of teachers.
-        groups = None if self.trend_on == "loss" else probed_teachers
-        self.stop_reason_ = ""
+        if self.trend_on == "loss":
+            return values, None
+        return values, [row["teacher"] for row in rows]
 
-        def draw() -> list:
-            return plan_steps(
-                self.n_steps,
-                len(state.images),
-                batch_size=self.batch_size,
-                families=families,
-                generator=state.draws,
-            )
+    def _stage(self, run: Run, reason: str) -> dict[str, Any]:
+        progress = run.progress
+        correlation, deviation = np.nan, np.nan
+        if not progress.fine_tuning:
+            correlation, deviation = strongest_trend(*self._probes(run))
+        return {
+            "n_epochs_matched": progress.n_epochs_matched,
+            "first_iteration": progress.stage_start,
+            "n_iter": len(run.rows) - progress.stage_start,
+            "correlation": correlation,
+            "deviation": deviation,
+            "reason": reason,
+        }
 
-        def snapshot(teacher: int, epoch: int) -> Tensor:
-            return torch.from_numpy(self.buffer_.snapshot(teacher, epoch)).to(device)
+    def _end_stage(self, run: Run, reason: str) -> None:
+        run.stages.append(self._stage(run, reason))
+        run.advance(stage_start=len(run.rows))
 
-        def end_stage(reason: str) -> None:
-            found = strongest_trend(probes, groups)
-            stages.append(
-                {
-                    "n_epochs_matched": n_epochs_matched,
-                    "first_iteration": stage_start,
-                    "n_iter": len(rows) - stage_start,
-                    "correlation": found.correlation,
-                    "deviation": found.deviation,
-                    "reason": reason,
-                }
-            )
-
-        one_step = graph_bytes(
-            network,
-            snapshot(0, 0),
-            state.images,
-            state.targets,
-            plan_steps(
-                1,
-                len(state.images),
-                batch_size=self.batch_size,
-                families=families,
-                generator=torch_generator(0),
-            )[0],
-        )
-        keep_graphs = self.n_steps * one_step <= _GRAPH_BYTES
-
-        bar = tqdm(
-            desc="distillation",
-            unit="iteration",
-            total=self.max_total_iter,
-            disable=not self.verbose,
-        )
-        try:
-            while not self.stop_reason_:
-                teacher = int(state.teachers.integers(self.buffer_.n_teachers_))
-                start_epoch = len(rows) % n_epochs_matched
-                arguments = (state.images, state.targets, state.step_size.logarithm)
-                probe = match(
-                    network,
-                    snapshot(teacher, n_epochs_matched),
-                    snapshot(teacher, n_epochs_matched + 1),
-                    *arguments,
-                    draw(),
-                    scale=self.buffer_.pixel_scale_,
-                )
-                update = match_gradient(
-                    network,
-                    snapshot(teacher, start_epoch),
-                    snapshot(teacher, start_epoch + 1),
-                    *arguments,
-                    draw(),
-                    scale=self.buffer_.pixel_scale_,
-                    detached=self.gradient == "detached",
-                    keep_graphs=keep_graphs,
-                )
-                row = _history_row(update.match, probe)
-                finite = np.isfinite([row["loss"], row["probe_loss"]]).all() and bool(
-                    update.images.isfinite().all() & update.log_step_size.isfinite()
-                )
-                rows.append(
-                    {
-                        "n_epochs_matched": n_epochs_matched,
-                        "teacher": teacher,
-                        "start_epoch": start_epoch,
-                        **row,
-                        "step_size": state.step_size.value,
-                        "event": "" if finite else "undone",
-                    }
-                )
-                if finite:
-                    n_undone = 0
-                    state.images = state.pixels(state.images, update.images)
-                    state.step_size(update.log_step_size)
-                    probes.append(row[f"probe_{self.trend_on}"])
-                    probed_teachers.append(teacher)
-                else:
-                    # The images that led here are kept; shorter steps lead away.
-                    n_undone += 1
-                    state.step_size.shrink()
-                bar.set_postfix(
-                    loss=f"{row['loss']:.3f}",
-                    T=n_epochs_matched,
-                    step_size=f"{state.step_size.value:.2g}",
-                    refresh=False,
-                )
-                bar.update()
-
-                if n_undone == _MOST_UNDONE:
-                    self.stop_reason_ = "diverged"
-                    continue
-                decision = decide(
-                    probes, groups, threshold=self.threshold, max_iter=self.max_iter
-                )
-                if decision == "stop":
-                    self.stop_reason_ = "no trend"
-                elif decision is not None:
-                    end_stage(decision)
-                    stage_start = len(rows)
-                    probes.clear()
-                    probed_teachers.clear()
-                    # The probe needs the epoch after the last that is matched.
-                    n_epochs_matched = min(
-                        n_epochs_matched + 1, self.buffer_.n_epochs_ - 1
-                    )
-                if len(rows) == self.max_total_iter and not self.stop_reason_:
-                    self.stop_reason_ = "max_total_iter"
-        except KeyboardInterrupt:
-            self.stop_reason_ = "interrupted"
-            warnings.warn(
-                f"the distillation was interrupted after {len(rows)} iterations; the "
-                "images so far are kept",
-                stacklevel=4,
-            )
-        finally:
-            bar.close()
-        if self.stop_reason_ == "diverged":
-            warnings.warn(
-                f"the distillation diverged: the last {_MOST_UNDONE} iterations gave "
-                "no finite gradient; the images before them are kept.  A smaller "
-                "`step_size` or, if it is a number, `pixel_lr` may help",
-                ConvergenceWarning,
-                stacklevel=4,
-            )
-        if stage_start < len(rows) or not stages:
-            end_stage(self.stop_reason_)
-        self.history_ = pd.DataFrame(rows)
+    def _set_attributes(self, run: Run) -> None:
+        progress, stages = run.progress, list(run.stages)
+        reason = progress.stop_reason
+        if progress.fine_tuning and reason == "no trend":
+            reason = "fine-tuned"
+        if progress.stage_start < len(run.rows) or not stages:
+            stages.append(self._stage(run, reason))
         self.stages_ = pd.DataFrame(stages)
-        self.n_iter_ = len(rows)
-        self.n_epochs_matched_ = n_epochs_matched
-
-    def _default_network(self) -> Any:
-        # The teachers' own network, whichever buffer they came from.
-        buffer = self.buffer_
-        return default_network(
-            self.synthetic_,
-            width=buffer.width,
-            depth=buffer.depth,
-            normalization=buffer.normalization,
-            augmentation=self.augmentation,
-            image_shape=self.image_shape_,
-            device=self.device,
-            random_state=self.random_state,
-        )
-
-
-# Each halves the step size: by then it is a millionth of what it was.
-_MOST_UNDONE = 20
-
-# While the graphs of all steps take no more, they are kept, which is faster.
-_GRAPH_BYTES = 2**29
-
-
-@dataclass
-class _State:
-    """What an iteration changes."""
-
-    images: Tensor
-    targets: Tensor
-    pixels: PixelUpdate
-    step_size: StepSizeUpdate
-    teachers: np.random.Generator
-    draws: torch.Generator
-
-
-def _history_row(found: Match, probe: Match) -> dict[str, float]:
-    # One transfer from the device for all four numbers.
-    numbers = torch.stack([*found, *probe]).tolist()
-    names = ("loss", "misalignment", "probe_loss", "probe_misalignment")
-    return dict(zip(names, numbers, strict=True))
+        self.n_epochs_matched_ = progress.n_epochs_matched

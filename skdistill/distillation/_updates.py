@@ -1,16 +1,24 @@
-"""How the synthetic images and the step size follow their gradients."""
+"""How synthetic images, their labels and the step size follow their gradients.
+
+Tensors are replaced and never changed in place: a state that was taken stays what it
+was, which makes going back and storing it simple.
+"""
 
 import math
 
 import torch
 from torch import Tensor
 
+from skdistill.distillation._matching import MatchGradient
+
+State = dict[str, Tensor]
+
 MOMENTUM = 0.5
 
-# Steps of the pixels in units of their standard deviation, with pixel_lr="auto".  With
-# steps several times larger the matching loss falls faster, but into noise: networks
-# trained on the images score less.
-AUTO_PIXEL_STEP = 0.02
+# Steps with a learning rate of "auto", in units of the deviation of the pixels or of
+# the logits of labels.  With steps several times larger the matching loss falls
+# faster, but into noise: networks trained on the images score less.
+AUTO_STEP = 0.02
 # Memory of the running root mean square that "auto" divides by.
 AUTO_DECAY = 0.9
 
@@ -18,78 +26,240 @@ AUTO_DECAY = 0.9
 # bad match must not undo a hundred good ones.
 MOST_LOG_CHANGE = 0.2
 
+# The part of the logarithm of the best stretch that "auto" follows in one iteration,
+# and the most of that logarithm that it believes.
+AUTO_STEP_SIZE_PART = 0.1
+MOST_LOG_STRETCH = 1.0
 
-class PixelUpdate:
-    """Gradient descent with momentum on the pixels.
+# The probability of its own class that a learned label starts with.
+FIRST_CONFIDENCE = 0.9
+
+
+class Descent:
+    """Gradient descent with momentum on a tensor.
 
     Parameters
     ----------
+    value : Tensor
+        What it starts from.
     learning_rate : float or "auto"
         The rate, or "auto": the gradient is divided by its running root mean square
-        over all pixels and the steps are measured in ``scale``.
-    scale : float
-        Standard deviation of the real pixels.
+        over all values and the steps are measured in ``unit``.
+    unit : float
+        The natural scale of the values.
     """
 
-    def __init__(self, learning_rate: float | str, scale: float) -> None:
+    def __init__(self, value: Tensor, learning_rate: float | str, unit: float) -> None:
         self._automatic = isinstance(learning_rate, str)
         if isinstance(learning_rate, str):
-            learning_rate = AUTO_PIXEL_STEP * scale
+            learning_rate = AUTO_STEP * unit
         self._rate = learning_rate
-        self._velocity: Tensor | None = None
-        self._rms: Tensor | None = None
-        self._n_updates = 0
+        self.value = value
+        self._velocity = torch.zeros_like(value)
+        self._rms = value.new_zeros(())
+        # Of all gradients the mean square is known to this share.
+        self._known = value.new_zeros(())
 
-    def __call__(self, images: Tensor, gradient: Tensor) -> Tensor:
-        """Return the images after a step."""
+    def step(self, gradient: Tensor, factor: float) -> None:
+        """Make a step, with ``factor`` times the rate."""
         if self._automatic:
             gradient = gradient / self._running_rms(gradient)
-        if self._velocity is None:
-            self._velocity = torch.zeros_like(gradient)
         self._velocity = MOMENTUM * self._velocity + gradient
-        return images - self._rate * self._velocity
+        self.value = self.value - (self._rate * factor) * self._velocity
 
     def _running_rms(self, gradient: Tensor) -> Tensor:
         # Squares of a gradient in the unit of its largest value neither vanish nor
         # overflow, and a gradient of exactly 0 stays 0.
-        largest = gradient.abs().max().clamp_min(torch.finfo(gradient.dtype).tiny)
+        tiny = torch.finfo(gradient.dtype).tiny
+        largest = gradient.abs().max().clamp_min(tiny)
         rms = largest * (gradient / largest).square().mean().sqrt()
-        if self._rms is None:
-            self._rms = torch.zeros_like(rms)
         self._rms = AUTO_DECAY * self._rms + (1 - AUTO_DECAY) * rms
-        self._n_updates += 1
-        unbiased = self._rms / (1 - AUTO_DECAY**self._n_updates)
-        return unbiased.clamp_min(torch.finfo(gradient.dtype).tiny)
+        self._known = AUTO_DECAY * self._known + (1 - AUTO_DECAY)
+        return (self._rms / self._known).clamp_min(tiny)
+
+    def state(self) -> State:
+        """Return everything that steps change."""
+        return {
+            "value": self.value,
+            "velocity": self._velocity,
+            "rms": self._rms,
+            "known": self._known,
+        }
+
+    def restore(self, state: State) -> None:
+        """Go back to a state."""
+        self.value, self._velocity = state["value"], state["velocity"]
+        self._rms, self._known = state["rms"], state["known"]
 
 
-class StepSizeUpdate:
-    """Gradient descent with momentum on the logarithm of the step size.
+class StepSizes:
+    """How the logarithms of step sizes follow the matches.
 
     Parameters
     ----------
     value : float
         The step size at the start.
-    learning_rate : float
-        The rate.
+    learning_rate : float or "auto"
+        The rate of gradient descent with momentum, or "auto": each iteration goes a
+        part of the way to the step size with which the student would have come
+        closest to its target, had it gone the same way, only farther or less far.
+    per_epoch : bool
+        Whether each start epoch has its own.
     """
 
-    def __init__(self, value: float, learning_rate: float) -> None:
-        self.logarithm = torch.tensor(math.log(value), dtype=torch.float32)
+    def __init__(
+        self, value: float, learning_rate: float | str, per_epoch: bool
+    ) -> None:
+        self._logarithms = torch.tensor([math.log(value)], dtype=torch.float64)
+        self._velocities = torch.zeros(1, dtype=torch.float64)
         self._rate = learning_rate
-        self._velocity = 0.0
+        self._per_epoch = per_epoch
 
-    @property
-    def value(self) -> float:
-        """The step size."""
-        return float(self.logarithm.exp())
+    def logarithm(self, epoch: int) -> Tensor:
+        """Return the logarithm of the step size of a start epoch."""
+        return self._logarithms[self._place(epoch)].to(torch.float32)
 
-    def __call__(self, gradient: Tensor) -> None:
-        """Make a step against a gradient with respect to the logarithm."""
-        self._velocity = MOMENTUM * self._velocity + float(gradient)
-        change = -self._rate * self._velocity
-        self.logarithm += max(-MOST_LOG_CHANGE, min(MOST_LOG_CHANGE, change))
+    def values(self) -> list[float]:
+        """Return all step sizes."""
+        return self._logarithms.exp().tolist()
+
+    def step(self, epoch: int, gradient: float, stretch: float, factor: float) -> None:
+        """Make a step, with ``factor`` times the rate."""
+        place = self._place(epoch)
+        velocities, logarithms = self._velocities.clone(), self._logarithms.clone()
+        if isinstance(self._rate, str):
+            least, most = math.exp(-MOST_LOG_STRETCH), math.exp(MOST_LOG_STRETCH)
+            believed = math.log(max(least, min(most, stretch)))
+            logarithms[place] += AUTO_STEP_SIZE_PART * factor * believed
+            self._logarithms = logarithms
+            return
+        velocities[place] = MOMENTUM * velocities[place] + gradient
+        # With one more step size each is seen less often (the authors' code).
+        change = -self._rate * factor * len(logarithms) * float(velocities[place])
+        logarithms[place] += max(-MOST_LOG_CHANGE, min(MOST_LOG_CHANGE, change))
+        self._velocities, self._logarithms = velocities, logarithms
+
+    def extend(self, n_epochs: int) -> None:
+        """Have one for each of ``n_epochs``, new ones starting from the last."""
+        n_more = n_epochs - len(self._logarithms)
+        if self._per_epoch and n_more > 0:
+            last = self._logarithms[-1:].expand(n_more)
+            self._logarithms = torch.cat([self._logarithms, last])
+            self._velocities = torch.zeros_like(self._logarithms)
 
     def shrink(self) -> None:
-        """Halve the step size and forget the momentum."""
-        self.logarithm -= math.log(2.0)
-        self._velocity = 0.0
+        """Halve the step sizes and forget the momentum."""
+        self._logarithms = self._logarithms - math.log(2.0)
+        self._velocities = torch.zeros_like(self._logarithms)
+
+    def state(self) -> State:
+        """Return everything that steps change."""
+        return {"logarithms": self._logarithms, "velocities": self._velocities}
+
+    def restore(self, state: State) -> None:
+        """Go back to a state."""
+        self._logarithms = state["logarithms"].cpu()
+        self._velocities = state["velocities"].cpu()
+
+    def _place(self, epoch: int) -> int:
+        return min(epoch, len(self._logarithms) - 1)
+
+
+class Learned:
+    """Everything that a distillation learns.
+
+    Parameters
+    ----------
+    images : Descent
+    codes : Tensor of shape (n_images,), int64
+        The class of each image.
+    n_classes : int
+    step_sizes : StepSizes
+    label_lr : float, "auto" or None
+        The rate of the labels; with None they stay the classes.
+    """
+
+    def __init__(
+        self,
+        images: Descent,
+        codes: Tensor,
+        n_classes: int,
+        step_sizes: StepSizes,
+        label_lr: float | str | None,
+    ) -> None:
+        self._images = images
+        self.step_sizes = step_sizes
+        self._hard = torch.nn.functional.one_hot(codes, n_classes).to(
+            images.value.dtype
+        )
+        self._logits = None
+        if label_lr is not None:
+            others = (1 - FIRST_CONFIDENCE) / (n_classes - 1)
+            logits = self._hard * math.log(FIRST_CONFIDENCE / others)
+            self._logits = Descent(logits, label_lr, 1.0)
+
+    @property
+    def images(self) -> Tensor:
+        """The synthetic images."""
+        return self._images.value
+
+    @property
+    def targets(self) -> Tensor:
+        """The probability of each class for each image."""
+        return self._hard if self._logits is None else self._logits.value.softmax(1)
+
+    def step(
+        self,
+        epoch: int,
+        gradient: MatchGradient,
+        by_step_size: float,
+        stretch: float,
+        factor: float,
+    ) -> None:
+        """Follow the gradient of a match from a start epoch.
+
+        Its derivative by the step size and its stretch are given as numbers too, so
+        that they are not transferred from the device once more.
+        """
+        self._images.step(gradient.images, factor)
+        if self._logits is not None:
+            targets = self.targets
+            mean = (targets * gradient.targets).sum(dim=1, keepdim=True)
+            self._logits.step(targets * (gradient.targets - mean), factor)
+        self.step_sizes.step(epoch, by_step_size, stretch, factor)
+
+    def is_finite(self) -> bool:
+        """Tell whether images and labels hold numbers alone."""
+        # A sum is finite only if all that it adds up is.
+        return bool((self.images.sum() + self.targets.sum()).isfinite())
+
+    def state(self) -> State:
+        """Return everything that steps change."""
+        parts: dict[str, Descent | StepSizes] = {
+            "images": self._images,
+            "step_sizes": self.step_sizes,
+        }
+        if self._logits is not None:
+            parts["logits"] = self._logits
+        return {
+            f"{name}.{key}": tensor
+            for name, part in parts.items()
+            for key, tensor in part.state().items()
+        }
+
+    def restore(self, state: State) -> None:
+        """Go back to a state, from whatever device."""
+        device = self.images.device
+
+        def part(name: str) -> State:
+            length = len(name) + 1
+            return {
+                key[length:]: tensor.to(device)
+                for key, tensor in state.items()
+                if key.startswith(f"{name}.")
+            }
+
+        self._images.restore(part("images"))
+        self.step_sizes.restore(part("step_sizes"))
+        if self._logits is not None:
+            self._logits.restore(part("logits"))

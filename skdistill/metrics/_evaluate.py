@@ -138,6 +138,15 @@ def default_network(synthetic: SyntheticSet, **parameters: Any) -> ConvNetClassi
     return ConvNetClassifier(max_iter=1000, **parameters)
 
 
+def fit_on(estimator: Any, synthetic: SyntheticSet, flat: bool = False) -> Any:
+    """Fit a classifier to a set, with its soft labels if it has and can use them."""
+    X = synthetic.X.reshape(len(synthetic), -1) if flat else synthetic.X
+    if synthetic.probabilities is None or not hasattr(estimator, "fit_probabilities"):
+        return estimator.fit(X, synthetic.y)
+    classes = np.unique(synthetic.y)
+    return estimator.fit_probabilities(X, synthetic.probabilities, classes)
+
+
 def _score_one(
     estimator: Any, synthetic: SyntheticSet, X_test: Any, y_test: Any, seed: int
 ) -> float:
@@ -152,4 +161,4 @@ def _score_one(
         }
     )
     with single_threaded_torch():
-        return float(estimator.fit(synthetic.X, synthetic.y).score(X_test, y_test))
+        return float(fit_on(estimator, synthetic).score(X_test, y_test))

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
-from sklearn.utils import compute_class_weight
+from sklearn.utils import check_array, compute_class_weight
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 from torch.nn import functional as F
@@ -211,10 +211,66 @@ class ConvNetClassifier(ClassifierMixin, BaseEstimator):
             weight = per_class[codes] * (1.0 if weight is None else weight)
             if not weight.any():
                 raise ValueError("`class_weight` must not be 0 for every class in y")
-        dtype = torch.get_default_dtype()
-        if weight is not None:
-            weight = torch.from_numpy(weight / weight.mean()).to(device, dtype)
+        targets = torch.from_numpy(codes.astype(np.int64))
+        return self._train(X, targets, weight, families, device)
 
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit_probabilities(
+        self, X: Any, probabilities: Any, classes: Any
+    ) -> "ConvNetClassifier":
+        """Train the network on soft labels.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, height, width, channels) or \
+                (n_samples, height * width * channels)
+            Images.
+        probabilities : array-like of shape (n_samples, n_classes)
+            The probability of each class for each image.
+        classes : array-like of shape (n_classes,)
+            The class labels, in sorted order.
+
+        Returns
+        -------
+        self : ConvNetClassifier
+            The fitted classifier.
+        """
+        families = resolve_families(self.augmentation)
+        device = resolve_device(self.device)
+        X, _ = check_images(self, X, reset=True, image_shape=self.image_shape)
+        self.classes_ = np.asarray(classes)
+        if len(self.classes_) < 2 or len(np.unique(self.classes_)) < len(self.classes_):
+            raise ValueError(
+                f"`classes` must hold at least two different labels; got {classes!r}"
+            )
+        if (np.sort(self.classes_) != self.classes_).any():
+            raise ValueError(f"`classes` must be in sorted order; got {classes!r}")
+        targets = check_array(probabilities, input_name="probabilities")
+        if targets.shape != (len(X), len(self.classes_)):
+            raise ValueError(
+                f"`probabilities` must have shape {(len(X), len(self.classes_))}, "
+                f"images by classes; got {targets.shape}"
+            )
+        if (targets < 0).any():
+            raise ValueError("`probabilities` must not be negative")
+        dtype = torch.get_default_dtype()
+        return self._train(
+            X, torch.from_numpy(targets).to(dtype), None, families, device
+        )
+
+    def _train(
+        self,
+        X: np.ndarray,
+        targets: torch.Tensor,
+        weight: np.ndarray | None,
+        families: tuple[str, ...],
+        device: torch.device,
+    ) -> "ConvNetClassifier":
+        dtype = torch.get_default_dtype()
+        sample_weight = None
+        if weight is not None:
+            weight = weight / weight.mean()
+            sample_weight = torch.from_numpy(weight).to(device, dtype)
         seed = root_seed(self.random_state)
         with isolated_torch_seed(child_seed(seed, 0)):
             module = self._build().to(device)
@@ -222,7 +278,7 @@ class ConvNetClassifier(ClassifierMixin, BaseEstimator):
         epochs = train_epochs(
             module,
             to_tensor(X, device).to(dtype),
-            torch.from_numpy(codes.astype(np.int64)).to(device),
+            targets.to(device),
             n_epochs=self.max_iter,
             batch_size=self.batch_size,
             learning_rate=lambda epoch: (
@@ -233,7 +289,7 @@ class ConvNetClassifier(ClassifierMixin, BaseEstimator):
             families=families,
             scale=pixel_scale(X),
             generator=torch_generator(child_seed(seed, 1)),
-            sample_weight=weight,
+            sample_weight=sample_weight,
         )
         self.loss_curve_ = []
         progress = tqdm(

@@ -18,7 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 from tqdm.auto import tqdm
 
 from skdistill.neural_network._augment import resolve_families
-from skdistill.neural_network._convnet import NORMALIZATIONS, FlatNetwork
+from skdistill.neural_network._convnet import NORMALIZATIONS, ConvNet, n_parameters
 from skdistill.neural_network._training import balanced_weights, pixel_scale, to_tensor
 from skdistill.trajectory._store import (
     TeacherRun,
@@ -227,7 +227,7 @@ class TrajectoryBuffer(BaseEstimator):
         self.pixel_scale_ = pixel_scale(X)
         self.fingerprint_ = fingerprint_images(X, codes)
         settings = self._settings(families)
-        self.n_parameters_ = settings.build_structure().n_parameters
+        self.n_parameters_ = n_parameters(settings.build_structure())
 
         folder = None if self.path is None else Path(self.path)
         self.seed_ = self._prepare_folder(folder, settings)
@@ -262,7 +262,7 @@ class TrajectoryBuffer(BaseEstimator):
                 bar.set_postfix(
                     loss=f"{run.loss[-1]:.3f}", accuracy=f"{run.accuracy[-1]:.3f}"
                 )
-        self._keep([runs[teacher] for teacher in range(self.n_teachers)])
+        self._keep([runs[teacher] for teacher in range(self.n_teachers)], settings)
         return self
 
     def snapshot(self, teacher: int, epoch: int) -> np.ndarray:
@@ -340,7 +340,8 @@ class TrajectoryBuffer(BaseEstimator):
                 "the same parameters with this `path` to train them"
             )
         buffer._keep(
-            [buffer._read_run(folder, teacher) for teacher in range(buffer.n_teachers)]
+            [buffer._read_run(folder, teacher) for teacher in range(buffer.n_teachers)],
+            buffer._settings(resolve_families(buffer.augmentation)),
         )
         return buffer
 
@@ -410,8 +411,10 @@ class TrajectoryBuffer(BaseEstimator):
         shape = (int(self.n_epochs) + 1, self.n_parameters_)
         return _without_parameters(read_teacher(folder, teacher, shape))
 
-    def _keep(self, runs: list[TeacherRun]) -> None:
+    def _keep(self, runs: list[TeacherRun], settings: TeacherSettings) -> None:
         """Set what fit and load leave behind."""
+        # Whatever the parameters are set to later, the teachers stay what they are.
+        self._trained_settings = settings
         self._folder = None if self.path is None else Path(self.path)
         # Empty arrays for teachers on disk.
         self._snapshots = [run.parameters for run in runs]
@@ -431,10 +434,9 @@ class TrajectoryBuffer(BaseEstimator):
             ignore_index=True,
         )
 
-    def _flat_network(self, device: torch.device) -> FlatNetwork:
-        """Return the teachers' network as a function of its flat parameters."""
-        families = resolve_families(self.augmentation)
-        return self._settings(families).build_structure(device)
+    def _structure(self) -> ConvNet:
+        """Return the teachers' network, without parameters."""
+        return self._trained_settings.build_structure()
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -6,11 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skdistill.neural_network._convnet import (
-    ConvNet,
-    FlatNetwork,
-    flatten_parameters,
-)
+from skdistill.neural_network._convnet import ConvNet, flatten_parameters
 from skdistill.neural_network._training import train_epochs
 from skdistill.trajectory._store import TeacherRun
 from skdistill.utils._random import child_seed, isolated_torch_seed, torch_generator
@@ -44,11 +40,10 @@ class TeacherSettings:
         # Snapshots are float32 whatever PyTorch's default type is.
         return module.float()
 
-    def build_structure(self, device: torch.device | str = "meta") -> FlatNetwork:
-        """Build the network as a function of its parameters, without drawing any."""
+    def build_structure(self) -> ConvNet:
+        """Build the network without parameters."""
         with torch.device("meta"):
-            module = self.build()
-        return FlatNetwork(module.to_empty(device=device))
+            return self.build()
 
 
 def train_teacher(

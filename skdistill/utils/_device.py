@@ -37,3 +37,11 @@ def resolve_device(device: str | torch.device = "auto") -> torch.device:
             f"{device!r} ({str(error).splitlines()[0]})"
         ) from error
     return resolved
+
+
+def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Move a tensor from the CPU; the host does not wait for a GPU."""
+    if device.type == "cuda":
+        # Only a copy from pinned memory lets the host go on.
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)

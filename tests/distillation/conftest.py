@@ -1,8 +1,12 @@
 """An easy problem in small images, and small teachers for it."""
 
+import itertools
+
 import numpy as np
 import pytest
 
+import skdistill.distillation._run as run_module
+from skdistill.distillation._matching import match_gradient
 from skdistill.trajectory import TrajectoryBuffer
 
 
@@ -64,3 +68,45 @@ def make_teachers():
 def teachers(make_teachers, bars):
     """Fitted teachers, not to be changed."""
     return make_teachers().fit(*bars)
+
+
+@pytest.fixture(scope="session")
+def tiny_bars(make_bars):
+    """Images (18, 8, 8, 1), not to be changed, and labels: a fit takes little time."""
+    X, y = make_bars(n_per_class=6, size=8, channels=1)
+    X.flags.writeable = False
+    return X, y
+
+
+@pytest.fixture(scope="session")
+def make_tiny_teachers(make_teachers):
+    """Make an unfitted buffer of teachers for tiny images."""
+
+    def make(**changes):
+        return make_teachers(**({"n_epochs": 3, "width": 4, "depth": 1} | changes))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_teachers(make_tiny_teachers, tiny_bars):
+    """Fitted teachers for tiny images, not to be changed."""
+    return make_tiny_teachers().fit(*tiny_bars)
+
+
+@pytest.fixture
+def spoil_matches(monkeypatch):
+    """Return a function that makes a match something else.
+
+    It is given a function of the number of the match, from 0, and of its result.
+    """
+
+    def spoil(change):
+        counter = itertools.count()
+
+        def spoiled(*args, **kwargs):
+            return change(next(counter), match_gradient(*args, **kwargs))
+
+        monkeypatch.setattr(run_module, "match_gradient", spoiled)
+
+    return spoil

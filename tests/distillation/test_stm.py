@@ -1,19 +1,25 @@
 import itertools
 import pickle
+import warnings
 from contextlib import contextmanager
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.model_selection import GridSearchCV
 
+import skdistill.distillation._run as run_module
 import skdistill.distillation._stm as module
 from skdistill.distillation import STMDistiller
 from skdistill.distillation._stages import strongest_trend
+from skdistill.distillation._updates import Learned
 from skdistill.neural_network import ConvNetClassifier
+from skdistill.neural_network._derivatives import ConvNetDerivatives
 from skdistill.synthetic import SyntheticSet
 from skdistill.trajectory import TrajectoryBuffer
 
@@ -56,6 +62,24 @@ def make_distiller(teachers):
     return make
 
 
+@pytest.fixture
+def make_tiny(tiny_teachers):
+    """Make a distiller of tiny images, for fits of many iterations."""
+
+    def make(**changes):
+        settings = {
+            "buffer": tiny_teachers,
+            "n_steps": 2,
+            "step_size": 0.05,
+            "max_total_iter": 4,
+            "random_state": 0,
+            "device": "cpu",
+        }
+        return STMDistiller(**(settings | changes))
+
+    return make
+
+
 @pytest.fixture(scope="module")
 def distilled(teachers, bars):
     """A longer fit from noise, not to be changed."""
@@ -78,8 +102,8 @@ def forbid_training(monkeypatch):
         raise AssertionError("the fit went on")
 
     monkeypatch.setattr(TrajectoryBuffer, "fit", train)
-    monkeypatch.setattr(module, "match", train)
-    monkeypatch.setattr(module, "match_gradient", train)
+    monkeypatch.setattr(run_module, "match", train)
+    monkeypatch.setattr(run_module, "match_gradient", train)
 
 
 def tiny_network(**changes):
@@ -88,18 +112,52 @@ def tiny_network(**changes):
     )
 
 
-def break_gradients(monkeypatch, is_broken):
+def break_gradients(spoil_matches, is_broken):
     """Make the gradients of those iterations NaN of which `is_broken` is true."""
-    counter = itertools.count()
-    real = module.match_gradient
 
-    def broken(*args, **kwargs):
-        result = real(*args, **kwargs)
-        if is_broken(next(counter)):
-            result = result._replace(images=torch.full_like(result.images, np.nan))
+    def change(iteration, result):
+        if is_broken(iteration):
+            return result._replace(images=torch.full_like(result.images, np.nan))
         return result
 
-    monkeypatch.setattr(module, "match_gradient", broken)
+    spoil_matches(change)
+
+
+def pretend_losses(spoil_matches, losses):
+    """Make the losses of matches others than they are; the gradients stay."""
+
+    def change(iteration, result):
+        return result._replace(
+            match=result.match._replace(loss=torch.tensor(losses[iteration]))
+        )
+
+    spoil_matches(change)
+
+
+def decide_by(monkeypatch, *decisions):
+    """Decide as given, and then nothing more."""
+    waiting = iter(decisions)
+    monkeypatch.setattr(module, "decide", lambda *args, **kwargs: next(waiting, None))
+
+
+def level_up_after(monkeypatch, n_values):
+    def decide(values, groups, **kwargs):
+        return "level-up" if len(values) == n_values else None
+
+    monkeypatch.setattr(module, "decide", decide)
+
+
+def spy_on_factors(monkeypatch):
+    """Collect what the rates of each iteration are multiplied by."""
+    factors = []
+    real = Learned.step
+
+    def step(self, epoch, gradient, by_step_size, stretch, factor):
+        factors.append(factor)
+        return real(self, epoch, gradient, by_step_size, stretch, factor)
+
+    monkeypatch.setattr(Learned, "step", step)
+    return factors
 
 
 # What a fit leaves behind
@@ -216,20 +274,126 @@ def test_images_are_better_than_those_they_started_from(distilled, make_bars, ba
 # When it ends, and how it goes on
 
 
-def test_max_iter_ends_a_stage_without_trend(make_distiller, bars):
-    distiller = make_distiller(max_iter=6, max_total_iter=None).fit(*bars)
-    assert distiller.n_iter_ == 6
+def test_max_iter_ends_a_stage_without_trend(make_tiny, tiny_bars):
+    distiller = make_tiny(max_iter=6, max_total_iter=None).fit(*tiny_bars)
+    # Then come the 14 iterations of the fine-tuning.
+    assert distiller.n_iter_ == 20
     assert distiller.stop_reason_ == "no trend"
-    assert distiller.stages_["reason"].tolist() == ["no trend"]
+    stages = distiller.stages_
+    assert stages["reason"].tolist() == ["no trend", "fine-tuned"]
+    assert stages["n_iter"].tolist() == [6, 14]
 
 
-def test_max_total_iter_ends_in_any_case(make_distiller, bars):
-    distiller = make_distiller(max_iter=1000, max_total_iter=3).fit(*bars)
-    assert distiller.n_iter_ == 3
-    assert distiller.stop_reason_ == "max_total_iter"
-    both = make_distiller(max_iter=2, max_total_iter=3).fit(*bars)
-    assert both.n_iter_ == 2
-    assert both.stop_reason_ == "no trend"
+def test_max_total_iter_ends_in_any_case(make_tiny, tiny_bars):
+    for max_iter, reasons in [
+        (1000, ["max_total_iter"]),
+        (3, ["no trend"]),
+        (2, ["no trend", "max_total_iter"]),
+    ]:
+        distiller = make_tiny(max_iter=max_iter, max_total_iter=3).fit(*tiny_bars)
+        assert distiller.n_iter_ == 3
+        assert distiller.stop_reason_ == "max_total_iter"
+        assert distiller.stages_["reason"].tolist() == reasons
+
+
+def test_fine_tuning_lowers_the_rates_and_probes_no_more(
+    make_tiny, tiny_bars, monkeypatch
+):
+    factors = spy_on_factors(monkeypatch)
+    probes = []
+    real = run_module.match
+
+    def probe(*args, **kwargs):
+        probes.append(args)
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(run_module, "match", probe)
+    decide_by(monkeypatch, None, None, "stop")
+    distiller = make_tiny(max_iter=40, max_total_iter=None).fit(*tiny_bars)
+    # Every 40 / 20 iterations.
+    decayed = [0.8**period for period in range(14) for _ in range(2)]
+    assert factors == pytest.approx([1] * 3 + decayed)
+    assert len(probes) == 3
+    assert distiller.stop_reason_ == "no trend"
+    history = distiller.history_
+    for name in ("probe_loss", "probe_misalignment"):
+        assert history[name].isna().tolist() == [False] * 3 + [True] * 28
+    assert history[["loss", "misalignment"]].notna().all(axis=None)
+    last = distiller.stages_.iloc[-1]
+    assert (last["first_iteration"], last["n_iter"]) == (3, 28)
+    assert last[["correlation", "deviation"]].isna().all()
+
+
+def test_a_trend_at_the_last_epoch_does_not_go_on_for_ever(
+    make_tiny, tiny_bars, monkeypatch
+):
+    monkeypatch.setattr(module, "decide", lambda *args, **kwargs: "level-up")
+    distiller = make_tiny(max_iter=20, max_total_iter=None).fit(*tiny_bars)
+    stages = distiller.stages_
+    # To the second of two epochs that can be matched, ten times on, and to the end.
+    reasons = ["level-up"] * 11 + ["no trend", "fine-tuned"]
+    assert stages["reason"].tolist() == reasons
+    assert stages["n_epochs_matched"].tolist() == [1] + [2] * 12
+    assert stages["n_iter"].tolist() == [1] * 12 + [14]
+    assert distiller.stop_reason_ == "no trend"
+
+
+@settings(max_examples=15)
+@given(
+    decisions=st.lists(
+        st.sampled_from([None, None, None, "level-up", "overfit", "stop"]),
+        min_size=20,
+        max_size=20,
+    ),
+    broken=st.sets(st.integers(0, 19), max_size=4),
+    per_epoch=st.booleans(),
+)
+def test_history_and_stages_tell_the_whole_story(
+    tiny_bars, tiny_teachers, decisions, broken, per_epoch
+):
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        decide_by(monkeypatch, *decisions)
+        counter = itertools.count()
+        real = run_module.match_gradient
+
+        def spoiled(*args, **kwargs):
+            result = real(*args, **kwargs)
+            if next(counter) in broken:
+                return result._replace(log_step_size=torch.tensor(np.nan))
+            return result
+
+        monkeypatch.setattr(run_module, "match_gradient", spoiled)
+        distiller = STMDistiller(
+            buffer=tiny_teachers,
+            n_steps=1,
+            max_total_iter=20,
+            random_state=0,
+            device="cpu",
+            step_size_per_epoch=per_epoch,
+        ).fit(*tiny_bars)
+    history, stages = distiller.history_, distiller.stages_
+    assert len(history) == distiller.n_iter_ == 20
+    assert stages["first_iteration"].tolist() == [
+        0,
+        *stages["n_iter"].cumsum().tolist()[:-1],
+    ]
+    assert stages["n_iter"].sum() == 20
+    assert (stages["reason"] == "no trend").sum() <= 1
+    for stage in stages.itertuples():
+        rows = history.iloc[stage.first_iteration :][: stage.n_iter]
+        assert (rows["n_epochs_matched"] == stage.n_epochs_matched).all()
+        assert (rows["start_epoch"] == rows.index % stage.n_epochs_matched).all()
+        # Without a probe once there was no trend.
+        fine_tuning = "no trend" in stages["reason"].tolist()[: stage.Index]
+        assert (rows["probe_loss"].isna() == fine_tuning).all()
+    assert set(history.index[history["event"] == "rolled back"]) == broken
+    assert stages["n_epochs_matched"].isin([1, 2]).all()
+    assert distiller.n_epochs_matched_ == history["n_epochs_matched"].iloc[-1] or (
+        stages["reason"].iloc[-1] in ("level-up", "overfit")
+    )
+    n_step_sizes = distiller.n_epochs_matched_ if per_epoch else 1
+    assert distiller.step_sizes_.shape == (n_step_sizes,)
+    assert distiller.step_sizes_[-1] == distiller.synthetic_.step_size
 
 
 @pytest.mark.parametrize("trend_on", ["misalignment", "loss"])
@@ -256,7 +420,7 @@ def test_decisions_are_asked_for_with_the_parameters(
 
 
 def test_teachers_of_the_probes_are_those_of_the_stage(
-    make_distiller, bars, monkeypatch
+    make_distiller, bars, monkeypatch, spoil_matches
 ):
     asked = []
 
@@ -265,21 +429,18 @@ def test_teachers_of_the_probes_are_those_of_the_stage(
         assert len(groups) == len(values)
         return "level-up" if len(values) == 3 else None
 
-    break_gradients(monkeypatch, lambda iteration: iteration in (1, 6))
+    break_gradients(spoil_matches, lambda iteration: iteration in (1, 6))
     monkeypatch.setattr(module, "decide", decide)
     history = make_distiller(max_total_iter=10).fit(*bars).history_
     teacher = history["teacher"].to_numpy()
-    # What was undone has no part in the trend.
+    # What was rolled back has no part in the trend.
     assert asked[3] == teacher[[0, 2, 3]].tolist()
     assert asked[7] == teacher[[4, 5, 7]].tolist()
     assert asked[9] == teacher[[8, 9]].tolist()
 
 
 def test_level_up_takes_in_one_more_epoch(make_distiller, bars, monkeypatch):
-    def decide(values, groups, **kwargs):
-        return "level-up" if len(values) == 3 else None
-
-    monkeypatch.setattr(module, "decide", decide)
+    level_up_after(monkeypatch, 3)
     distiller = make_distiller(max_total_iter=14).fit(*bars)
     history = distiller.history_
     # Teachers of 4 epochs: the probe needs the one after the last that is matched.
@@ -296,11 +457,11 @@ def test_level_up_takes_in_one_more_epoch(make_distiller, bars, monkeypatch):
 
 
 def test_overfit_takes_in_one_more_epoch(make_distiller, bars, monkeypatch):
-    decisions = iter([None, "overfit", None, "stop"])
-    monkeypatch.setattr(module, "decide", lambda *args, **kwargs: next(decisions))
-    distiller = make_distiller(max_total_iter=None).fit(*bars)
-    assert distiller.history_["n_epochs_matched"].tolist() == [1, 1, 2, 2]
-    assert distiller.stages_["reason"].tolist() == ["overfit", "no trend"]
+    decide_by(monkeypatch, None, "overfit", None, "stop")
+    distiller = make_distiller(max_total_iter=5).fit(*bars)
+    assert distiller.history_["n_epochs_matched"].tolist() == [1, 1, 2, 2, 2]
+    reasons = ["overfit", "no trend", "max_total_iter"]
+    assert distiller.stages_["reason"].tolist() == reasons
 
 
 def test_probe_and_update_are_the_epochs_of_algorithm_1(
@@ -308,15 +469,14 @@ def test_probe_and_update_are_the_epochs_of_algorithm_1(
 ):
     pairs = {"match": [], "match_gradient": []}
     for name, seen in pairs.items():
-        real = getattr(module, name)
+        real = getattr(run_module, name)
 
         def spy(network, start, target, *args, real=real, seen=seen, **kwargs):
             seen.append((start.numpy().copy(), target.numpy().copy()))
             return real(network, start, target, *args, **kwargs)
 
-        monkeypatch.setattr(module, name, spy)
-    decisions = iter([None, "level-up", None, None, None])
-    monkeypatch.setattr(module, "decide", lambda *args, **kwargs: next(decisions))
+        monkeypatch.setattr(run_module, name, spy)
+    decide_by(monkeypatch, None, "level-up")
     history = make_distiller(max_total_iter=5).fit(*bars).history_
     for row, probe, update in zip(history.itertuples(), *pairs.values(), strict=True):
         for epoch, (start, target) in [
@@ -328,55 +488,201 @@ def test_probe_and_update_are_the_epochs_of_algorithm_1(
 
 
 @pytest.mark.parametrize("n_done", [0, 3])
-def test_interrupt_keeps_the_images(make_distiller, bars, monkeypatch, n_done):
-    counter = itertools.count()
-    real = module.match_gradient
+def test_interrupt_keeps_the_images(make_distiller, bars, spoil_matches, n_done):
+    uninterrupted = make_distiller(max_total_iter=max(n_done, 1)).fit(*bars)
 
-    def interrupted(*args, **kwargs):
-        if next(counter) == n_done:
+    def interrupt(iteration, result):
+        if iteration == n_done:
             raise KeyboardInterrupt
-        return real(*args, **kwargs)
+        return result
 
-    monkeypatch.setattr(module, "match_gradient", interrupted)
+    spoil_matches(interrupt)
     with pytest.warns(UserWarning, match=rf"interrupted after {n_done} iterations"):
         distiller = make_distiller(max_total_iter=9).fit(*bars)
-    monkeypatch.undo()
     assert distiller.stop_reason_ == "interrupted"
     assert distiller.n_iter_ == len(distiller.history_) == n_done
     assert distiller.n_epochs_matched_ == 1
+    assert distiller.stages_["reason"].tolist() == ["interrupted"]
     if n_done:
-        uninterrupted = make_distiller(max_total_iter=n_done).fit(*bars)
         assert np.array_equal(distiller.synthetic_.X, uninterrupted.synthetic_.X)
+        assert distiller.history_.equals(uninterrupted.history_)
 
 
-def test_gradients_that_are_not_finite_are_undone(make_distiller, bars, monkeypatch):
-    break_gradients(monkeypatch, lambda iteration: iteration in (2, 3))
-    distiller = make_distiller(max_total_iter=6).fit(*bars)
-    assert np.isfinite(distiller.synthetic_.X).all()
-    history = distiller.history_
-    assert history["event"].tolist() == ["", "", "undone", "undone", "", ""]
-    step_size = history["step_size"]
-    assert step_size[3] < 0.9 * step_size[2]
-    assert step_size[4] < 0.9 * step_size[3]
+# When numbers go wrong
+
+
+def test_setback_goes_back_to_the_last_good_images(
+    make_tiny, tiny_bars, monkeypatch, spoil_matches
+):
+    good = make_tiny(max_total_iter=10).fit(*tiny_bars)
+    factors = spy_on_factors(monkeypatch)
+    break_gradients(spoil_matches, lambda iteration: iteration in (12, 13))
+    distiller = make_tiny(max_total_iter=14).fit(*tiny_bars)
+    events = [""] * 12 + ["rolled back"] * 2
+    assert distiller.history_["event"].tolist() == events
+    # The state after ten iterations whose losses were good.
+    assert np.array_equal(distiller.synthetic_.X, good.synthetic_.X)
+    size = good.synthetic_.step_size
+    assert distiller.synthetic_.step_size == pytest.approx(size / 4, rel=1e-12)
+
+    break_gradients(spoil_matches, lambda iteration: iteration in (12, 13))
+    factors.clear()
+    distiller = make_tiny(max_total_iter=16).fit(*tiny_bars)
+    assert factors == [1.0] * 12 + [0.25] * 2
+    assert distiller.history_["step_size"][13] == pytest.approx(size / 2, rel=1e-6)
+    assert distiller.history_["step_size"][14] == pytest.approx(size / 4, rel=1e-6)
     assert distiller.stop_reason_ == "max_total_iter"
+    assert not np.array_equal(distiller.synthetic_.X, good.synthetic_.X)
 
 
-def test_divergence_ends_with_the_last_finite_images(make_distiller, bars, monkeypatch):
-    good = make_distiller(max_total_iter=2).fit(*bars).synthetic_.X
-    break_gradients(monkeypatch, lambda iteration: iteration >= 2)
-    with pytest.warns(ConvergenceWarning, match=r"diverged.*`step_size`"):
-        distiller = make_distiller(max_total_iter=500).fit(*bars)
-    assert distiller.stop_reason_ == "diverged"
-    assert distiller.n_iter_ < 100
-    assert np.array_equal(distiller.synthetic_.X, good)
-    assert 0 < distiller.synthetic_.step_size < 0.05
+@pytest.mark.parametrize("where", ["loss", "images", "targets", "log_step_size"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_any_number_that_is_not_finite_is_a_setback(
+    make_tiny, tiny_bars, spoil_matches, where, value
+):
+    def change(iteration, result):
+        if iteration != 1:
+            return result
+        if where == "loss":
+            return result._replace(
+                match=result.match._replace(loss=torch.tensor(value))
+            )
+        broken = getattr(result, where).clone()
+        broken.view(-1)[-1] = value
+        return result._replace(**{where: broken})
 
-
-def test_pixel_rate_far_too_large_leaves_finite_images(make_distiller, bars):
-    with pytest.warns(ConvergenceWarning, match=r"diverged.*`pixel_lr`"):
-        distiller = make_distiller(pixel_lr=1e38, max_total_iter=100).fit(*bars)
+    spoil_matches(change)
+    distiller = make_tiny(labels="learned", max_total_iter=3).fit(*tiny_bars)
+    assert distiller.history_["event"].tolist() == ["", "rolled back", ""]
     assert np.isfinite(distiller.synthetic_.X).all()
+    assert np.isfinite(distiller.synthetic_.probabilities).all()
+
+
+def test_probe_that_is_not_finite_is_a_setback(make_tiny, tiny_bars, monkeypatch):
+    counter = itertools.count()
+    real = run_module.match
+
+    def probe(*args, **kwargs):
+        found = real(*args, **kwargs)
+        return found._replace(loss=found.loss * (np.nan if next(counter) == 1 else 1))
+
+    monkeypatch.setattr(run_module, "match", probe)
+    distiller = make_tiny(max_total_iter=3).fit(*tiny_bars)
+    assert distiller.history_["event"].tolist() == ["", "rolled back", ""]
+
+
+def test_ten_setbacks_in_a_row_end_with_the_last_good_images(
+    make_tiny, tiny_bars, spoil_matches
+):
+    good = make_tiny(max_total_iter=10).fit(*tiny_bars)
+    # One now and then is no reason to end, and ten good iterations are a new start.
+    break_gradients(spoil_matches, lambda iteration: iteration >= 12)
+    with pytest.warns(ConvergenceWarning, match=r"diverged.*`step_size`"):
+        distiller = make_tiny(max_total_iter=500).fit(*tiny_bars)
     assert distiller.stop_reason_ == "diverged"
+    assert distiller.stages_["reason"].tolist() == ["diverged"]
+    assert distiller.n_iter_ == 22
+    assert np.array_equal(distiller.synthetic_.X, good.synthetic_.X)
+    size = good.synthetic_.step_size
+    assert distiller.synthetic_.step_size == pytest.approx(size / 2**10, rel=1e-12)
+
+
+def test_setbacks_far_from_each_other_do_not_add_up(
+    make_tiny, tiny_bars, monkeypatch, spoil_matches
+):
+    factors = spy_on_factors(monkeypatch)
+    break_gradients(spoil_matches, lambda iteration: iteration % 11 == 10)
+    distiller = make_tiny(max_total_iter=11 * 12).fit(*tiny_bars)
+    assert distiller.stop_reason_ == "max_total_iter"
+    assert (distiller.history_["event"] == "rolled back").sum() == 12
+    # The rates do not grow again.
+    assert factors == [0.5**i for i in range(12) for _ in range(10)]
+
+
+@pytest.mark.parametrize("max_total_iter", [1, 2, 11, 100])
+def test_images_are_finite_whatever_the_rate(
+    make_tiny, tiny_bars, spoil_matches, max_total_iter
+):
+    """An update alone may leave what a float32 can hold, and after it no more come."""
+
+    def change(iteration, result):
+        large = torch.full_like(result.images, 1e30)
+        return result._replace(images=large) if iteration % 10 in (0, 9) else result
+
+    spoil_matches(change)
+    distiller = make_tiny(pixel_lr=1e10, max_total_iter=max_total_iter)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        distiller.fit(*tiny_bars)
+    for found in (distiller.synthetic_, distiller.best_synthetic_):
+        assert np.isfinite(found.X).all()
+
+
+@pytest.mark.parametrize(
+    ("windows", "n_good"),
+    [
+        ([0.5, 3.0], 10),
+        ([0.5, 0.6, 2.1], 20),
+        # Rising, but not far above 1.
+        ([0.5, 1.9], None),
+        # Far above 1, but falling.
+        ([5.0, 4.0, 3.0], None),
+        # What starts far above 1 is no good state before it fell.
+        ([5.0, 6.0], 0),
+        ([5.0, 4.0, 6.0], 20),
+    ],
+)
+def test_losses_far_above_1_that_rise_are_a_setback(
+    make_tiny, tiny_bars, spoil_matches, windows, n_good
+):
+    n_iter = 10 * len(windows)
+    good = make_tiny(pixel_lr=1e-30, step_size_lr=0.0, max_total_iter=1)
+    if n_good != 0:
+        good = make_tiny(max_total_iter=n_good or n_iter)
+    good.fit(*tiny_bars)
+    pretend_losses(spoil_matches, np.repeat(windows, 10))
+    distiller = make_tiny(max_total_iter=n_iter).fit(*tiny_bars)
+    event = "" if n_good is None else "rolled back"
+    assert distiller.history_["event"].tolist() == [""] * (n_iter - 1) + [event]
+    assert np.array_equal(distiller.synthetic_.X, good.synthetic_.X)
+    expected = good.synthetic_.step_size * (1 if n_good is None else 0.5)
+    assert distiller.synthetic_.step_size == pytest.approx(expected)
+
+
+# The best set
+
+
+def test_best_set_is_that_of_the_least_mean_loss(make_tiny, tiny_bars, spoil_matches):
+    expected = make_tiny(max_total_iter=20).fit(*tiny_bars).synthetic_
+    losses = np.repeat([0.9, 0.3, 0.6], 10)
+    # One lucky match is no sign of good images.
+    losses[25] = 0.0
+    pretend_losses(spoil_matches, losses)
+    distiller = make_tiny(max_total_iter=30).fit(*tiny_bars)
+    assert distiller.best_iteration_ == 20
+    assert np.array_equal(distiller.best_synthetic_.X, expected.X)
+    assert distiller.best_synthetic_.step_size == expected.step_size
+    assert not np.array_equal(distiller.synthetic_.X, expected.X)
+
+
+def test_best_set_is_of_the_last_stage(
+    make_tiny, tiny_bars, monkeypatch, spoil_matches
+):
+    """Losses of other epochs are not comparable."""
+    level_up_after(monkeypatch, 20)
+    pretend_losses(spoil_matches, np.repeat([0.3, 0.1, 0.5, 0.7], 10))
+    distiller = make_tiny(max_total_iter=39).fit(*tiny_bars)
+    assert distiller.n_epochs_matched_ == 2
+    assert distiller.best_iteration_ == 30
+
+
+def test_score_does_not_depend_on_the_images_it_is_for(make_tiny, tiny_bars):
+    """The best set is chosen by what the fit saw."""
+    X, y = tiny_bars
+    distiller = make_tiny(max_total_iter=20, estimator=tiny_network()).fit(X, y)
+    before = distiller.best_synthetic_.X.copy()
+    distiller.score(X[:5], y[:5])
+    assert np.array_equal(distiller.best_synthetic_.X, before)
 
 
 # What it starts from
@@ -556,7 +862,7 @@ def test_no_buffer_trains_a_default_one(make_distiller, bars, monkeypatch):
             augmentation=parameters.get("augmentation", "dsa"),
         )
 
-    monkeypatch.setattr(module, "TrajectoryBuffer", small)
+    monkeypatch.setattr(run_module, "TrajectoryBuffer", small)
     distiller = make_distiller(buffer=None, augmentation=["flip"]).fit(*bars)
     assert distiller.buffer is None
     assert len(distiller.buffer_.history_) == 2
@@ -637,6 +943,11 @@ class TestErrorsBeforeTraining:
             ({"pixel_lr": "adam"}, r"'pixel_lr' parameter"),
             ({"gradient": "rough"}, r"'gradient' parameter"),
             ({"trend_on": "accuracy"}, r"'trend_on' parameter"),
+            ({"labels": "soft"}, r"'labels' parameter"),
+            ({"label_lr": 0.0}, r"'label_lr' parameter"),
+            ({"step_size_per_epoch": 2}, r"'step_size_per_epoch' parameter"),
+            ({"keep_activations": "no"}, r"'keep_activations' parameter"),
+            ({"checkpoint": 3}, r"'checkpoint' parameter"),
             ({"buffer": 3}, r"'buffer' parameter"),
             ({"augmentation": "mixup"}, r"`augmentation` must be .*'mixup'"),
             ({"augmentation": ["flip", "mixup"]}, r"`augmentation` must .*'mixup'"),
@@ -652,6 +963,125 @@ def test_other_data_than_the_teachers_saw_are_warned_of(make_distiller, bars):
     X, y = bars
     with pytest.warns(UserWarning, match=r"`buffer` was fitted on other images"):
         make_distiller(max_total_iter=1).fit(X[:30], y[:30])
+
+
+# Step sizes of epochs, and soft labels
+
+
+def test_each_epoch_has_its_own_step_size(make_tiny, tiny_bars, monkeypatch):
+    probed = []
+    real = run_module.match
+
+    def probe(network, start, end, images, targets, log_step_size, *args, **kwargs):
+        probed.append(float(log_step_size.exp()))
+        return real(
+            network, start, end, images, targets, log_step_size, *args, **kwargs
+        )
+
+    monkeypatch.setattr(run_module, "match", probe)
+    decide_by(monkeypatch, None, None, "level-up")
+    distiller = make_tiny(
+        step_size_per_epoch=True, step_size_lr=0.1, max_total_iter=8
+    ).fit(*tiny_bars)
+    history = distiller.history_
+    assert history["start_epoch"].tolist() == [0, 0, 0, 1, 0, 1, 0, 1]
+    used = history["step_size"]
+    # The new one starts from the last, and after that each moves by itself.
+    assert used[3] == used[4]
+    assert used[3] != used[2]
+    assert used[5] != used[3]
+    assert used[6] != used[4]
+    first, second = distiller.step_sizes_
+    assert first != second
+    # Probes have the last.
+    assert probed[:3] == used[:3].tolist()
+    assert probed[3] == used[3]
+    assert probed[4] == probed[5] == used[5]
+    assert probed[6] == probed[7] == used[7]
+    assert distiller.synthetic_.step_size == second
+    common = make_tiny(step_size_lr=0.1, max_total_iter=8).fit(*tiny_bars)
+    assert common.step_sizes_.tolist() == [common.synthetic_.step_size]
+
+
+def test_setback_after_a_level_up_keeps_a_step_size_for_each_epoch(
+    make_tiny, tiny_bars, monkeypatch, spoil_matches
+):
+    """The last good state may be older than the level-up."""
+    decide_by(monkeypatch, None, None, "level-up")
+    break_gradients(spoil_matches, lambda iteration: iteration == 4)
+    distiller = make_tiny(
+        step_size_per_epoch=True, step_size_lr=0.1, max_total_iter=8
+    ).fit(*tiny_bars)
+    assert distiller.n_epochs_matched_ == 2
+    assert distiller.step_sizes_.shape == (2,)
+
+
+def test_learned_labels_are_probabilities_that_move(make_tiny, tiny_bars):
+    start = make_tiny(labels="learned", label_lr=1e-30, max_total_iter=1)
+    start = start.fit(*tiny_bars).synthetic_
+    # Nearly certain at first, and the rest is the same for all others.
+    certain = np.eye(3)[start.y]
+    np.testing.assert_allclose(
+        start.probabilities, np.where(certain, 0.9, 0.05), rtol=1e-5
+    )
+    distiller = make_tiny(labels="learned", max_total_iter=30).fit(*tiny_bars)
+    found = distiller.synthetic_.probabilities
+    assert found.shape == (3, 3)
+    assert found.dtype == np.float32
+    assert (found > 0).all()
+    np.testing.assert_allclose(found.sum(axis=1), 1, rtol=1e-5)
+    assert np.abs(found - start.probabilities).max() > 0.01
+    assert distiller.best_synthetic_.probabilities.shape == (3, 3)
+    assert make_tiny().fit(*tiny_bars).synthetic_.probabilities is None
+
+
+def test_learned_labels_go_down_the_gradient(make_tiny, tiny_bars, spoil_matches):
+    """A gradient that always says the same ends in labels that do."""
+    wanted = np.array([1, 2, 0])
+
+    def change(iteration, result):
+        towards = torch.zeros(3, 3)
+        towards[torch.arange(3), wanted] = -1.0
+        return result._replace(targets=towards)
+
+    spoil_matches(change)
+    distiller = make_tiny(labels="learned", label_lr=5.0, max_total_iter=40)
+    found = distiller.fit(*tiny_bars).synthetic_
+    assert found.probabilities.argmax(axis=1).tolist() == wanted.tolist()
+    assert found.y.tolist() == [0, 1, 2]
+
+
+def test_students_see_the_learned_labels(make_tiny, tiny_bars, monkeypatch):
+    seen = []
+    real = run_module.match_gradient
+
+    def spy(network, start, end, images, targets, *args, **kwargs):
+        seen.append(targets.numpy().copy())
+        return real(network, start, end, images, targets, *args, **kwargs)
+
+    monkeypatch.setattr(run_module, "match_gradient", spy)
+    make_tiny(labels="learned", max_total_iter=2).fit(*tiny_bars)
+    np.testing.assert_allclose(seen[0], np.where(np.eye(3), 0.9, 0.05), rtol=1e-5)
+    assert not np.array_equal(seen[0], seen[1])
+    seen.clear()
+    make_tiny(max_total_iter=2).fit(*tiny_bars)
+    assert all(np.array_equal(targets, np.eye(3)) for targets in seen)
+
+
+def test_score_uses_the_learned_labels(make_tiny, tiny_bars):
+    X, y = tiny_bars
+    network = tiny_network(max_iter=20)
+    distiller = make_tiny(labels="learned", estimator=network).fit(X, y)
+    flipped = distiller.synthetic_.probabilities[:, [1, 2, 0]]
+    distiller.synthetic_.probabilities = np.ascontiguousarray(flipped)
+    expected = clone(network).fit_probabilities(
+        distiller.synthetic_.X, flipped, distiller.classes_
+    )
+    assert distiller.score(X, y) == expected.score(X, y)
+    flat = distiller.set_params(
+        image_shape=(8, 8, 1), estimator=network.set_params(image_shape=(8, 8, 1))
+    )
+    assert flat.score(X.reshape(len(X), -1), y) == expected.score(X, y)
 
 
 # As a part of scikit-learn
@@ -741,10 +1171,10 @@ def test_unfitted_buffer_with_a_path_resumes(
     assert np.array_equal(first.buffer_.snapshot(0, 2), again.buffer_.snapshot(0, 2))
 
 
-def test_stages_count_the_iterations_that_were_undone(
-    make_distiller, bars, monkeypatch
+def test_stages_count_the_iterations_that_were_rolled_back(
+    make_distiller, bars, spoil_matches
 ):
-    break_gradients(monkeypatch, lambda iteration: iteration in (1, 2))
+    break_gradients(spoil_matches, lambda iteration: iteration in (1, 2))
     stages = make_distiller(max_total_iter=6).fit(*bars).stages_
     assert stages["first_iteration"].tolist() == [0]
     assert stages["n_iter"].tolist() == [6]
@@ -771,14 +1201,11 @@ def test_epochs_end_where_those_that_were_trained_do(
         assert (distiller.history_["n_epochs_matched"] == 1).all()
 
 
-def test_stages_after_one_that_ended_with_iterations_undone(
-    make_distiller, bars, monkeypatch
+def test_stages_after_one_that_ended_with_a_setback(
+    make_distiller, bars, monkeypatch, spoil_matches
 ):
-    def decide(values, groups, **kwargs):
-        return "level-up" if len(values) == 2 else None
-
-    break_gradients(monkeypatch, lambda iteration: iteration in (0, 3, 4))
-    monkeypatch.setattr(module, "decide", decide)
+    level_up_after(monkeypatch, 2)
+    break_gradients(spoil_matches, lambda iteration: iteration in (0, 3, 4))
     stages = make_distiller(max_total_iter=9).fit(*bars).stages_
     assert stages["first_iteration"].tolist() == [0, 3, 7]
     assert stages["n_iter"].tolist() == [3, 4, 2]
@@ -788,51 +1215,61 @@ def test_stages_after_one_that_ended_with_iterations_undone(
 # How it does so
 
 
-def spy_on_graphs(monkeypatch):
-    """Collect whether the graphs of the steps were kept, once per iteration."""
+def spy_on_keeping(monkeypatch):
+    """Collect whether the maps of the steps were kept, once per iteration."""
     kept = []
-    real = module.match_gradient
+    real = run_module.match_gradient
 
-    def spy(*args, keep_graphs, **kwargs):
-        kept.append(keep_graphs)
-        return real(*args, keep_graphs=keep_graphs, **kwargs)
+    def spy(*args, keep, **kwargs):
+        kept.append(keep)
+        return real(*args, keep=keep, **kwargs)
 
-    monkeypatch.setattr(module, "match_gradient", spy)
+    monkeypatch.setattr(run_module, "match_gradient", spy)
     return kept
 
 
 @pytest.mark.parametrize("gradient", ["exact", "detached"])
 @pytest.mark.parametrize("batch_size", [None, 4])
-def test_memory_that_may_be_used_does_not_change_the_images(
+def test_activations_that_are_kept_do_not_change_the_images(
     make_distiller, bars, monkeypatch, gradient, batch_size
 ):
-    kept = spy_on_graphs(monkeypatch)
-    found = []
-    for n_bytes in (0, 2**60):
-        monkeypatch.setattr(module, "_GRAPH_BYTES", n_bytes)
-        distiller = make_distiller(ipc=2, gradient=gradient, batch_size=batch_size)
-        found.append(distiller.fit(*bars))
-    assert kept == [False] * 4 + [True] * 4
-    recomputed, kept = found
-    np.testing.assert_allclose(
-        kept.synthetic_.X, recomputed.synthetic_.X, rtol=1e-5, atol=1e-5
+    kept = spy_on_keeping(monkeypatch)
+    recomputed, other = (
+        make_distiller(
+            ipc=2, gradient=gradient, batch_size=batch_size, keep_activations=keep
+        ).fit(*bars)
+        for keep in (False, True)
     )
-    assert kept.synthetic_.step_size == pytest.approx(
+    assert kept == [False] * 4 + [True] * 4
+    np.testing.assert_allclose(
+        other.synthetic_.X, recomputed.synthetic_.X, rtol=1e-5, atol=1e-5
+    )
+    assert other.synthetic_.step_size == pytest.approx(
         recomputed.synthetic_.step_size, rel=1e-5
     )
-    numbers = [fit.history_.drop(columns="event").to_numpy(float) for fit in found]
+    numbers = [
+        fit.history_.drop(columns="event").to_numpy(float)
+        for fit in (other, recomputed)
+    ]
     np.testing.assert_allclose(*numbers, rtol=1e-4)
 
 
 @pytest.mark.parametrize(("one_step", "expected"), [(100, True), (101, False)])
-def test_graphs_are_kept_where_those_of_all_steps_fit(
-    make_distiller, bars, monkeypatch, one_step, expected
+def test_activations_are_kept_where_those_of_all_steps_fit(
+    make_tiny, tiny_bars, monkeypatch, one_step, expected
 ):
-    kept = spy_on_graphs(monkeypatch)
-    monkeypatch.setattr(module, "_GRAPH_BYTES", 500)
-    monkeypatch.setattr(module, "graph_bytes", lambda *args, **kwargs: one_step)
-    make_distiller(n_steps=5, max_total_iter=2).fit(*bars)
+    asked = []
+
+    def tape_bytes(self, n_images):
+        asked.append(n_images)
+        return one_step
+
+    kept = spy_on_keeping(monkeypatch)
+    monkeypatch.setattr(run_module, "_KEPT_BYTES", 500)
+    monkeypatch.setattr(ConvNetDerivatives, "tape_bytes", tape_bytes)
+    make_tiny(n_steps=5, max_total_iter=2, ipc=4, batch_size=7).fit(*tiny_bars)
     assert kept == [expected] * 2
+    assert set(asked) == {7}
 
 
 def test_memory_is_reused_while_images_are_distilled(make_distiller, bars, monkeypatch):
@@ -844,14 +1281,14 @@ def test_memory_is_reused_while_images_are_distilled(make_distiller, bars, monke
         yield
         inside.append("end")
 
-    real = module.match_gradient
+    real = run_module.match_gradient
 
     def spy(*args, **kwargs):
         inside.append("step")
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(module, "reused_memory", block)
-    monkeypatch.setattr(module, "match_gradient", spy)
+    monkeypatch.setattr(run_module, "reused_memory", block)
+    monkeypatch.setattr(run_module, "match_gradient", spy)
     make_distiller(max_total_iter=2).fit(*bars)
     assert inside == ["begin", "step", "step", "end"]
 

@@ -4,11 +4,13 @@ import torch
 from torch import nn
 
 from skdistill.neural_network._convnet import (
+    EPSILON,
     NORMALIZATIONS,
+    Block,
     ConvNet,
-    FlatNetwork,
     flatten_parameters,
     load_flat_parameters,
+    n_parameters,
 )
 
 
@@ -30,17 +32,17 @@ def _keep_global_generator():
 
 
 @pytest.mark.parametrize(
-    ("image_shape", "n_classes", "n_parameters"),
+    ("image_shape", "n_classes", "expected"),
     [
         ((32, 32, 3), 10, 320_010),
         ((32, 32, 3), 100, 504_420),
         ((128, 128, 3), 9, 594_441),
     ],
 )
-def test_size_of_the_network_of_the_benchmarks(image_shape, n_classes, n_parameters):
+def test_size_of_the_network_of_the_benchmarks(image_shape, n_classes, expected):
     with torch.device("meta"):
         network = ConvNet(image_shape, n_classes)
-    assert FlatNetwork(network).n_parameters == n_parameters
+    assert n_parameters(network) == expected
 
 
 def test_instance_normalization_is_that_of_torch():
@@ -69,9 +71,10 @@ def test_layer_normalization_is_over_the_whole_image():
 
 
 def test_blocks_are_those_of_the_literature():
-    kinds = [type(layer) for layer in _network().features]
+    kinds = [type(layer) for layer in _network((16, 16, 3)).features]
     assert kinds == [nn.Conv2d, nn.GroupNorm, nn.ReLU, nn.AvgPool2d] * 3
-    kinds = [type(layer) for layer in _network(normalization="none").features]
+    network = _network((16, 16, 3), normalization="none")
+    kinds = [type(layer) for layer in network.features]
     assert kinds == [nn.Conv2d, nn.ReLU, nn.AvgPool2d] * 3
 
 
@@ -87,39 +90,68 @@ def test_small_images(shape, normalization):
     torch.testing.assert_close(network(images[:1]), logits[:1], rtol=1e-9, atol=1e-9)
 
 
+def _what_runs(network, images):
+    """The blocks as they show in the shapes of what passes through the layers."""
+    found, maps = [], images
+    for layer in network.features:
+        before, maps = maps.shape, layer(maps)
+        if isinstance(layer, nn.Conv2d):
+            assert maps.shape[2:] == before[2:]
+            sides, channels = before[2:], (before[1], maps.shape[1])
+            found.append(Block(*sides, *channels, False, False, (1, 1)))
+        elif isinstance(layer, nn.GroupNorm):
+            assert layer.eps == EPSILON
+            over_channels = {1: True, maps.shape[1]: False}[layer.num_groups]
+            found[-1] = found[-1]._replace(normalized=True, over_channels=over_channels)
+        elif isinstance(layer, nn.AvgPool2d):
+            found[-1] = found[-1]._replace(pool=layer.kernel_size)
+    return found
+
+
 @pytest.mark.parametrize("normalization", NORMALIZATIONS)
-def test_flat_network_is_the_module(normalization):
-    network, images = _network(normalization=normalization), _images()
-    flat = FlatNetwork(_network(normalization=normalization))
-    parameters = flatten_parameters(network).requires_grad_()
-    assert parameters.shape == (flat.n_parameters,)
-    logits = flat(parameters, images)
-    torch.testing.assert_close(logits, network(images), rtol=0, atol=0)
-    (gradient,) = torch.autograd.grad(logits.square().sum(), parameters)
-    network(images).square().sum().backward()
-    expected = torch.cat([p.grad.reshape(-1) for p in network.parameters()])
-    torch.testing.assert_close(gradient, expected, rtol=1e-12, atol=1e-12)
+@pytest.mark.parametrize(
+    "shape", [(8, 8, 3), (7, 12, 1), (1, 1, 1), (1, 7, 2), (9, 1, 1), (2, 3, 5)]
+)
+def test_blocks_say_what_the_layers_do(shape, normalization):
+    network = _network(shape, normalization=normalization, depth=4)
+    expected = _what_runs(network, _images(shape))
+    assert len(network.blocks) == len(expected) == 4
+    for block, wanted in zip(network.blocks, expected, strict=True):
+        if not block.normalized:
+            # Nothing is normalised: over what says nothing.
+            block = block._replace(over_channels=False)
+        assert block == wanted
 
 
-def test_views_name_the_parameters():
-    network = _network()
-    views = dict(FlatNetwork(network).views(flatten_parameters(network)))
-    assert list(views) == [name for name, _ in network.named_parameters()]
-    for name, parameter in network.named_parameters():
-        assert torch.equal(views[name], parameter)
-
-
-def test_flat_network_needs_a_module_without_buffers():
-    with pytest.raises(ValueError, match="a module with buffers is not a function"):
-        FlatNetwork(nn.BatchNorm2d(3))
+def test_blocks_are_there_without_parameters():
+    with torch.device("meta"):
+        network = ConvNet((9, 6, 2), 3, width=5, depth=3, normalization="layer")
+    # A side is not pooled below 4 pixels but in the last block, and not below 1 there.
+    assert network.blocks == [
+        Block(9, 6, 2, 5, True, True, (2, 1)),
+        Block(4, 6, 5, 5, True, True, (1, 1)),
+        Block(4, 6, 5, 5, True, True, (2, 2)),
+    ]
+    for shape, pools in {
+        (32, 32, 1): [(2, 2)] * 3,
+        (16, 16, 1): [(2, 2)] * 3,
+        (8, 8, 1): [(2, 2), (1, 1), (2, 2)],
+        (1, 3, 1): [(1, 1), (1, 1), (1, 2)],
+    }.items():
+        with torch.device("meta"):
+            network = ConvNet(shape, 3, width=5)
+        assert [block.pool for block in network.blocks] == pools
 
 
 def test_flatten_and_load_round_trip():
     network = _network()
-    parameters = torch.arange(float(FlatNetwork(network).n_parameters)).double()
+    parameters = torch.arange(float(n_parameters(network))).double()
     before = parameters.clone()
     load_flat_parameters(network, parameters)
     assert torch.equal(flatten_parameters(network), parameters)
+    first, second = network.features[0].weight, network.features[0].bias
+    assert torch.equal(parameters[: first.numel()], first.flatten())
+    assert torch.equal(parameters[first.numel() :][: second.numel()], second)
     nn.init.zeros_(network.classifier.weight)
     assert torch.equal(parameters, before)
     assert all(parameter.requires_grad for parameter in network.parameters())
@@ -128,7 +160,7 @@ def test_flatten_and_load_round_trip():
 @pytest.mark.parametrize("difference", [-1, 1])
 def test_vector_of_another_length(difference):
     network = _network()
-    length = FlatNetwork(network).n_parameters + difference
+    length = n_parameters(network) + difference
     with pytest.raises((RuntimeError, ValueError), match=r"split|size|shape"):
         load_flat_parameters(network, torch.zeros(length))
 

@@ -6,9 +6,11 @@ import pytest
 import torch
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
+from torch import nn
+from torch.func import functional_call
 from torch.nn import functional as F
 
-from skdistill.neural_network._convnet import ConvNet
+from skdistill.neural_network._convnet import ConvNet, n_parameters
 from skdistill.trajectory import TrajectoryBuffer
 from skdistill.trajectory._store import teacher_path
 from skdistill.utils._random import child_seed, torch_generator
@@ -26,10 +28,22 @@ def snapshots(buffer):
     )
 
 
-def logits(buffer, parameters, X):
-    images = torch.from_numpy(X.transpose(0, 3, 1, 2).copy())
-    network = buffer._flat_network(torch.device("cpu"))
-    return network(torch.as_tensor(parameters), images)
+def named(buffer, parameters):
+    """The parts of a flat vector by the names that they have in the network."""
+    parts = dict(buffer._structure().named_parameters())
+    split = torch.as_tensor(parameters).split([part.numel() for part in parts.values()])
+    return {
+        name: part.view(parts[name].shape)
+        for name, part in zip(parts, split, strict=True)
+    }
+
+
+def logits(buffer, parameters, images):
+    return functional_call(buffer._structure(), named(buffer, parameters), (images,))
+
+
+def to_images(X):
+    return torch.from_numpy(X.transpose(0, 3, 1, 2).copy())
 
 
 def forbid_training(monkeypatch):
@@ -73,7 +87,11 @@ def test_what_was_trained_counts_not_what_the_parameters_say_now(
     buffer = make_buffer(path=tmp_path).fit(*bars)
     if loaded:
         buffer = TrajectoryBuffer.load(tmp_path)
-    buffer.set_params(n_teachers=7, n_epochs=9)
+    buffer.set_params(n_teachers=7, n_epochs=9, width=1, depth=1, normalization="none")
+    kinds = [type(layer) for layer in buffer._structure().features]
+    assert kinds == [nn.Conv2d, nn.GroupNorm, nn.ReLU, nn.AvgPool2d] * 2
+    assert n_parameters(buffer._structure()) == buffer.n_parameters_
+    assert all(part.is_meta for part in buffer._structure().parameters())
     assert (buffer.n_teachers_, buffer.n_epochs_) == (2, 3)
     assert len(buffer.snapshot(1, 3)) == buffer.n_parameters_
     with pytest.raises(ValueError, match=r"`teacher` must be from 0 to 1; got 2"):
@@ -101,8 +119,7 @@ def test_epoch_zero_is_the_initialisation(in_memory, make_buffer, bars):
     other = make_buffer(learning_rate=0.01).fit(*bars)
     assert np.array_equal(in_memory.snapshot(0, 0), other.snapshot(0, 0))
     assert not np.array_equal(in_memory.snapshot(0, 1), other.snapshot(0, 1))
-    network = in_memory._flat_network(torch.device("cpu"))
-    weights = dict(network.views(torch.from_numpy(in_memory.snapshot(0, 0))))
+    weights = named(in_memory, in_memory.snapshot(0, 0))
     # torch's default: uniform up to 1 / sqrt(fan in); scale 1 and shift 0 of a norm.
     limit = 1 / np.sqrt(2 * 9)
     assert 0.8 * limit < float(weights["features.0.weight"].abs().max()) <= limit
@@ -113,17 +130,16 @@ def test_epoch_zero_is_the_initialisation(in_memory, make_buffer, bars):
 def test_epochs_are_plain_descent_on_the_balanced_loss(make_buffer, bars):
     X, y = bars
     buffer = make_buffer(augmentation=None, batch_size=7, n_teachers=1).fit(X, y)
-    images = torch.from_numpy(X.transpose(0, 3, 1, 2).copy())
+    images = to_images(X)
     codes = torch.from_numpy((y == "standing").astype(np.int64))
     # 20 and 10 images: weights 1/20 and 1/10, scaled to mean 1 over the images.
     weight = torch.where(codes == 0, 0.75, 1.5)
     generator = torch_generator(child_seed(child_seed(buffer.seed_, 0), 1))
-    network = buffer._flat_network(torch.device("cpu"))
     for epoch in range(buffer.n_epochs):
         theta = torch.from_numpy(buffer.snapshot(0, epoch)).requires_grad_()
         for batch in torch.randperm(30, generator=generator).split(7):
             losses = F.cross_entropy(
-                network(theta, images[batch]), codes[batch], reduction="none"
+                logits(buffer, theta, images[batch]), codes[batch], reduction="none"
             )
             gradient = torch.autograd.grad((losses * weight[batch]).mean(), theta)[0]
             theta = (theta - 0.05 * gradient).detach().requires_grad_()
@@ -139,7 +155,8 @@ def test_teachers_learn(make_buffer, bars):
     for teacher in range(2):
         loss = history.loc[teacher, "loss"]
         assert loss[12] < 0.7 * loss[1]
-        predicted = logits(buffer, buffer.snapshot(teacher, 12), X).argmax(1)
+        found = logits(buffer, buffer.snapshot(teacher, 12), to_images(X))
+        predicted = found.argmax(1)
         assert (buffer.classes_[predicted.numpy()] == y).mean() > 0.9
 
 
@@ -148,8 +165,8 @@ def test_classes_weigh_the_same(bars, make_buffer):
     X = bars[0]
     y = np.repeat([0, 1], [27, 3])
     buffer = make_buffer(n_epochs=4, learning_rate=0.02, augmentation=None).fit(X, y)
-    end = logits(buffer, buffer.snapshot(0, 4), X).softmax(1)[:, 0].mean()
-    assert 0.3 < float(end) < 0.7
+    end = logits(buffer, buffer.snapshot(0, 4), to_images(X)).softmax(1)[:, 0]
+    assert 0.3 < float(end.mean()) < 0.7
 
 
 def test_same_bits_for_any_number_of_processes(in_memory, make_buffer, bars):

@@ -1,0 +1,216 @@
+"""MTTDistiller: trajectory matching with a fixed pool of start epochs."""
+
+import os
+from collections.abc import Sequence
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.utils._param_validation import Interval
+
+from skdistill.distillation._run import Progress, Run, Task, TrajectoryDistiller
+from skdistill.trajectory import TrajectoryBuffer
+
+
+class MTTDistiller(TrajectoryDistiller):
+    """Distil an image set by matching training trajectories (MTT).
+
+    Synthetic images and a step size are optimised so that ``n_steps`` steps of a
+    student on them land where a teacher was ``n_target_epochs`` epochs later.  Start
+    epochs are drawn at random from a pool whose size has to be chosen beforehand,
+    which is what :class:`~skdistill.distillation.STMDistiller` does away with.
+
+    Parameters
+    ----------
+    ipc : int, default=1
+        Number of synthetic images per class.
+    buffer : TrajectoryBuffer or path-like, default=None
+        The teachers.  A fitted buffer, or the folder of one, is used as it is; an
+        unfitted one is cloned and fitted on X, y; None stands for an unfitted
+        :class:`~skdistill.trajectory.TrajectoryBuffer` with its default parameters,
+        that uses all cores.
+    max_start_epoch : int, default=10
+        Size of the pool: a student starts after one of the epochs 0, ...,
+        ``max_start_epoch`` - 1 of a teacher.
+    n_target_epochs : int, default=2
+        Number M of the teacher's epochs that the student's steps stand for.
+    n_steps : int, default=20
+        Number N of the student's steps.
+    step_size : float, default=0.01
+        Learning rate of the student at the start; it is learned with the images.
+    max_iter : int, default=1000
+        Number of iterations.
+    init : {"real", "noise"} or array-like of shape (n_classes * ipc, height, width, \
+            channels), default="real"
+        What the synthetic images start from, as for
+        :class:`~skdistill.distillation.STMDistiller`.
+    labels : {"hard", "learned"}, default="hard"
+        Whether each image stands for its class alone, or for probabilities of all
+        classes that are learned with it.
+    batch_size : int, default=None
+        Synthetic images per step of the student, in reshuffled passes; None takes all.
+    augmentation : "dsa", None or sequence of str, default="dsa"
+        Families of which one is drawn for each step of the student.
+    pixel_lr : float or "auto", default="auto"
+        Learning rate of the pixels, as for
+        :class:`~skdistill.distillation.STMDistiller`.
+    step_size_lr : float or "auto", default="auto"
+        Learning rate of the logarithm of the step size.  A number is that of gradient
+        descent, 0.01 in [1]_.  The gradient is small while the student's way is much
+        too short; "auto" follows the length that brings the student closest to its
+        target instead, a tenth of the way in each iteration.
+    label_lr : float or "auto", default="auto"
+        Learning rate of learned labels' logits.
+    gradient : {"exact", "detached"}, default="exact"
+        The gradient through all of the student's steps, or the approximation of TESLA.
+    keep_activations : bool or "auto", default="auto"
+        Whether to keep what each of the student's steps computed, as for
+        :class:`~skdistill.distillation.STMDistiller`.
+    checkpoint : path-like, default=None
+        A folder for the state of the fit, from which the same fit goes on;
+        ``max_iter`` may be larger than before.
+    estimator : classifier, default=None
+        The network that :meth:`score` trains.  None takes the teachers' network.
+    image_shape : tuple (height, width, channels), default=None
+        How 2-D X is to be read.  None reads one row of pixels with one channel.
+    device : str or torch.device, default="auto"
+        Where to compute; "auto" takes a GPU if there is one.
+    random_state : int, RandomState instance or None, default=None
+        Decides on everything random.
+    verbose : int, default=0
+        Shows progress bars if positive.
+
+    Attributes
+    ----------
+    synthetic_ : SyntheticSet
+        The distilled images, their labels and the learned step size.
+    best_synthetic_ : SyntheticSet
+        The set when the mean loss of ten iterations was least.
+    best_iteration_ : int
+        The number of iterations that it was after.
+    step_sizes_ : ndarray of shape (1,)
+        The step size that was learned.
+    buffer_ : TrajectoryBuffer
+        The fitted teachers.
+    history_ : DataFrame of `n_iter_` rows
+        Per iteration: ``teacher``, ``start_epoch``, ``loss`` and ``misalignment`` of
+        the match, ``step_size`` before the update, and ``event``, as in
+        :class:`~skdistill.distillation.STMDistiller`.
+    n_iter_ : int
+        Number of iterations.
+    stop_reason_ : {"max_iter", "diverged", "interrupted"}
+        Why the fit ended.
+    classes_ : ndarray of shape (n_classes,)
+        The class labels.
+    image_shape_ : tuple (height, width, channels)
+        Shape of an image.
+    n_features_in_ : int
+        Number of pixel values of an image.
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of the columns of X; only if X had names that are all strings.
+
+    See Also
+    --------
+    skdistill.distillation.STMDistiller : Finds the pool by itself.
+
+    References
+    ----------
+    .. [1] Cazenavette et al., "Dataset Distillation by Matching Training
+       Trajectories", CVPR 2022, algorithm 1.
+
+    Examples
+    --------
+    >>> from skdistill import MTTDistiller, TrajectoryBuffer, make_galaxies
+    >>> X, y = make_galaxies(90, size=16, random_state=0)
+    >>> buffer = TrajectoryBuffer(n_teachers=2, n_epochs=3, width=8, random_state=0)
+    >>> distiller = MTTDistiller(
+    ...     ipc=1, buffer=buffer, max_start_epoch=2, n_target_epochs=1, n_steps=5,
+    ...     max_iter=3, random_state=0)
+    >>> distiller.fit(X, y).synthetic_
+    <SyntheticSet: 9 images of 16x16x3, 9 classes, step size ...>
+    """
+
+    _parameter_constraints: dict = {
+        **TrajectoryDistiller._parameter_constraints,
+        "max_start_epoch": [Interval(Integral, 1, None, closed="left")],
+        "n_target_epochs": [Interval(Integral, 1, None, closed="left")],
+    }
+
+    def __init__(
+        self,
+        ipc: int = 1,
+        *,
+        buffer: TrajectoryBuffer | str | os.PathLike[str] | None = None,
+        max_start_epoch: int = 10,
+        n_target_epochs: int = 2,
+        n_steps: int = 20,
+        step_size: float = 0.01,
+        max_iter: int = 1000,
+        init: Any = "real",
+        labels: str = "hard",
+        batch_size: int | None = None,
+        augmentation: str | Sequence[str] | None = "dsa",
+        pixel_lr: float | str = "auto",
+        step_size_lr: float | str = "auto",
+        label_lr: float | str = "auto",
+        gradient: str = "exact",
+        keep_activations: bool | str = "auto",
+        checkpoint: str | os.PathLike[str] | None = None,
+        estimator: Any = None,
+        image_shape: tuple[int, int, int] | None = None,
+        device: str | torch.device = "auto",
+        random_state: Any = None,
+        verbose: int = 0,
+    ) -> None:
+        self.ipc = ipc
+        self.buffer = buffer
+        self.max_start_epoch = max_start_epoch
+        self.n_target_epochs = n_target_epochs
+        self.n_steps = n_steps
+        self.step_size = step_size
+        self.max_iter = max_iter
+        self.init = init
+        self.labels = labels
+        self.batch_size = batch_size
+        self.augmentation = augmentation
+        self.pixel_lr = pixel_lr
+        self.step_size_lr = step_size_lr
+        self.label_lr = label_lr
+        self.gradient = gradient
+        self.keep_activations = keep_activations
+        self.checkpoint = checkpoint
+        self.estimator = estimator
+        self.image_shape = image_shape
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
+    # A run may be prolonged, so its length is not what a checkpoint belongs to.
+    _limit_name = "max_iter"
+
+    def _check_epochs(self, n_epochs: int) -> None:
+        needed = self.max_start_epoch - 1 + self.n_target_epochs
+        if n_epochs < needed:
+            raise ValueError(
+                f"`max_start_epoch`={self.max_start_epoch} and `n_target_epochs`="
+                f"{self.n_target_epochs} need teachers of at least {needed} epochs; "
+                f"`buffer` has n_epochs={n_epochs}"
+            )
+
+    def _first(self) -> Progress:
+        return Progress(n_epochs_matched=int(self.max_start_epoch))
+
+    def _task(self, run: Run, rng: np.random.Generator) -> Task:
+        teacher = int(rng.integers(self.buffer_.n_teachers_))
+        start = int(rng.integers(self.max_start_epoch))
+        return Task(teacher, start, start + int(self.n_target_epochs))
+
+    def _review(self, run: Run) -> None:
+        """The pool is fixed and the run ends after its iterations."""
+
+    def _set_attributes(self, run: Run) -> None:
+        self.history_ = self.history_.drop(
+            columns=["n_epochs_matched", "probe_loss", "probe_misalignment"],
+            errors="ignore",
+        )

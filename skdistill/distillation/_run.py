@@ -1,0 +1,785 @@
+"""The loop that distillers by trajectory matching share: teachers, updates, storage."""
+
+import json
+import os
+import time
+import warnings
+from abc import abstractmethod
+from dataclasses import asdict, dataclass, replace
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from joblib import hash as joblib_hash
+from sklearn.base import _fit_context, clone
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from skdistill.base import BaseDistiller
+from skdistill.distillation._matching import (
+    MatchGradient,
+    match,
+    match_gradient,
+    plan_steps,
+)
+from skdistill.distillation._stages import CHECK_EVERY
+from skdistill.distillation._updates import Descent, Learned, State, StepSizes
+from skdistill.metrics._evaluate import default_network
+from skdistill.neural_network._augment import resolve_families
+from skdistill.neural_network._derivatives import ConvNetDerivatives, pays_to_compile
+from skdistill.neural_network._training import to_images, to_tensor
+from skdistill.synthetic import SyntheticSet
+from skdistill.trajectory import TrajectoryBuffer
+from skdistill.trajectory._store import manifest_path
+from skdistill.utils._checkpoint import load_checkpoint, save_checkpoint
+from skdistill.utils._device import resolve_device, to_device
+from skdistill.utils._memory import reused_memory
+from skdistill.utils._random import child_seed, root_seed, torch_generator
+from skdistill.utils._validation import (
+    check_class_sizes,
+    check_given_images,
+    check_images,
+    fingerprint_images,
+)
+
+# While the maps of all steps take no more, they are kept, which is faster.
+_KEPT_BYTES = 2**29
+
+# A mean loss beyond this that still rises is a divergence.  A student that ends where
+# it started has a loss of 1.
+_FAR_ABOVE = 2.0
+# Each setback halves the rates and the step size.
+_MOST_SETBACKS = 10
+
+_CHECKPOINT_SECONDS = 30.0
+
+# Parameters that do not decide what comes out, or that are compared otherwise.
+_FREE_PARAMETERS = {
+    "buffer",
+    "checkpoint",
+    "device",
+    "estimator",
+    "image_shape",
+    "init",
+    "keep_activations",
+    "random_state",
+    "verbose",
+}
+
+# What of a match and of a probe goes into the history.
+_MATCH_COLUMNS = ("loss", "misalignment")
+_PROBE_COLUMNS = ("probe_loss", "probe_misalignment")
+
+
+class Task(NamedTuple):
+    """What one iteration matches.
+
+    Attributes
+    ----------
+    teacher : int
+    start_epoch, end_epoch : int
+        The snapshots that the student starts at and aims at.
+    probe_epoch : int or None
+        The snapshot a probe starts at, which aims at the next one.
+    """
+
+    teacher: int
+    start_epoch: int
+    end_epoch: int
+    probe_epoch: int | None = None
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run is, but for what it learns.
+
+    Attributes
+    ----------
+    n_epochs_matched : int
+        T.
+    stage_start : int
+        The iteration that the stage started with.
+    n_renewals : int
+        How often the last stage was given more time.
+    fine_tuning : bool
+    rate : float
+        What all rates are multiplied by.
+    n_setbacks : int
+        Setbacks since the last good state.
+    watched_from : int
+        The iteration from which losses tell of a divergence.
+    stop_reason : str
+    """
+
+    n_epochs_matched: int
+    stage_start: int = 0
+    n_renewals: int = 0
+    fine_tuning: bool = False
+    rate: float = 1.0
+    n_setbacks: int = 0
+    watched_from: int = 0
+    stop_reason: str = ""
+
+
+class Run:
+    """A run between two iterations: everything that a checkpoint has to hold."""
+
+    def __init__(self, learned: Learned, progress: Progress) -> None:
+        self.learned = learned
+        self.progress = progress
+        self.rows: list[dict[str, Any]] = []
+        self.stages: list[dict[str, Any]] = []
+        self.good: State = learned.state()
+        self.best: State = learned.state()
+        self.best_loss = np.inf
+        self.best_iteration = 0
+
+    def advance(self, **changes: Any) -> None:
+        """Change where the run is."""
+        self.progress = replace(self.progress, **changes)
+
+    def stage_rows(self) -> list[dict[str, Any]]:
+        """Return the rows of the stage whose numbers count."""
+        start = self.progress.stage_start
+        return [row for row in self.rows[start:] if not row["event"]]
+
+    def mark(self) -> tuple:
+        """Return what :meth:`back_to` needs to undo whatever comes."""
+        return (
+            self.learned.state(),
+            self.progress,
+            len(self.rows),
+            len(self.stages),
+            self.good,
+            (self.best, self.best_loss, self.best_iteration),
+        )
+
+    def back_to(self, mark: tuple) -> None:
+        """Undo everything since a mark."""
+        state, self.progress, n_rows, n_stages, self.good, best = mark
+        self.learned.restore(state)
+        del self.rows[n_rows:], self.stages[n_stages:]
+        self.best, self.best_loss, self.best_iteration = best
+
+    def save(self, path: Path, signature: dict[str, Any]) -> None:
+        """Write the run to a file."""
+        states = {"now": self.learned.state(), "good": self.good, "best": self.best}
+        table = pd.DataFrame(self.rows)
+        numbers = table.drop(columns="event", errors="ignore")
+        tensors = {
+            f"{name}/{key}": tensor
+            for name, state in states.items()
+            for key, tensor in state.items()
+        }
+        tensors["history"] = torch.from_numpy(
+            numbers.to_numpy(dtype=np.float64).reshape(len(self.rows), -1)
+        )
+        content = {
+            "signature": signature,
+            "progress": asdict(self.progress),
+            "stages": self.stages,
+            "columns": {name: str(kind) for name, kind in numbers.dtypes.items()},
+            "events": {
+                place: row["event"]
+                for place, row in enumerate(self.rows)
+                if row["event"]
+            },
+            "best_loss": self.best_loss,
+            "best_iteration": self.best_iteration,
+        }
+        save_checkpoint(path, tensors, content)
+
+    def restore(self, tensors: State, content: dict[str, Any]) -> None:
+        """Take on what :meth:`save` wrote."""
+
+        def state(name: str) -> State:
+            return {
+                key.removeprefix(f"{name}/"): tensor
+                for key, tensor in tensors.items()
+                if key.startswith(f"{name}/")
+            }
+
+        self.learned.restore(state("now"))
+        self.good, self.best = state("good"), state("best")
+        self.best_loss = content["best_loss"]
+        self.best_iteration = content["best_iteration"]
+        self.progress = Progress(**content["progress"])
+        self.stages = content["stages"]
+        columns = content["columns"]
+        table = pd.DataFrame(tensors["history"].numpy(), columns=list(columns))
+        table = table.astype(columns)
+        table["event"] = ""
+        self.rows = [
+            {str(name): value for name, value in row.items()}
+            for row in table.to_dict("records")
+        ]
+        for place, event in content["events"].items():
+            self.rows[int(place)]["event"] = event
+
+
+class TrajectoryDistiller(BaseDistiller):
+    """Base class of distillers that match the trajectories of teachers.
+
+    A subclass says which epochs an iteration matches, and how a run goes on after it.
+    """
+
+    _parameter_constraints: dict = {
+        "ipc": [Interval(Integral, 1, None, closed="left")],
+        "buffer": [TrajectoryBuffer, str, os.PathLike, None],
+        "n_steps": [Interval(Integral, 1, None, closed="left")],
+        "step_size": [Interval(Real, 0, None, closed="neither")],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "init": [StrOptions({"real", "noise"}), "array-like"],
+        "labels": [StrOptions({"hard", "learned"})],
+        "batch_size": [Interval(Integral, 1, None, closed="left"), None],
+        "augmentation": [str, "array-like", None],
+        "pixel_lr": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
+        "step_size_lr": [
+            StrOptions({"auto"}),
+            Interval(Real, 0, None, closed="left"),
+        ],
+        "label_lr": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
+        "gradient": [StrOptions({"exact", "detached"})],
+        "keep_activations": [StrOptions({"auto"}), "boolean"],
+        "checkpoint": [str, os.PathLike, None],
+        "estimator": [None, HasMethods(["fit", "score"])],
+        "image_shape": ["array-like", None],
+        "device": [str, torch.device],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
+    ipc: int
+    buffer: Any
+    n_steps: int
+    step_size: float
+    max_iter: int
+    init: Any
+    labels: str
+    batch_size: int | None
+    augmentation: Any
+    pixel_lr: float | str
+    step_size_lr: float | str
+    label_lr: float | str
+    gradient: str
+    keep_activations: bool | str
+    checkpoint: Any
+    image_shape: Any
+    verbose: int
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: Any, y: Any) -> "TrajectoryDistiller":
+        """Distil X, y into ``synthetic_``.
+
+        An interrupt from the keyboard ends the fit early, with the images so far.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, height, width, channels) or \
+                (n_samples, height * width * channels)
+            Images.
+        y : array-like of shape (n_samples,)
+            Class labels.
+
+        Returns
+        -------
+        self : object
+            The fitted distiller.
+        """
+        families = resolve_families(self.augmentation)
+        device = resolve_device(self.device)
+        X, y = check_images(
+            self, X, y, reset=True, with_labels=True, image_shape=self.image_shape
+        )
+        check_class_sizes(y, 2, "distillation")
+        self.classes_, codes = np.unique(y, return_inverse=True)
+        if isinstance(self.init, str) and self.init == "real":
+            check_class_sizes(y, self.ipc, f"`ipc`={self.ipc} with `init`='real'")
+        else:
+            self._given_images(X)
+
+        seed = root_seed(self.random_state)
+        signature = self._signature(fingerprint_images(X, codes))
+        stored = self._read_checkpoint()
+        if stored is not None:
+            # Before teachers are trained for a run that cannot go on.
+            self._check_same(stored[1]["signature"], signature)
+            stored_seed = stored[1]["signature"]["seed of random_state"]
+            if self.random_state is None:
+                seed = stored_seed
+        self.buffer_ = self._fit_buffer(X, y, codes, child_seed(seed, 1) % 2**31)
+
+        images = self._initial_images(X, codes, np.random.default_rng([seed, 0]))
+        targets = torch.arange(len(self.classes_)).repeat_interleave(self.ipc)
+        learned = Learned(
+            Descent(
+                to_tensor(images, device), self.pixel_lr, self.buffer_.pixel_scale_
+            ),
+            targets.to(device),
+            len(self.classes_),
+            StepSizes(
+                self.step_size,
+                self.step_size_lr,
+                per_epoch=getattr(self, "step_size_per_epoch", False),
+            ),
+            self.label_lr if self.labels == "learned" else None,
+        )
+        run = Run(learned, self._first())
+        signature |= {"seed of random_state": seed} | self._teachers_signature()
+        if stored is not None:
+            self._check_same(stored[1]["signature"], signature)
+            run.restore(*stored)
+            self._reopen(run)
+        with reused_memory():
+            self._optimise(run, seed, families, device, signature)
+        self._keep(run)
+        return self
+
+    # What subclasses decide.
+
+    @abstractmethod
+    def _first(self) -> Progress:
+        """Return where a run starts."""
+
+    @abstractmethod
+    def _task(self, run: Run, rng: np.random.Generator) -> Task:
+        """Choose what the next iteration matches."""
+
+    @abstractmethod
+    def _review(self, run: Run) -> None:
+        """Decide after an iteration how to go on, and whether at all."""
+
+    def _set_attributes(self, run: Run) -> None:
+        """Set what only this distiller has."""
+
+    @abstractmethod
+    def _check_epochs(self, n_epochs: int) -> None:
+        """Raise a ValueError if the teachers have too few epochs."""
+
+    # The parameter that says after how many iterations a run ends in any case.
+    _limit_name = "max_total_iter"
+
+    @property
+    def _most_iterations(self) -> int | None:
+        return getattr(self, self._limit_name)
+
+    # The start of a run.
+
+    def _given_images(self, X: np.ndarray) -> np.ndarray | None:
+        if isinstance(self.init, str):
+            return None
+        n_images = len(self.classes_) * self.ipc
+        return check_given_images(self.init, "init", (n_images, *X.shape[1:]))
+
+    def _initial_images(
+        self, X: np.ndarray, codes: np.ndarray, rng: np.random.Generator
+    ) -> np.ndarray:
+        given = self._given_images(X)
+        if given is not None:
+            return given
+        if self.init == "noise":
+            mean = X.mean(axis=(0, 1, 2))
+            scale = X.std(axis=(0, 1, 2))
+            shape = (len(self.classes_) * self.ipc, *X.shape[1:])
+            noise = rng.standard_normal(shape, dtype=np.float32)
+            return (noise * scale + mean).astype(np.float32)
+        chosen = [
+            rng.choice(np.flatnonzero(codes == code), self.ipc, replace=False)
+            for code in range(len(self.classes_))
+        ]
+        return X[np.concatenate(chosen)]
+
+    def _fit_buffer(
+        self, X: np.ndarray, y: np.ndarray, codes: np.ndarray, seed: int
+    ) -> TrajectoryBuffer:
+        """Return fitted teachers that match the images."""
+        buffer = self.buffer
+        if isinstance(buffer, (str, os.PathLike)):
+            buffer = TrajectoryBuffer.load(Path(buffer))
+        elif buffer is None:
+            buffer = TrajectoryBuffer(
+                augmentation=self.augmentation,
+                n_jobs=-1,
+                device=self.device,
+                verbose=self.verbose,
+            )
+        if not hasattr(buffer, "history_"):
+            self._check_epochs(buffer.n_epochs)
+            buffer = clone(buffer)
+            if self.checkpoint is not None and buffer.path is None:
+                # Teachers are most of the work: a killed fit shall not lose them.
+                buffer.set_params(path=Path(self.checkpoint) / "teachers")
+            # Teachers that are on disk already keep the seed they have.
+            on_disk = buffer.path is not None and manifest_path(buffer.path).exists()
+            if buffer.random_state is None and not on_disk:
+                buffer.set_params(random_state=seed)
+            return buffer.fit(X, y)
+        self._check_epochs(buffer.n_epochs_)
+        if buffer.image_shape_ != self.image_shape_:
+            raise ValueError(
+                f"`buffer` was made for images of shape {buffer.image_shape_}; X has "
+                f"images of shape {self.image_shape_}"
+            )
+        if not np.array_equal(buffer.classes_, self.classes_):
+            raise ValueError(
+                f"`buffer` was made for the classes {buffer.classes_.tolist()}; y has "
+                f"{self.classes_.tolist()}"
+            )
+        if buffer.fingerprint_ != fingerprint_images(X, codes):
+            warnings.warn(
+                "`buffer` was fitted on other images or labels than X, y: if they "
+                "hold images that the distilled set is later tested on, the test is "
+                "not fair",
+                stacklevel=4,
+            )
+        return buffer
+
+    # What a checkpoint belongs to.
+
+    def _signature(self, fingerprint: str) -> dict[str, Any]:
+        """Return everything but seed and teachers that decides what comes out."""
+        parameters = {
+            f"`{name}`": value.item() if isinstance(value, np.generic) else value
+            for name, value in self.get_params(deep=False).items()
+            if name not in _FREE_PARAMETERS and name != self._limit_name
+        }
+        parameters["`augmentation`"] = list(resolve_families(self.augmentation))
+        init = self.init
+        if not isinstance(init, str):
+            init = f"images with the digest {joblib_hash(np.asarray(init))}"
+        return {
+            "distiller": type(self).__name__,
+            **parameters,
+            "`init`": init,
+            "class labels": self.classes_.tolist(),
+            "images or labels (fingerprint)": fingerprint,
+        }
+
+    def _teachers_signature(self) -> dict[str, Any]:
+        buffer = self.buffer_
+        return {
+            "number of teachers": buffer.n_teachers_,
+            "teachers' settings": json.loads(
+                json.dumps(asdict(buffer._trained_settings))
+            ),
+            "teachers' images (fingerprint)": buffer.fingerprint_,
+            "teachers' seed": buffer.seed_,
+        }
+
+    @property
+    def _checkpoint_path(self) -> Path:
+        return Path(self.checkpoint) / "state.safetensors"
+
+    def _read_checkpoint(self) -> tuple[State, dict[str, Any]] | None:
+        if self.checkpoint is None:
+            return None
+        folder = Path(self.checkpoint)
+        if folder.exists() and not folder.is_dir():
+            raise ValueError(f"`checkpoint` must be a folder; {folder} is a file")
+        if not self._checkpoint_path.exists():
+            return None
+        return load_checkpoint(self._checkpoint_path)
+
+    def _check_same(self, found: dict[str, Any], asked: dict[str, Any]) -> None:
+        """Raise a ValueError that names what a checkpoint differs in."""
+        differences = [
+            f"{name}: {found.get(name)!r} there, {value!r} asked for"
+            for name, value in asked.items()
+            if found.get(name) != value
+        ]
+        if differences:
+            raise ValueError(
+                f"`checkpoint`: {self.checkpoint} holds a run on other data or with "
+                "other parameters (" + "; ".join(differences) + "); give another "
+                "folder, or delete this one"
+            )
+
+    def _reopen(self, run: Run) -> None:
+        """Let a run that was stored go on, unless it had come to its own end."""
+        most = self._most_iterations
+        n_done = len(run.rows)
+        if most is not None and n_done > most:
+            raise ValueError(
+                f"`checkpoint`: {self.checkpoint} holds {n_done} iterations; at most "
+                f"{most} are asked for"
+            )
+        reason = run.progress.stop_reason
+        if reason in ("", "interrupted", self._limit_name):
+            run.advance(stop_reason=self._limit_name if n_done == most else "")
+
+    # The run itself.
+
+    def _optimise(
+        self,
+        run: Run,
+        seed: int,
+        families: tuple[str, ...],
+        device: torch.device,
+        signature: dict[str, Any],
+    ) -> None:
+        n_images = len(run.learned.images)
+        n_batch = min(self.batch_size or n_images, n_images)
+        most = self._most_iterations
+        network = ConvNetDerivatives(
+            self.buffer_._structure(),
+            compile=pays_to_compile(device, (most or self.max_iter) * self.n_steps),
+        )
+        keep = self.keep_activations
+        if keep == "auto":
+            keep = self.n_steps * network.tape_bytes(n_batch) <= _KEPT_BYTES
+        matching = _Matching(self, network, families, device, bool(keep))
+        saved_at = time.monotonic()
+        bar = tqdm(
+            desc="distillation",
+            unit="iteration",
+            total=most,
+            initial=len(run.rows),
+            disable=not self.verbose,
+        )
+        with bar:
+            while not run.progress.stop_reason:
+                mark = run.mark()
+                try:
+                    self._iterate(run, seed, matching)
+                except KeyboardInterrupt:
+                    run.back_to(mark)
+                    run.advance(stop_reason="interrupted")
+                    break
+                row = run.rows[-1]
+                bar.set_postfix(
+                    loss=f"{row['loss']:.3f}",
+                    T=run.progress.n_epochs_matched,
+                    step_size=f"{row['step_size']:.2g}",
+                    refresh=False,
+                )
+                bar.update()
+                if (
+                    self.checkpoint is not None
+                    and time.monotonic() - saved_at > _CHECKPOINT_SECONDS
+                ):
+                    run.save(self._checkpoint_path, signature)
+                    saved_at = time.monotonic()
+        if self.checkpoint is not None:
+            run.save(self._checkpoint_path, signature)
+        reason = run.progress.stop_reason
+        if reason == "interrupted":
+            where = "" if self.checkpoint is None else "; the same fit goes on from it"
+            warnings.warn(
+                f"the distillation was interrupted after {len(run.rows)} iterations; "
+                f"the images so far are kept{where}",
+                stacklevel=4,
+            )
+        elif reason == "diverged":
+            warnings.warn(
+                f"the distillation diverged: {_MOST_SETBACKS} times in a row it went "
+                "back to its last good images and halved its rates; these images are "
+                "kept.  A smaller `step_size` or, if it is a number, `pixel_lr` may "
+                "help",
+                ConvergenceWarning,
+                stacklevel=4,
+            )
+
+    def _iterate(self, run: Run, seed: int, matching: "_Matching") -> None:
+        """Probe, match, learn, and decide how to go on."""
+        iteration = len(run.rows)
+        task = self._task(run, np.random.default_rng([seed, 2, iteration]))
+        # Draws depend on the iteration alone: nothing of them has to be stored.
+        generator = torch_generator(child_seed(seed, 3, iteration))
+        learned = run.learned
+        numbers, gradient = matching(learned, task, generator)
+        finite = bool(np.isfinite(list(numbers.values())).all())
+        columns = (*_MATCH_COLUMNS, *_PROBE_COLUMNS)
+        run.rows.append(
+            {
+                "n_epochs_matched": run.progress.n_epochs_matched,
+                "teacher": task.teacher,
+                "start_epoch": task.start_epoch,
+                **{name: numbers.get(name, np.nan) for name in columns},
+                "step_size": float(
+                    learned.step_sizes.logarithm(task.start_epoch).exp()
+                ),
+                "event": "" if finite else "rolled back",
+            }
+        )
+        if finite:
+            learned.step(
+                task.start_epoch,
+                gradient,
+                numbers["by_step_size"],
+                numbers["stretch"],
+                run.progress.rate,
+            )
+            self._watch(run)
+        else:
+            _set_back(run)
+        if not run.progress.stop_reason:
+            self._review(run)
+        if not run.progress.stop_reason and len(run.rows) == self._most_iterations:
+            run.advance(stop_reason=self._limit_name)
+
+    def _watch(self, run: Run) -> None:
+        """Keep the state if the losses are good, go back if they are very bad."""
+        losses = [row["loss"] for row in run.rows[run.progress.watched_from :]]
+        if len(losses) % CHECK_EVERY:
+            return
+        recent = np.mean(losses[-CHECK_EVERY:])
+        before = losses[-2 * CHECK_EVERY : -CHECK_EVERY]
+        rising = bool(before) and recent > np.mean(before)
+        if (recent > _FAR_ABOVE and rising) or not run.learned.is_finite():
+            run.rows[-1]["event"] = "rolled back"
+            _set_back(run)
+        elif recent <= _FAR_ABOVE or before:
+            run.good = run.learned.state()
+            run.advance(n_setbacks=0)
+            if recent < run.best_loss:
+                run.best, run.best_loss = run.good, float(recent)
+                run.best_iteration = len(run.rows)
+
+    def _keep(self, run: Run) -> None:
+        """Set what a fit leaves behind."""
+        if not run.learned.is_finite():
+            # The last update was too much, and no match has seen it.
+            run.learned.restore(run.good)
+            run.rows[-1]["event"] = "rolled back"
+        self.history_ = pd.DataFrame(run.rows)
+        self.n_iter_ = len(run.rows)
+        self.stop_reason_ = run.progress.stop_reason
+        self.step_sizes_ = np.asarray(run.learned.step_sizes.values())
+        self.best_iteration_ = run.best_iteration
+        self.synthetic_ = self._synthetic_set(run.learned)
+        now = run.learned.state()
+        run.learned.restore(run.best)
+        self.best_synthetic_ = self._synthetic_set(run.learned)
+        run.learned.restore(now)
+        self._set_attributes(run)
+
+    def _synthetic_set(self, learned: Learned) -> SyntheticSet:
+        probabilities = None
+        if self.labels == "learned":
+            probabilities = learned.targets.cpu().numpy()
+        return SyntheticSet(
+            to_images(learned.images),
+            self.classes_.repeat(self.ipc),
+            learned.step_sizes.values()[-1],
+            {"distiller": type(self).__name__},
+            probabilities=probabilities,
+        )
+
+    def _default_network(self) -> Any:
+        # The teachers' own network, whichever buffer they came from.
+        settings = self.buffer_._trained_settings
+        return default_network(
+            self.synthetic_,
+            width=settings.width,
+            depth=settings.depth,
+            normalization=settings.normalization,
+            augmentation=self.augmentation,
+            image_shape=self.image_shape_,
+            device=self.device,
+            random_state=self.random_state,
+        )
+
+
+class _Matching:
+    """One probe and one match, with everything that stays the same in a run."""
+
+    def __init__(
+        self,
+        distiller: TrajectoryDistiller,
+        network: ConvNetDerivatives,
+        families: tuple[str, ...],
+        device: torch.device,
+        keep: bool,
+    ) -> None:
+        self._distiller = distiller
+        self._network = network
+        self._families = families
+        self._device = device
+        self._keep = keep
+
+    def __call__(
+        self, learned: Learned, task: Task, generator: torch.Generator
+    ) -> tuple[dict[str, float], MatchGradient]:
+        """Return all numbers, in one transfer from the device, and the gradient."""
+        scale = self._distiller.buffer_.pixel_scale_
+        found: dict[str, Tensor] = {}
+        if task.probe_epoch is not None:
+            epoch = task.probe_epoch
+            probe = match(
+                *self._arguments(learned, task.teacher, epoch, epoch + 1, generator),
+                scale=scale,
+            )
+            found |= dict(
+                zip(_PROBE_COLUMNS, (probe.loss, probe.misalignment), strict=True)
+            )
+        gradient = match_gradient(
+            *self._arguments(
+                learned, task.teacher, task.start_epoch, task.end_epoch, generator
+            ),
+            detached=self._distiller.gradient == "detached",
+            keep=self._keep,
+            scale=scale,
+        )
+        found |= gradient.match._asdict()
+        found["by_step_size"] = gradient.log_step_size
+        # A sum is finite only if all that it adds up is, and needs no other transfer.
+        found["checksum"] = gradient.images.sum() + gradient.targets.sum()
+        numbers = dict(
+            zip(found, torch.stack(list(found.values())).tolist(), strict=True)
+        )
+        return numbers, gradient
+
+    def _arguments(
+        self,
+        learned: Learned,
+        teacher: int,
+        start_epoch: int,
+        end_epoch: int,
+        generator: torch.Generator,
+    ) -> tuple:
+        distiller = self._distiller
+        start, end = (
+            to_device(
+                torch.from_numpy(distiller.buffer_.snapshot(teacher, epoch)),
+                self._device,
+            )
+            for epoch in (start_epoch, end_epoch)
+        )
+        steps = plan_steps(
+            distiller.n_steps,
+            len(learned.images),
+            batch_size=distiller.batch_size,
+            families=self._families,
+            generator=generator,
+            device=self._device,
+        )
+        return (
+            self._network,
+            start,
+            end,
+            learned.images,
+            learned.targets,
+            learned.step_sizes.logarithm(start_epoch),
+            steps,
+        )
+
+
+def _set_back(run: Run) -> None:
+    """Go back to the last good state, with smaller rates."""
+    n_setbacks = run.progress.n_setbacks + 1
+    run.learned.restore(run.good)
+    # The good state may be older than the last level-up.
+    run.learned.step_sizes.extend(run.progress.n_epochs_matched)
+    for _ in range(n_setbacks):
+        run.learned.step_sizes.shrink()
+    run.advance(
+        n_setbacks=n_setbacks,
+        rate=run.progress.rate / 2,
+        watched_from=len(run.rows),
+        stop_reason="diverged" if n_setbacks == _MOST_SETBACKS else "",
+    )

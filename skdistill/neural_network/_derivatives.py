@@ -1,0 +1,565 @@
+"""The ConvNet's loss gradient and the derivative of that gradient, written out.
+
+Trajectory matching differentiates through gradient descent.  For every step of the
+student it needs, with l the cross-entropy on the synthetic images X and v a direction
+in parameter space,
+
+    g = dl/dtheta,    and then    <v, g>,  d<v, g>/dX  and  d<v, g>/dtheta.
+
+The last two are the derivatives along v of dl/dX and of dl/dtheta, because second
+derivatives commute (Pearlmutter's R operator).  One pass forth and one back with pairs
+(value, derivative along v) give all three.  Against automatic differentiation done
+twice that saves a third of the memory traffic, needs no graph, and lets images be
+processed in portions that stay in the processor's cache.
+
+Maps are stored channels last, (n, height, width, channels): the layout that
+convolutions are fastest in, and in which the normalisation's factors, one per image
+and channel, multiply contiguous numbers.
+
+References
+----------
+Pearlmutter, "Fast exact multiplication by the Hessian", Neural Computation 6, 1994.
+"""
+
+import importlib.util
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from skdistill.neural_network._convnet import EPSILON, Block, ConvNet, n_parameters
+
+# On a CPU as many images at a time as keep the largest map in this many bytes: several
+# such maps then fit into the last cache that cores share.
+_PORTION_BYTES = 5 * 2**20
+
+# Compiling takes a minute or two.
+_STEPS_WORTH_COMPILING = 5000
+
+
+class _Layer(NamedTuple):
+    """The parameters of a block, or a direction in them.
+
+    ``weight`` and ``shift`` are those of the normalisation, empty without one.
+    """
+
+    kernel: Tensor
+    bias: Tensor
+    weight: Tensor
+    shift: Tensor
+
+
+class _Head(NamedTuple):
+    weight: Tensor
+    bias: Tensor
+
+
+class _BlockTape(NamedTuple):
+    """What a block leaves for its derivatives.
+
+    With h the z-scores, m the mask of the ReLU and g the gradient at the block's
+    output: everything full-sized is made of h and m, all sums of pooled maps.  Without
+    normalisation h is the convolution's output, and the last three are empty.
+    """
+
+    inputs: Tensor  # (n, H, W, in)
+    scores: Tensor  # (n, H, W, width): h
+    mask: Tensor  # (n, H, W, width): m, of 0 and 1
+    pooled_scores: Tensor  # (n, H', W', width): pool(m h)
+    pooled_mask: Tensor  # (n, H', W', width): pool(m)
+    scale: Tensor  # 1 / standard deviation, (n, 1, 1, width or 1)
+    gradient: Tensor  # (n, H', W', width): g
+    offset: Tensor  # A, the mean gradient at the scores, (n, 1, 1, width or 1)
+    slope: Tensor  # B, the mean of gradient times score, likewise
+
+
+class Tape(NamedTuple):
+    """What :meth:`ConvNetDerivatives.gradient` leaves of one portion of the images."""
+
+    blocks: list[_BlockTape]
+    features: Tensor
+    probabilities: Tensor
+    residuals: Tensor
+
+
+class Curvature(NamedTuple):
+    """A gradient along a direction v, and the derivatives of that number.
+
+    Attributes
+    ----------
+    product : Tensor, scalar
+        <v, g>.
+    images : Tensor of shape (n_samples, channels, height, width)
+    targets : Tensor of shape (n_samples, n_classes)
+    parameters : Tensor of shape (n_parameters,)
+    """
+
+    product: Tensor
+    images: Tensor
+    targets: Tensor
+    parameters: Tensor
+
+
+class ConvNetDerivatives:
+    """First and second derivatives of the mean cross-entropy of a ConvNet.
+
+    Parameters
+    ----------
+    module : ConvNet
+        Only its structure is used.
+    compile : bool, default=False
+        Whether to compile the functions of a portion; the values are the same but for
+        rounding.
+
+    Attributes
+    ----------
+    n_parameters : int
+        Length of the flat vector of parameters.
+    """
+
+    def __init__(self, module: ConvNet, *, compile: bool = False) -> None:
+        self._blocks = module.blocks
+        self._shapes = [parameter.shape for parameter in module.parameters()]
+        self._sizes = [parameter.numel() for parameter in module.parameters()]
+        self.n_parameters = n_parameters(module)
+        self._forth: Callable[..., Any] = _gradient
+        self._back: Callable[..., Any] = _curvature
+        if compile:
+            self._forth = _Compiled(_gradient)
+            self._back = _Compiled(_curvature)
+
+    @torch.no_grad()
+    def gradient(
+        self,
+        parameters: Tensor,
+        images: Tensor,
+        targets: Tensor,
+        *,
+        tapes: list[Tape] | None = None,
+    ) -> Tensor:
+        """Return the gradient of the loss with respect to the parameters.
+
+        Parameters
+        ----------
+        parameters : Tensor of shape (n_parameters,)
+        images : Tensor of shape (n_samples, channels, height, width)
+        targets : Tensor of shape (n_samples, n_classes)
+            The probability, or weight, of each class for each image.
+        tapes : list of Tape, default=None
+            Is appended what :meth:`curvature` needs at the same place.
+
+        Returns
+        -------
+        gradient : Tensor of shape (n_parameters,)
+        """
+        layers, head = self._split(parameters)
+        total = torch.zeros_like(parameters)
+        for part in self._portions(images):
+            parts, tape = self._forth(
+                self._blocks,
+                layers,
+                head,
+                _channels_last(images[part]),
+                targets[part],
+                len(images),
+                True,
+            )
+            total += _flatten(parts)
+            if tapes is not None:
+                tapes.append(tape)
+        return total
+
+    @torch.no_grad()
+    def curvature(
+        self,
+        parameters: Tensor,
+        direction: Tensor,
+        images: Tensor,
+        targets: Tensor,
+        *,
+        tapes: list[Tape] | None = None,
+    ) -> Curvature:
+        """Return <v, g> and its derivatives, g being the gradient of the loss.
+
+        Parameters
+        ----------
+        parameters, direction : Tensor of shape (n_parameters,)
+        images, targets : Tensor
+            As for :meth:`gradient`.
+        tapes : list of Tape, default=None
+            What :meth:`gradient` kept at the same parameters, images and targets.
+            Without it, that is computed anew.
+
+        Returns
+        -------
+        Curvature
+        """
+        layers, head = self._split(parameters)
+        directions = self._split(direction)
+        product = parameters.new_zeros(())
+        total = torch.zeros_like(parameters)
+        by_images, by_targets = torch.empty_like(images), torch.empty_like(targets)
+        for place, part in enumerate(self._portions(images)):
+            if tapes is None:
+                _, tape = self._forth(
+                    self._blocks,
+                    layers,
+                    head,
+                    _channels_last(images[part]),
+                    targets[part],
+                    len(images),
+                    False,
+                )
+            else:
+                tape = tapes[place]
+            found = self._back(
+                self._blocks,
+                layers,
+                head,
+                *directions,
+                tape,
+                targets[part],
+                len(images),
+            )
+            product += found[0]
+            by_images[part] = found[1].permute(0, 3, 1, 2)
+            by_targets[part] = found[2]
+            total += _flatten(found[3])
+        return Curvature(product, by_images, by_targets, total)
+
+    def tape_bytes(self, n_samples: int, dtype: torch.dtype = torch.float32) -> int:
+        """Count the bytes that :meth:`gradient` keeps for ``n_samples`` images."""
+        numbers = 0
+        for block in self._blocks:
+            full = block.height * block.width
+            pooled = full // (block.pool[0] * block.pool[1])
+            numbers += full * (block.in_channels + 2 * block.out_channels)
+            numbers += 3 * pooled * block.out_channels
+        return n_samples * numbers * dtype.itemsize
+
+    def _portions(self, images: Tensor) -> Iterator[slice]:
+        """Yield equal portions of the images."""
+        n_samples = len(images)
+        n_portions = 1
+        if images.device.type == "cpu":
+            largest = max(
+                block.height * block.width * block.out_channels
+                for block in self._blocks
+            )
+            total = n_samples * largest * images.element_size()
+            n_portions = min(n_samples, -(-total // _PORTION_BYTES))
+        size = -(-n_samples // n_portions)
+        for first in range(0, n_samples, size):
+            yield slice(first, min(first + size, n_samples))
+
+    def _split(self, parameters: Tensor) -> tuple[list[_Layer], _Head]:
+        parts = parameters.split(self._sizes)
+        views = iter(
+            part.view(shape) for part, shape in zip(parts, self._shapes, strict=True)
+        )
+        layers = []
+        for block in self._blocks:
+            kernel = next(views).contiguous(memory_format=torch.channels_last)
+            bias = next(views)
+            empty = parameters.new_empty(0)
+            norm = (next(views), next(views)) if block.normalized else (empty, empty)
+            layers.append(_Layer(kernel, bias, *norm))
+        return layers, _Head(next(views), next(views))
+
+
+def pays_to_compile(device: torch.device, n_student_steps: int) -> bool:
+    """Decide whether so many steps are worth compiling for.
+
+    On a CPU they never are: the convolutions take some nine tenths of the time, and
+    compiled code was not measurably faster.  On a GPU what is between them costs more,
+    and as much in launches as in memory traffic.
+    """
+    return (
+        device.type == "cuda"
+        and n_student_steps >= _STEPS_WORTH_COMPILING
+        and importlib.util.find_spec("triton") is not None
+    )
+
+
+class _Compiled:
+    """A function that is compiled, or what it was if the compiler fails."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._eager = function
+        self._function = torch.compile(function, dynamic=False)
+
+    def __call__(self, *arguments: Any) -> Any:
+        try:
+            return self._function(*arguments)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # whatever a compiler may raise
+            if self._function is self._eager:
+                raise
+            warnings.warn(
+                f"torch.compile failed ({type(error).__name__}: "
+                f"{str(error).splitlines()[0] if str(error) else ''}); the fit goes "
+                "on without it, more slowly",
+                stacklevel=2,
+            )
+            self._function = self._eager
+            return self._function(*arguments)
+
+
+def _channels_last(images: Tensor) -> Tensor:
+    return images.permute(0, 2, 3, 1).contiguous()
+
+
+def _flatten(parts: list[Tensor]) -> Tensor:
+    return torch.cat([part.reshape(-1) for part in parts])
+
+
+def _convolve(maps: Tensor, kernel: Tensor) -> Tensor:
+    return F.conv2d(maps.permute(0, 3, 1, 2), kernel, padding=1).permute(0, 2, 3, 1)
+
+
+def _convolve_back(maps: Tensor, kernel: Tensor) -> Tensor:
+    """Return the gradient with respect to the inputs of a convolution."""
+    maps = maps.permute(0, 3, 1, 2)
+    n_samples, _, height, width = maps.shape
+    # Only its shape and layout are used.
+    inputs = maps.new_empty((n_samples, height, width, kernel.shape[1]))
+    return torch.ops.aten.convolution_backward(
+        maps, inputs.permute(0, 3, 1, 2), kernel, None,
+        [1, 1], [1, 1], [1, 1], False, [0, 0], 1, [True, False, False],
+    )[0].permute(0, 2, 3, 1)  # fmt: skip
+
+
+def _kernel_gradient(inputs: Tensor, maps: Tensor, kernel: Tensor) -> Tensor:
+    return torch.ops.aten.convolution_backward(
+        maps.permute(0, 3, 1, 2), inputs.permute(0, 3, 1, 2), kernel, None,
+        [1, 1], [1, 1], [1, 1], False, [0, 0], 1, [False, True, False],
+    )[1]  # fmt: skip
+
+
+def _pool(maps: Tensor, pool: tuple[int, int]) -> Tensor:
+    if pool == (1, 1):
+        return maps
+    return F.avg_pool2d(maps.permute(0, 3, 1, 2), pool).permute(0, 2, 3, 1)
+
+
+def _unpool(maps: Tensor, like: Tensor, pool: tuple[int, int]) -> Tensor:
+    """Return the transpose of :func:`_pool`: always a new tensor."""
+    rows, columns = pool
+    maps = maps / (rows * columns)
+    if pool == (1, 1):
+        return maps
+    n_samples, height, width, channels = maps.shape
+    maps = maps[:, :, None, :, None].expand(-1, -1, rows, -1, columns, -1)
+    # Not `reshape`, which makes no copy of maps of one pixel and channel.
+    maps = maps.contiguous().view(n_samples, rows * height, columns * width, channels)
+    # The last row or column of an odd side is not pooled.
+    below, beside = like.shape[1] - maps.shape[1], like.shape[2] - maps.shape[2]
+    return F.pad(maps, (0, 0, 0, beside, 0, below)) if below or beside else maps
+
+
+def _mean(maps: Tensor, block: Block) -> Tensor:
+    """Average over what the block normalises over."""
+    means = maps.mean(dim=(1, 2), keepdim=True)
+    return means.mean(dim=3, keepdim=True) if block.over_channels else means
+
+
+def _mean_of_sums(sums: Tensor, block: Block) -> Tensor:
+    """Turn sums over pixels, (n, 1, 1, width), into the means of :func:`_mean`."""
+    means = sums / (block.height * block.width)
+    return means.mean(dim=3, keepdim=True) if block.over_channels else means
+
+
+def _sum(maps: Tensor) -> Tensor:
+    return maps.sum(dim=(1, 2), keepdim=True)
+
+
+def _gradient(
+    blocks: list[Block],
+    layers: list[_Layer],
+    head: _Head,
+    images: Tensor,
+    targets: Tensor,
+    n_samples: int,
+    with_gradient: bool,
+) -> tuple[list[Tensor], Tape]:
+    """Return the gradient on some of ``n_samples`` images, and the tape."""
+    maps = images
+    passed = []
+    for block, layer in zip(blocks, layers, strict=True):
+        inputs = maps
+        scores = _convolve(inputs, layer.kernel)
+        if not block.normalized:
+            scores += layer.bias
+            scale = scores.new_empty(0)
+            mask = (scores > 0).to(scores.dtype)
+        else:
+            # The convolution's bias matters only where it is not averaged away.
+            if block.over_channels:
+                scores += layer.bias
+            scores -= _mean(scores, block)
+            scale = (_mean(scores.square(), block) + EPSILON).rsqrt()
+            scores *= scale
+            mask = torch.addcmul(layer.shift, scores, layer.weight).gt_(0)
+        pooled_mask = _pool(mask, block.pool)
+        pooled_scores = _pool(scores * mask, block.pool)
+        if not block.normalized:
+            maps = pooled_scores
+        else:
+            maps = torch.addcmul(layer.shift * pooled_mask, pooled_scores, layer.weight)
+        passed.append((inputs, scores, mask, pooled_scores, pooled_mask, scale))
+
+    features = maps.permute(0, 3, 1, 2).flatten(1)
+    logits = torch.addmm(head.bias, features, head.weight.t())
+    probabilities = logits.softmax(dim=1)
+    residuals = (probabilities * targets.sum(dim=1, keepdim=True) - targets) / n_samples
+
+    parts = [residuals.t() @ features, residuals.sum(dim=0)]
+    gradient = _unflatten(residuals @ head.weight, maps)
+    tapes = []
+    for place in reversed(range(len(blocks))):
+        block, layer = blocks[place], layers[place]
+        inputs, scores, mask, pooled_scores, pooled_mask, scale = passed[place]
+        offset = slope = scores.new_empty(0)
+        if not block.normalized:
+            back = _unpool(gradient, mask, block.pool).mul_(mask)
+            norm_parts = []
+        else:
+            ones, slopes = _sum(gradient * pooled_mask), _sum(gradient * pooled_scores)
+            norm_parts = [slopes.sum(dim=(0, 1, 2)), ones.sum(dim=(0, 1, 2))]
+            # Sums of pooled maps count each pooled pixel once, of full ones each of
+            # its parts with its share: both are the same.
+            offset = _mean_of_sums(ones * layer.weight, block)
+            slope = _mean_of_sums(slopes * layer.weight, block)
+            back = _unpool(gradient * (layer.weight * scale), mask, block.pool)
+            back.mul_(mask).addcmul_(scores, -slope * scale).sub_(offset * scale)
+        tapes.append(
+            _BlockTape(
+                inputs, scores, mask, pooled_scores, pooled_mask, scale, gradient,
+                offset, slope,
+            )
+        )  # fmt: skip
+        if with_gradient:
+            bias = back.sum(dim=(0, 1, 2))
+            kernel = _kernel_gradient(inputs, back, layer.kernel)
+            parts = [kernel, bias, *norm_parts, *parts]
+        if place:
+            gradient = _convolve_back(back, layer.kernel)
+    tapes.reverse()
+    return parts, Tape(tapes, features, probabilities, residuals)
+
+
+def _unflatten(features: Tensor, like: Tensor) -> Tensor:
+    n_samples, height, width, channels = like.shape
+    return features.view(n_samples, channels, height, width).permute(0, 2, 3, 1)
+
+
+def _curvature(
+    blocks: list[Block],
+    layers: list[_Layer],
+    head: _Head,
+    layers_along: list[_Layer],
+    head_along: _Head,
+    tape: Tape,
+    targets: Tensor,
+    n_samples: int,
+) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
+    """Return <v, g> of some of ``n_samples`` images, and its derivatives.
+
+    A name ending in ``along`` is the derivative of what is before it along v.
+    """
+    maps_along = tape.features.new_empty(0)
+    passed: list[tuple[Tensor, ...]] = []
+    for block, layer, along, kept in zip(
+        blocks, layers, layers_along, tape.blocks, strict=True
+    ):
+        inputs_along = maps_along
+        scores_along = _convolve(kept.inputs, along.kernel)
+        if passed:  # the images themselves do not depend on the parameters
+            scores_along += _convolve(inputs_along, layer.kernel)
+        scale_along = scores_along.new_empty(0)
+        if not block.normalized or block.over_channels:
+            scores_along += along.bias
+        if not block.normalized:
+            pooled_along = _pool(scores_along * kept.mask, block.pool)
+            maps_along = pooled_along
+        else:
+            shared = _mean(scores_along * kept.scores, block)
+            scores_along -= _mean(scores_along, block)
+            scores_along.addcmul_(kept.scores, -shared).mul_(kept.scale)
+            # In units of the scale itself.
+            scale_along = -shared * kept.scale
+            pooled_along = _pool(scores_along * kept.mask, block.pool)
+            maps_along = (
+                pooled_along * layer.weight
+                + kept.pooled_scores * along.weight
+                + kept.pooled_mask * along.shift
+            )
+        passed.append((inputs_along, scores_along, scale_along, pooled_along))
+
+    features_along = maps_along.permute(0, 3, 1, 2).flatten(1)
+    logits_along = features_along @ head.weight.t() + torch.addmm(
+        head_along.bias, tape.features, head_along.weight.t()
+    )
+    product = (tape.residuals * logits_along).sum()
+    mean_along = (tape.probabilities * logits_along).sum(dim=1, keepdim=True)
+    by_targets = (mean_along - logits_along) / n_samples
+    residuals_along = (
+        tape.probabilities
+        * (logits_along - mean_along)
+        * (targets.sum(dim=1, keepdim=True) / n_samples)
+    )
+    parts = [
+        residuals_along.t() @ tape.features + tape.residuals.t() @ features_along,
+        residuals_along.sum(dim=0),
+    ]
+    gradient_along = _unflatten(
+        residuals_along @ head.weight + tape.residuals @ head_along.weight, maps_along
+    )
+    for place in reversed(range(len(blocks))):
+        block, layer, along = blocks[place], layers[place], layers_along[place]
+        kept = tape.blocks[place]
+        inputs_along, scores_along, scale_along, pooled_along = passed[place]
+        if not block.normalized:
+            back = _unpool(kept.gradient, kept.mask, block.pool).mul_(kept.mask)
+            back_along = _unpool(gradient_along, kept.mask, block.pool).mul_(kept.mask)
+            norm_parts = []
+        else:
+            weight, scale = layer.weight, kept.scale
+            back = _unpool(kept.gradient * (weight * scale), kept.mask, block.pool)
+            back.mul_(kept.mask).addcmul_(kept.scores, -kept.slope * scale)
+            back.sub_(kept.offset * scale)
+
+            ones = _sum(kept.gradient * kept.pooled_mask)
+            slopes = _sum(kept.gradient * kept.pooled_scores)
+            ones_along = _sum(gradient_along * kept.pooled_mask)
+            slopes_along = _sum(
+                gradient_along * kept.pooled_scores + kept.gradient * pooled_along
+            )
+            norm_parts = [
+                slopes_along.sum(dim=(0, 1, 2)),
+                ones_along.sum(dim=(0, 1, 2)),
+            ]
+            offset_along = _mean_of_sums(
+                ones_along * weight + ones * along.weight, block
+            )
+            slope_along = _mean_of_sums(
+                slopes_along * weight + slopes * along.weight, block
+            )
+            at_scores = gradient_along * weight + kept.gradient * along.weight
+            back_along = _unpool(at_scores * scale, kept.mask, block.pool)
+            back_along.mul_(kept.mask)
+            back_along.addcmul_(kept.scores, -slope_along * scale)
+            back_along.addcmul_(scores_along, -kept.slope * scale)
+            back_along.addcmul_(back, scale_along)
+            back_along.sub_(offset_along * scale)
+        kernel = _kernel_gradient(kept.inputs, back_along, layer.kernel)
+        if place:
+            kernel = kernel + _kernel_gradient(inputs_along, back, layer.kernel)
+        parts = [kernel, back_along.sum(dim=(0, 1, 2)), *norm_parts, *parts]
+        gradient_along = _convolve_back(back_along, layer.kernel)
+        gradient_along += _convolve_back(back, along.kernel)
+    return product, gradient_along, by_targets, parts

@@ -1,0 +1,81 @@
+"""One file that holds the state of a long run: tensors and what JSON can say."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from skdistill.utils._files import atomic_path
+
+_FORMAT = "skdistill-checkpoint"
+_VERSION = "1"
+
+
+def save_checkpoint(
+    path: str | os.PathLike[str], tensors: dict[str, Tensor], content: dict[str, Any]
+) -> None:
+    """Write a state to one safetensors file, atomically.
+
+    Parameters
+    ----------
+    path : path-like
+    tensors : dict of Tensor
+        On any device.
+    content : dict
+        Anything that JSON can hold; floats come back to the same bits.
+    """
+    metadata = {
+        "format": _FORMAT,
+        "version": _VERSION,
+        "content": json.dumps(content),
+    }
+    # A copy each: the format refuses tensors that share memory.
+    copies = {
+        name: tensor.detach().cpu().contiguous().clone()
+        for name, tensor in tensors.items()
+    }
+    with atomic_path(path) as temporary:
+        save_file(copies, temporary, metadata=metadata)
+
+
+def load_checkpoint(
+    path: str | os.PathLike[str],
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read a file that :func:`save_checkpoint` wrote.
+
+    Parameters
+    ----------
+    path : path-like
+
+    Returns
+    -------
+    tensors : dict of Tensor
+        On the CPU.
+    content : dict
+
+    Raises
+    ------
+    ValueError
+        If the file is damaged or holds something else; the message names it.
+    """
+    path = Path(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("format") != _FORMAT:
+                raise ValueError("it is not a checkpoint")
+            if metadata.get("version") != _VERSION:
+                raise ValueError(
+                    f"its format version is {metadata.get('version')!r}, this version "
+                    f"of skdistill reads {_VERSION!r}"
+                )
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        return tensors, json.loads(metadata["content"])
+    except (SafetensorError, OSError, ValueError, LookupError) as error:
+        raise ValueError(
+            f"{path} cannot be read: {error}; delete it to start anew"
+        ) from error
