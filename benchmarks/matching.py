@@ -1,8 +1,12 @@
-"""Time and memory of the exact gradient, against the plain unrolled form.
+"""Time and memory of an STM iteration, against the plain unrolled form.
 
-Each form runs in a process of its own, one after the other, on the same task: the
-gradient of one match, DSA on, with respect to images and step size.  The plain form
-keeps the graph over all of the student's steps.
+An iteration is a probe and the gradient of a match with respect to images and step
+size, DSA on.  The plain form is written from the equations: automatic differentiation
+through a graph over all of the student's steps.  Each form runs in a process of its
+own, one after the other, on the same task.
+
+The share is that of the rate at which this machine multiplies large matrices in the
+same run; it counts the operations of the convolutions that the form has to compute.
 """
 
 import argparse
@@ -11,66 +15,180 @@ import multiprocessing
 import resource
 import time
 
+import numpy as np
 import pandas as pd
 import torch
+from torch.func import functional_call
+from torch.nn import functional as F
 
-from skdistill.distillation._matching import _student_loss, match_gradient, plan_steps
+from skdistill.distillation import _run
+from skdistill.distillation._matching import match, match_gradient, plan_steps
 from skdistill.neural_network import ConvNet
-from skdistill.neural_network._augment import FAMILIES
-from skdistill.neural_network._convnet import FlatNetwork, flatten_parameters
+from skdistill.neural_network._augment import FAMILIES, augment
+from skdistill.neural_network._convnet import flatten_parameters
+from skdistill.neural_network._derivatives import ConvNetDerivatives
+from skdistill.utils._memory import reused_memory
+
+# The cases that the project promises something about: classes, images per class, steps.
+CPU_CASES = [[10, 1, 10], [10, 1, 50], [10, 10, 10], [10, 10, 20], [10, 10, 30]]
+CPU_EXACT_CASES = [[10, 10, 50]]
+GPU_CASES = [[10, 1, 50], [10, 10, 30]]
+GPU_EXACT_CASES = [[10, 50, 30], [100, 10, 30]]
 
 
-def unrolled_gradient(network, start, target, images, targets, log_step_size, steps):
-    """Differentiate the loss through a graph over all steps."""
-    images = images.clone().requires_grad_()
-    log_step_size = log_step_size.clone().requires_grad_()
-    parameters = start.clone().requires_grad_()
-    for step in steps:
-        loss = _student_loss(network, parameters, images, targets, step, 1.0)
-        gradient = torch.autograd.grad(loss, parameters, create_graph=True)[0]
-        parameters = parameters - log_step_size.exp() * gradient
-    loss = (parameters - target).square().sum() / (start - target).square().sum()
-    return torch.autograd.grad(loss, [images, log_step_size])
+class Plain:
+    """The iteration as the equations say it."""
+
+    def __init__(self, module):
+        self.module = module
+        self.shapes = {name: p.shape for name, p in module.named_parameters()}
+
+    def logits(self, parameters, images):
+        parts = parameters.split([shape.numel() for shape in self.shapes.values()])
+        views = {
+            name: part.view(shape)
+            for (name, shape), part in zip(self.shapes.items(), parts, strict=True)
+        }
+        return functional_call(self.module, views, (images,))
+
+    def loss(self, start, target, images, targets, log_step_size, steps, graph):
+        parameters = start.clone().requires_grad_()
+        for step in steps:
+            logits = self.logits(parameters, augment(images, step.draw))
+            gradient = torch.autograd.grad(
+                F.cross_entropy(logits, targets), parameters, create_graph=graph
+            )[0]
+            parameters = parameters - log_step_size.exp() * gradient
+            if not graph:
+                parameters = parameters.detach().requires_grad_()
+        return (parameters - target).square().sum() / (start - target).square().sum()
+
+    def __call__(self, task, probe_steps, steps):
+        start, target, images, targets, log_step_size = task
+        probe = self.loss(*task, probe_steps, graph=False).detach()
+        leaves = [images.clone().requires_grad_(), log_step_size.clone()]
+        leaves[1].requires_grad_()
+        loss = self.loss(start, target, leaves[0], targets, leaves[1], steps, True)
+        return probe, loss.detach(), *torch.autograd.grad(loss, leaves)
 
 
-FORMS = {"unrolled": unrolled_gradient, "exact": match_gradient}
+class Exact:
+    """The iteration as the package computes it."""
+
+    def __init__(self, module, compile_it, keep):
+        self.network = ConvNetDerivatives(module, compile=compile_it)
+        self.keep = keep
+
+    def __call__(self, task, probe_steps, steps):
+        start, target, images, targets, log_step_size = task
+        task = (start, target, images, F.one_hot(targets).float(), log_step_size)
+        probe = match(self.network, *task, probe_steps).loss
+        keep = self.keep == "yes"
+        if self.keep == "auto":
+            bytes_kept = len(steps) * self.network.tape_bytes(len(images))
+            keep = bytes_kept <= _run._KEPT_BYTES
+        found = match_gradient(self.network, *task, steps, keep=keep)
+        return probe, found.match.loss, found.images, found.log_step_size
 
 
-def peak_memory():
+def operations(module, n_images, n_steps):
+    """Count the operations of the convolutions of an iteration that keeps nothing."""
+    total = 0
+    for place, block in enumerate(module.blocks):
+        once = 2 * 9 * block.in_channels * block.out_channels
+        once *= block.height * block.width
+        # Probe and way forth: values, gradients of maps and of kernels.  Way back:
+        # values and gradients of maps again, then the derivatives of all three along
+        # a direction, two terms each.  The first layer's maps have no gradient in
+        # the ways forth, and its inputs no derivative.
+        total += once * (2 * 3 + 8 if place else 2 * 2 + 5)
+    return total * n_images * n_steps
+
+
+def matrix_rate(device):
+    """Return the operations per second of a large product of matrices."""
+    size = 8192 if device == "cuda" else 2048
+    matrix = torch.randn(size, size, device=device)
+    seconds = []
+    for _ in range(5):
+        wait(device)
+        begin = time.perf_counter()
+        matrix @ matrix
+        wait(device)
+        seconds.append(time.perf_counter() - begin)
+    return 2 * size**3 / min(seconds)
+
+
+def wait(device):
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def peak_memory(device):
     """Return the most memory that this process ever had, in MiB."""
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated() / 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def measure(form, ipc, n_steps, width, size, n_repeats, connection):
+def measure(form, case, options, connection):
+    n_classes, ipc, n_steps = case
+    device = options.device
     torch.manual_seed(0)
-    module = ConvNet((size, size, 3), 10, width=width)
-    network = FlatNetwork(module)
+    size = options.size
+    module = ConvNet((size, size, 3), n_classes, width=options.width).to(device)
     start = flatten_parameters(module)
-    target = start + 0.01 * torch.randn_like(start)
+    targets = torch.arange(n_classes).repeat_interleave(ipc).to(device)
     task = (
-        network,
         start,
-        target,
-        torch.randn(10 * ipc, 3, size, size),
-        torch.arange(10).repeat_interleave(ipc),
-        torch.tensor(0.01).log(),
-        plan_steps(
-            n_steps,
-            10 * ipc,
+        start + 0.01 * torch.randn_like(start),
+        torch.randn(len(targets), 3, size, size).to(device),
+        targets,
+        torch.tensor(0.01, device=device).log(),
+    )
+
+    def plan(seed, n):
+        return plan_steps(
+            n,
+            len(targets),
             batch_size=None,
             families=FAMILIES,
-            generator=torch.Generator().manual_seed(0),
-        ),
-    )
+            generator=torch.Generator().manual_seed(seed),
+            device=torch.device(device),
+        )
+
+    if form == "plain":
+        iterate = Plain(module)
+    else:
+        iterate = Exact(module, device == "cuda", options.keep)
     # One step first: what the libraries themselves allocate is not counted.
-    FORMS[form](*task[:-1], task[-1][:1])
-    before = peak_memory()
-    seconds = []
-    for _ in range(n_repeats):
-        begin = time.perf_counter()
-        FORMS[form](*task)
-        seconds.append(time.perf_counter() - begin)
-    connection.send((min(seconds), peak_memory() - before))
+    with torch.enable_grad():
+        iterate(task, plan(0, 1), plan(1, 1))
+    before = peak_memory(device)
+    seconds, outcome = [], None
+    try:
+        for _ in range(options.repeats):
+            wait(device)
+            begin = time.perf_counter()
+            if form == "exact":
+                with reused_memory():
+                    outcome = iterate(task, plan(0, n_steps), plan(1, n_steps))
+            else:
+                outcome = iterate(task, plan(0, n_steps), plan(1, n_steps))
+            wait(device)
+            seconds.append(time.perf_counter() - begin)
+    except torch.OutOfMemoryError:
+        connection.send((np.nan, np.nan, np.nan, np.nan))
+        return
+    rate = operations(module, len(targets), n_steps) / min(seconds)
+    connection.send(
+        (
+            min(seconds),
+            peak_memory(device) - before,
+            float(outcome[2].norm()),
+            rate / matrix_rate(device),
+        )
+    )
 
 
 def run(*arguments):
@@ -87,33 +205,47 @@ def run(*arguments):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--width", type=int, default=128)
     parser.add_argument("--size", type=int, default=32)
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument(
+        "--keep", choices=["auto", "yes", "no"], default="auto", help="activations"
+    )
+    parser.add_argument(
         "--cases",
         type=json.loads,
-        default=[[1, 10], [1, 50], [10, 5], [10, 10]],
-        help="pairs of images per class and steps, as JSON",
+        help="classes, images per class and steps of each, as JSON",
     )
     options = parser.parse_args()
+    on_gpu = options.device == "cuda"
+    cases = options.cases or (GPU_CASES if on_gpu else CPU_CASES)
+    exact_only = (
+        [] if options.cases else (GPU_EXACT_CASES if on_gpu else CPU_EXACT_CASES)
+    )
     rows = []
-    for ipc, n_steps in options.cases:
-        common = (ipc, n_steps, options.width, options.size, options.repeats)
-        results = {form: run(form, *common) for form in FORMS}
+    for case in [*cases, *exact_only]:
+        exact = run("exact", case, options)
+        plain = run("plain", case, options) if case not in exact_only else (np.nan,) * 4
         rows.append(
             {
-                "ipc": ipc,
-                "N": n_steps,
-                **{f"{form} s": results[form][0] for form in FORMS},
-                **{f"{form} MiB": results[form][1] for form in FORMS},
-                "time ratio": results["unrolled"][0] / results["exact"][0],
-                "memory ratio": results["unrolled"][1] / max(results["exact"][1], 1),
+                **dict(zip(("classes", "ipc", "N"), case, strict=True)),
+                "plain s": plain[0],
+                "exact s": exact[0],
+                "time ratio": plain[0] / exact[0],
+                "plain MiB": plain[1],
+                "exact MiB": exact[1],
+                "memory ratio": exact[1] / plain[1],
+                "gradients": exact[2] / plain[2],
+                "iterations/s": 1 / exact[0],
+                "share of matrix rate": exact[3],
             }
         )
+        print(pd.DataFrame(rows[-1:]).to_string(index=False, float_format="%.4g"))
     table = pd.DataFrame(rows)
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {options}")
-    print(table.to_string(index=False, float_format="%.2f"))
+    name = torch.cuda.get_device_name() if on_gpu else "CPU"
+    print(f"\n{name}, torch {torch.__version__}, {torch.get_num_threads()} threads")
+    print(table.to_string(index=False, float_format="%.4g"))
     table.to_csv("benchmarks/matching.csv", index=False)
 
 
