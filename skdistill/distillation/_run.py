@@ -71,9 +71,15 @@ _FREE_PARAMETERS = {
     "verbose",
 }
 
-# What of a match and of a probe goes into the history.
+# What of a match and of a probe goes into the history, and the whole of it.
 _MATCH_COLUMNS = ("loss", "misalignment")
 _PROBE_COLUMNS = ("probe_loss", "probe_misalignment")
+_HISTORY_COLUMNS = (
+    *("n_epochs_matched", "teacher", "start_epoch"),
+    *_MATCH_COLUMNS,
+    *_PROBE_COLUMNS,
+    *("step_size", "event"),
+)
 
 
 class Task(NamedTuple):
@@ -176,9 +182,7 @@ class Run:
             for name, state in states.items()
             for key, tensor in state.items()
         }
-        tensors["history"] = torch.from_numpy(
-            numbers.to_numpy(dtype=np.float64).reshape(len(self.rows), -1)
-        )
+        tensors["history"] = torch.from_numpy(numbers.to_numpy(dtype=np.float64))
         content = {
             "signature": signature,
             "progress": asdict(self.progress),
@@ -624,9 +628,9 @@ class TrajectoryDistiller(BaseDistiller):
 
     def _watch(self, run: Run) -> None:
         """Keep the state if the losses are good, go back if they are very bad."""
-        losses = [row["loss"] for row in run.rows[run.progress.watched_from :]]
-        if len(losses) % CHECK_EVERY:
+        if (len(run.rows) - run.progress.watched_from) % CHECK_EVERY:
             return
+        losses = [row["loss"] for row in run.rows[run.progress.watched_from :]]
         recent = np.mean(losses[-CHECK_EVERY:])
         before = losses[-2 * CHECK_EVERY : -CHECK_EVERY]
         rising = bool(before) and recent > np.mean(before)
@@ -646,7 +650,7 @@ class TrajectoryDistiller(BaseDistiller):
             # The last update was too much, and no match has seen it.
             run.learned.restore(run.good)
             run.rows[-1]["event"] = "rolled back"
-        self.history_ = pd.DataFrame(run.rows)
+        self.history_ = pd.DataFrame(run.rows, columns=list(_HISTORY_COLUMNS))
         self.n_iter_ = len(run.rows)
         self.stop_reason_ = run.progress.stop_reason
         self.step_sizes_ = np.asarray(run.learned.step_sizes.values())

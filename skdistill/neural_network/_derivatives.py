@@ -31,6 +31,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from skdistill.neural_network._convnet import EPSILON, Block, ConvNet, n_parameters
+from skdistill.neural_network._convolution import Convolution, Direct, Winograd
 
 # On a CPU as many images at a time as keep the largest map in this many bytes: several
 # such maps then fit into the last cache that cores share.
@@ -43,7 +44,8 @@ _STEPS_WORTH_COMPILING = 5000
 class _Layer(NamedTuple):
     """The parameters of a block, or a direction in them.
 
-    ``weight`` and ``shift`` are those of the normalisation, empty without one.
+    The kernel is transformed as the block's convolution wants it.  ``weight`` and
+    ``shift`` are those of the normalisation, empty without one.
     """
 
     kernel: Tensor
@@ -74,6 +76,15 @@ class _BlockTape(NamedTuple):
     gradient: Tensor  # (n, H', W', width): g
     offset: Tensor  # A, the mean gradient at the scores, (n, 1, 1, width or 1)
     slope: Tensor  # B, the mean of gradient times score, likewise
+    shared: "_Shared | None"
+
+
+class _Shared(NamedTuple):
+    """What else a block leaves if its tape is used at once, and not kept."""
+
+    inputs: Tensor  # transformed
+    back: Tensor  # (n, H, W, width), the gradient at the convolution
+    outputs: Tensor  # the same, transformed
 
 
 class Tape(NamedTuple):
@@ -125,6 +136,7 @@ class ConvNetDerivatives:
         self._shapes = [parameter.shape for parameter in module.parameters()]
         self._sizes = [parameter.numel() for parameter in module.parameters()]
         self.n_parameters = n_parameters(module)
+        self._compile = compile
         self._forth: Callable[..., Any] = _gradient
         self._back: Callable[..., Any] = _curvature
         if compile:
@@ -155,11 +167,13 @@ class ConvNetDerivatives:
         -------
         gradient : Tensor of shape (n_parameters,)
         """
-        layers, head = self._split(parameters)
+        convolutions = self._convolutions(images.device)
+        layers, head = self._split(parameters, convolutions)
         total = torch.zeros_like(parameters)
         for part in self._portions(images):
             parts, tape = self._forth(
                 self._blocks,
+                convolutions,
                 layers,
                 head,
                 _channels_last(images[part]),
@@ -197,8 +211,9 @@ class ConvNetDerivatives:
         -------
         Curvature
         """
-        layers, head = self._split(parameters)
-        directions = self._split(direction)
+        convolutions = self._convolutions(images.device)
+        layers, head = self._split(parameters, convolutions)
+        directions = self._split(direction, convolutions)
         product = parameters.new_zeros(())
         total = torch.zeros_like(parameters)
         by_images, by_targets = torch.empty_like(images), torch.empty_like(targets)
@@ -206,6 +221,7 @@ class ConvNetDerivatives:
             if tapes is None:
                 _, tape = self._forth(
                     self._blocks,
+                    convolutions,
                     layers,
                     head,
                     _channels_last(images[part]),
@@ -217,6 +233,7 @@ class ConvNetDerivatives:
                 tape = tapes[place]
             found = self._back(
                 self._blocks,
+                convolutions,
                 layers,
                 head,
                 *directions,
@@ -233,11 +250,21 @@ class ConvNetDerivatives:
     def tape_bytes(self, n_samples: int, dtype: torch.dtype = torch.float32) -> int:
         """Count the bytes that :meth:`gradient` keeps for ``n_samples`` images."""
         numbers = 0
+        owns_inputs = True
         for block in self._blocks:
             full = block.height * block.width
-            pooled = full // (block.pool[0] * block.pool[1])
-            numbers += full * (block.in_channels + 2 * block.out_channels)
-            numbers += 3 * pooled * block.out_channels
+            rows, columns = block.pool
+            pooled = (block.height // rows) * (block.width // columns)
+            if owns_inputs:
+                numbers += full * block.in_channels
+            # Scores and mask, then pooled scores and gradient, then the pooled mask.
+            numbers += 2 * full * block.out_channels
+            numbers += 2 * pooled * block.out_channels
+            if block.pool != (1, 1):
+                numbers += pooled * block.out_channels
+            # Without normalisation the pooled scores are what comes out.
+            owns_inputs = block.normalized
+        numbers += pooled * block.out_channels  # the features
         return n_samples * numbers * dtype.itemsize
 
     def _portions(self, images: Tensor) -> Iterator[slice]:
@@ -255,14 +282,29 @@ class ConvNetDerivatives:
         for first in range(0, n_samples, size):
             yield slice(first, min(first + size, n_samples))
 
-    def _split(self, parameters: Tensor) -> tuple[list[_Layer], _Head]:
+    def _convolutions(self, device: torch.device) -> list[Convolution]:
+        """Choose how each block convolves; a GPU's library chooses by itself."""
+        return [
+            Winograd(block.height, block.width)
+            if device.type == "cpu"
+            and not self._compile
+            and Winograd.pays(
+                block.height, block.width, block.in_channels, block.out_channels
+            )
+            else Direct()
+            for block in self._blocks
+        ]
+
+    def _split(
+        self, parameters: Tensor, convolutions: list[Convolution]
+    ) -> tuple[list[_Layer], _Head]:
         parts = parameters.split(self._sizes)
         views = iter(
             part.view(shape) for part, shape in zip(parts, self._shapes, strict=True)
         )
         layers = []
-        for block in self._blocks:
-            kernel = next(views).contiguous(memory_format=torch.channels_last)
+        for block, convolution in zip(self._blocks, convolutions, strict=True):
+            kernel = convolution.kernel(next(views))
             bias = next(views)
             empty = parameters.new_empty(0)
             norm = (next(views), next(views)) if block.normalized else (empty, empty)
@@ -317,29 +359,6 @@ def _flatten(parts: list[Tensor]) -> Tensor:
     return torch.cat([part.reshape(-1) for part in parts])
 
 
-def _convolve(maps: Tensor, kernel: Tensor) -> Tensor:
-    return F.conv2d(maps.permute(0, 3, 1, 2), kernel, padding=1).permute(0, 2, 3, 1)
-
-
-def _convolve_back(maps: Tensor, kernel: Tensor) -> Tensor:
-    """Return the gradient with respect to the inputs of a convolution."""
-    maps = maps.permute(0, 3, 1, 2)
-    n_samples, _, height, width = maps.shape
-    # Only its shape and layout are used.
-    inputs = maps.new_empty((n_samples, height, width, kernel.shape[1]))
-    return torch.ops.aten.convolution_backward(
-        maps, inputs.permute(0, 3, 1, 2), kernel, None,
-        [1, 1], [1, 1], [1, 1], False, [0, 0], 1, [True, False, False],
-    )[0].permute(0, 2, 3, 1)  # fmt: skip
-
-
-def _kernel_gradient(inputs: Tensor, maps: Tensor, kernel: Tensor) -> Tensor:
-    return torch.ops.aten.convolution_backward(
-        maps.permute(0, 3, 1, 2), inputs.permute(0, 3, 1, 2), kernel, None,
-        [1, 1], [1, 1], [1, 1], False, [0, 0], 1, [False, True, False],
-    )[1]  # fmt: skip
-
-
 def _pool(maps: Tensor, pool: tuple[int, int]) -> Tensor:
     if pool == (1, 1):
         return maps
@@ -379,6 +398,7 @@ def _sum(maps: Tensor) -> Tensor:
 
 def _gradient(
     blocks: list[Block],
+    convolutions: list[Convolution],
     layers: list[_Layer],
     head: _Head,
     images: Tensor,
@@ -386,12 +406,16 @@ def _gradient(
     n_samples: int,
     with_gradient: bool,
 ) -> tuple[list[Tensor], Tape]:
-    """Return the gradient on some of ``n_samples`` images, and the tape."""
+    """Return the gradient on some of ``n_samples`` images, and the tape.
+
+    Without the gradient, the tape holds what else :func:`_curvature` can use.
+    """
     maps = images
     passed = []
-    for block, layer in zip(blocks, layers, strict=True):
+    for block, convolution, layer in zip(blocks, convolutions, layers, strict=True):
         inputs = maps
-        scores = _convolve(inputs, layer.kernel)
+        transformed = convolution.inputs(inputs)
+        scores = convolution.convolve((transformed, layer.kernel))
         if not block.normalized:
             scores += layer.bias
             scale = scores.new_empty(0)
@@ -410,7 +434,9 @@ def _gradient(
             maps = pooled_scores
         else:
             maps = torch.addcmul(layer.shift * pooled_mask, pooled_scores, layer.weight)
-        passed.append((inputs, scores, mask, pooled_scores, pooled_mask, scale))
+        passed.append(
+            (inputs, transformed, scores, mask, pooled_scores, pooled_mask, scale)
+        )
 
     features = maps.permute(0, 3, 1, 2).flatten(1)
     logits = torch.addmm(head.bias, features, head.weight.t())
@@ -421,11 +447,12 @@ def _gradient(
     gradient = _unflatten(residuals @ head.weight, maps)
     tapes = []
     for place in reversed(range(len(blocks))):
-        block, layer = blocks[place], layers[place]
-        inputs, scores, mask, pooled_scores, pooled_mask, scale = passed[place]
+        block, layer, convolution = blocks[place], layers[place], convolutions[place]
+        inputs, transformed, scores, mask, pooled_scores, pooled_mask, scale = passed[
+            place
+        ]
         offset = slope = scores.new_empty(0)
         if not block.normalized:
-            back = _unpool(gradient, mask, block.pool).mul_(mask)
             norm_parts = []
         else:
             ones, slopes = _sum(gradient * pooled_mask), _sum(gradient * pooled_scores)
@@ -434,22 +461,33 @@ def _gradient(
             # its parts with its share: both are the same.
             offset = _mean_of_sums(ones * layer.weight, block)
             slope = _mean_of_sums(slopes * layer.weight, block)
-            back = _unpool(gradient * (layer.weight * scale), mask, block.pool)
-            back.mul_(mask).addcmul_(scores, -slope * scale).sub_(offset * scale)
-        tapes.append(
-            _BlockTape(
-                inputs, scores, mask, pooled_scores, pooled_mask, scale, gradient,
-                offset, slope,
-            )
+        left = _BlockTape(
+            inputs, scores, mask, pooled_scores, pooled_mask, scale, gradient,
+            offset, slope, None,
         )  # fmt: skip
+        back = _back(block, layer, left)
+        outputs = convolution.outputs(back)
+        if not with_gradient:
+            left = left._replace(shared=_Shared(transformed, back, outputs))
+        tapes.append(left)
         if with_gradient:
             bias = back.sum(dim=(0, 1, 2))
-            kernel = _kernel_gradient(inputs, back, layer.kernel)
+            kernel = convolution.kernel_gradient((transformed, outputs))
             parts = [kernel, bias, *norm_parts, *parts]
         if place:
-            gradient = _convolve_back(back, layer.kernel)
+            gradient = convolution.input_gradient((outputs, layer.kernel))
     tapes.reverse()
     return parts, Tape(tapes, features, probabilities, residuals)
+
+
+def _back(block: Block, layer: _Layer, tape: _BlockTape) -> Tensor:
+    """Return the gradient at the output of a block's convolution."""
+    if not block.normalized:
+        return _unpool(tape.gradient, tape.mask, block.pool).mul_(tape.mask)
+    scale = tape.scale
+    back = _unpool(tape.gradient * (layer.weight * scale), tape.mask, block.pool)
+    back.mul_(tape.mask).addcmul_(tape.scores, -tape.slope * scale)
+    return back.sub_(tape.offset * scale)
 
 
 def _unflatten(features: Tensor, like: Tensor) -> Tensor:
@@ -459,6 +497,7 @@ def _unflatten(features: Tensor, like: Tensor) -> Tensor:
 
 def _curvature(
     blocks: list[Block],
+    convolutions: list[Convolution],
     layers: list[_Layer],
     head: _Head,
     layers_along: list[_Layer],
@@ -473,13 +512,19 @@ def _curvature(
     """
     maps_along = tape.features.new_empty(0)
     passed: list[tuple[Tensor, ...]] = []
-    for block, layer, along, kept in zip(
-        blocks, layers, layers_along, tape.blocks, strict=True
+    for block, convolution, layer, along, kept in zip(
+        blocks, convolutions, layers, layers_along, tape.blocks, strict=True
     ):
+        if kept.shared is None:
+            inputs = convolution.inputs(kept.inputs)
+        else:
+            inputs = kept.shared.inputs
+        pairs = [(inputs, along.kernel)]
         inputs_along = maps_along
-        scores_along = _convolve(kept.inputs, along.kernel)
         if passed:  # the images themselves do not depend on the parameters
-            scores_along += _convolve(inputs_along, layer.kernel)
+            inputs_along = convolution.inputs(maps_along)
+            pairs.append((inputs_along, layer.kernel))
+        scores_along = convolution.convolve(*pairs)
         scale_along = scores_along.new_empty(0)
         if not block.normalized or block.over_channels:
             scores_along += along.bias
@@ -498,7 +543,7 @@ def _curvature(
                 + kept.pooled_scores * along.weight
                 + kept.pooled_mask * along.shift
             )
-        passed.append((inputs_along, scores_along, scale_along, pooled_along))
+        passed.append((inputs, inputs_along, scores_along, scale_along, pooled_along))
 
     features_along = maps_along.permute(0, 3, 1, 2).flatten(1)
     logits_along = features_along @ head.weight.t() + torch.addmm(
@@ -521,18 +566,18 @@ def _curvature(
     )
     for place in reversed(range(len(blocks))):
         block, layer, along = blocks[place], layers[place], layers_along[place]
-        kept = tape.blocks[place]
-        inputs_along, scores_along, scale_along, pooled_along = passed[place]
+        kept, convolution = tape.blocks[place], convolutions[place]
+        inputs, inputs_along, scores_along, scale_along, pooled_along = passed[place]
+        if kept.shared is None:
+            back = _back(block, layer, kept)
+            outputs = convolution.outputs(back)
+        else:
+            back, outputs = kept.shared.back, kept.shared.outputs
         if not block.normalized:
-            back = _unpool(kept.gradient, kept.mask, block.pool).mul_(kept.mask)
             back_along = _unpool(gradient_along, kept.mask, block.pool).mul_(kept.mask)
             norm_parts = []
         else:
             weight, scale = layer.weight, kept.scale
-            back = _unpool(kept.gradient * (weight * scale), kept.mask, block.pool)
-            back.mul_(kept.mask).addcmul_(kept.scores, -kept.slope * scale)
-            back.sub_(kept.offset * scale)
-
             ones = _sum(kept.gradient * kept.pooled_mask)
             slopes = _sum(kept.gradient * kept.pooled_scores)
             ones_along = _sum(gradient_along * kept.pooled_mask)
@@ -556,10 +601,13 @@ def _curvature(
             back_along.addcmul_(scores_along, -kept.slope * scale)
             back_along.addcmul_(back, scale_along)
             back_along.sub_(offset_along * scale)
-        kernel = _kernel_gradient(kept.inputs, back_along, layer.kernel)
+        outputs_along = convolution.outputs(back_along)
+        pairs = [(inputs, outputs_along)]
         if place:
-            kernel = kernel + _kernel_gradient(inputs_along, back, layer.kernel)
+            pairs.append((inputs_along, outputs))
+        kernel = convolution.kernel_gradient(*pairs)
         parts = [kernel, back_along.sum(dim=(0, 1, 2)), *norm_parts, *parts]
-        gradient_along = _convolve_back(back_along, layer.kernel)
-        gradient_along += _convolve_back(back, along.kernel)
+        gradient_along = convolution.input_gradient(
+            (outputs_along, layer.kernel), (outputs, along.kernel)
+        )
     return product, gradient_along, by_targets, parts

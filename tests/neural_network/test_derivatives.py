@@ -12,6 +12,7 @@ from torch.func import functional_call
 
 from skdistill.neural_network import _derivatives
 from skdistill.neural_network._convnet import NORMALIZATIONS, ConvNet, n_parameters
+from skdistill.neural_network._convolution import Direct, Winograd
 from skdistill.neural_network._derivatives import ConvNetDerivatives, Curvature
 
 NAMES = ["gradient", *Curvature._fields]
@@ -152,6 +153,37 @@ def in_portions_of_one(monkeypatch):
 def test_derivatives_are_those_of_autograd(case, keep):
     assume_that_rounding_stays_small(case)
     assert largest_error(case.written_out(keep=keep), case.by_autograd()) <= 1e-9
+
+
+@settings(max_examples=40)
+@given(case=cases, keep=st.booleans())
+def test_derivatives_do_not_depend_on_how_it_convolves(case, keep):
+    """Small networks are convolved directly: here all of them are not."""
+    assume_that_rounding_stays_small(case)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(Winograd, "pays", lambda *sizes: True)
+        found = case.written_out(keep=keep)
+    assert largest_error(found, case.by_autograd()) <= 1e-9
+    assert largest_error(found, case.written_out(keep=keep)) <= 1e-9
+
+
+def test_wide_networks_convolve_in_tiles(monkeypatch):
+    used = []
+    real = Winograd.convolve
+
+    def spy(self, *pairs):
+        used.append(len(pairs))
+        return real(self, *pairs)
+
+    monkeypatch.setattr(Winograd, "convolve", spy)
+    case = make_case(shape=(16, 16, 3), width=32, depth=3, n_samples=2)
+    assert largest_error(case.written_out(), case.by_autograd()) <= 1e-9
+    # The second and third block: in the gradient, once more, and along a direction.
+    assert used == [1, 1, 1, 1, 2, 2]
+    # What is compiled leaves the choice to the library.
+    compiled = ConvNetDerivatives(case.module, compile=True)
+    for convolution in compiled._convolutions(torch.device("cpu")):
+        assert isinstance(convolution, Direct)
 
 
 @pytest.mark.parametrize("normalization", NORMALIZATIONS)
@@ -346,16 +378,12 @@ def test_bytes_of_tapes_are_those_foretold(normalization):
     )
     network = ConvNetDerivatives(case.module)
     foretold = network.tape_bytes(n_samples, torch.float64)
-    # Sides are even: what is not counted are the features, which are the map of 2 x 3
-    # pixels in another order, the probabilities and residuals of the classes, and what
+    # Not counted are the probabilities and residuals of the classes, and what
     # normalisation has of each image: a scale, an offset and a slope.
-    uncounted = 2 * 3 * width + 2 * n_classes
+    uncounted = 2 * n_classes
     uncounted += {"instance": 3 * depth * width, "layer": 3 * depth, "none": 0}[
         normalization
     ]
-    if normalization == "none":
-        # The next block's inputs are the pooled scores of the one before.
-        uncounted -= (8 * 12 + 4 * 6) * width
     assert bytes_of_tapes(case) - foretold == 8 * n_samples * uncounted
 
 
