@@ -76,7 +76,10 @@ class BaseDistiller(BaseEstimator, metaclass=ABCMeta):
             network = self._default_network()
         else:
             network = clone(self.estimator)
-        fit_on(network, self.synthetic_, flat=is_flattened(X))
+        X_synthetic, y_synthetic = self.synthetic_
+        if is_flattened(X):
+            X_synthetic = X_synthetic.reshape(len(X_synthetic), -1)
+        fit_on(network, X_synthetic, y_synthetic, self.synthetic_.probabilities)
         return float(network.score(X, y))
 
     def _default_network(self) -> Any:

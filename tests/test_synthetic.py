@@ -255,3 +255,43 @@ def test_as_set(distilled):
     pair = _as_set((distilled.X, distilled.y))
     assert isinstance(pair, SyntheticSet)
     np.testing.assert_array_equal(pair.y, distilled.y)
+
+
+# Soft labels
+
+
+@pytest.fixture
+def soft():
+    probabilities = [[0.5, 0.25, 0.25], [1, 0, 0], [0.1, 0.8, 0.1], [0, 0, 1]]
+    return SyntheticSet(
+        np.zeros((4, 3, 5, 2)), ["b", "a", "b", "c"], probabilities=probabilities
+    )
+
+
+def test_probabilities_come_back(soft, distilled, tmp_path):
+    assert soft.probabilities.dtype == np.float32
+    assert soft.probabilities.shape == (4, 3)
+    soft.save(tmp_path / "soft")
+    loaded = SyntheticSet.load(tmp_path / "soft")
+    assert np.array_equal(loaded.probabilities, soft.probabilities)
+    # They change nothing of how a set unpacks.
+    _, y = loaded
+    assert y.tolist() == ["b", "a", "b", "c"]
+    assert distilled.probabilities is None
+    distilled.save(tmp_path / "hard")
+    assert SyntheticSet.load(tmp_path / "hard").probabilities is None
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "message"),
+    [
+        (np.ones((4, 2)), r"`probabilities` .*shape \(4, 3\); got shape \(4, 2\)"),
+        (np.ones((3, 3)), r"`probabilities` .*shape \(4, 3\); got shape \(3, 3\)"),
+        (np.ones(4), r"`probabilities` .*shape \(4, 3\); got shape \(4,\)"),
+        (np.full((4, 3), np.nan), r"`probabilities` must be finite"),
+        (np.full((4, 3), -0.1), r"`probabilities` must be .*not negative"),
+    ],
+)
+def test_wrong_probabilities(soft, probabilities, message):
+    with pytest.raises(ValueError, match=message):
+        SyntheticSet(soft.X, soft.y, probabilities=probabilities)

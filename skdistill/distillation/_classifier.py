@@ -14,6 +14,8 @@ from sklearn.utils._param_validation import HasMethods
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
+from skdistill.metrics._evaluate import fit_on
+
 
 def _has_predict_proba(classifier: "DistilledClassifier") -> bool:
     fitted = getattr(classifier, "estimator_", classifier.estimator)
@@ -32,7 +34,8 @@ class DistilledClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         An estimator with ``fit_resample``, such as
         :class:`~skdistill.distillation.STMDistiller`.
     estimator : classifier
-        What is trained on the synthetic images.
+        What is trained on the synthetic images, and on their learned labels if it has
+        ``fit_probabilities``.
 
     Attributes
     ----------
@@ -89,7 +92,14 @@ class DistilledClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         """
         self.distiller_ = clone(self.distiller)
         X_synthetic, y_synthetic = self.distiller_.fit_resample(X, y)
-        self.estimator_ = clone(self.estimator).fit(X_synthetic, y_synthetic)
+        # Of another distiller than ours there may be no set, only what it returned.
+        synthetic = getattr(self.distiller_, "synthetic_", None)
+        self.estimator_ = fit_on(
+            clone(self.estimator),
+            X_synthetic,
+            y_synthetic,
+            getattr(synthetic, "probabilities", None),
+        )
         self.classes_ = self.estimator_.classes_
         self.n_features_in_ = int(np.prod(np.shape(X)[1:]))
         if hasattr(self.distiller_, "feature_names_in_"):

@@ -59,6 +59,9 @@ def evaluate_synthetic(
 ) -> SyntheticScore:
     """Score a distilled set: train new networks on it, test them on real images.
 
+    Soft labels of a set are used by an estimator with ``fit_probabilities``, as
+    :class:`~skdistill.neural_network.ConvNetClassifier`; others are given the classes.
+
     Parameters
     ----------
     synthetic : SyntheticSet or pair (X, y)
@@ -138,13 +141,11 @@ def default_network(synthetic: SyntheticSet, **parameters: Any) -> ConvNetClassi
     return ConvNetClassifier(max_iter=1000, **parameters)
 
 
-def fit_on(estimator: Any, synthetic: SyntheticSet, flat: bool = False) -> Any:
-    """Fit a classifier to a set, with its soft labels if it has and can use them."""
-    X = synthetic.X.reshape(len(synthetic), -1) if flat else synthetic.X
-    if synthetic.probabilities is None or not hasattr(estimator, "fit_probabilities"):
-        return estimator.fit(X, synthetic.y)
-    classes = np.unique(synthetic.y)
-    return estimator.fit_probabilities(X, synthetic.probabilities, classes)
+def fit_on(estimator: Any, X: Any, y: Any, probabilities: Any) -> Any:
+    """Fit a classifier, to soft labels if there are any and it can use them."""
+    if probabilities is None or not hasattr(estimator, "fit_probabilities"):
+        return estimator.fit(X, y)
+    return estimator.fit_probabilities(X, probabilities, np.unique(y))
 
 
 def _score_one(
@@ -161,4 +162,5 @@ def _score_one(
         }
     )
     with single_threaded_torch():
-        return float(fit_on(estimator, synthetic).score(X_test, y_test))
+        fit_on(estimator, synthetic.X, synthetic.y, synthetic.probabilities)
+        return float(estimator.score(X_test, y_test))

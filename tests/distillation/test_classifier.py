@@ -140,3 +140,18 @@ def test_unfitted_and_wrong_parameters(make_model, bars):
         DistilledClassifier(DummyClassifier(), DummyClassifier()).fit(*bars)
     with pytest.raises(ValueError, match=r"'estimator' parameter"):
         DistilledClassifier(make_model().distiller, ChannelScaler()).fit(*bars)
+
+
+def test_learned_labels_are_what_the_network_is_trained_on(make_model, bars):
+    X, y = bars
+    model = make_model()
+    model.set_params(distiller__labels="learned", distiller__label_lr=1.0)
+    model.fit(X, y)
+    synthetic = model.distiller_.synthetic_
+    expected = clone(model.estimator).fit_probabilities(
+        synthetic.X, synthetic.probabilities, model.classes_
+    )
+    assert np.array_equal(model.predict_proba(X), expected.predict_proba(X))
+    # Other classifiers are given the classes.
+    model = make_pipeline(DistilledClassifier(model.distiller, DummyClassifier()))
+    assert model.fit(X, y).predict(X).shape == y.shape

@@ -178,3 +178,18 @@ def test_verbose_shows_a_bar(data, network, capsys):
     assert capsys.readouterr().err == ""
     evaluate_synthetic((X, y), X_test, y_test, verbose=1, **options)
     assert "evaluation" in capsys.readouterr().err
+
+
+def test_soft_labels_are_used_where_they_can_be(data, network, monkeypatch):
+    X, y, *_ = data
+    probabilities = np.eye(3)[(y + 1) % 3]
+    soft = SyntheticSet(X, y, probabilities=probabilities)
+    network.set_params(max_iter=100, learning_rate=0.05, augmentation=None)
+    settings = {"estimator": network, "n_repeats": 2, "random_state": 0}
+    # On the very images it was trained on: they name another class.
+    assert evaluate_synthetic(soft, X, y, **settings).mean < 0.2
+    assert evaluate_synthetic((X, y), X, y, **settings).mean > 0.8
+    # One that knows nothing of soft labels is given the classes.
+    monkeypatch.setattr(Recorder, "seen", [])
+    evaluate_synthetic(soft, X, y, estimator=Recorder(), n_repeats=1)
+    assert Recorder.seen[0][1].tolist() == y.tolist()

@@ -376,3 +376,57 @@ def test_gpu(network, stripes):
     np.testing.assert_allclose(
         copy.predict_proba(X), network.predict_proba(X), atol=1e-3
     )
+
+
+# Soft labels
+
+
+def test_certain_labels_are_as_good_as_classes(network, stripes):
+    X, y = stripes
+    expected = network.fit(X, y).predict_proba(X)
+    certain = (y[:, None] == np.unique(y)).astype(float)
+    found = clone(network).fit_probabilities(X, certain, np.unique(y))
+    np.testing.assert_allclose(found.predict_proba(X), expected, atol=1e-4)
+    assert found.classes_.tolist() == ["level", "upright"]
+    assert found.n_features_in_ == 144
+    assert found.image_shape_ == (6, 8, 3)
+
+
+def test_what_is_learned_follows_the_soft_labels(network, stripes):
+    """A label of 0.8 is what the network comes to say, of one class or the other."""
+    X, y = stripes
+    network.set_params(max_iter=100, learning_rate=0.05, augmentation=None)
+    for sure in (0.2, 0.8):
+        level = np.where(y == "level", sure, 1 - sure)
+        network.fit_probabilities(X, np.c_[level, 1 - level], ["level", "upright"])
+        said = network.predict_proba(X)[:, 0]
+        assert np.median(said[y == "level"]) == pytest.approx(sure, abs=0.1)
+        assert np.median(said[y == "upright"]) == pytest.approx(1 - sure, abs=0.1)
+
+
+def test_soft_labels_of_flattened_images(network, stripes):
+    X, y = stripes
+    soft = np.where(y[:, None] == np.unique(y), 0.7, 0.3)
+    expected = network.fit_probabilities(X, soft, np.unique(y)).predict_proba(X)
+    flat = X.reshape(len(X), -1)
+    network = clone(network).set_params(image_shape=(6, 8, 3))
+    network.fit_probabilities(flat, soft.tolist(), np.unique(y).tolist())
+    np.testing.assert_array_equal(network.predict_proba(X), expected)
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "classes", "message"),
+    [
+        (np.ones((70, 3)), ["a", "b"], r"`probabilities` .*\(70, 2\).*got \(70, 3\)"),
+        (np.ones((69, 2)), ["a", "b"], r"`probabilities` .*\(70, 2\).*got \(69, 2\)"),
+        (np.ones(70), ["a", "b"], r"Expected 2D array"),
+        (-np.ones((70, 2)), ["a", "b"], r"`probabilities` must not be negative"),
+        (np.full((70, 2), np.nan), ["a", "b"], r"probabilities contains NaN"),
+        (np.ones((70, 2)), ["b", "a"], r"`classes` must be in sorted order"),
+        (np.ones((70, 2)), ["a", "a"], r"`classes` must hold .*different"),
+        (np.ones((70, 1)), ["a"], r"`classes` must hold at least two"),
+    ],
+)
+def test_wrong_soft_labels(network, stripes, probabilities, classes, message):
+    with pytest.raises(ValueError, match=message):
+        network.fit_probabilities(stripes[0], probabilities, classes)
