@@ -12,11 +12,13 @@ same run; it counts the operations of the convolutions that the form has to comp
 import argparse
 import json
 import multiprocessing
-import resource
+import threading
 import time
+from contextlib import nullcontext
 
 import numpy as np
 import pandas as pd
+import psutil
 import torch
 from torch.func import functional_call
 from torch.nn import functional as F
@@ -77,11 +79,13 @@ class Exact:
 
     def __init__(self, module, compile_it, keep):
         self.network = ConvNetDerivatives(module, compile=compile_it)
+        self.n_classes = module.classifier.out_features
         self.keep = keep
 
     def __call__(self, task, probe_steps, steps):
         start, target, images, targets, log_step_size = task
-        task = (start, target, images, F.one_hot(targets).float(), log_step_size)
+        wanted = F.one_hot(targets, self.n_classes).float()
+        task = (start, target, images, wanted, log_step_size)
         probe = match(self.network, *task, probe_steps).loss
         keep = self.keep == "yes"
         if self.keep == "auto":
@@ -124,11 +128,47 @@ def wait(device):
         torch.cuda.synchronize()
 
 
-def peak_memory(device):
-    """Return the most memory that this process ever had, in MiB."""
-    if device == "cuda":
-        return torch.cuda.max_memory_allocated() / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+class PeakMemory(threading.Thread):
+    """Watches the memory of this process, or of its tensors on a GPU.
+
+    A process's own record of its peak would include that of the process it was
+    started from.
+    """
+
+    def __init__(self, device):
+        super().__init__(daemon=True)
+        self._on_gpu = device == "cuda"
+        self._process = psutil.Process()
+        self._before = self._most = self._now()
+        self._done = threading.Event()
+
+    def _now(self):
+        if self._on_gpu:
+            return torch.cuda.memory_allocated()
+        return self._process.memory_info().rss
+
+    def run(self):
+        while not self._done.wait(0.02):
+            self._most = max(self._most, self._now())
+
+    def __enter__(self):
+        if self._on_gpu:
+            torch.cuda.reset_peak_memory_stats()
+        else:
+            self.start()
+        return self
+
+    def __exit__(self, *_):
+        if self._on_gpu:
+            self._most = torch.cuda.max_memory_allocated()
+        else:
+            self._done.set()
+            self.join()
+
+    @property
+    def mebibytes(self):
+        """The peak above what there was at the start."""
+        return (self._most - self._before) / 2**20
 
 
 def measure(form, case, options, connection):
@@ -147,10 +187,10 @@ def measure(form, case, options, connection):
         torch.tensor(0.01, device=device).log(),
     )
 
-    def plan(seed, n):
+    def plan(seed, n, n_images=n_classes * ipc):
         return plan_steps(
             n,
-            len(targets),
+            n_images,
             batch_size=None,
             families=FAMILIES,
             generator=torch.Generator().manual_seed(seed),
@@ -161,22 +201,21 @@ def measure(form, case, options, connection):
         iterate = Plain(module)
     else:
         iterate = Exact(module, device == "cuda", options.keep)
-    # One step first: what the libraries themselves allocate is not counted.
+    # One image first: what the libraries themselves allocate is not counted.
+    few = (start, task[1], task[2][:1], targets[:1], task[4])
     with torch.enable_grad():
-        iterate(task, plan(0, 1), plan(1, 1))
-    before = peak_memory(device)
+        iterate(few, plan(0, 1, 1), plan(1, 1, 1))
     seconds, outcome = [], None
     try:
-        for _ in range(options.repeats):
-            wait(device)
-            begin = time.perf_counter()
-            if form == "exact":
-                with reused_memory():
-                    outcome = iterate(task, plan(0, n_steps), plan(1, n_steps))
-            else:
+        # A fit reuses memory from its first iteration to its last.
+        reuse = reused_memory() if form == "exact" else nullcontext()
+        with PeakMemory(device) as memory, reuse:
+            for _ in range(options.repeats):
+                wait(device)
+                begin = time.perf_counter()
                 outcome = iterate(task, plan(0, n_steps), plan(1, n_steps))
-            wait(device)
-            seconds.append(time.perf_counter() - begin)
+                wait(device)
+                seconds.append(time.perf_counter() - begin)
     except torch.OutOfMemoryError:
         connection.send((np.nan, np.nan, np.nan, np.nan))
         return
@@ -184,7 +223,7 @@ def measure(form, case, options, connection):
     connection.send(
         (
             min(seconds),
-            peak_memory(device) - before,
+            memory.mebibytes,
             float(outcome[2].norm()),
             rate / matrix_rate(device),
         )
@@ -208,7 +247,7 @@ def main():
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--width", type=int, default=128)
     parser.add_argument("--size", type=int, default=32)
-    parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument(
         "--keep", choices=["auto", "yes", "no"], default="auto", help="activations"
     )

@@ -48,7 +48,7 @@ from skdistill.utils._validation import (
 )
 
 # While the maps of all steps take no more, they are kept, which is faster.
-_KEPT_BYTES = 2**29
+_KEPT_BYTES = 2**30
 
 # A mean loss beyond this that still rises is a divergence.  A student that ends where
 # it started has a loss of 1.

@@ -96,7 +96,7 @@ class STMDistiller(TrajectoryDistiller):
     keep_activations : bool or "auto", default="auto"
         Whether to keep what each of the student's steps computed for the way back
         through them: faster by about a tenth, but memory grows with ``n_steps``.
-        "auto" does so while it takes less than half a GiB.  The result is the same.
+        "auto" does so while it takes less than a GiB.  The result is the same.
     checkpoint : path-like, default=None
         A folder for the state of the fit, stored twice a minute, and for teachers
         that have no ``path`` of their own.  A fit on the same data with the same
