@@ -48,8 +48,9 @@ class MTTDistiller(TrajectoryDistiller):
     labels : {"hard", "learned"}, default="hard"
         Whether each image stands for its class alone, or for probabilities of all
         classes that are learned with it.
-    batch_size : int, default=None
-        Synthetic images per step of the student, in reshuffled passes; None takes all.
+    batch_size : int, "auto" or None, default="auto"
+        Synthetic images per step of the student, in reshuffled passes, as for
+        :class:`~skdistill.distillation.STMDistiller`.
     augmentation : "dsa", None or sequence of str, default="dsa"
         Families of which one is drawn for each step of the student.
     pixel_lr : float or "auto", default="auto"
@@ -149,7 +150,7 @@ class MTTDistiller(TrajectoryDistiller):
         max_iter: int = 1000,
         init: Any = "real",
         labels: str = "hard",
-        batch_size: int | None = None,
+        batch_size: int | str | None = "auto",
         augmentation: str | Sequence[str] | None = "dsa",
         pixel_lr: float | str = "auto",
         step_size_lr: float | str = "auto",

@@ -50,6 +50,9 @@ from skdistill.utils._validation import (
 # While the maps of all steps take no more, they are kept, which is faster.
 _KEPT_BYTES = 2**30
 
+# With more images "auto" makes batches of at most so many, and at least one per class.
+_AUTO_BATCH = 32
+
 # A mean loss beyond this that still rises is a divergence.  A student that ends where
 # it started has a loss of 1.
 _FAR_ABOVE = 2.0
@@ -240,7 +243,11 @@ class TrajectoryDistiller(BaseDistiller):
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "init": [StrOptions({"real", "noise"}), "array-like"],
         "labels": [StrOptions({"hard", "learned"})],
-        "batch_size": [Interval(Integral, 1, None, closed="left"), None],
+        "batch_size": [
+            StrOptions({"auto"}),
+            Interval(Integral, 1, None, closed="left"),
+            None,
+        ],
         "augmentation": [str, "array-like", None],
         "pixel_lr": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
         "step_size_lr": [
@@ -265,7 +272,7 @@ class TrajectoryDistiller(BaseDistiller):
     max_iter: int
     init: Any
     labels: str
-    batch_size: int | None
+    batch_size: int | str | None
     augmentation: Any
     pixel_lr: float | str
     step_size_lr: float | str
@@ -518,6 +525,13 @@ class TrajectoryDistiller(BaseDistiller):
 
     # The run itself.
 
+    def _images_per_step(self, n_images: int) -> int:
+        size = self.batch_size
+        if isinstance(size, str):
+            most = max(_AUTO_BATCH, len(self.classes_))
+            size = -(-n_images // -(-n_images // most))
+        return min(int(size or n_images), n_images)
+
     def _optimise(
         self,
         run: Run,
@@ -527,7 +541,7 @@ class TrajectoryDistiller(BaseDistiller):
         signature: dict[str, Any],
     ) -> None:
         n_images = len(run.learned.images)
-        n_batch = min(self.batch_size or n_images, n_images)
+        batch_size = self._images_per_step(n_images)
         most = self._most_iterations
         network = ConvNetDerivatives(
             self.buffer_._structure(),
@@ -535,8 +549,8 @@ class TrajectoryDistiller(BaseDistiller):
         )
         keep = self.keep_activations
         if keep == "auto":
-            keep = self.n_steps * network.tape_bytes(n_batch) <= _KEPT_BYTES
-        matching = _Matching(self, network, families, device, bool(keep))
+            keep = self.n_steps * network.tape_bytes(batch_size) <= _KEPT_BYTES
+        matching = _Matching(self, network, families, device, batch_size, bool(keep))
         saved_at = time.monotonic()
         bar = tqdm(
             desc="distillation",
@@ -698,12 +712,14 @@ class _Matching:
         network: ConvNetDerivatives,
         families: tuple[str, ...],
         device: torch.device,
+        batch_size: int,
         keep: bool,
     ) -> None:
         self._distiller = distiller
         self._network = network
         self._families = families
         self._device = device
+        self._batch_size = batch_size
         self._keep = keep
 
     def __call__(
@@ -757,7 +773,7 @@ class _Matching:
         steps = plan_steps(
             distiller.n_steps,
             len(learned.images),
-            batch_size=distiller.batch_size,
+            batch_size=self._batch_size,
             families=self._families,
             generator=generator,
             device=self._device,

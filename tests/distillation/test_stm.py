@@ -1321,3 +1321,43 @@ def test_gpu_distils_as_the_cpu_does(make_distiller, make_teachers, bars):
         for device in ("cpu", "auto")
     ]
     np.testing.assert_allclose(losses[1], losses[0], rtol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("ipc", "batch_size", "expected"),
+    [
+        # Three classes; at most 32 images at once.
+        (1, "auto", {3}),
+        (10, "auto", {30}),
+        (11, "auto", {17, 16}),
+        (22, "auto", {22}),
+        (11, None, {33}),
+        (11, 30, {30, 3}),
+        (3, 30, {9}),
+    ],
+)
+def test_batches_of_synthetic_images(
+    make_tiny, tiny_bars, monkeypatch, ipc, batch_size, expected
+):
+    sizes = set()
+    real = run_module.match_gradient
+
+    def spy(network, start, target, images, targets, log_step_size, steps, **kwargs):
+        sizes.update(len(images if s.batch is None else s.batch) for s in steps)
+        return real(
+            network, start, target, images, targets, log_step_size, steps, **kwargs
+        )
+
+    monkeypatch.setattr(run_module, "match_gradient", spy)
+    parameters = {} if batch_size == "auto" else {"batch_size": batch_size}
+    make_tiny(ipc=ipc, init="noise", n_steps=4, max_total_iter=1, **parameters).fit(
+        *tiny_bars
+    )
+    assert sizes == expected
+
+
+def test_an_automatic_batch_holds_an_image_per_class(make_tiny):
+    distiller = make_tiny()
+    distiller.classes_ = np.arange(100)
+    assert distiller._images_per_step(100) == 100
+    assert distiller._images_per_step(1000) == 100
