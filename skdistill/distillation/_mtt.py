@@ -48,7 +48,7 @@ class MTTDistiller(TrajectoryDistiller):
     labels : {"hard", "learned"}, default="hard"
         Whether each image stands for its class alone, or for probabilities of all
         classes that are learned with it.
-    batch_size : int, "auto" or None, default="auto"
+    batch_size : int or "auto", default=None
         Synthetic images per step of the student, in reshuffled passes, as for
         :class:`~skdistill.distillation.STMDistiller`.
     augmentation : "dsa", None or sequence of str, default="dsa"
@@ -150,7 +150,7 @@ class MTTDistiller(TrajectoryDistiller):
         max_iter: int = 1000,
         init: Any = "real",
         labels: str = "hard",
-        batch_size: int | str | None = "auto",
+        batch_size: int | str | None = None,
         augmentation: str | Sequence[str] | None = "dsa",
         pixel_lr: float | str = "auto",
         step_size_lr: float | str = "auto",

@@ -64,11 +64,11 @@ class STMDistiller(TrajectoryDistiller):
     labels : {"hard", "learned"}, default="hard"
         Whether each image stands for its class alone, or for probabilities of all
         classes that are learned with it.
-    batch_size : int, "auto" or None, default="auto"
+    batch_size : int or "auto", default=None
         Synthetic images per step of the student, in reshuffled passes.  None takes all,
         as in [1]_.  "auto" takes all while there are at most 32, or one per class, and
-        else equal parts of at most so many: iterations are cheaper by as much, and
-        more of them are worth more than larger ones.
+        else equal parts of at most so many: iterations are shorter by as much, but the
+        student follows its teacher less closely.
     augmentation : "dsa", None or sequence of str, default="dsa"
         Families of which one is drawn for each step of the student, as in
         :class:`~skdistill.neural_network.ConvNetClassifier`.
@@ -202,7 +202,7 @@ class STMDistiller(TrajectoryDistiller):
         max_total_iter: int | None = None,
         init: Any = "real",
         labels: str = "hard",
-        batch_size: int | str | None = "auto",
+        batch_size: int | str | None = None,
         augmentation: str | Sequence[str] | None = "dsa",
         pixel_lr: float | str = "auto",
         step_size_lr: float | str = "auto",
