@@ -15,6 +15,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from skdistill.metrics._evaluate import fit_on
+from skdistill.utils._validation import check_columns
 
 
 def _has_predict_proba(classifier: "DistilledClassifier") -> bool:
@@ -47,6 +48,8 @@ class DistilledClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         The class labels.
     n_features_in_ : int
         Number of pixel values of an image.
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of the columns of X; only if X had names that are all strings.
 
     Examples
     --------
@@ -101,7 +104,10 @@ class DistilledClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
             getattr(synthetic, "probabilities", None),
         )
         self.classes_ = self.estimator_.classes_
-        self.n_features_in_ = int(np.prod(np.shape(X)[1:]))
+        fitted = (self.distiller_, self.estimator_)
+        self.n_features_in_ = next(
+            one.n_features_in_ for one in fitted if hasattr(one, "n_features_in_")
+        )
         if hasattr(self.distiller_, "feature_names_in_"):
             self.feature_names_in_ = self.distiller_.feature_names_in_
         return self
@@ -121,7 +127,7 @@ class DistilledClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
             Class labels.
         """
         check_is_fitted(self)
-        return self.estimator_.predict(X)
+        return self.estimator_.predict(check_columns(self, X))
 
     @available_if(_has_predict_proba)
     def predict_proba(self, X: Any) -> np.ndarray:
@@ -139,4 +145,4 @@ class DistilledClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
             In the order of ``classes_``.
         """
         check_is_fitted(self)
-        return self.estimator_.predict_proba(X)
+        return self.estimator_.predict_proba(check_columns(self, X))

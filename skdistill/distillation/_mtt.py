@@ -63,6 +63,10 @@ class MTTDistiller(TrajectoryDistiller):
         target instead, a tenth of the way in each iteration.
     label_lr : float or "auto", default="auto"
         Learning rate of learned labels' logits.
+    average : bool, default=True
+        Whether ``synthetic_`` holds averages of the images (and learned labels) over
+        all iterations, the later with more weight: those of iteration t with t^2.
+        They are less noisy than the last ones, which [1]_ takes and False stands for.
     gradient : {"exact", "detached"}, default="exact"
         The gradient through all of the student's steps, or the approximation of TESLA.
     keep_activations : bool or "auto", default="auto"
@@ -155,6 +159,7 @@ class MTTDistiller(TrajectoryDistiller):
         pixel_lr: float | str = "auto",
         step_size_lr: float | str = "auto",
         label_lr: float | str = "auto",
+        average: bool = True,
         gradient: str = "exact",
         keep_activations: bool | str = "auto",
         checkpoint: str | os.PathLike[str] | None = None,
@@ -178,6 +183,7 @@ class MTTDistiller(TrajectoryDistiller):
         self.pixel_lr = pixel_lr
         self.step_size_lr = step_size_lr
         self.label_lr = label_lr
+        self.average = average
         self.gradient = gradient
         self.keep_activations = keep_activations
         self.checkpoint = checkpoint

@@ -255,6 +255,7 @@ class TrajectoryDistiller(BaseDistiller):
             Interval(Real, 0, None, closed="left"),
         ],
         "label_lr": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
+        "average": ["boolean"],
         "gradient": [StrOptions({"exact", "detached"})],
         "keep_activations": [StrOptions({"auto"}), "boolean"],
         "checkpoint": [str, os.PathLike, None],
@@ -277,6 +278,7 @@ class TrajectoryDistiller(BaseDistiller):
     pixel_lr: float | str
     step_size_lr: float | str
     label_lr: float | str
+    average: bool
     gradient: str
     keep_activations: bool | str
     checkpoint: Any
@@ -677,11 +679,12 @@ class TrajectoryDistiller(BaseDistiller):
         self._set_attributes(run)
 
     def _synthetic_set(self, learned: Learned) -> SyntheticSet:
+        images, targets = learned.result(self.average)
         probabilities = None
         if self.labels == "learned":
-            probabilities = learned.targets.cpu().numpy()
+            probabilities = targets.cpu().numpy()
         return SyntheticSet(
-            to_images(learned.images),
+            to_images(images),
             self.classes_.repeat(self.ipc),
             learned.step_sizes.values()[-1],
             {"distiller": type(self).__name__},
@@ -765,7 +768,8 @@ class _Matching:
         distiller = self._distiller
         start, end = (
             to_device(
-                torch.from_numpy(distiller.buffer_.snapshot(teacher, epoch)),
+                # Aligned, as what is learned.
+                torch.from_numpy(distiller.buffer_.snapshot(teacher, epoch)).clone(),
                 self._device,
             )
             for epoch in (start_epoch, end_epoch)

@@ -93,6 +93,10 @@ class STMDistiller(TrajectoryDistiller):
         angle between the student's way and the teacher's, the part of the loss that
         no step size can remove.  With it the test also looks for a trend that all
         teachers share beneath the differences between them.
+    average : bool, default=True
+        Whether ``synthetic_`` holds averages of the images (and learned labels) over
+        all iterations, the later with more weight: those of iteration t with t^2.
+        They are less noisy than the last ones, which [1]_ takes and False stands for.
     gradient : {"exact", "detached"}, default="exact"
         The gradient through all of the student's steps, or the approximation of TESLA
         that takes the student's way as given.
@@ -208,6 +212,7 @@ class STMDistiller(TrajectoryDistiller):
         step_size_lr: float | str = "auto",
         step_size_per_epoch: bool = False,
         label_lr: float | str = "auto",
+        average: bool = True,
         trend_on: str = "misalignment",
         gradient: str = "exact",
         keep_activations: bool | str = "auto",
@@ -233,6 +238,7 @@ class STMDistiller(TrajectoryDistiller):
         self.step_size_lr = step_size_lr
         self.step_size_per_epoch = step_size_per_epoch
         self.label_lr = label_lr
+        self.average = average
         self.trend_on = trend_on
         self.gradient = gradient
         self.keep_activations = keep_activations

@@ -22,6 +22,10 @@ AUTO_STEP = 0.02
 # Memory of the running root mean square that "auto" divides by.
 AUTO_DECAY = 0.9
 
+# How much the later of all steps count in their average: with weights proportional to
+# the number of the step to this power its age is on average a quarter of the run's.
+AVERAGE_POWER = 2.0
+
 # The most that one iteration changes the step size by, as a factor's logarithm: one
 # bad match must not undo a hundred good ones.
 MOST_LOG_CHANGE = 0.2
@@ -37,6 +41,15 @@ FIRST_CONFIDENCE = 0.9
 
 class Descent:
     """Gradient descent with momentum on a tensor.
+
+    The values of all steps are averaged, the later with more weight: each gradient is
+    that of one match with one draw of augmentations, and the values walk at random
+    about what they would be for the mean of all.
+
+    References
+    ----------
+    Shamir and Zhang, "Stochastic Gradient Descent for Non-smooth Optimization", ICML
+    2013, section 4: averages with polynomial decay.
 
     Parameters
     ----------
@@ -54,11 +67,15 @@ class Descent:
         if isinstance(learning_rate, str):
             learning_rate = AUTO_STEP * unit
         self._rate = learning_rate
-        self.value = value
+        # PyTorch's own memory is aligned, that of an array or a file need not be, and
+        # the last bits of a convolution depend on it.
+        self.value = value = value.clone()
         self._velocity = torch.zeros_like(value)
         self._rms = value.new_zeros(())
         # Of all gradients the mean square is known to this share.
         self._known = value.new_zeros(())
+        self.average = value
+        self._n_steps = torch.zeros((), dtype=torch.int64)
 
     def step(self, gradient: Tensor, factor: float) -> None:
         """Make a step, with ``factor`` times the rate."""
@@ -66,6 +83,9 @@ class Descent:
             gradient = gradient / self._running_rms(gradient)
         self._velocity = MOMENTUM * self._velocity + gradient
         self.value = self.value - (self._rate * factor) * self._velocity
+        self._n_steps = self._n_steps + 1
+        weight = (1 + AVERAGE_POWER) / (int(self._n_steps) + AVERAGE_POWER)
+        self.average = torch.lerp(self.average, self.value, weight)
 
     def _running_rms(self, gradient: Tensor) -> Tensor:
         # Squares of a gradient in the unit of its largest value neither vanish nor
@@ -84,12 +104,16 @@ class Descent:
             "velocity": self._velocity,
             "rms": self._rms,
             "known": self._known,
+            "average": self.average,
+            "n_steps": self._n_steps,
         }
 
     def restore(self, state: State) -> None:
         """Go back to a state."""
         self.value, self._velocity = state["value"], state["velocity"]
         self._rms, self._known = state["rms"], state["known"]
+        # The count is read in each step: it stays where that costs nothing.
+        self.average, self._n_steps = state["average"], state["n_steps"].cpu()
 
 
 class StepSizes:
@@ -208,6 +232,15 @@ class Learned:
         """The probability of each class for each image."""
         return self._hard if self._logits is None else self._logits.value.softmax(1)
 
+    def result(self, average: bool) -> tuple[Tensor, Tensor]:
+        """Return images and targets, of the last step or averaged over steps."""
+        if not average:
+            return self.images, self.targets
+        targets = self._hard
+        if self._logits is not None:
+            targets = self._logits.average.softmax(1)
+        return self._images.average, targets
+
     def step(
         self,
         epoch: int,
@@ -254,7 +287,7 @@ class Learned:
         def part(name: str) -> State:
             length = len(name) + 1
             return {
-                key[length:]: tensor.to(device)
+                key[length:]: tensor.to(device, copy=True)  # aligned, as above
                 for key, tensor in state.items()
                 if key.startswith(f"{name}.")
             }

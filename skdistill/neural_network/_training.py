@@ -23,7 +23,10 @@ def to_tensor(images: np.ndarray, device: torch.device) -> Tensor:
     channels_first = np.ascontiguousarray(images.transpose(0, 3, 1, 2))
     if not channels_first.flags.writeable:
         channels_first = channels_first.copy()
-    return torch.from_numpy(channels_first).to(device)
+    # By way of one axis: an array of one channel may have strides that PyTorch takes
+    # for channels that come last, for which it has other kernels with other bits.
+    flat = torch.from_numpy(channels_first.reshape(-1))
+    return flat.view(channels_first.shape).to(device)
 
 
 def to_images(tensor: Tensor) -> np.ndarray:

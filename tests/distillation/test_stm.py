@@ -245,6 +245,18 @@ def test_trend_of_a_stage_too_short_for_one(make_distiller, bars, trend_on):
     assert stages["deviation"].tolist() == [np.inf]
 
 
+def test_images_are_averaged_over_the_iterations(make_distiller, bars):
+    def images(n_iterations, average):
+        distiller = make_distiller(max_total_iter=n_iterations, average=average)
+        return distiller.fit(*bars).synthetic_.X
+
+    one, two, three = (images(n, False) for n in (1, 2, 3))
+    assert np.array_equal(images(1, True), one)
+    expected = (2 * one + 6 * two + 12 * three) / 20
+    np.testing.assert_allclose(images(3, True), expected, rtol=1e-4, atol=1e-5)
+    assert np.abs(three - expected).max() > 1e-3
+
+
 def test_loss_falls(distilled):
     history = distilled.history_
     for name in ("loss", "misalignment"):

@@ -167,6 +167,32 @@ def test_restored_descent_goes_on_to_the_same_bits(
         for gradient in gradients[8:]:
             resumed.step(gradient, 0.5)
         assert torch.equal(resumed.value, expected)
+        assert torch.equal(resumed.average, descent.average)
+
+
+def test_average_is_over_all_steps_the_later_with_more_weight():
+    descent, values = Descent(torch.ones(SHAPE).double(), 0.3, 1.0), []
+    assert torch.equal(descent.average, descent.value)
+    for number, gradient in enumerate(draw_gradients(0, 9), start=1):
+        descent.step(gradient.double(), 1.0)
+        values.append(descent.value)
+        steps = torch.arange(1, number + 1).double()
+        weights = steps * (steps + 1)  # within the power of 2 of the rank
+        expected = torch.einsum(
+            "t,t...->...", weights / weights.sum(), torch.stack(values)
+        )
+        torch.testing.assert_close(descent.average, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_average_is_closer_to_the_minimum_than_the_last_step():
+    """Of |x|^2 / 2, whose gradients are seen through noise."""
+    generator = torch.Generator().manual_seed(0)
+    descent = Descent(torch.full((1000,), 3.0), 0.1, 1.0)
+    for _ in range(200):
+        noise = 5.0 * torch.randn(1000, generator=generator)
+        descent.step(descent.value + noise, 1.0)
+    # Of 1000 values: the ratio is known to some percent.
+    assert descent.average.square().mean() < 0.3 * descent.value.square().mean()
 
 
 @pytest.mark.parametrize("learning_rate", ["auto", 0.3])
@@ -409,6 +435,24 @@ def test_restored_state_goes_on_to_the_same_bits(label_lr, learning_rate):
         resumed.restore(state)
         assert all(map(torch.equal, go_on(resumed), expected))
         assert all(torch.equal(state[name], copies[name]) for name in state)
+
+
+@pytest.mark.parametrize("label_lr", [None, 0.5])
+def test_result_is_that_of_the_last_step_or_the_average(label_lr):
+    learned = make_learned(label_lr)
+    for seed in range(3):
+        learned.step(0, draw_match(seed), 0.1, 1.2, 1.0)
+    images, targets = learned.result(average=False)
+    assert torch.equal(images, learned.images)
+    assert torch.equal(targets, learned.targets)
+    images, targets = learned.result(average=True)
+    state = learned.state()
+    assert torch.equal(images, state["images.average"])
+    if label_lr is None:
+        assert torch.equal(targets, learned.targets)
+    else:
+        torch.testing.assert_close(targets, state["logits.average"].softmax(1))
+        assert not torch.equal(targets, learned.targets)
 
 
 def test_factor_is_that_of_everything():

@@ -218,3 +218,10 @@ def test_balanced_weights():
     weights = balanced_weights(np.array([0, 0, 0, 1, 2, 2]), 3)
     assert weights.mean() == pytest.approx(1)
     np.testing.assert_allclose(weights / weights[1], [1 / 3, 1, 1 / 2])
+
+
+def test_images_of_one_channel_are_laid_out_as_all_others():
+    """Else the same images, read from a file, give other last bits."""
+    images = np.zeros((3, 4, 5, 1), dtype=np.float32)
+    tensor = to_tensor(images, torch.device("cpu"))
+    assert tensor.stride() == torch.zeros(3, 1, 4, 5).stride()
