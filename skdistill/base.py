@@ -9,7 +9,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skdistill.metrics._evaluate import default_network, fit_on
 from skdistill.synthetic import SyntheticSet
-from skdistill.utils._validation import is_flattened
+from skdistill.utils._validation import check_columns, is_flattened
 
 
 class BaseDistiller(BaseEstimator, metaclass=ABCMeta):
@@ -72,6 +72,7 @@ class BaseDistiller(BaseEstimator, metaclass=ABCMeta):
             ``estimator`` or its default.
         """
         check_is_fitted(self)
+        X = check_columns(self, X)
         if self.estimator is None:
             network = self._default_network()
         else:

@@ -7,6 +7,9 @@ import pytest
 from hypothesis import settings
 
 os.environ.setdefault("MPLBACKEND", "agg")
+# Without it scikit-learn skips its checks of arrays of other libraries.  SciPy reads it
+# when it is imported.
+os.environ.setdefault("SCIPY_ARRAY_API", "1")
 
 # A shared machine is slow at times: no deadline, but a way to repeat what failed.  New
 # cases are looked for at the developers', where a find is no riddle about a change.

@@ -1,13 +1,13 @@
 """Labels, and a balanced choice of galaxies, from the votes of Galaxy Zoo 2."""
 
-from numbers import Integral, Real
-from typing import ClassVar
+from numbers import Integral
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import Interval, RealNotInt, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from skdistill.curation._tree import (
@@ -17,6 +17,7 @@ from skdistill.curation._tree import (
     leaf_labels,
     leaf_scores,
 )
+from skdistill.utils._frames import as_pandas, is_polars
 
 _ID_COLUMNS = ("dr7objid", "objid", "asset_id", "id_str")
 _COUNT_COLUMNS = (
@@ -156,7 +157,7 @@ class GalaxyZooCurator(TransformerMixin, BaseEstimator):
         "n_train": [Interval(Integral, 1, None, closed="left"), None],
         "n_test": [
             Interval(Integral, 0, None, closed="left"),
-            Interval(Real, 0, 1, closed="neither"),
+            Interval(RealNotInt, 0, 1, closed="neither"),
         ],
         "confidence": [StrOptions({"product", "mean", "min"})],
         "votes": [str],
@@ -182,12 +183,12 @@ class GalaxyZooCurator(TransformerMixin, BaseEstimator):
         self.random_state = random_state
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, catalog: pd.DataFrame, y: None = None) -> "GalaxyZooCurator":
+    def fit(self, catalog: Any, y: None = None) -> "GalaxyZooCurator":
         """Label the galaxies and select the most confident of each class.
 
         Parameters
         ----------
-        catalog : DataFrame of shape (n_galaxies, n_columns)
+        catalog : pandas or polars DataFrame of shape (n_galaxies, n_columns)
             One row per galaxy with the vote columns, and further columns at will.
 
         y : None
@@ -201,13 +202,14 @@ class GalaxyZooCurator(TransformerMixin, BaseEstimator):
         Raises
         ------
         TypeError
-            If `catalog` is not a pandas DataFrame.
+            If `catalog` is not a DataFrame of pandas or polars.
         ValueError
             If vote columns are missing or hold anything but numbers in [0, 1] and NaN,
             if object ids were read as floats and have lost digits, if `min_votes` is
             set and the catalogue does not say how many votes there are, or if a class
             has fewer galaxies than asked for.
         """
+        catalog = as_pandas(catalog)
         votes = _read_votes(catalog, self.votes)
         enough_votes = _has_votes(catalog, self.min_votes)
         id_ranks = _rank_ids(catalog)
@@ -254,12 +256,12 @@ class GalaxyZooCurator(TransformerMixin, BaseEstimator):
         )
         return self
 
-    def transform(self, catalog: pd.DataFrame) -> np.ndarray:
+    def transform(self, catalog: Any) -> np.ndarray:
         """Compute the scores of the nine leaves.
 
         Parameters
         ----------
-        catalog : DataFrame of shape (n_galaxies, n_columns)
+        catalog : pandas or polars DataFrame of shape (n_galaxies, n_columns)
             One row per galaxy with the vote columns; any number of galaxies.
 
         Returns
@@ -268,16 +270,15 @@ class GalaxyZooCurator(TransformerMixin, BaseEstimator):
             Columns in the order of `classes_`; NaN for a galaxy without a finite vote.
         """
         check_is_fitted(self)
-        return leaf_scores(_read_votes(catalog, self.votes), self.confidence)
+        votes = _read_votes(as_pandas(catalog), self.votes)
+        return leaf_scores(votes, self.confidence)
 
-    def fit_resample(
-        self, catalog: pd.DataFrame, y: None = None
-    ) -> tuple[pd.DataFrame, np.ndarray]:
+    def fit_resample(self, catalog: Any, y: None = None) -> tuple[Any, np.ndarray]:
         """Select galaxies and return their rows with their labels.
 
         Parameters
         ----------
-        catalog : DataFrame of shape (n_galaxies, n_columns)
+        catalog : pandas or polars DataFrame of shape (n_galaxies, n_columns)
             One row per galaxy with the vote columns, and further columns at will.
 
         y : None
@@ -294,10 +295,13 @@ class GalaxyZooCurator(TransformerMixin, BaseEstimator):
             Names of the classes.
         """
         self.fit(catalog)
+        split = self.selected_["split"].to_numpy()
+        labels = self.labels_[self.sample_indices_].astype(self.classes_.dtype)
+        if is_polars(catalog):
+            return catalog[self.sample_indices_].with_columns(split=split), labels
         # A copy is one block of memory: pandas warns about adding a column to many.
         rows = catalog.iloc[self.sample_indices_].copy()
-        rows = rows.assign(split=self.selected_["split"].to_numpy())
-        return rows, self.labels_[self.sample_indices_].astype(self.classes_.dtype)
+        return rows.assign(split=split), labels
 
     def get_feature_names_out(self, input_features: None = None) -> np.ndarray:
         """Return the names of the classes, the columns of `transform`.
@@ -361,7 +365,7 @@ def _read_votes(catalog: pd.DataFrame, suffix: str) -> np.ndarray:
     """Votes for the answers of the tree, float64 of shape (n_galaxies, 14)."""
     if not isinstance(catalog, pd.DataFrame):
         raise TypeError(
-            "`catalog` must be a pandas DataFrame with one row per galaxy and the "
+            "`catalog` must be a DataFrame with one row per galaxy and the "
             f"vote columns of Galaxy Zoo 2; got {type(catalog).__name__}."
         )
     if len(catalog) == 0:

@@ -3,7 +3,6 @@
 import math
 import os
 import warnings
-from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -16,6 +15,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.parallel import Parallel, delayed
 
 from skdistill.curation._rotation import rotation_angles
+from skdistill.utils._frames import as_pandas
 
 _PATH_COLUMNS = ("path", "file_loc")
 _EXTENSIONS = (".jpg", ".jpeg", ".png")
@@ -64,12 +64,12 @@ class ImageReader(TransformerMixin, BaseEstimator):
     Attributes
     ----------
     sample_indices_ : ndarray of shape (n_images,)
-        Positions in the last `rows` of the images in the last result: all of them
-        unless `on_error="skip"`.
+        Positions in the last `rows` of the images in the last result. Only with
+        `on_error="skip"`.
 
     skipped_ : DataFrame of shape (n_skipped, 2)
         `path` and `error` of the rows left out of the last result, on the index of
-        `rows`.
+        `rows`. Only with `on_error="skip"`.
 
     See Also
     --------
@@ -141,7 +141,7 @@ class ImageReader(TransformerMixin, BaseEstimator):
         self.on_error = on_error
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, rows: pd.DataFrame | Sequence, y: None = None) -> "ImageReader":
+    def fit(self, rows: Any, y: None = None) -> "ImageReader":
         """Check the parameters; there is nothing to learn.
 
         Parameters
@@ -159,12 +159,13 @@ class ImageReader(TransformerMixin, BaseEstimator):
         """
         return self
 
-    def transform(self, rows: pd.DataFrame | Sequence) -> np.ndarray:
+    def transform(self, rows: Any) -> np.ndarray:
         """Read the images.
 
         Parameters
         ----------
-        rows : DataFrame of shape (n_rows, n_columns) or sequence of n_rows paths
+        rows : pandas or polars DataFrame of shape (n_rows, n_columns) or sequence \
+                of n_rows paths
             What to read. A column `rotation` holds degrees, counter-clockwise.
 
         Returns
@@ -191,6 +192,7 @@ class ImageReader(TransformerMixin, BaseEstimator):
                 "`PIL.ImageFile.LOAD_TRUNCATED_IMAGES` must be False; it is True, and "
                 "files that were cut short would pass as half-grey images."
             )
+        rows = as_pandas(rows)
         names, values, by_asset = self._path_values(rows)
         if len(values) == 0:
             raise ValueError("`rows` must have at least one row; got none.")
@@ -229,6 +231,8 @@ class ImageReader(TransformerMixin, BaseEstimator):
         for failed in done:
             failures.update(failed)
 
+        if self.on_error == "raise":
+            return X
         skipped = sorted(failures)
         self.sample_indices_ = np.setdiff1d(np.arange(len(paths)), skipped)
         self.skipped_ = pd.DataFrame(
@@ -251,9 +255,7 @@ class ImageReader(TransformerMixin, BaseEstimator):
         warnings.warn(f"{message} They are left out, see `skipped_`.", stacklevel=3)
         return X[self.sample_indices_]
 
-    def _path_values(
-        self, rows: pd.DataFrame | Sequence
-    ) -> tuple[pd.Index, list, bool]:
+    def _path_values(self, rows: Any) -> tuple[pd.Index, list, bool]:
         """Index of the rows, their paths or asset ids, and which of the two it is."""
         if isinstance(rows, pd.DataFrame):
             if self.path_column is None:
@@ -277,7 +279,7 @@ class ImageReader(TransformerMixin, BaseEstimator):
 
         if isinstance(rows, (str, bytes, os.PathLike)) or not hasattr(rows, "__len__"):
             raise TypeError(
-                "`rows` must be a pandas DataFrame or a sequence of paths; got "
+                "`rows` must be a DataFrame or a sequence of paths; got "
                 f"{type(rows).__name__}."
             )
         values = list(rows)
@@ -295,6 +297,7 @@ class ImageReader(TransformerMixin, BaseEstimator):
         tags.input_tags.two_d_array = False
         tags.input_tags.string = True
         tags.requires_fit = False
+        tags.transformer_tags.preserves_dtype = []
         return tags
 
     def __sklearn_is_fitted__(self):

@@ -8,6 +8,9 @@ import pandas as pd
 from sklearn.base import BaseEstimator, _fit_context
 from sklearn.utils import _safe_indexing, check_consistent_length
 from sklearn.utils._param_validation import Interval
+from sklearn.utils.validation import validate_data
+
+from skdistill.utils._frames import as_pandas, is_polars
 
 
 class RotationAugmenter(BaseEstimator):
@@ -15,7 +18,8 @@ class RotationAugmenter(BaseEstimator):
 
     Only rows of the table are repeated, with the angle in a column `rotation`;
     `ImageReader` rotates the pixels when it reads the images, before the crop, so that
-    the corners of the crop show sky.
+    the corners of the crop show sky.  An array has no names of columns: there the angle
+    is the last column of the result.
 
     Parameters
     ----------
@@ -29,6 +33,12 @@ class RotationAugmenter(BaseEstimator):
         Position of the source row of every row that `fit_resample` returns. Serves as
         `groups` in :class:`~sklearn.model_selection.GroupKFold`, which keeps all
         rotations of one galaxy on the same side of a split.
+
+    n_features_in_ : int
+        Number of columns of the table.
+
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of the columns; only if there are names and all are strings.
 
     See Also
     --------
@@ -70,12 +80,12 @@ class RotationAugmenter(BaseEstimator):
         self.n_rotations = n_rotations
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, rows: pd.DataFrame, y: Any = None) -> "RotationAugmenter":
+    def fit(self, rows: Any, y: Any = None) -> "RotationAugmenter":
         """Determine which source row every repeated row comes from.
 
         Parameters
         ----------
-        rows : DataFrame of shape (n_rows, n_columns)
+        rows : pandas or polars DataFrame, or array-like, of shape (n_rows, n_columns)
             One row per galaxy.
 
         y : array-like of shape (n_rows,), default=None
@@ -88,33 +98,19 @@ class RotationAugmenter(BaseEstimator):
 
         Raises
         ------
-        TypeError
-            If `rows` is not a pandas DataFrame.
         ValueError
             If there are no rows, if `y` has another length, or if a column `rotation`
             holds anything but finite numbers.
         """
-        if not isinstance(rows, pd.DataFrame):
-            raise TypeError(
-                "`rows` must be a pandas DataFrame with one row per galaxy; got "
-                f"{type(rows).__name__}."
-            )
-        if len(rows) == 0:
-            raise ValueError("`rows` must have at least one row; got none.")
-        if y is not None:
-            check_consistent_length(rows, y)
-        rotation_angles(rows)
-        self.sample_indices_ = np.repeat(np.arange(len(rows)), self.n_rotations)
+        self._check(rows, y)
         return self
 
-    def fit_resample(
-        self, rows: pd.DataFrame, y: Any = None
-    ) -> tuple[pd.DataFrame, Any]:
+    def fit_resample(self, rows: Any, y: Any = None) -> tuple[Any, Any]:
         """Repeat the rows, and the labels with them.
 
         Parameters
         ----------
-        rows : DataFrame of shape (n_rows, n_columns)
+        rows : pandas or polars DataFrame, or array-like, of shape (n_rows, n_columns)
             One row per galaxy. The new angles are added to those of a column
             `rotation`, modulo 360 degrees.
 
@@ -123,20 +119,50 @@ class RotationAugmenter(BaseEstimator):
 
         Returns
         -------
-        rows : DataFrame of shape (n_rows * n_rotations, n_columns or n_columns + 1)
-            The rows with their index, each repeated `n_rotations` times in a row, with
-            the column `rotation` in degrees.
+        rows : DataFrame or ndarray of shape \
+                (n_rows * n_rotations, n_columns or n_columns + 1)
+            The rows, with their index if they have one, each repeated `n_rotations`
+            times in a row, with the column `rotation` in degrees.
 
         y : array-like of shape (n_rows * n_rotations,) or None
             The labels, of the type they came in; None if there were none.
         """
-        self.fit(rows, y)
+        self._validate_params()
+        rows, angles = self._check(rows, y)
         steps = np.arange(self.n_rotations) * 360 / self.n_rotations
-        angles = (rotation_angles(rows)[:, None] + steps).ravel() % 360
-        # A copy is one block of memory: pandas warns about adding a column to many.
-        repeated = rows.iloc[self.sample_indices_].copy().assign(rotation=angles)
+        angles = (angles[:, None] + steps).ravel() % 360
+        if isinstance(rows, np.ndarray):
+            repeated = np.column_stack([rows[self.sample_indices_], angles])
+        elif isinstance(rows, pd.DataFrame):
+            # A copy is one block of memory: pandas warns about adding a column to many.
+            repeated = rows.iloc[self.sample_indices_].copy().assign(rotation=angles)
+        else:
+            repeated = rows[self.sample_indices_].with_columns(rotation=angles)
         labels = None if y is None else _safe_indexing(y, self.sample_indices_)
         return repeated, labels
+
+    def _check(self, rows: Any, y: Any) -> tuple[Any, np.ndarray]:
+        """Return the rows as a frame or an array, and the angles they have."""
+        if isinstance(rows, pd.DataFrame) or is_polars(rows):
+            if len(rows) == 0:
+                raise ValueError("`rows` must have at least one row; got none.")
+            validate_data(self, rows, skip_check_array=True)
+            angles = rotation_angles(as_pandas(rows))
+        else:
+            rows = validate_data(self, rows, dtype=None, ensure_all_finite=False)
+            # Beside text numbers would become text.
+            rows = rows.astype(object) if rows.dtype.kind in "SU" else rows
+            angles = np.zeros(len(rows))
+        if y is not None:
+            check_consistent_length(rows, y)
+        self.sample_indices_ = np.repeat(np.arange(len(rows)), self.n_rotations)
+        return rows, angles
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        tags.input_tags.string = True
+        return tags
 
 
 def rotation_angles(rows: pd.DataFrame) -> np.ndarray:

@@ -87,16 +87,16 @@ class STMDistiller(TrajectoryDistiller):
         Whether each start epoch has a step size of its own, which a level-up adds.
     label_lr : float or "auto", default="auto"
         Learning rate of learned labels' logits.  "auto" is as for the pixels.
+    average : bool, default=True
+        Whether ``synthetic_`` holds averages of the images (and learned labels) over
+        all iterations, the later with more weight: those of iteration t with t^2.
+        They are less noisy than the last ones, which [1]_ takes and False stands for.
     trend_on : {"misalignment", "loss"}, default="misalignment"
         What of the probe the trend test sees.  "loss" is the rule of [1]_.  It also
         falls when merely the step size shrinks; "misalignment" is 1 - cos^2 of the
         angle between the student's way and the teacher's, the part of the loss that
         no step size can remove.  With it the test also looks for a trend that all
         teachers share beneath the differences between them.
-    average : bool, default=True
-        Whether ``synthetic_`` holds averages of the images (and learned labels) over
-        all iterations, the later with more weight: those of iteration t with t^2.
-        They are less noisy than the last ones, which [1]_ takes and False stands for.
     gradient : {"exact", "detached"}, default="exact"
         The gradient through all of the student's steps, or the approximation of TESLA
         that takes the student's way as given.

@@ -46,11 +46,6 @@ class Descent:
     that of one match with one draw of augmentations, and the values walk at random
     about what they would be for the mean of all.
 
-    References
-    ----------
-    Shamir and Zhang, "Stochastic Gradient Descent for Non-smooth Optimization", ICML
-    2013, section 4: averages with polynomial decay.
-
     Parameters
     ----------
     value : Tensor
@@ -60,6 +55,11 @@ class Descent:
         over all values and the steps are measured in ``unit``.
     unit : float
         The natural scale of the values.
+
+    References
+    ----------
+    Shamir and Zhang, "Stochastic Gradient Descent for Non-smooth Optimization", ICML
+    2013, section 4: averages with polynomial decay.
     """
 
     def __init__(self, value: Tensor, learning_rate: float | str, unit: float) -> None:

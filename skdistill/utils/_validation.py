@@ -7,7 +7,11 @@ from typing import Any
 
 import numpy as np
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_array, validate_data
+from sklearn.utils.validation import (
+    _check_feature_names,
+    check_array,
+    validate_data,
+)
 
 ImageShape = tuple[int, int, int]
 
@@ -141,6 +145,27 @@ def is_flattened(X: Any) -> bool:
     """Tell whether images came flattened, as a 2-D array-like."""
     n_axes = getattr(X, "ndim", None)
     return bool((np.asarray(X).ndim if n_axes is None else n_axes) == 2)
+
+
+def check_columns(estimator: Any, X: Any) -> Any:
+    """Check the columns of X against those of fit, and return X without their names.
+
+    For estimators that hand X on to another one, which was fitted without names.
+
+    Parameters
+    ----------
+    estimator : estimator instance
+        The fitted estimator.
+    X : array-like or DataFrame
+        Images.
+
+    Returns
+    -------
+    X : array-like
+        An array if X was a DataFrame, else X itself.
+    """
+    _check_feature_names(estimator, X, reset=False)
+    return np.asarray(X) if hasattr(X, "columns") else X
 
 
 def check_finite_images(X: np.ndarray) -> None:

@@ -2,6 +2,7 @@ import pickle
 
 import numpy as np
 import pandas as pd
+import polars
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -320,7 +321,7 @@ def test_wrong_catalogs(make_catalog, method):
     call = getattr(curator, method)
     column = VOTES[3]
 
-    with pytest.raises(TypeError, match=r"must be a pandas DataFrame.*got ndarray"):
+    with pytest.raises(TypeError, match=r"must be a DataFrame.*got ndarray"):
         call(catalog.to_numpy())
     with pytest.raises(ValueError, match="at least one row"):
         call(catalog.iloc[:0])
@@ -411,3 +412,24 @@ def test_real_votes_with_nan(shared_data):
     curator = GalaxyZooCurator(n_train=None, n_test=0.2, votes="debiased").fit(votes)
     assert (curator.summary_["available"] >= 10).all()
     assert votes[[f"{answer}_debiased" for answer in ANSWERS]].isna().any(axis=None)
+
+
+def test_polars_in_polars_out(make_catalog):
+    catalog = make_catalog()
+    catalog["name"] = [f"galaxy {i}" for i in range(len(catalog))]
+    table = polars.from_dict(catalog.to_dict("list"))
+    curator = GalaxyZooCurator(n_train=5, n_test=2, random_state=0)
+    expected, expected_labels = curator.fit_resample(catalog)
+    scores = curator.transform(catalog)
+    rows, labels = curator.fit_resample(table)
+    assert isinstance(rows, polars.DataFrame)
+    assert rows.to_dict(as_series=False) == expected.to_dict("list")
+    assert labels.tolist() == expected_labels.tolist()
+    assert np.array_equal(curator.transform(table), scores)
+    # Large ids beside a missing one keep their digits.
+    table = table.with_columns(objid=polars.Series([None, *table["objid"][1:]]))
+    assert np.array_equal(curator.fit(table).scores_, scores)
+    votes = [0.0] * 3 + [2.0] + [0.0] * (len(table) - 4)
+    table = table.with_columns(polars.Series(VOTES[0], votes))
+    with pytest.raises(ValueError, match=r"Votes must lie .* of row 3 is 2"):
+        curator.fit(table)

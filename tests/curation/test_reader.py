@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import polars
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -412,3 +413,13 @@ def test_real_images(shared_data):
     for image, name, angle in zip(X, names, rows["rotation"], strict=True):
         expected = plain(Image.open(folder / name), 128, 0.5, angle)
         assert difference(image, expected) < 1
+
+
+def test_rows_of_polars(folder, rows):
+    rows["rotation"] = [0.0, 36.0, 90.0, -20.0]
+    reader = ImageReader(images_dir=folder, size=16)
+    table = polars.from_dict(rows.to_dict("list"))
+    assert np.array_equal(reader.transform(table), reader.transform(rows))
+    turned = polars.Series("rotation", [0.0, None, 0.0, 0.0])
+    with pytest.raises(ValueError, match="row 1 is nan"):
+        reader.transform(table.with_columns(turned))

@@ -2,6 +2,7 @@ import pickle
 
 import numpy as np
 import pandas as pd
+import polars
 import pytest
 from sklearn.base import clone
 from sklearn.model_selection import GroupKFold
@@ -64,9 +65,34 @@ def test_clone_and_pickle(rows):
     np.testing.assert_array_equal(copy.sample_indices_, augmenter.sample_indices_)
 
 
+def test_array_of_columns_gets_one_more():
+    rows = np.array([[1.5, np.nan], [2.5, 4.0]])
+    rotated, labels = RotationAugmenter(2).fit_resample(rows, ["a", "b"])
+    np.testing.assert_array_equal(
+        rotated,
+        [[1.5, np.nan, 0], [1.5, np.nan, 180], [2.5, 4.0, 0], [2.5, 4.0, 180]],
+    )
+    assert labels == ["a", "a", "b", "b"]
+    texts, _ = RotationAugmenter(2).fit_resample([["a.jpg"], ["b.jpg"]])
+    assert texts.tolist()[1] == ["a.jpg", 180.0]
+
+
+def test_polars_in_polars_out(rows):
+    rows["rotation"] = [0.0, 90.0, -20.0]
+    table = polars.DataFrame(rows.to_dict("list"))
+    rotated, _ = RotationAugmenter(2).fit_resample(table)
+    expected, _ = RotationAugmenter(2).fit_resample(rows)
+    assert isinstance(rotated, polars.DataFrame)
+    assert rotated.to_dict(as_series=False) == expected.to_dict("list")
+    with pytest.raises(ValueError, match="row 1 is nan"):
+        RotationAugmenter().fit_resample(
+            table.with_columns(rotation=polars.Series([0.0, None, 0.0]))
+        )
+
+
 def test_errors(rows):
     augmenter = RotationAugmenter()
-    with pytest.raises(TypeError, match=r"must be a pandas DataFrame.*got list"):
+    with pytest.raises(ValueError, match=r"Expected 2D array"):
         augmenter.fit_resample([1, 2], [1, 2])
     with pytest.raises(ValueError, match="at least one row"):
         augmenter.fit_resample(rows.iloc[:0])

@@ -7,42 +7,9 @@ import pytest
 import torch
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
-from sklearn.utils.estimator_checks import (
-    check_param_validation,
-    parametrize_with_checks,
-)
 
 from skdistill import ConvNetClassifier
 from skdistill.neural_network import ConvNet
-
-# Instance normalisation over the two pixels of some checks would leave their signs.
-CHECKED = ConvNetClassifier(
-    width=8,
-    depth=1,
-    normalization="none",
-    learning_rate=0.1,
-    max_iter=50,
-    batch_size=1000,
-    augmentation=None,
-    device="cpu",
-    random_state=0,
-)
-
-
-@parametrize_with_checks([CHECKED])
-def test_scikit_learn_checks(estimator, check):
-    before = torch.get_default_dtype()
-    if "sample_weight_equivalence" in str(check):
-        # It asks for seven equal digits after training: more than float32 has.
-        torch.set_default_dtype(torch.float64)
-    try:
-        check(estimator)
-    finally:
-        torch.set_default_dtype(before)
-
-
-def test_parameters_are_validated():
-    check_param_validation("ConvNetClassifier", CHECKED)
 
 
 @pytest.fixture

@@ -1,0 +1,239 @@
+"""What scikit-learn asks of every estimator, and its image form."""
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from sklearn.base import clone
+from sklearn.utils.estimator_checks import (
+    check_dataframe_column_names_consistency,
+    check_get_feature_names_out_error,
+    check_global_output_transform_pandas,
+    check_global_set_output_transform_polars,
+    check_inplace_ensure_writeable,
+    check_param_validation,
+    check_set_output_transform,
+    check_set_output_transform_pandas,
+    check_set_output_transform_polars,
+    check_transformer_get_feature_names_out,
+    check_transformer_get_feature_names_out_pandas,
+    parametrize_with_checks,
+)
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+import skdistill
+from skdistill import (
+    ChannelScaler,
+    ConvNetClassifier,
+    DistilledClassifier,
+    GalaxyZooCurator,
+    ImageReader,
+    MTTDistiller,
+    RotationAugmenter,
+    STMDistiller,
+    TrajectoryBuffer,
+)
+from skdistill.curation._tree import ANSWERS, LEAVES
+
+# Instance normalisation over the two pixels of some checks would leave their signs.
+NETWORK = ConvNetClassifier(
+    width=8,
+    depth=1,
+    normalization="none",
+    learning_rate=0.1,
+    max_iter=50,
+    batch_size=1000,
+    augmentation=None,
+    device="cpu",
+    random_state=0,
+)
+TEACHERS = TrajectoryBuffer(
+    n_teachers=1,
+    n_epochs=3,
+    learning_rate=0.1,
+    augmentation=None,
+    width=8,
+    depth=1,
+    normalization="none",
+    device="cpu",
+    random_state=0,
+)
+SHORT = {
+    "buffer": TEACHERS,
+    "n_steps": 3,
+    "step_size": 0.1,
+    "augmentation": None,
+    "estimator": NETWORK,
+    "device": "cpu",
+    "random_state": 0,
+}
+STM = STMDistiller(max_total_iter=3, **SHORT)
+MTT = MTTDistiller(max_iter=3, max_start_epoch=1, n_target_epochs=2, **SHORT)
+DISTILLED = DistilledClassifier(STMDistiller(ipc=3, max_total_iter=3, **SHORT), NETWORK)
+
+TRANSFORMERS = [ChannelScaler()]
+ESTIMATORS = [
+    *TRANSFORMERS,
+    NETWORK,
+    TEACHERS,
+    STM,
+    MTT,
+    DISTILLED,
+    RotationAugmenter(),
+]
+
+
+def of_type(estimator):
+    return type(estimator).__name__
+
+
+def test_no_estimator_is_left_out():
+    """Two take tables of other things than numbers: see below."""
+    public = {getattr(skdistill, name) for name in skdistill.__all__}
+    public = {thing for thing in public if hasattr(thing, "get_params")}
+    checked = {type(estimator) for estimator in ESTIMATORS}
+    assert public == checked | {GalaxyZooCurator, ImageReader}
+
+
+@parametrize_with_checks(ESTIMATORS)
+def test_scikit_learn_checks(estimator, check):
+    before = torch.get_default_dtype()
+    if "sample_weight_equivalence" in str(check):
+        # It asks for seven equal digits after training: more than float32 has.
+        torch.set_default_dtype(torch.float64)
+    try:
+        check(estimator)
+    finally:
+        torch.set_default_dtype(before)
+
+
+# Checks that scikit-learn defines but does not yield
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS, ids=of_type)
+@pytest.mark.parametrize(
+    "check",
+    [
+        check_dataframe_column_names_consistency,
+        check_param_validation,
+    ],
+    ids=lambda check: check.__name__,
+)
+@pytest.mark.filterwarnings("ignore:X (does not have valid|has) feature names")
+def test_more_scikit_learn_checks(estimator, check):
+    check(type(estimator).__name__, clone(estimator))
+
+
+@pytest.mark.parametrize("estimator", TRANSFORMERS, ids=of_type)
+@pytest.mark.parametrize(
+    "check",
+    [
+        check_get_feature_names_out_error,
+        check_global_output_transform_pandas,
+        check_global_set_output_transform_polars,
+        check_inplace_ensure_writeable,
+        check_set_output_transform,
+        check_set_output_transform_pandas,
+        check_set_output_transform_polars,
+        check_transformer_get_feature_names_out,
+        check_transformer_get_feature_names_out_pandas,
+    ],
+    ids=lambda check: check.__name__,
+)
+@pytest.mark.filterwarnings("ignore:X (does not have valid|has) feature names")
+def test_more_checks_of_transformers(estimator, check):
+    check(type(estimator).__name__, clone(estimator))
+
+
+# Tables of other things than numbers.  These two take no array of numbers, which is all
+# that scikit-learn's checks have: subclasses make what they need out of one.
+
+
+class CuratorOfNumbers(GalaxyZooCurator):
+    """Take numbers for logits of votes, over and over for as many as are needed."""
+
+    def fit(self, X, y=None):
+        votes = self._votes(X, reset=True)
+        # Three clear galaxies of each class: there may be none among random points.
+        clear = pd.DataFrame(0.0, index=range(3 * len(LEAVES)), columns=votes.columns)
+        for leaf, path in enumerate(LEAVES.values()):
+            for step in path:
+                clear.loc[leaf :: len(LEAVES), f"{step[0]}_fraction"] = 1.0
+        return super().fit(pd.concat([votes, clear], ignore_index=True))
+
+    def transform(self, X):
+        check_is_fitted(self)
+        return super().transform(self._votes(X, reset=False))
+
+    def _votes(self, X, reset):
+        # Votes are what their columns say, whatever the order of these; here it counts.
+        X = validate_data(self, X, reset=reset, dtype=float, ensure_min_samples=1)
+        logits = np.resize(X.T, (len(ANSWERS), len(X))).T
+        names = [f"{answer}_fraction" for answer in ANSWERS]
+        return pd.DataFrame(1 / (1 + np.exp(-logits)), columns=names)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = True
+        tags.input_tags.allow_nan = False
+        return tags
+
+
+class ReaderOfNumbers(ImageReader):
+    """Take rows of numbers for one of eight files."""
+
+    def fit(self, X, y=None):
+        validate_data(self, X)
+        return super().fit(X)
+
+    def transform(self, X):
+        check_is_fitted(self)
+        X = validate_data(self, X, reset=False, dtype=float)
+        files = sorted(Path(FOLDER.name).iterdir())
+        return super().transform([files[int(10 * row.sum()) % 8] for row in X])
+
+    def __sklearn_is_fitted__(self):
+        return hasattr(self, "n_features_in_")
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = True
+        tags.input_tags.string = False
+        tags.requires_fit = True
+        return tags
+
+
+FOLDER = tempfile.TemporaryDirectory()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def files():
+    for number in range(8):
+        pixels = np.full((8, 8, 3), 30 * number, dtype=np.uint8)
+        Image.fromarray(pixels).save(f"{FOLDER.name}/{number}.png")
+    yield
+    FOLDER.cleanup()
+
+
+OF_NUMBERS = [
+    CuratorOfNumbers(n_train=2, n_test=1, random_state=0),
+    ReaderOfNumbers(size=4),
+]
+
+
+@parametrize_with_checks(OF_NUMBERS)
+def test_checks_of_tables(estimator, check):
+    check(estimator)
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [CuratorOfNumbers(n_train=2, n_test=1, random_state=0), ReaderOfNumbers(size=4)],
+    ids=of_type,
+)
+def test_parameters_of_what_takes_tables(estimator):
+    check_param_validation(type(estimator).__name__, estimator)
