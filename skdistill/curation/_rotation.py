@@ -128,16 +128,17 @@ class RotationAugmenter(BaseEstimator):
             The labels, of the type they came in; None if there were none.
         """
         self._validate_params()
-        rows, angles = self._check(rows, y)
+        table, angles = self._check(rows, y)
         steps = np.arange(self.n_rotations) * 360 / self.n_rotations
         angles = (angles[:, None] + steps).ravel() % 360
-        if isinstance(rows, np.ndarray):
-            repeated = np.column_stack([rows[self.sample_indices_], angles])
-        elif isinstance(rows, pd.DataFrame):
+        repeated: Any
+        if isinstance(table, np.ndarray):
+            repeated = np.column_stack([table[self.sample_indices_], angles])
+        elif isinstance(table, pd.DataFrame):
             # A copy is one block of memory: pandas warns about adding a column to many.
-            repeated = rows.iloc[self.sample_indices_].copy().assign(rotation=angles)
+            repeated = table.iloc[self.sample_indices_].copy().assign(rotation=angles)
         else:
-            repeated = rows[self.sample_indices_].with_columns(rotation=angles)
+            repeated = table[self.sample_indices_].with_columns(rotation=angles)
         labels = None if y is None else _safe_indexing(y, self.sample_indices_)
         return repeated, labels
 
