@@ -13,7 +13,7 @@ from .datasets import load_galaxy_zoo2, make_galaxies
 from .distillation import DistilledClassifier, MTTDistiller, STMDistiller
 from .metrics import evaluate_synthetic
 from .neural_network import ConvNetClassifier
-from .preprocessing import ChannelScaler
+from .preprocessing import ChannelScaler, ZCAWhitener
 from .synthetic import SyntheticSet
 from .trajectory import TrajectoryBuffer
 
@@ -28,6 +28,7 @@ __all__ = [
     "STMDistiller",
     "SyntheticSet",
     "TrajectoryBuffer",
+    "ZCAWhitener",
     "curation",
     "datasets",
     "distillation",

@@ -36,6 +36,7 @@ from skdistill import (
     RotationAugmenter,
     STMDistiller,
     TrajectoryBuffer,
+    ZCAWhitener,
 )
 from skdistill.curation._tree import ANSWERS, LEAVES
 
@@ -75,7 +76,7 @@ STM = STMDistiller(max_total_iter=3, **SHORT)
 MTT = MTTDistiller(max_iter=3, max_start_epoch=1, n_target_epochs=2, **SHORT)
 DISTILLED = DistilledClassifier(STMDistiller(ipc=3, max_total_iter=3, **SHORT), NETWORK)
 
-TRANSFORMERS = [ChannelScaler()]
+TRANSFORMERS = [ChannelScaler(), ZCAWhitener()]
 ESTIMATORS = [
     *TRANSFORMERS,
     NETWORK,

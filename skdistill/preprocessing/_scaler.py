@@ -11,7 +11,7 @@ from sklearn.base import (
 )
 from sklearn.utils.validation import check_is_fitted
 
-from skdistill.utils._validation import check_images, is_flattened
+from skdistill.utils._validation import check_images, in_shape_of
 
 
 class ChannelScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
@@ -99,7 +99,7 @@ class ChannelScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         images, _ = check_images(self, X, reset=False)
         scaled = (images - self.mean_) / self.scale_
-        return _in_shape_of(X, scaled.astype(np.float32))
+        return in_shape_of(X, scaled.astype(np.float32))
 
     def inverse_transform(self, X: Any) -> np.ndarray:
         """Return standardised images to the unit they had.
@@ -118,14 +118,9 @@ class ChannelScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         images, _ = check_images(self, X, reset=False)
         original = images * self.scale_ + self.mean_
-        return _in_shape_of(X, original.astype(np.float32))
+        return in_shape_of(X, original.astype(np.float32))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
-
-
-def _in_shape_of(X: Any, images: np.ndarray) -> np.ndarray:
-    """Return images flattened if X came flattened."""
-    return images.reshape(len(images), -1) if is_flattened(X) else images

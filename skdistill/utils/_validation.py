@@ -147,6 +147,11 @@ def is_flattened(X: Any) -> bool:
     return bool((np.asarray(X).ndim if n_axes is None else n_axes) == 2)
 
 
+def in_shape_of(X: Any, images: np.ndarray) -> np.ndarray:
+    """Return images flattened if X came flattened."""
+    return images.reshape(len(images), -1) if is_flattened(X) else images
+
+
 def check_columns(estimator: Any, X: Any) -> Any:
     """Check the columns of X against those of fit, and return X without their names.
 
