@@ -9,10 +9,11 @@ from sklearn.utils.validation import check_is_fitted
 
 from skdistill.metrics._evaluate import default_network, fit_on
 from skdistill.synthetic import SyntheticSet
+from skdistill.utils._frames import TablesMixin
 from skdistill.utils._validation import check_columns, is_flattened
 
 
-class BaseDistiller(BaseEstimator, metaclass=ABCMeta):
+class BaseDistiller(TablesMixin, BaseEstimator, metaclass=ABCMeta):
     """Base class of distillers: estimators that make a small set out of a large one.
 
     A distiller changes the number of samples.  It is therefore a sampler in the sense
@@ -27,10 +28,12 @@ class BaseDistiller(BaseEstimator, metaclass=ABCMeta):
     device: Any
 
     @abstractmethod
-    def fit(self, X: Any, y: Any) -> "BaseDistiller":
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "BaseDistiller":
         """Distil X, y into ``synthetic_``."""
 
-    def fit_resample(self, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
+    def fit_resample(
+        self, X: Any, y: Any, sample_weight: Any = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Distil a set and return it in place of the given one.
 
         Parameters
@@ -40,6 +43,8 @@ class BaseDistiller(BaseEstimator, metaclass=ABCMeta):
             Images.
         y : array-like of shape (n_samples,)
             Class labels.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the images, as in ``fit``.
 
         Returns
         -------
@@ -49,7 +54,7 @@ class BaseDistiller(BaseEstimator, metaclass=ABCMeta):
         y_synthetic : ndarray of shape (n_images,)
             Their labels.
         """
-        X_synthetic, y_synthetic = self.fit(X, y).synthetic_
+        X_synthetic, y_synthetic = self.fit(X, y, sample_weight).synthetic_
         if is_flattened(X):
             X_synthetic = X_synthetic.reshape(len(X_synthetic), -1)
         return X_synthetic, y_synthetic

@@ -11,6 +11,12 @@ from sklearn.base import (
     clone,
 )
 from sklearn.utils._param_validation import HasMethods
+from sklearn.utils.metadata_routing import (
+    MetadataRouter,
+    MethodMapping,
+    _routing_enabled,
+    process_routing,
+)
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
@@ -77,7 +83,7 @@ class DistilledClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         self.estimator = estimator
 
     @_fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X: Any, y: Any) -> "DistilledClassifier":
+    def fit(self, X: Any, y: Any, **fit_params: Any) -> "DistilledClassifier":
         """Distil X, y and train the classifier on the result.
 
         Parameters
@@ -87,14 +93,20 @@ class DistilledClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
             Images.
         y : array-like of shape (n_samples,)
             Class labels.
+        **fit_params : dict
+            What else the distiller's ``fit_resample`` takes, such as
+            ``sample_weight``.  With metadata routing, what its ``fit`` requests.
 
         Returns
         -------
         self : DistilledClassifier
             The fitted classifier.
         """
+        if _routing_enabled():
+            routed = process_routing(self, "fit", **fit_params)
+            fit_params = routed["distiller"]["fit"]
         self.distiller_ = clone(self.distiller)
-        X_synthetic, y_synthetic = self.distiller_.fit_resample(X, y)
+        X_synthetic, y_synthetic = self.distiller_.fit_resample(X, y, **fit_params)
         # Of another distiller than ours there may be no set, only what it returned.
         synthetic = getattr(self.distiller_, "synthetic_", None)
         self.estimator_ = fit_on(
@@ -111,6 +123,19 @@ class DistilledClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         if hasattr(self.distiller_, "feature_names_in_"):
             self.feature_names_in_ = self.distiller_.feature_names_in_
         return self
+
+    def get_metadata_routing(self) -> MetadataRouter:
+        """Say to whom metadata of ``fit`` go: to the ``fit`` of the distiller.
+
+        Returns
+        -------
+        routing : MetadataRouter
+            See scikit-learn's user guide on metadata routing.
+        """
+        mapping = MethodMapping().add(caller="fit", callee="fit")
+        return MetadataRouter(owner=self).add(
+            distiller=self.distiller, method_mapping=mapping
+        )
 
     def predict(self, X: Any) -> np.ndarray:
         """Return the class of each image.

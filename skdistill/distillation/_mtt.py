@@ -25,11 +25,14 @@ class MTTDistiller(TrajectoryDistiller):
     ----------
     ipc : int, default=1
         Number of synthetic images per class.
-    buffer : TrajectoryBuffer or path-like, default=None
+    buffer : TrajectoryBuffer, FrozenEstimator or path-like, default=None
         The teachers.  A fitted buffer, or the folder of one, is used as it is; an
         unfitted one is cloned and fitted on X, y; None stands for an unfitted
         :class:`~skdistill.trajectory.TrajectoryBuffer` with its default parameters,
-        that uses all cores.
+        that uses all cores.  In a search or a cross-validation a fitted buffer is
+        cloned, and trained anew on the images of each fold: as it should be, for one
+        that has seen the others makes scores too good.  To use it all the same,
+        wrap it in a :class:`~sklearn.frozen.FrozenEstimator`.
     max_start_epoch : int, default=10
         Size of the pool: a student starts after one of the epochs 0, ...,
         ``max_start_epoch`` - 1 of a teacher.

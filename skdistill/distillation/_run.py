@@ -16,6 +16,7 @@ import torch
 from joblib import hash as joblib_hash
 from sklearn.base import _fit_context, clone
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.frozen import FrozenEstimator
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from torch import Tensor
 from tqdm.auto import tqdm
@@ -44,6 +45,7 @@ from skdistill.utils._validation import (
     check_class_sizes,
     check_given_images,
     check_images,
+    check_weights,
     fingerprint_images,
 )
 
@@ -237,7 +239,7 @@ class TrajectoryDistiller(BaseDistiller):
 
     _parameter_constraints: dict = {
         "ipc": [Interval(Integral, 1, None, closed="left")],
-        "buffer": [TrajectoryBuffer, str, os.PathLike, None],
+        "buffer": [TrajectoryBuffer, FrozenEstimator, str, os.PathLike, None],
         "n_steps": [Interval(Integral, 1, None, closed="left")],
         "step_size": [Interval(Real, 0, None, closed="neither")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
@@ -286,7 +288,7 @@ class TrajectoryDistiller(BaseDistiller):
     verbose: int
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: Any, y: Any) -> "TrajectoryDistiller":
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "TrajectoryDistiller":
         """Distil X, y into ``synthetic_``.
 
         An interrupt from the keyboard ends the fit early, with the images so far.
@@ -298,6 +300,9 @@ class TrajectoryDistiller(BaseDistiller):
             Images.
         y : array-like of shape (n_samples,)
             Class labels.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the images in the training of the teachers, within their
+            classes; images of weight 0 are left out.
 
         Returns
         -------
@@ -309,6 +314,7 @@ class TrajectoryDistiller(BaseDistiller):
         X, y = check_images(
             self, X, y, reset=True, with_labels=True, image_shape=self.image_shape
         )
+        X, y, weight = check_weights(sample_weight, X, y)
         check_class_sizes(y, 2, "distillation")
         self.classes_, codes = np.unique(y, return_inverse=True)
         if isinstance(self.init, str) and self.init == "real":
@@ -317,7 +323,8 @@ class TrajectoryDistiller(BaseDistiller):
             self._given_images(X)
 
         seed = root_seed(self.random_state)
-        signature = self._signature(fingerprint_images(X, codes))
+        fingerprint = fingerprint_images(X, codes, weight)
+        signature = self._signature(fingerprint)
         stored = self._read_checkpoint()
         if stored is not None:
             # Before teachers are trained for a run that cannot go on.
@@ -325,7 +332,9 @@ class TrajectoryDistiller(BaseDistiller):
             stored_seed = stored[1]["signature"]["seed of random_state"]
             if self.random_state is None:
                 seed = stored_seed
-        self.buffer_ = self._fit_buffer(X, y, codes, child_seed(seed, 1) % 2**31)
+        self.buffer_ = self._fit_buffer(
+            X, y, weight, fingerprint, child_seed(seed, 1) % 2**31
+        )
 
         images = self._initial_images(X, codes, np.random.default_rng([seed, 0]))
         targets = torch.arange(len(self.classes_)).repeat_interleave(self.ipc)
@@ -408,10 +417,19 @@ class TrajectoryDistiller(BaseDistiller):
         return X[np.concatenate(chosen)]
 
     def _fit_buffer(
-        self, X: np.ndarray, y: np.ndarray, codes: np.ndarray, seed: int
+        self,
+        X: np.ndarray,
+        y: np.ndarray,
+        weight: np.ndarray | None,
+        fingerprint: str,
+        seed: int,
     ) -> TrajectoryBuffer:
         """Return fitted teachers that match the images."""
         buffer = self.buffer
+        if isinstance(buffer, FrozenEstimator):
+            buffer = buffer.estimator
+            if not hasattr(buffer, "history_"):
+                raise ValueError("`buffer` must be fitted where it is frozen")
         if isinstance(buffer, (str, os.PathLike)):
             buffer = TrajectoryBuffer.load(Path(buffer))
         elif buffer is None:
@@ -431,7 +449,7 @@ class TrajectoryDistiller(BaseDistiller):
             on_disk = buffer.path is not None and manifest_path(buffer.path).exists()
             if buffer.random_state is None and not on_disk:
                 buffer.set_params(random_state=seed)
-            return buffer.fit(X, y)
+            return buffer.fit(X, y, weight)
         self._check_epochs(buffer.n_epochs_)
         if buffer.image_shape_ != self.image_shape_:
             raise ValueError(
@@ -443,11 +461,11 @@ class TrajectoryDistiller(BaseDistiller):
                 f"`buffer` was made for the classes {buffer.classes_.tolist()}; y has "
                 f"{self.classes_.tolist()}"
             )
-        if buffer.fingerprint_ != fingerprint_images(X, codes):
+        if buffer.fingerprint_ != fingerprint:
             warnings.warn(
-                "`buffer` was fitted on other images or labels than X, y: if they "
-                "hold images that the distilled set is later tested on, the test is "
-                "not fair",
+                "`buffer` was fitted on other images, labels or weights than X, y: if "
+                "they hold images that the distilled set is later tested on, the test "
+                "is not fair",
                 stacklevel=4,
             )
         return buffer

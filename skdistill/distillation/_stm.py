@@ -38,11 +38,14 @@ class STMDistiller(TrajectoryDistiller):
     ----------
     ipc : int, default=1
         Number of synthetic images per class.
-    buffer : TrajectoryBuffer or path-like, default=None
+    buffer : TrajectoryBuffer, FrozenEstimator or path-like, default=None
         The teachers.  A fitted buffer, or the folder of one, is used as it is; an
         unfitted one is cloned and fitted on X, y; None stands for an unfitted
         :class:`~skdistill.trajectory.TrajectoryBuffer` with its default parameters,
-        that uses all cores.
+        that uses all cores.  In a search or a cross-validation a fitted buffer is
+        cloned, and trained anew on the images of each fold: as it should be, for one
+        that has seen the others makes scores too good.  To use it all the same,
+        wrap it in a :class:`~sklearn.frozen.FrozenEstimator`.
     n_steps : int, default=20
         Number N of the student's steps for one epoch of the teacher.
     step_size : float, default=0.01
@@ -89,8 +92,9 @@ class STMDistiller(TrajectoryDistiller):
         Learning rate of learned labels' logits.  "auto" is as for the pixels.
     average : bool, default=True
         Whether ``synthetic_`` holds averages of the images (and learned labels) over
-        all iterations, the later with more weight: those of iteration t with t^2.
-        They are less noisy than the last ones, which [1]_ takes and False stands for.
+        the iterations since the last level-up, the later with more weight: those of
+        the t-th with t^2.  They are less noisy than the last ones, which [1]_ takes
+        and False stands for.
     trend_on : {"misalignment", "loss"}, default="misalignment"
         What of the probe the trend test sees.  "loss" is the rule of [1]_.  It also
         falls when merely the step size shrinks; "misalignment" is 1 - cos^2 of the
@@ -292,6 +296,7 @@ class STMDistiller(TrajectoryDistiller):
         else:
             run.advance(n_epochs_matched=progress.n_epochs_matched + 1)
             run.learned.step_sizes.extend(run.progress.n_epochs_matched)
+            run.learned.restart_averages()
             # Losses of other epochs are not comparable.
             run.best_loss = np.inf
 

@@ -87,6 +87,10 @@ class Descent:
         weight = (1 + AVERAGE_POWER) / (int(self._n_steps) + AVERAGE_POWER)
         self.average = torch.lerp(self.average, self.value, weight)
 
+    def restart_average(self) -> None:
+        """Leave what was until now out of the average."""
+        self._n_steps = torch.zeros_like(self._n_steps)
+
     def _running_rms(self, gradient: Tensor) -> Tensor:
         # Squares of a gradient in the unit of its largest value neither vanish nor
         # overflow, and a gradient of exactly 0 stays 0.
@@ -231,6 +235,12 @@ class Learned:
     def targets(self) -> Tensor:
         """The probability of each class for each image."""
         return self._hard if self._logits is None else self._logits.value.softmax(1)
+
+    def restart_averages(self) -> None:
+        """Leave what was until now out of the averages: the aim has changed."""
+        self._images.restart_average()
+        if self._logits is not None:
+            self._logits.restart_average()
 
     def result(self, average: bool) -> tuple[Tensor, Tensor]:
         """Return images and targets, of the last step or averaged over steps."""

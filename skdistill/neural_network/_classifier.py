@@ -9,7 +9,7 @@ import torch
 from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
 from sklearn.utils import check_array, compute_class_weight
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted
+from sklearn.utils.validation import check_is_fitted
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
@@ -29,7 +29,7 @@ from skdistill.utils._random import (
     root_seed,
     torch_generator,
 )
-from skdistill.utils._validation import check_images
+from skdistill.utils._validation import check_images, check_weights
 
 # Inference runs in batches of exactly this many images, the last one padded: kernels
 # differ with the batch size, and a prediction must not depend on its neighbours.
@@ -191,13 +191,7 @@ class ConvNetClassifier(ClassifierMixin, BaseEstimator):
         X, y = check_images(
             self, X, y, reset=True, with_labels=True, image_shape=self.image_shape
         )
-        weight = None
-        if sample_weight is not None:
-            weight = _check_sample_weight(sample_weight, X, ensure_non_negative=True)
-            used = weight > 0
-            if not used.any():
-                raise ValueError("`sample_weight` must not be 0 for every image")
-            X, y, weight = X[used], y[used], weight[used]
+        X, y, weight = check_weights(sample_weight, X, y)
         self.classes_, codes = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(

@@ -40,9 +40,26 @@ def pixel_scale(images: np.ndarray) -> float:
     return scale if np.isfinite(scale) and scale > 0 else 1.0
 
 
-def balanced_weights(y: np.ndarray, n_classes: int) -> np.ndarray:
-    """Weights of the classes, proportional to 1 / count, with mean 1 over classes."""
-    weights = 1.0 / np.maximum(np.bincount(y, minlength=n_classes), 1)
+def balanced_weights(
+    codes: np.ndarray, n_classes: int, weight: np.ndarray | None = None
+) -> np.ndarray:
+    """Weigh images such that all classes weigh the same, with mean 1 over images.
+
+    Parameters
+    ----------
+    codes : ndarray of shape (n_samples,), int
+        Class codes.
+    n_classes : int
+    weight : ndarray of shape (n_samples,), default=None
+        Weights of the images within their classes.
+
+    Returns
+    -------
+    weights : ndarray of shape (n_samples,), float64
+    """
+    weights = np.ones(len(codes)) if weight is None else weight
+    of_class = np.bincount(codes, weights, minlength=n_classes)
+    weights = weights / of_class[codes]
     return weights / weights.mean()
 
 

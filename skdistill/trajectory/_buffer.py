@@ -31,12 +31,14 @@ from skdistill.trajectory._store import (
 )
 from skdistill.trajectory._teacher import TeacherSettings, train_teacher
 from skdistill.utils._device import resolve_device
+from skdistill.utils._frames import TablesMixin
 from skdistill.utils._memory import reused_memory
 from skdistill.utils._random import child_seed, root_seed
 from skdistill.utils._threads import single_threaded_torch
 from skdistill.utils._validation import (
     check_class_sizes,
     check_images,
+    check_weights,
     fingerprint_images,
 )
 
@@ -45,7 +47,7 @@ _SMALLEST_BATCH, _LARGEST_BATCH = 8, 256
 _STEPS_PER_EPOCH = 200
 
 
-class TrajectoryBuffer(BaseEstimator):
+class TrajectoryBuffer(TablesMixin, BaseEstimator):
     """Teachers trained on real images, and their parameters after each epoch.
 
     Every teacher is a ConvNet trained from its own random weights by plain stochastic
@@ -200,7 +202,7 @@ class TrajectoryBuffer(BaseEstimator):
         self.verbose = verbose
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: Any, y: Any) -> "TrajectoryBuffer":
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "TrajectoryBuffer":
         """Train the teachers, or those that ``path`` does not hold yet.
 
         Parameters
@@ -210,6 +212,9 @@ class TrajectoryBuffer(BaseEstimator):
             Images.
         y : array-like of shape (n_samples,)
             Class labels.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the images within their classes, which always weigh the same;
+            images of weight 0 are left out.
 
         Returns
         -------
@@ -221,11 +226,12 @@ class TrajectoryBuffer(BaseEstimator):
         X, y = check_images(
             self, X, y, reset=True, with_labels=True, image_shape=self.image_shape
         )
+        X, y, weight = check_weights(sample_weight, X, y)
         check_class_sizes(y, 2, "teachers")
         self.classes_, codes = np.unique(y, return_inverse=True)
         self.batch_size_ = self._resolve_batch_size(len(X))
         self.pixel_scale_ = pixel_scale(X)
-        self.fingerprint_ = fingerprint_images(X, codes)
+        self.fingerprint_ = fingerprint_images(X, codes, weight)
         settings = self._settings(families)
         self.n_parameters_ = n_parameters(settings.build_structure())
 
@@ -240,8 +246,8 @@ class TrajectoryBuffer(BaseEstimator):
                 if teacher_path(folder, teacher).exists()
             }
         missing = [t for t in range(self.n_teachers) if t not in runs]
-        weight = balanced_weights(codes, len(self.classes_))[codes]
-        data = _TeacherData(X, codes, weight / weight.mean(), device)
+        weight = balanced_weights(codes, len(self.classes_), weight)
+        data = _TeacherData(X, codes, weight, device)
         tasks = (
             delayed(_train_one)(
                 settings, data, teacher, child_seed(self.seed_, teacher), folder

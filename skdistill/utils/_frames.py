@@ -1,4 +1,4 @@
-"""Tables of pandas and of polars."""
+"""Tables of pandas and of polars, and how estimators store theirs."""
 
 import sys
 from typing import Any
@@ -30,3 +30,50 @@ def _as_series(column: Any) -> Any:
         # Beside a NaN integers would become floats, which large ids do not fit in.
         return pd.array(column.to_list(), dtype="Int64")
     return column.to_numpy()
+
+
+class TablesMixin:
+    """Store the tables of an estimator column by column.
+
+    skops knows no DataFrame, and pickles of one depend on the version of pandas.
+    """
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = super().__getstate__().items()  # type: ignore[attr-defined]
+        return {
+            name: {_MARK: _columns(value)} if isinstance(value, pd.DataFrame) else value
+            for name, value in state
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(  # type: ignore[misc]
+            {
+                name: _table(value[_MARK])
+                if isinstance(value, dict) and _MARK in value
+                else value
+                for name, value in state.items()
+            }
+        )
+
+
+_MARK = "columns of a table"
+
+
+def _columns(table: pd.DataFrame) -> dict[str, tuple[str, Any]]:
+    # Of numbers arrays, of text lists.
+    return {
+        str(name): (
+            str(column.dtype),
+            column.to_numpy() if column.dtype.kind in "biuf" else column.tolist(),
+        )
+        for name, column in table.items()
+    }
+
+
+def _table(columns: dict[str, tuple[str, Any]]) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            name: pd.Series(values, dtype=kind)
+            for name, (kind, values) in columns.items()
+        }
+    )

@@ -9,6 +9,7 @@ import numpy as np
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import (
     _check_feature_names,
+    _check_sample_weight,
     check_array,
     validate_data,
 )
@@ -147,6 +148,40 @@ def is_flattened(X: Any) -> bool:
     return bool((np.asarray(X).ndim if n_axes is None else n_axes) == 2)
 
 
+def check_weights(
+    sample_weight: Any, X: np.ndarray, y: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Validate the weights of images, and leave out those of weight 0.
+
+    Parameters
+    ----------
+    sample_weight : array-like of shape (n_samples,), number or None
+        None if all weigh the same.
+    X : ndarray of shape (n_samples, height, width, channels)
+        Images.
+    y : ndarray of shape (n_samples,)
+        Class labels.
+
+    Returns
+    -------
+    X, y : ndarray
+        The images of a weight above 0.
+    weight : ndarray of float64 or None
+        Their weights.
+    """
+    if sample_weight is None:
+        return X, y, None
+    weight = _check_sample_weight(
+        sample_weight, X, dtype=np.float64, ensure_non_negative=True
+    )
+    used = weight > 0
+    if not used.any():
+        raise ValueError("`sample_weight` must not be 0 for every image")
+    if used.all():
+        return X, y, weight
+    return X[used], y[used], weight[used]
+
+
 def in_shape_of(X: Any, images: np.ndarray) -> np.ndarray:
     """Return images flattened if X came flattened."""
     return images.reshape(len(images), -1) if is_flattened(X) else images
@@ -213,7 +248,9 @@ def check_class_sizes(y: np.ndarray, minimum: int, reason: str) -> None:
         )
 
 
-def fingerprint_images(X: np.ndarray, y: np.ndarray) -> str:
+def fingerprint_images(
+    X: np.ndarray, y: np.ndarray, weight: np.ndarray | None = None
+) -> str:
     """Return a digest of images and labels that changes when any of them does.
 
     Parameters
@@ -221,6 +258,8 @@ def fingerprint_images(X: np.ndarray, y: np.ndarray) -> str:
     X : ndarray of shape (n_samples, height, width, channels), float32
     y : ndarray of shape (n_samples,), int
         Class codes.
+    weight : ndarray of shape (n_samples,), default=None
+        Weights of the images, if they have any.
 
     Returns
     -------
@@ -231,6 +270,8 @@ def fingerprint_images(X: np.ndarray, y: np.ndarray) -> str:
     digest.update(repr(X.shape).encode())
     digest.update(np.ascontiguousarray(X, dtype="<f4").data)
     digest.update(np.ascontiguousarray(y, dtype="<i8").data)
+    if weight is not None:
+        digest.update(np.ascontiguousarray(weight, dtype="<f8").data)
     return digest.hexdigest()
 
 

@@ -257,6 +257,18 @@ def test_images_are_averaged_over_the_iterations(make_distiller, bars):
     assert np.abs(three - expected).max() > 1e-3
 
 
+def test_average_starts_anew_with_a_level_up(make_distiller, bars, monkeypatch):
+    def images(n_iterations, average):
+        decide_by(monkeypatch, None, "level-up")
+        distiller = make_distiller(max_total_iter=n_iterations, average=average)
+        return distiller.fit(*bars).synthetic_.X
+
+    three, four = images(3, False), images(4, False)
+    assert np.array_equal(images(3, True), three)
+    expected = (2 * three + 6 * four) / 8
+    np.testing.assert_allclose(images(4, True), expected, rtol=1e-4, atol=1e-5)
+
+
 def test_loss_falls(distilled):
     history = distilled.history_
     for name in ("loss", "misalignment"):
@@ -716,7 +728,7 @@ def test_noise_has_the_mean_and_deviation_of_each_channel(make_distiller, bars):
     X = X * np.array([1, 10, 100], dtype=np.float32) + np.array([0, 50, -9])
     X = X.astype(np.float32)
     distiller = make_distiller(ipc=4, init="noise", pixel_lr=1e-30, max_total_iter=1)
-    with pytest.warns(UserWarning, match=r"other images or labels"):
+    with pytest.warns(UserWarning, match=r"other images, labels or weights"):
         distiller.fit(X, y)
     noise = distiller.synthetic_.X
     scale = X.std(axis=(0, 1, 2))

@@ -215,9 +215,11 @@ def test_pixel_scale():
 
 
 def test_balanced_weights():
-    weights = balanced_weights(np.array([0, 0, 0, 1, 2, 2]), 3)
-    assert weights.mean() == pytest.approx(1)
-    np.testing.assert_allclose(weights / weights[1], [1 / 3, 1, 1 / 2])
+    codes = np.array([0, 0, 0, 1, 2, 2])
+    weights = balanced_weights(codes, 3)
+    np.testing.assert_allclose(weights, [2 / 3, 2 / 3, 2 / 3, 2, 1, 1])
+    weights = balanced_weights(codes, 3, np.array([1, 2, 3, 7, 0.1, 0.3]))
+    np.testing.assert_allclose(weights, [1 / 3, 2 / 3, 1, 2, 0.5, 1.5])
 
 
 def test_images_of_one_channel_are_laid_out_as_all_others():
