@@ -107,8 +107,9 @@ class MTTDistiller(TrajectoryDistiller):
         :class:`~skdistill.distillation.STMDistiller`.
     n_iter_ : int
         Number of iterations.
-    stop_reason_ : {"max_iter", "diverged", "interrupted"}
-        Why the fit ended.
+    stop_reason_ : str
+        Why the fit ended: "max_iter", "diverged",
+        "interrupted" from the keyboard, or "callback" by one of scikit-learn's.
     classes_ : ndarray of shape (n_classes,)
         The class labels.
     image_shape_ : tuple (height, width, channels)

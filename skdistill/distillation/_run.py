@@ -37,6 +37,7 @@ from skdistill.neural_network._training import to_images, to_tensor
 from skdistill.synthetic import SyntheticSet
 from skdistill.trajectory import TrajectoryBuffer
 from skdistill.trajectory._store import manifest_path
+from skdistill.utils._callbacks import FitTasks
 from skdistill.utils._checkpoint import load_checkpoint, save_checkpoint
 from skdistill.utils._device import resolve_device, to_device
 from skdistill.utils._memory import reused_memory
@@ -357,9 +358,11 @@ class TrajectoryDistiller(BaseDistiller):
             self._check_same(stored[1]["signature"], signature)
             run.restore(*stored)
             self._reopen(run)
+        tasks = FitTasks(self, "iteration", self._most_iterations, X, y)
         with reused_memory():
-            self._optimise(run, seed, families, device, signature)
+            self._optimise(run, seed, families, device, signature, tasks)
         self._keep(run)
+        tasks.end()
         return self
 
     # What subclasses decide.
@@ -540,7 +543,7 @@ class TrajectoryDistiller(BaseDistiller):
                 f"{most} are asked for"
             )
         reason = run.progress.stop_reason
-        if reason in ("", "interrupted", self._limit_name):
+        if reason in ("", "interrupted", "callback", self._limit_name):
             run.advance(stop_reason=self._limit_name if n_done == most else "")
 
     # The run itself.
@@ -559,6 +562,7 @@ class TrajectoryDistiller(BaseDistiller):
         families: tuple[str, ...],
         device: torch.device,
         signature: dict[str, Any],
+        tasks: FitTasks,
     ) -> None:
         n_images = len(run.learned.images)
         batch_size = self._images_per_step(n_images)
@@ -582,6 +586,7 @@ class TrajectoryDistiller(BaseDistiller):
         with bar:
             while not run.progress.stop_reason:
                 mark = run.mark()
+                tasks.begin_step()
                 try:
                     self._iterate(run, seed, matching)
                 except KeyboardInterrupt:
@@ -596,6 +601,11 @@ class TrajectoryDistiller(BaseDistiller):
                     refresh=False,
                 )
                 bar.update()
+                stop = tasks.end_step(
+                    lambda: {"synthetic_": self._synthetic_set(run.learned)}
+                )
+                if stop and not run.progress.stop_reason:
+                    run.advance(stop_reason="callback")
                 if (
                     self.checkpoint is not None
                     and time.monotonic() - saved_at > _CHECKPOINT_SECONDS

@@ -152,8 +152,10 @@ class STMDistiller(TrajectoryDistiller):
         T at the end: the number of epochs of the teachers that were matched.
     n_iter_ : int
         Number of iterations.
-    stop_reason_ : {"no trend", "max_total_iter", "diverged", "interrupted"}
-        Why the fit ended.
+    stop_reason_ : str
+        Why the fit ended: "no trend" after the fine-tuning, "max_total_iter",
+        "diverged", "interrupted" from the keyboard, or "callback" by one of
+        scikit-learn's.
     classes_ : ndarray of shape (n_classes,)
         The class labels.
     image_shape_ : tuple (height, width, channels)

@@ -21,6 +21,7 @@ from skdistill.neural_network._convnet import (
     load_flat_parameters,
 )
 from skdistill.neural_network._training import pixel_scale, to_tensor, train_epochs
+from skdistill.utils._callbacks import CallbackSupportMixin, FitTasks
 from skdistill.utils._device import resolve_device
 from skdistill.utils._memory import reused_memory
 from skdistill.utils._random import (
@@ -36,7 +37,7 @@ from skdistill.utils._validation import check_images, check_weights
 _INFERENCE_BATCH = 64
 
 
-class ConvNetClassifier(ClassifierMixin, BaseEstimator):
+class ConvNetClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     """A small ConvNet trained by stochastic gradient descent with augmentation.
 
     The network on which dataset distillers are compared: blocks of 3x3 convolution,
@@ -206,7 +207,7 @@ class ConvNetClassifier(ClassifierMixin, BaseEstimator):
             if not weight.any():
                 raise ValueError("`class_weight` must not be 0 for every class in y")
         targets = torch.from_numpy(codes.astype(np.int64))
-        return self._train(X, targets, weight, families, device)
+        return self._train(X, y, targets, weight, families, device)
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit_probabilities(
@@ -249,12 +250,13 @@ class ConvNetClassifier(ClassifierMixin, BaseEstimator):
             raise ValueError("`probabilities` must not be negative")
         dtype = torch.get_default_dtype()
         return self._train(
-            X, torch.from_numpy(targets).to(dtype), None, families, device
+            X, None, torch.from_numpy(targets).to(dtype), None, families, device
         )
 
     def _train(
         self,
         X: np.ndarray,
+        y: np.ndarray | None,
         targets: torch.Tensor,
         weight: np.ndarray | None,
         families: tuple[str, ...],
@@ -286,24 +288,35 @@ class ConvNetClassifier(ClassifierMixin, BaseEstimator):
             sample_weight=sample_weight,
         )
         self.loss_curve_ = []
+        tasks = FitTasks(self, "epoch", self.max_iter, X, y)
+
+        def learned() -> dict[str, np.ndarray]:
+            return {"parameters_": flatten_parameters(module).cpu().numpy()}
+
         progress = tqdm(
-            epochs,
             desc="training",
             unit="epoch",
             total=self.max_iter,
             disable=not self.verbose,
         )
         with reused_memory(), progress as bar:
-            for summary in bar:
+            tasks.begin_step()
+            for summary in epochs:
                 self.loss_curve_.append(summary.loss)
                 bar.set_postfix(loss=f"{summary.loss:.3f}", refresh=False)
+                bar.update()
                 if not np.isfinite(summary.loss):
                     raise self._diverged(f"loss {summary.loss}")
-        self.parameters_ = flatten_parameters(module).cpu().numpy()
+                if tasks.end_step(learned):
+                    break
+                if len(self.loss_curve_) < self.max_iter:
+                    tasks.begin_step()
+        self.parameters_ = learned()["parameters_"]
         # The last step comes after the last loss.
         if not np.isfinite(self.parameters_).all():
             raise self._diverged("weights that are not finite")
         self.n_iter_ = len(self.loss_curve_)
+        tasks.end()
         return self
 
     def predict_proba(self, X: Any) -> np.ndarray:

@@ -30,6 +30,7 @@ from skdistill.trajectory._store import (
     write_teacher,
 )
 from skdistill.trajectory._teacher import TeacherSettings, train_teacher
+from skdistill.utils._callbacks import CallbackSupportMixin, FitTasks
 from skdistill.utils._device import resolve_device
 from skdistill.utils._frames import TablesMixin
 from skdistill.utils._memory import reused_memory
@@ -47,7 +48,7 @@ _SMALLEST_BATCH, _LARGEST_BATCH = 8, 256
 _STEPS_PER_EPOCH = 200
 
 
-class TrajectoryBuffer(TablesMixin, BaseEstimator):
+class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, BaseEstimator):
     """Teachers trained on real images, and their parameters after each epoch.
 
     Every teacher is a ConvNet trained from its own random weights by plain stochastic
@@ -255,6 +256,7 @@ class TrajectoryBuffer(TablesMixin, BaseEstimator):
             for teacher in missing
         )
         results = Parallel(n_jobs=self.n_jobs, return_as="generator_unordered")(tasks)
+        told = FitTasks(self, "teacher", len(missing), X, y)
         with tqdm(
             results,
             desc="teachers",
@@ -264,11 +266,15 @@ class TrajectoryBuffer(TablesMixin, BaseEstimator):
             disable=not self.verbose,
         ) as bar:
             for teacher, run in bar:
+                # They run side by side: each is told of when it is there.
+                told.begin_step()
+                told.end_step(dict)
                 runs[teacher] = run
                 bar.set_postfix(
                     loss=f"{run.loss[-1]:.3f}", accuracy=f"{run.accuracy[-1]:.3f}"
                 )
         self._keep([runs[teacher] for teacher in range(self.n_teachers)], settings)
+        told.end()
         return self
 
     def snapshot(self, teacher: int, epoch: int) -> np.ndarray:
