@@ -11,6 +11,7 @@ from skdistill.metrics._evaluate import default_network, fit_on
 from skdistill.synthetic import SyntheticSet
 from skdistill.utils._callbacks import CallbackSupportMixin
 from skdistill.utils._frames import TablesMixin
+from skdistill.utils._pixels import warn_of_other_space
 from skdistill.utils._validation import check_columns, is_flattened
 
 
@@ -81,6 +82,7 @@ class BaseDistiller(
         """
         check_is_fitted(self)
         X = check_columns(self, X)
+        warn_of_other_space(self.synthetic_.pixel_space, X, stacklevel=2)
         if self.estimator is None:
             network = self._default_network()
         else:

@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from skdistill.utils._files import atomic_path
+from skdistill.utils._pixels import PixelSpace
 
 _FORMAT = "skdistill-synthetic-set"
 _VERSION = 1
@@ -41,6 +42,10 @@ class SyntheticSet:
     probabilities : ndarray of shape (n_images, n_classes), float32, default=None
         Learned soft labels: the probability of each class, in sorted order, for each
         image.  None stands for labels that are certain.
+    pixel_space : tuple (mean, deviation, correlation), default=None
+        What the pixels of the real images were like: for each channel their mean,
+        their standard deviation and the correlation of neighbouring pixels.  Scores
+        on images of another unit or preprocessing are warned about.
 
     Examples
     --------
@@ -57,6 +62,7 @@ class SyntheticSet:
     step_size: float | None = None
     metadata: dict[str, str] = field(default_factory=dict)
     probabilities: np.ndarray | None = None
+    pixel_space: PixelSpace | None = None
 
     def __post_init__(self) -> None:
         self.X = np.ascontiguousarray(self.X, dtype=np.float32)
@@ -96,6 +102,16 @@ class SyntheticSet:
             ):
                 raise ValueError("`probabilities` must be finite and not negative")
 
+        if self.pixel_space is not None:
+            space = np.asarray(self.pixel_space, dtype=np.float64)
+            wanted = (3, self.X.shape[3])
+            if space.shape != wanted or not np.isfinite(space).all():
+                raise ValueError(
+                    "`pixel_space` must be finite mean, deviation and correlation of "
+                    f"each channel, shape {wanted}; got {self.pixel_space!r}"
+                )
+            self.pixel_space = PixelSpace(*space)
+
     def __iter__(self) -> Iterator[np.ndarray]:
         yield self.X
         yield self.y
@@ -123,6 +139,8 @@ class SyntheticSet:
         tensors = {"X": self.X, "y": codes.astype(np.int64)}
         if self.probabilities is not None:
             tensors["probabilities"] = self.probabilities
+        if self.pixel_space is not None:
+            tensors["pixel_space"] = np.asarray(self.pixel_space)
         with atomic_path(path) as temporary:
             save_file(tensors, temporary, metadata=metadata)
 
@@ -161,9 +179,11 @@ class SyntheticSet:
                         f"version of skdistill reads {_VERSION}"
                     )
                 X, codes = file.get_tensor("X"), file.get_tensor("y")
-                probabilities = None
-                if "probabilities" in file.keys():  # noqa: SIM118
-                    probabilities = file.get_tensor("probabilities")
+                more = {
+                    name: file.get_tensor(name)
+                    for name in ("probabilities", "pixel_space")
+                    if name in file.keys()  # noqa: SIM118
+                }
             classes = np.asarray(json.loads(metadata["classes"]))
             if codes.size and not (codes.min() >= 0 and codes.max() < len(classes)):
                 raise ValueError("it has labels without a class")
@@ -172,10 +192,43 @@ class SyntheticSet:
                 classes[codes],
                 json.loads(metadata["step_size"]),
                 json.loads(metadata["metadata"]),
-                probabilities,
+                **more,
             )
         except (SafetensorError, OSError, ValueError, LookupError, TypeError) as error:
             raise ValueError(f"{path} cannot be read: {error}") from error
+
+    def to_images(
+        self,
+        preprocessing: Any = None,
+        value_range: tuple[float, float] | None = None,
+    ) -> np.ndarray:
+        """Return the images as pixels that can be looked at.
+
+        Parameters
+        ----------
+        preprocessing : transformer, default=None
+            What the real images were transformed by before they were distilled: a
+            fitted transformer or pipeline with ``inverse_transform``, such as
+            ``model[:-1]`` of a pipeline that ends with a
+            :class:`~skdistill.distillation.DistilledClassifier`.
+        value_range : tuple (low, high), default=None
+            The values, in the unit of the real images, that become 0 and 255; what
+            lies beyond is clipped.  None stretches all images alike to their own
+            range.
+
+        Returns
+        -------
+        pixels : ndarray of shape (n_images, height, width, 3), uint8
+            One channel is shown as grey, of more than two the first three as red,
+            green and blue, two as red and blue.
+        """
+        X = self.X if preprocessing is None else preprocessing.inverse_transform(self.X)
+        if np.shape(X) != self.X.shape:
+            raise ValueError(
+                "`preprocessing` must return images of the shape it is given, "
+                f"{self.X.shape}; got {np.shape(X)}"
+            )
+        return to_displayable(np.asarray(X), value_range)
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row per image: its label and its pixels.
@@ -223,7 +276,9 @@ class SyntheticSet:
         return f"<div><p>{html.escape(repr(self))}</p>{''.join(cells)}</div>"
 
 
-def to_displayable(images: np.ndarray) -> np.ndarray:
+def to_displayable(
+    images: np.ndarray, value_range: tuple[float, float] | None = None
+) -> np.ndarray:
     """Stretch images of any pixel unit to 8-bit RGB, all by the same stretch.
 
     Parameters
@@ -231,6 +286,8 @@ def to_displayable(images: np.ndarray) -> np.ndarray:
     images : ndarray of shape (n_images, height, width, channels)
         One channel is shown as grey, of more than two the first three as red, green
         and blue, two as red and blue.
+    value_range : tuple (low, high), default=None
+        What becomes 0 and 255; None takes nearly the whole range of the images.
 
     Returns
     -------
@@ -243,9 +300,12 @@ def to_displayable(images: np.ndarray) -> np.ndarray:
     images = images[..., :3]
     if not images.size:
         return np.zeros(images.shape, dtype=np.uint8)
-    low, high = np.quantile(images, [0.005, 0.995])
-    if high <= low:  # nearly all pixels are the same
-        low, high = float(images.min()), float(images.max())
+    if value_range is not None:
+        low, high = value_range
+    else:
+        low, high = np.quantile(images, [0.005, 0.995])
+        if high <= low:  # nearly all pixels are the same
+            low, high = float(images.min()), float(images.max())
     stretched = (images - low) / (high - low if high > low else 1.0)
     return (stretched.clip(0, 1) * 255).round().astype(np.uint8)
 

@@ -41,6 +41,7 @@ from skdistill.utils._callbacks import FitTasks
 from skdistill.utils._checkpoint import load_checkpoint, save_checkpoint
 from skdistill.utils._device import resolve_device, to_device
 from skdistill.utils._memory import reused_memory
+from skdistill.utils._pixels import pixel_space
 from skdistill.utils._random import child_seed, root_seed, torch_generator
 from skdistill.utils._validation import (
     check_class_sizes,
@@ -322,6 +323,8 @@ class TrajectoryDistiller(BaseDistiller):
             check_class_sizes(y, self.ipc, f"`ipc`={self.ipc} with `init`='real'")
         else:
             self._given_images(X)
+
+        self._pixel_space = pixel_space(X)
 
         seed = root_seed(self.random_state)
         fingerprint = fingerprint_images(X, codes, weight)
@@ -717,6 +720,7 @@ class TrajectoryDistiller(BaseDistiller):
             learned.step_sizes.values()[-1],
             {"distiller": type(self).__name__},
             probabilities=probabilities,
+            pixel_space=self._pixel_space,
         )
 
     def _default_network(self) -> Any:

@@ -11,6 +11,7 @@ from tqdm.auto import tqdm
 
 from skdistill.neural_network import ConvNetClassifier
 from skdistill.synthetic import SyntheticSet, _as_set
+from skdistill.utils._pixels import warn_of_other_space
 from skdistill.utils._random import child_seed, root_seed
 from skdistill.utils._threads import single_threaded_torch
 
@@ -110,6 +111,8 @@ def evaluate_synthetic(
     (2,)
     """
     synthetic = _as_set(synthetic)
+    # One further up: scikit-learn's validation of parameters comes between.
+    warn_of_other_space(synthetic.pixel_space, X_test, stacklevel=3)
     if estimator is None:
         estimator = default_network(synthetic)
     seed = root_seed(random_state)

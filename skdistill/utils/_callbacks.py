@@ -31,7 +31,8 @@ class FitTasks:
     ) -> None:
         self._name = name
         self._shared = {"estimator": estimator, "X": X, "y": y}
-        self._root = self._step = None
+        self._root: Any = None
+        self._step: Any = None
         # Without callbacks a fit pays nothing for them.
         if getattr(estimator, "_skl_callbacks", None):
             self._root = estimator._init_callback_context(max_subtasks=n_steps)
