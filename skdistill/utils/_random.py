@@ -1,11 +1,14 @@
 """The one place that turns ``random_state`` into generators of NumPy and PyTorch."""
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
 import torch
 from sklearn.utils import check_random_state
+
+_global_generator = threading.Lock()
 
 
 def root_seed(random_state: object) -> int:
@@ -32,8 +35,9 @@ def isolated_torch_seed(seed: int) -> Iterator[None]:
     """Seed torch's global generator inside the block and restore it afterwards.
 
     Constructors of modules draw their initial weights from the global generator of
-    the CPU and take no other; no fit may move what the user seeded.
+    the CPU and take no other; no fit may move what the user seeded.  There is one for
+    all threads: blocks wait for each other.
     """
-    with torch.random.fork_rng(devices=[]):
+    with _global_generator, torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         yield
