@@ -122,6 +122,13 @@ def decide(
     decision : {"level-up", "overfit", "stop"} or None
         Take in one more epoch, because the probe's values fall or because they rise;
         stop; or go on as before.
+
+    Notes
+    -----
+    The null hypothesis is white noise.  Of 20,000 simulated stages of 400 such probes,
+    with a look at every ten, none ended by a fall at five deviations and 1.6 % by a
+    rise at three.  Of random walks, whose values depend on each other, 37 % and 63 %
+    did: the test tells a drift from noise, not why the probe drifts.
     """
     if len(values) >= CHECK_EVERY and len(values) % CHECK_EVERY == 0:
         significance = strongest_trend(values, groups).significance

@@ -256,6 +256,35 @@ def test_rate_of_false_level_ups_is_the_normal_tail():
     assert rate == pytest.approx(stats.norm.sf(2), abs=error + 0.002)
 
 
+def end_of_stage(series):
+    """Look at a stage as it grows, as a fit does, until something is decided."""
+    for n in range(10, len(series) + 1, 10):
+        decision = decide(series[:n], threshold=5.0, max_iter=len(series))
+        if decision is not None:
+            return decision
+    return None
+
+
+def test_whole_stages_of_noise_and_of_random_walks():
+    """How often a stage of 400 probes that learn nothing ends, after 40 looks.
+
+    White noise is never taken for a fall at five deviations, and for a rise at three
+    in some percent.  A random walk is a trend to a test whose null hypothesis is white
+    noise: all stages end, more by a rise than by a fall, since three deviations are
+    fewer than five.
+    """
+    rng = np.random.default_rng(0)
+    noise = rng.normal(size=(400, 400))
+    decisions = [end_of_stage(series) for series in noise]
+    assert decisions.count("level-up") == 0
+    # .016 in 20,000 simulated stages.
+    assert decisions.count("overfit") < 0.04 * 400
+    decisions = [end_of_stage(series) for series in noise.cumsum(axis=1)]
+    # .372 and .628 of 20,000; three standard errors.
+    assert decisions.count("level-up") / 400 == pytest.approx(0.372, abs=0.073)
+    assert decisions.count("overfit") / 400 == pytest.approx(0.628, abs=0.073)
+
+
 def test_level_up_depends_on_no_unit():
     series = np.asarray(series_of_correlation(50, -0.75))
     for scale, shift in [(1, 0), (1e-6, 0), (1e3, 1e4)]:
