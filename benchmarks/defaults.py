@@ -46,10 +46,10 @@ DEFAULT = "default"
 SETTINGS = {
     DEFAULT: {},
     "10 steps": {"n_steps": 10},
-    "40 steps": {"n_steps": 40},
     "learned labels": {"labels": "learned"},
-    "a step size per epoch": {"step_size_per_epoch": True},
     "threshold 2": {"threshold": 2.0},
+    "all images per step": {"batch_size": None},
+    "last images": {"average": False},
     "from noise": {"init": "noise"},
     "teachers' rate .003": {"buffer__learning_rate": 0.003},
     "teachers' rate .03": {"buffer__learning_rate": 0.03},

@@ -51,7 +51,7 @@ class MTTDistiller(TrajectoryDistiller):
     labels : {"hard", "learned"}, default="hard"
         Whether each image stands for its class alone, or for probabilities of all
         classes that are learned with it.
-    batch_size : int or "auto", default=None
+    batch_size : int, "auto" or None, default="auto"
         Synthetic images per step of the student, in reshuffled passes, as for
         :class:`~skdistill.distillation.STMDistiller`.
     augmentation : "dsa", None or sequence of str, default="dsa"
@@ -158,7 +158,7 @@ class MTTDistiller(TrajectoryDistiller):
         max_iter: int = 1000,
         init: Any = "real",
         labels: str = "hard",
-        batch_size: int | str | None = None,
+        batch_size: int | str | None = "auto",
         augmentation: str | Sequence[str] | None = "dsa",
         pixel_lr: float | str = "auto",
         step_size_lr: float | str = "auto",

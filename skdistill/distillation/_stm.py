@@ -67,11 +67,12 @@ class STMDistiller(TrajectoryDistiller):
     labels : {"hard", "learned"}, default="hard"
         Whether each image stands for its class alone, or for probabilities of all
         classes that are learned with it.
-    batch_size : int or "auto", default=None
+    batch_size : int, "auto" or None, default="auto"
         Synthetic images per step of the student, in reshuffled passes.  None takes all,
         as in [1]_.  "auto" takes all while there are at most 32, or one per class, and
-        else equal parts of at most so many: iterations are shorter by as much, but the
-        student follows its teacher less closely.
+        else equal parts of at most so many: iterations are shorter by as much, and the
+        images do not fit the first epochs so closely that they lose what later ones
+        need.
     augmentation : "dsa", None or sequence of str, default="dsa"
         Families of which one is drawn for each step of the student, as in
         :class:`~skdistill.neural_network.ConvNetClassifier`.
@@ -212,7 +213,7 @@ class STMDistiller(TrajectoryDistiller):
         max_total_iter: int | None = None,
         init: Any = "real",
         labels: str = "hard",
-        batch_size: int | str | None = None,
+        batch_size: int | str | None = "auto",
         augmentation: str | Sequence[str] | None = "dsa",
         pixel_lr: float | str = "auto",
         step_size_lr: float | str = "auto",

@@ -1373,14 +1373,15 @@ def test_batches_of_synthetic_images(
         )
 
     monkeypatch.setattr(run_module, "match_gradient", spy)
-    make_tiny(
-        ipc=ipc, init="noise", n_steps=4, max_total_iter=1, batch_size=batch_size
-    ).fit(*tiny_bars)
+    parameters = {} if batch_size == "auto" else {"batch_size": batch_size}
+    make_tiny(ipc=ipc, init="noise", n_steps=4, max_total_iter=1, **parameters).fit(
+        *tiny_bars
+    )
     assert sizes == expected
 
 
 def test_an_automatic_batch_holds_an_image_per_class(make_tiny):
-    distiller = make_tiny(batch_size="auto")
+    distiller = make_tiny()
     distiller.classes_ = np.arange(100)
     assert distiller._images_per_step(100) == 100
     assert distiller._images_per_step(1000) == 100
