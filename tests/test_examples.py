@@ -1,0 +1,25 @@
+"""The examples that are no demo run as they stand."""
+
+import runpy
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pytest
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+# The demo takes minutes as it stands and has tests of its own.
+SCRIPTS = sorted(
+    set(EXAMPLES.glob("plot_*.py")) - {EXAMPLES / "plot_discover_galaxies.py"}
+)
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_example(script, capsys):
+    try:
+        found = runpy.run_path(str(script))
+        assert plt.get_fignums()
+    finally:
+        plt.close("all")
+    assert capsys.readouterr().out
+    assert found["scores"].mean() > 0.5  # ten classes, ten images
