@@ -10,13 +10,14 @@ from sklearn.utils.validation import check_is_fitted
 from skdistill.metrics._evaluate import default_network, fit_on
 from skdistill.synthetic import SyntheticSet
 from skdistill.utils._callbacks import CallbackSupportMixin
+from skdistill.utils._doc_link import DocLinkMixin
 from skdistill.utils._frames import TablesMixin
 from skdistill.utils._pixels import warn_of_other_space
 from skdistill.utils._validation import check_columns, is_flattened
 
 
 class BaseDistiller(
-    CallbackSupportMixin, TablesMixin, BaseEstimator, metaclass=ABCMeta
+    CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEstimator, metaclass=ABCMeta
 ):
     """Base class of distillers: estimators that make a small set out of a large one.
 

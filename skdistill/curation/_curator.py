@@ -17,6 +17,7 @@ from skdistill.curation._tree import (
     leaf_labels,
     leaf_scores,
 )
+from skdistill.utils._doc_link import DocLinkMixin
 from skdistill.utils._frames import as_pandas, is_polars
 
 _ID_COLUMNS = ("dr7objid", "objid", "asset_id", "id_str")
@@ -29,7 +30,7 @@ _COUNT_COLUMNS = (
 _VOTE_TOLERANCE = 1e-6
 
 
-class GalaxyZooCurator(TransformerMixin, BaseEstimator):
+class GalaxyZooCurator(TransformerMixin, DocLinkMixin, BaseEstimator):
     """Label galaxies by their Galaxy Zoo 2 votes and choose the clearest of each class.
 
     Every galaxy gets a score for each of the nine leaves of the decision tree, from the

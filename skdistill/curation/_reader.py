@@ -15,6 +15,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.parallel import Parallel, delayed
 
 from skdistill.curation._rotation import rotation_angles
+from skdistill.utils._doc_link import DocLinkMixin
 from skdistill.utils._frames import as_pandas
 
 _PATH_COLUMNS = ("path", "file_loc")
@@ -28,7 +29,7 @@ _QUARTER_TURNS = {
 }
 
 
-class ImageReader(TransformerMixin, BaseEstimator):
+class ImageReader(TransformerMixin, DocLinkMixin, BaseEstimator):
     """Read the images of a table of galaxies into one array.
 
     Each image is rotated, cropped to its centre, and resampled to `size` pixels a side

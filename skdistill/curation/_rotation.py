@@ -10,10 +10,11 @@ from sklearn.utils import _safe_indexing, check_consistent_length
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import validate_data
 
+from skdistill.utils._doc_link import DocLinkMixin
 from skdistill.utils._frames import as_pandas, is_polars
 
 
-class RotationAugmenter(BaseEstimator):
+class RotationAugmenter(DocLinkMixin, BaseEstimator):
     """Repeat every galaxy at evenly spaced angles.
 
     Only rows of the table are repeated, with the angle in a column `rotation`;

@@ -21,6 +21,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from skdistill.metrics._evaluate import fit_on
+from skdistill.utils._doc_link import DocLinkMixin
 from skdistill.utils._validation import check_columns
 
 
@@ -29,7 +30,9 @@ def _has_predict_proba(classifier: "DistilledClassifier") -> bool:
     return hasattr(fitted, "predict_proba")
 
 
-class DistilledClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
+class DistilledClassifier(
+    ClassifierMixin, MetaEstimatorMixin, DocLinkMixin, BaseEstimator
+):
     """A classifier trained on nothing but the distilled form of its training images.
 
     A distiller changes the number of samples, which steps of a plain scikit-learn

@@ -23,6 +23,7 @@ from skdistill.neural_network._convnet import (
 from skdistill.neural_network._training import pixel_scale, to_tensor, train_epochs
 from skdistill.utils._callbacks import CallbackSupportMixin, FitTasks
 from skdistill.utils._device import resolve_device
+from skdistill.utils._doc_link import DocLinkMixin
 from skdistill.utils._memory import reused_memory
 from skdistill.utils._random import (
     child_seed,
@@ -37,7 +38,9 @@ from skdistill.utils._validation import check_images, check_weights
 _INFERENCE_BATCH = 64
 
 
-class ConvNetClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
+class ConvNetClassifier(
+    CallbackSupportMixin, ClassifierMixin, DocLinkMixin, BaseEstimator
+):
     """A small ConvNet trained by stochastic gradient descent with augmentation.
 
     The network on which dataset distillers are compared: blocks of 3x3 convolution,

@@ -11,10 +11,13 @@ from sklearn.base import (
 )
 from sklearn.utils.validation import check_is_fitted
 
+from skdistill.utils._doc_link import DocLinkMixin
 from skdistill.utils._validation import check_images, in_shape_of
 
 
-class ChannelScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
+class ChannelScaler(
+    OneToOneFeatureMixin, TransformerMixin, DocLinkMixin, BaseEstimator
+):
     """Standardise each channel by the mean and deviation of all its pixels.
 
     Parameters

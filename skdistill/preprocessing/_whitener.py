@@ -15,13 +15,14 @@ from sklearn.utils import gen_batches
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 
+from skdistill.utils._doc_link import DocLinkMixin
 from skdistill.utils._validation import check_images, in_shape_of
 
 # Images that are turned to float64 at once.
 _BATCH_SIZE = 1024
 
 
-class ZCAWhitener(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
+class ZCAWhitener(OneToOneFeatureMixin, TransformerMixin, DocLinkMixin, BaseEstimator):
     """Remove the correlation of pixels by the whitening that changes images least.
 
     With the covariance C of the pixels and the mean m of the images, x becomes

@@ -32,6 +32,7 @@ from skdistill.trajectory._store import (
 from skdistill.trajectory._teacher import TeacherSettings, train_teacher
 from skdistill.utils._callbacks import CallbackSupportMixin, FitTasks
 from skdistill.utils._device import resolve_device
+from skdistill.utils._doc_link import DocLinkMixin
 from skdistill.utils._frames import TablesMixin
 from skdistill.utils._memory import reused_memory
 from skdistill.utils._random import child_seed, root_seed
@@ -48,7 +49,7 @@ _SMALLEST_BATCH, _LARGEST_BATCH = 8, 256
 _STEPS_PER_EPOCH = 200
 
 
-class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, BaseEstimator):
+class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEstimator):
     """Teachers trained on real images, and their parameters after each epoch.
 
     Every teacher is a ConvNet trained from its own random weights by plain stochastic
