@@ -10,6 +10,8 @@ import torch
 from PIL import Image
 from sklearn.base import clone
 from sklearn.utils.estimator_checks import (
+    check_array_api_input_and_values,
+    check_class_weight_balanced_classifiers,
     check_dataframe_column_names_consistency,
     check_get_feature_names_out_error,
     check_global_output_transform_pandas,
@@ -127,6 +129,27 @@ def test_scikit_learn_checks(estimator, check):
 @pytest.mark.filterwarnings("ignore:X (does not have valid|has) feature names")
 def test_more_scikit_learn_checks(estimator, check):
     check(type(estimator).__name__, clone(estimator))
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS, ids=of_type)
+def test_values_of_arrays_of_any_library(estimator):
+    check_array_api_input_and_values(
+        type(estimator).__name__, clone(estimator), array_namespace="numpy"
+    )
+
+
+def test_balanced_class_weights():
+    """Of two classes that overlap the rare one is found more often."""
+    rng = np.random.default_rng(0)
+    y = (np.arange(400) % 10 == 0).astype(int)
+    X = rng.normal(size=(400, 4)) + 1.2 * y[:, None]
+    # Tested where both are as frequent.
+    y_test = np.arange(400) % 2
+    X_test = rng.normal(size=(400, 4)) + 1.2 * y_test[:, None]
+    network = clone(NETWORK).set_params(learning_rate=0.02)
+    check_class_weight_balanced_classifiers(
+        "ConvNetClassifier", network, X, y, X_test, y_test, None
+    )
 
 
 @pytest.mark.parametrize("estimator", TRANSFORMERS, ids=of_type)

@@ -1,4 +1,5 @@
 import pickle
+from collections import Counter
 
 import numpy as np
 import pandas as pd
@@ -99,6 +100,30 @@ def test_order_of_the_rows_does_not_matter(make_catalog, seed, decimals):
     shuffled = catalog.sample(frac=1, random_state=seed)
     params = {"n_train": None, "n_test": 0.3} if decimals == 1 else {}
     assert select(shuffled, **params) == select(catalog, **params)
+
+
+@settings(max_examples=25)
+@given(
+    n_train=st.integers(1, 6),
+    n_test=st.one_of(st.integers(0, 5), st.floats(0.05, 0.45)),
+    confidence=st.sampled_from(["product", "mean", "min"]),
+    seed=st.integers(0, 999),
+)
+def test_selections_are_balanced_and_disjoint(
+    make_catalog, n_train, n_test, confidence, seed
+):
+    catalog = make_catalog(seed=seed % 7)
+    params = {"n_train": n_train, "n_test": n_test, "confidence": confidence}
+    chosen = select(catalog, **params, random_state=seed)
+    ids = {split: set() for split in ("train", "test")}
+    counts = Counter()
+    for objid, label, split in chosen:
+        ids[split].add(objid)
+        counts[label, split] += 1
+    assert not ids["train"] & ids["test"]
+    assert len(ids["train"]) + len(ids["test"]) == len(chosen)
+    assert {counts[name, "train"] for name in CLASS_NAMES} == {n_train}
+    assert len({counts[name, "test"] for name in CLASS_NAMES}) == 1
 
 
 @settings(max_examples=15)

@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.dummy import DummyClassifier
 from sklearn.pipeline import make_pipeline
@@ -119,6 +121,25 @@ def test_scores_are_those_of_the_test_images(data):
     result = evaluate_synthetic((X, y), X_test, labels, estimator=constant)
     assert result.mean == pytest.approx(1 / 3)
     assert result.std == 0
+
+
+@settings(max_examples=25)
+@given(right=st.lists(st.booleans(), min_size=1, max_size=30), more=st.integers(0, 29))
+def test_scores_are_bounded_and_rise_with_every_right_answer(data, right, more):
+    X, y, X_test, _ = data
+    constant = DummyClassifier(strategy="constant", constant=1)
+
+    def score(right):
+        labels = np.asarray(right, dtype=int)
+        images = X_test[: len(right)]
+        return evaluate_synthetic((X, y), images, labels, estimator=constant).mean
+
+    found = score(right)
+    assert 0 <= found <= 1
+    assert found == pytest.approx(np.mean(right))
+    place = more % len(right)
+    better = [*right[:place], True, *right[place + 1 :]]
+    assert (score(better) > found) == (not right[place])
 
 
 def test_the_given_estimator_is_not_changed(data, network):

@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 from skdistill.neural_network._convnet import (
@@ -155,6 +157,29 @@ def test_flatten_and_load_round_trip():
     nn.init.zeros_(network.classifier.weight)
     assert torch.equal(parameters, before)
     assert all(parameter.requires_grad for parameter in network.parameters())
+
+
+@settings(max_examples=25)
+@given(
+    image_shape=st.tuples(st.integers(1, 9), st.integers(1, 9), st.integers(1, 4)),
+    n_classes=st.integers(2, 5),
+    width=st.integers(1, 5),
+    depth=st.integers(1, 3),
+    normalization=st.sampled_from(sorted(NORMALIZATIONS)),
+    seed=st.integers(0, 999),
+)
+def test_any_network_is_one_vector(
+    image_shape, n_classes, width, depth, normalization, seed
+):
+    structure = {"width": width, "depth": depth, "normalization": normalization}
+    one, other = (ConvNet(image_shape, n_classes, **structure) for _ in range(2))
+    generator = torch.Generator().manual_seed(seed)
+    parameters = torch.randn(n_parameters(one), generator=generator)
+    load_flat_parameters(one, parameters)
+    assert torch.equal(flatten_parameters(one), parameters)
+    load_flat_parameters(other, flatten_parameters(one))
+    for a, b in zip(one.parameters(), other.parameters(), strict=True):
+        assert torch.equal(a, b)
 
 
 @pytest.mark.parametrize("difference", [-1, 1])
