@@ -273,7 +273,14 @@ def test_other_weights_than_those_of_the_teachers_are_warned_about(stm, teachers
     ("weight", "message"),
     [
         (-np.ones(36), "Negative values in data passed to `sample_weight`"),
-        (np.zeros(36), "must not be 0 for every image|at least one non-zero number"),
+        (
+            np.zeros(36),
+            "two classes of images whose `sample_weight`|one non-zero number",
+        ),
+        (
+            np.arange(36) % 3 == 0,
+            "two classes of images whose `sample_weight`",
+        ),
         (np.ones(35), r"sample_weight.shape == \(35,\)"),
         (np.full(36, np.nan), "sample_weight contains NaN"),
     ],

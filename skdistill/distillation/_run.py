@@ -316,8 +316,9 @@ class TrajectoryDistiller(BaseDistiller):
         X, y = check_images(
             self, X, y, reset=True, with_labels=True, image_shape=self.image_shape
         )
-        X, y, weight = check_weights(sample_weight, X, y)
         check_class_sizes(y, 2, "distillation")
+        for_teachers = X, y, sample_weight
+        X, y, weight = check_weights(sample_weight, X, y)
         self.classes_, codes = np.unique(y, return_inverse=True)
         if isinstance(self.init, str) and self.init == "real":
             check_class_sizes(y, self.ipc, f"`ipc`={self.ipc} with `init`='real'")
@@ -337,7 +338,7 @@ class TrajectoryDistiller(BaseDistiller):
             if self.random_state is None:
                 seed = stored_seed
         self.buffer_ = self._fit_buffer(
-            X, y, weight, fingerprint, child_seed(seed, 1) % 2**31
+            for_teachers, fingerprint, child_seed(seed, 1) % 2**31
         )
 
         images = self._initial_images(X, codes, np.random.default_rng([seed, 0]))
@@ -423,12 +424,7 @@ class TrajectoryDistiller(BaseDistiller):
         return X[np.concatenate(chosen)]
 
     def _fit_buffer(
-        self,
-        X: np.ndarray,
-        y: np.ndarray,
-        weight: np.ndarray | None,
-        fingerprint: str,
-        seed: int,
+        self, data: tuple[np.ndarray, np.ndarray, Any], fingerprint: str, seed: int
     ) -> TrajectoryBuffer:
         """Return fitted teachers that match the images."""
         buffer = self.buffer
@@ -455,7 +451,7 @@ class TrajectoryDistiller(BaseDistiller):
             on_disk = buffer.path is not None and manifest_path(buffer.path).exists()
             if buffer.random_state is None and not on_disk:
                 buffer.set_params(random_state=seed)
-            return buffer.fit(X, y, weight)
+            return buffer.fit(*data)
         self._check_epochs(buffer.n_epochs_)
         if buffer.image_shape_ != self.image_shape_:
             raise ValueError(

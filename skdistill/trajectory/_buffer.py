@@ -228,8 +228,8 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
         X, y = check_images(
             self, X, y, reset=True, with_labels=True, image_shape=self.image_shape
         )
-        X, y, weight = check_weights(sample_weight, X, y)
         check_class_sizes(y, 2, "teachers")
+        X, y, weight = check_weights(sample_weight, X, y)
         self.classes_, codes = np.unique(y, return_inverse=True)
         self.batch_size_ = self._resolve_batch_size(len(X))
         self.pixel_scale_ = pixel_scale(X)

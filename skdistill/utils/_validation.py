@@ -175,10 +175,14 @@ def check_weights(
         sample_weight, X, dtype=np.float64, ensure_non_negative=True
     )
     used = weight > 0
-    if not used.any():
-        raise ValueError("`sample_weight` must not be 0 for every image")
     if used.all():
         return X, y, weight
+    n_classes = len(np.unique(y[used]))
+    if n_classes < min(2, len(np.unique(y))):
+        raise ValueError(
+            "y must hold at least two classes of images whose `sample_weight` is above "
+            f"0; got {n_classes}"
+        )
     return X[used], y[used], weight[used]
 
 
