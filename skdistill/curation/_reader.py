@@ -301,9 +301,6 @@ class ImageReader(TransformerMixin, DocLinkMixin, BaseEstimator):
         tags.transformer_tags.preserves_dtype = []
         return tags
 
-    def __sklearn_is_fitted__(self):
-        return True
-
 
 def _locate(
     folder: str, value: Any, by_asset: bool

@@ -5,7 +5,7 @@ from typing import Any
 
 try:
     from sklearn.callback import CallbackSupportMixin
-except ImportError:
+except ImportError:  # pragma: no cover - only with scikit-learn before 1.9
 
     class CallbackSupportMixin:  # type: ignore[no-redef]
         """Stand in for what this version of scikit-learn does not have."""

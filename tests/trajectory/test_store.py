@@ -34,6 +34,11 @@ def stored(tmp_path, make_buffer, bars):
     return tmp_path
 
 
+def test_missing_file(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        read_teacher(tmp_path, 0, (2, 3))
+
+
 def test_run_comes_back_as_it_was(tmp_path):
     run = make_run()
     write_teacher(tmp_path, 3, run)

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from skdistill.utils._device import resolve_device
+from skdistill.utils._device import resolve_device, to_device
 
 
 def test_auto_takes_the_best_device(monkeypatch):
@@ -26,6 +26,28 @@ def test_unknown_or_missing_device(device):
     with pytest.raises(ValueError, match=r"`device` must be 'auto' or a") as info:
         resolve_device(device)
     assert f"got {device!r}" in str(info.value)
+
+
+def test_copies_to_a_gpu_are_from_pinned_memory():
+    """Only those let the host go on; here with a tensor that writes down its calls."""
+    calls = []
+
+    class Spy:
+        def pin_memory(self):
+            calls.append("pin")
+            return self
+
+        def to(self, device, non_blocking):
+            calls.append((device, non_blocking))
+            return self
+
+    for name in ("cuda", "cpu"):
+        to_device(Spy(), torch.device(name))
+    assert calls == [
+        "pin",
+        (torch.device("cuda"), True),
+        (torch.device("cpu"), True),
+    ]
 
 
 @pytest.mark.gpu
