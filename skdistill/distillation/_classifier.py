@@ -21,6 +21,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from skdistill.metrics._evaluate import fit_on
+from skdistill.utils._callbacks import CallbackSupportMixin, FitTasks
 from skdistill.utils._doc_link import DocLinkMixin
 from skdistill.utils._validation import check_columns
 
@@ -31,7 +32,11 @@ def _has_predict_proba(classifier: "DistilledClassifier") -> bool:
 
 
 class DistilledClassifier(
-    ClassifierMixin, MetaEstimatorMixin, DocLinkMixin, BaseEstimator
+    CallbackSupportMixin,
+    ClassifierMixin,
+    MetaEstimatorMixin,
+    DocLinkMixin,
+    BaseEstimator,
 ):
     """A classifier trained on nothing but the distilled form of its training images.
 
@@ -109,15 +114,15 @@ class DistilledClassifier(
             routed = process_routing(self, "fit", **fit_params)
             fit_params = routed["distiller"]["fit"]
         self.distiller_ = clone(self.distiller)
-        X_synthetic, y_synthetic = self.distiller_.fit_resample(X, y, **fit_params)
+        tasks = FitTasks(self, "step", 2, X, y)
+        with tasks.hand_on(self.distiller_):
+            X_synthetic, y_synthetic = self.distiller_.fit_resample(X, y, **fit_params)
         # Of another distiller than ours there may be no set, only what it returned.
         synthetic = getattr(self.distiller_, "synthetic_", None)
-        self.estimator_ = fit_on(
-            clone(self.estimator),
-            X_synthetic,
-            y_synthetic,
-            getattr(synthetic, "probabilities", None),
-        )
+        probabilities = getattr(synthetic, "probabilities", None)
+        network = clone(self.estimator)
+        with tasks.hand_on(network):
+            self.estimator_ = fit_on(network, X_synthetic, y_synthetic, probabilities)
         self.classes_ = self.estimator_.classes_
         fitted = (self.distiller_, self.estimator_)
         self.n_features_in_ = next(
@@ -125,6 +130,7 @@ class DistilledClassifier(
         )
         if hasattr(self.distiller_, "feature_names_in_"):
             self.feature_names_in_ = self.distiller_.feature_names_in_
+        tasks.end()
         return self
 
     def get_metadata_routing(self) -> MetadataRouter:

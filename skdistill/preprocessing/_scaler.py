@@ -11,12 +11,17 @@ from sklearn.base import (
 )
 from sklearn.utils.validation import check_is_fitted
 
+from skdistill.utils._callbacks import CallbackSupportMixin, FitTasks
 from skdistill.utils._doc_link import DocLinkMixin
 from skdistill.utils._validation import check_images, in_shape_of
 
 
 class ChannelScaler(
-    OneToOneFeatureMixin, TransformerMixin, DocLinkMixin, BaseEstimator
+    CallbackSupportMixin,
+    OneToOneFeatureMixin,
+    TransformerMixin,
+    DocLinkMixin,
+    BaseEstimator,
 ):
     """Standardise each channel by the mean and deviation of all its pixels.
 
@@ -72,6 +77,7 @@ class ChannelScaler(
             The fitted scaler.
         """
         images, _ = check_images(self, X, reset=True, image_shape=self.image_shape)
+        task = FitTasks(self, "", 0, images, y)
         self.mean_ = images.mean(axis=(0, 1, 2), dtype=np.float64)
         # Two passes: the mean square minus the squared mean would cancel.
         centre = self.mean_.astype(np.float32)
@@ -82,6 +88,7 @@ class ChannelScaler(
         # A constant channel leaves rounding noise, not exactly 0.
         constant = self.scale_ <= np.finfo(np.float32).eps * np.abs(self.mean_)
         self.scale_[constant] = 1.0
+        task.end()
         return self
 
     def transform(self, X: Any) -> np.ndarray:

@@ -15,6 +15,7 @@ from sklearn.utils import gen_batches
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 
+from skdistill.utils._callbacks import CallbackSupportMixin, FitTasks
 from skdistill.utils._doc_link import DocLinkMixin
 from skdistill.utils._validation import check_images, in_shape_of
 
@@ -22,7 +23,13 @@ from skdistill.utils._validation import check_images, in_shape_of
 _BATCH_SIZE = 1024
 
 
-class ZCAWhitener(OneToOneFeatureMixin, TransformerMixin, DocLinkMixin, BaseEstimator):
+class ZCAWhitener(
+    CallbackSupportMixin,
+    OneToOneFeatureMixin,
+    TransformerMixin,
+    DocLinkMixin,
+    BaseEstimator,
+):
     """Remove the correlation of pixels by the whitening that changes images least.
 
     With the covariance C of the pixels and the mean m of the images, x becomes
@@ -109,6 +116,7 @@ class ZCAWhitener(OneToOneFeatureMixin, TransformerMixin, DocLinkMixin, BaseEsti
             The fitted whitener.
         """
         images, _ = check_images(self, X, reset=True, image_shape=self.image_shape)
+        task = FitTasks(self, "", 0, images, y)
         flat = images.reshape(len(images), -1)
         n_samples, n_features = flat.shape
         self.mean_ = flat.mean(axis=0, dtype=np.float64)
@@ -130,6 +138,7 @@ class ZCAWhitener(OneToOneFeatureMixin, TransformerMixin, DocLinkMixin, BaseEsti
         self.components_ = np.ascontiguousarray(components)
         # Rounding leaves variances of 0 a little below.
         self.variances_ = np.maximum(variances[::-1], 0.0)
+        task.end()
         return self
 
     def transform(self, X: Any) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Callbacks by scikit-learn's protocol, where its version has one (1.9)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 try:
@@ -21,7 +22,7 @@ class FitTasks:
     name : str
         What a step is called.
     n_steps : int or None
-        Number of steps, None if it is not known.
+        Number of steps, 0 for a fit in one go, None if it is not known.
     X, y : ndarray
         What is fitted.
     """
@@ -62,6 +63,23 @@ class FitTasks:
         return self._step.call_on_fit_task_end(
             reconstruction_attributes=attributes, **self._shared
         )
+
+    @contextmanager
+    def hand_on(self, sub_estimator: Any) -> Iterator[None]:
+        """Make a step of the fit of an estimator inside this one.
+
+        Parameters
+        ----------
+        sub_estimator : estimator instance
+            What is fitted inside the block, with the callbacks that go that far.
+        """
+        self.begin_step()
+        if self._step is None:
+            yield
+            return
+        with self._step.propagate_callback_context(sub_estimator):
+            yield
+        self.end_step(dict)
 
     def end(self) -> None:
         """Say that the fit has ended; everything that it learned must be there."""

@@ -3,13 +3,16 @@
 import numpy as np
 import pytest
 from sklearn.base import clone
+from sklearn.pipeline import make_pipeline
 
 from skdistill import (
+    ChannelScaler,
     ConvNetClassifier,
     DistilledClassifier,
     MTTDistiller,
     STMDistiller,
     TrajectoryBuffer,
+    ZCAWhitener,
 )
 from skdistill.utils._callbacks import FitTasks
 
@@ -151,8 +154,42 @@ def test_callbacks_of_what_is_nested(data):
     assert recorder.events.count("end fit 0") == 1
 
 
+class Propagated(Recorder):
+    """Go with all that is fitted inside."""
+
+    max_propagation_depth = None
+
+    def setup(self, estimator, context):
+        self.names = []
+
+    def teardown(self, estimator, context):
+        pass
+
+    def on_fit_task_begin(self, estimator, context):
+        if context.task_name == "fit":
+            self.names.append(type(estimator).__name__)
+
+
+@pytest.mark.filterwarnings("error:.*does not support callbacks")
+def test_callbacks_of_a_pipeline_reach_all_that_is_in_it(data):
+    recorder = Propagated()
+    steps = [ChannelScaler(), ZCAWhitener(), DistilledClassifier(STM, NETWORK)]
+    pipeline = make_pipeline(*map(clone, steps)).set_callbacks(recorder)
+    pipeline.fit(*data)
+    expected = [type(step).__name__ for step in steps]
+    inside = ["STMDistiller", "ConvNetClassifier"]
+    # The pipeline's steps are told of under names of their own.
+    found = [name for name in recorder.names if name != "Pipeline"]
+    assert found == [*expected, *inside]
+    one = pipeline.predict_proba(data[0])
+    other = clone(pipeline).set_callbacks().fit(*data).predict_proba(data[0])
+    assert np.array_equal(one, other)
+
+
 def test_no_callbacks_cost_nothing(data):
     tasks = FitTasks(clone(NETWORK), "epoch", 3, *data)
     tasks.begin_step()
     assert tasks.end_step(pytest.fail) is False
+    with tasks.hand_on(clone(NETWORK)):
+        pass
     tasks.end()
