@@ -55,7 +55,9 @@ from skdistill.utils._validation import (
 _KEPT_BYTES = 2**30
 
 # With more images "auto" makes batches of at most so many, and at least one per class.
+# Smaller images than 32x32 it takes more of: their steps are short anyway.
 _AUTO_BATCH = 32
+_AUTO_PIXELS = 32 * 32 * 32
 
 # A mean loss beyond this that still rises is a divergence.  A student that ends where
 # it started has a loss of 1.
@@ -550,7 +552,10 @@ class TrajectoryDistiller(BaseDistiller):
     def _images_per_step(self, n_images: int) -> int:
         size = self.batch_size
         if isinstance(size, str):
-            most = max(_AUTO_BATCH, len(self.classes_))
+            height, width, _ = self.image_shape_
+            most = max(
+                _AUTO_BATCH, len(self.classes_), _AUTO_PIXELS // (height * width)
+            )
             size = -(-n_images // -(-n_images // most))
         return min(int(size or n_images), n_images)
 

@@ -69,10 +69,10 @@ class STMDistiller(TrajectoryDistiller):
         classes that are learned with it.
     batch_size : int, "auto" or None, default="auto"
         Synthetic images per step of the student, in reshuffled passes.  None takes all,
-        as in [1]_.  "auto" takes all while there are at most 32, or one per class, and
-        else equal parts of at most so many: iterations are shorter by as much, and the
-        images do not fit the first epochs so closely that they lose what later ones
-        need.
+        as in [1]_.  "auto" takes all while there are at most 32 (of images below
+        32x32 as many as have their pixels), or one per class, and else equal parts of
+        at most so many: iterations are shorter by as much, and the images do not fit
+        the first epochs so closely that they lose what later ones need.
     augmentation : "dsa", None or sequence of str, default="dsa"
         Families of which one is drawn for each step of the student, as in
         :class:`~skdistill.neural_network.ConvNetClassifier`.

@@ -1373,6 +1373,8 @@ def test_batches_of_synthetic_images(
         )
 
     monkeypatch.setattr(run_module, "match_gradient", spy)
+    # These images are small; as if they were of 32x32 pixels.
+    monkeypatch.setattr(run_module, "_AUTO_PIXELS", 32 * 8 * 8)
     parameters = {} if batch_size == "auto" else {"batch_size": batch_size}
     make_tiny(ipc=ipc, init="noise", n_steps=4, max_total_iter=1, **parameters).fit(
         *tiny_bars
@@ -1383,5 +1385,19 @@ def test_batches_of_synthetic_images(
 def test_an_automatic_batch_holds_an_image_per_class(make_tiny):
     distiller = make_tiny()
     distiller.classes_ = np.arange(100)
+    distiller.image_shape_ = (32, 32, 3)
     assert distiller._images_per_step(100) == 100
     assert distiller._images_per_step(1000) == 100
+
+
+@pytest.mark.parametrize(
+    ("shape", "most"),
+    [((32, 32, 3), 32), ((128, 128, 3), 32), ((16, 16, 1), 128), ((8, 8, 1), 512)],
+)
+def test_an_automatic_batch_holds_more_small_images(make_tiny, shape, most):
+    distiller = make_tiny()
+    distiller.classes_ = np.arange(10)
+    distiller.image_shape_ = shape
+    assert distiller._images_per_step(most) == most
+    assert distiller._images_per_step(2 * most) == most
+    assert distiller._images_per_step(most + 1) == (most + 2) // 2
