@@ -801,8 +801,7 @@ class _Matching:
         distiller = self._distiller
         start, end = (
             to_device(
-                # Aligned, as what is learned.
-                torch.from_numpy(distiller.buffer_.snapshot(teacher, epoch)).clone(),
+                torch.from_numpy(distiller.buffer_.snapshot(teacher, epoch)),
                 self._device,
             )
             for epoch in (start_epoch, end_epoch)

@@ -67,9 +67,7 @@ class Descent:
         if isinstance(learning_rate, str):
             learning_rate = AUTO_STEP * unit
         self._rate = learning_rate
-        # PyTorch's own memory is aligned, that of an array or a file need not be, and
-        # the last bits of a convolution depend on it.
-        self.value = value = value.clone()
+        self.value = value
         self._velocity = torch.zeros_like(value)
         self._rms = value.new_zeros(())
         # Of all gradients the mean square is known to this share.
@@ -297,7 +295,7 @@ class Learned:
         def part(name: str) -> State:
             length = len(name) + 1
             return {
-                key[length:]: tensor.to(device, copy=True)  # aligned, as above
+                key[length:]: tensor.to(device)
                 for key, tensor in state.items()
                 if key.startswith(f"{name}.")
             }
