@@ -7,11 +7,13 @@ import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
@@ -201,6 +203,7 @@ class SyntheticSet:
         self,
         preprocessing: Any = None,
         value_range: tuple[float, float] | None = None,
+        composite: ArrayLike | None = None,
     ) -> np.ndarray:
         """Return the images as pixels that can be looked at.
 
@@ -215,12 +218,16 @@ class SyntheticSet:
             The values, in the unit of the real images, that become 0 and 255; what
             lies beyond is clipped.  None stretches all images alike to their own
             range.
+        composite : array-like of shape (3,) or (3, channels), default=None
+            The channels to show as red, green and blue, or how much each channel
+            adds to them.  None shows one channel as grey, two as red and blue, three
+            as red, green and blue, and takes the means of the first, the middle and
+            the last third of more.
 
         Returns
         -------
         pixels : ndarray of shape (n_images, height, width, 3), uint8
-            One channel is shown as grey, of more than two the first three as red,
-            green and blue, two as red and blue.
+            The images in colour.
         """
         X = self.X if preprocessing is None else preprocessing.inverse_transform(self.X)
         if np.shape(X) != self.X.shape:
@@ -228,7 +235,7 @@ class SyntheticSet:
                 "`preprocessing` must return images of the shape it is given, "
                 f"{self.X.shape}; got {np.shape(X)}"
             )
-        return to_displayable(np.asarray(X), value_range)
+        return to_displayable(np.asarray(X), value_range, composite)
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row per image: its label and its pixels.
@@ -277,37 +284,73 @@ class SyntheticSet:
 
 
 def to_displayable(
-    images: np.ndarray, value_range: tuple[float, float] | None = None
+    images: np.ndarray,
+    value_range: tuple[float, float] | None = None,
+    composite: ArrayLike | None = None,
 ) -> np.ndarray:
     """Stretch images of any pixel unit to 8-bit RGB, all by the same stretch.
 
     Parameters
     ----------
     images : ndarray of shape (n_images, height, width, channels)
-        One channel is shown as grey, of more than two the first three as red, green
-        and blue, two as red and blue.
     value_range : tuple (low, high), default=None
         What becomes 0 and 255; None takes nearly the whole range of the images.
+    composite : array-like of shape (3,) or (3, channels), default=None
+        As in :meth:`SyntheticSet.to_images`.
 
     Returns
     -------
     pixels : ndarray of shape (n_images, height, width, 3), uint8
     """
-    if images.shape[-1] == 1:
-        images = images.repeat(3, axis=-1)
-    elif images.shape[-1] == 2:
-        images = np.stack([images[..., 0], images.mean(-1), images[..., 1]], axis=-1)
-    images = images[..., :3]
+    images = to_rgb(images, composite)
     if not images.size:
         return np.zeros(images.shape, dtype=np.uint8)
-    if value_range is not None:
-        low, high = value_range
-    else:
-        low, high = np.quantile(images, [0.005, 0.995])
-        if high <= low:  # nearly all pixels are the same
-            low, high = float(images.min()), float(images.max())
+    low, high = display_range(images) if value_range is None else value_range
     stretched = (images - low) / (high - low if high > low else 1.0)
     return (stretched.clip(0, 1) * 255).round().astype(np.uint8)
+
+
+def display_range(images: np.ndarray, highest: float = 0.995) -> tuple[float, float]:
+    """Return nearly the whole range of the pixels of images, two quantiles."""
+    low, high = np.quantile(images, [0.005, highest])
+    if high <= low:  # nearly all pixels are the same
+        low, high = images.min(), images.max()
+    return float(low), float(high)
+
+
+def to_rgb(images: np.ndarray, composite: ArrayLike | None = None) -> np.ndarray:
+    """Make three channels, in the unit of the pixels, of any number of them.
+
+    Parameters
+    ----------
+    images : ndarray of shape (n_images, height, width, channels)
+    composite : array-like of shape (3,) or (3, channels), default=None
+        As in :meth:`SyntheticSet.to_images`.
+
+    Returns
+    -------
+    rgb : ndarray of shape (n_images, height, width, 3)
+    """
+    n_channels = images.shape[-1]
+    if composite is None:
+        if n_channels == 1:
+            return images.repeat(3, axis=-1)
+        if n_channels == 2:
+            return np.stack([images[..., 0], images.mean(-1), images[..., 1]], axis=-1)
+        third = round(n_channels / 3)
+        edges = [0, third, n_channels - third, n_channels]
+        return np.stack(
+            [images[..., a:b].mean(axis=-1) for a, b in pairwise(edges)], axis=-1
+        )
+    weights = np.asarray(composite)
+    if weights.shape == (3,) and np.isin(weights, np.arange(n_channels)).all():
+        return images[..., weights.astype(np.int64)]
+    if weights.shape == (3, n_channels) and np.isfinite(weights).all():
+        return images @ weights.T.astype(images.dtype)
+    raise ValueError(
+        f"`composite` must be the positions of three of the {n_channels} channels, or "
+        f"weights of shape (3, {n_channels}); got {composite!r}"
+    )
 
 
 def _as_set(synthetic: Any) -> SyntheticSet:

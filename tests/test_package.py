@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from numpydoc.validate import validate
 import skdistill
 
 PUBLIC = [name for name in skdistill.__all__ if name != "__version__"]
+INSPECTION = [f"inspection.{name}" for name in skdistill.inspection.__all__]
 
 
 def _imported_by(code):
@@ -38,6 +40,11 @@ def test_data_packages_do_not_import_torch(package):
     assert "torch" not in modules
 
 
+def test_inspection_imports_neither_torch_nor_matplotlib():
+    modules = _imported_by("from skdistill.inspection import *")
+    assert not modules & {"torch", "matplotlib"}
+
+
 @pytest.mark.parametrize("name", skdistill.__all__)
 def test_public_names_resolve(name):
     assert getattr(skdistill, name) is not None
@@ -49,14 +56,16 @@ def test_dir_lists_public_names():
 
 def test_api_page_lists_every_public_name():
     page = Path(__file__).parents[1] / "doc" / "api.rst"
-    listed = set(re.findall(r"^   (\w+)$", page.read_text(), re.MULTILINE))
+    listed = set(
+        re.findall(r"^   ((?:inspection\.)?\w+)$", page.read_text(), re.MULTILINE)
+    )
     public = {name for name in PUBLIC if not inspect.ismodule(getattr(skdistill, name))}
-    assert listed == public
+    assert listed == public | set(INSPECTION)
 
 
-@pytest.mark.parametrize("name", PUBLIC)
+@pytest.mark.parametrize("name", [*PUBLIC, *INSPECTION])
 def test_public_names_are_documented(name):
-    thing = getattr(skdistill, name)
+    thing = attrgetter(name)(skdistill)
     if inspect.ismodule(thing):
         assert inspect.getdoc(thing)
         return

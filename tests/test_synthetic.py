@@ -216,10 +216,27 @@ def test_displayable_is_rgb(channels):
     assert pixels.max() == 255
     if channels == 1:
         assert (pixels == pixels[..., :1]).all()
-    # the channel that is shown as blue
-    shown = images[..., {1: 0, 2: 1}.get(channels, 2)]
+    # what is shown as blue
+    shown = (
+        images[..., [3, 4]] if channels == 5 else images[..., [min(channels, 3) - 1]]
+    )
+    shown = shown.mean(axis=-1)
     order = np.argsort(shown, axis=None)
     assert (np.diff(pixels[..., 2].flat[order].astype(int)) >= 0).all()
+
+
+def test_displayable_composites():
+    images = np.random.default_rng(0).random((2, 4, 4, 5))
+    chosen = to_displayable(images, (0, 1), (4, 2, 0))
+    np.testing.assert_array_equal(
+        chosen, to_displayable(images[..., [4, 2, 0]], (0, 1))
+    )
+    np.testing.assert_array_equal(
+        chosen, to_displayable(images, (0, 1), np.eye(5)[[4, 2, 0]])
+    )
+    for wrong in [(0, 1), (0, 1, 5), np.ones((3, 4)), np.full((3, 5), np.nan)]:
+        with pytest.raises(ValueError, match="`composite` must be the positions"):
+            to_displayable(images, (0, 1), wrong)
 
 
 def test_displayable_stretches_all_images_alike():

@@ -1,0 +1,223 @@
+"""What every display needs: images in true colour, axes, names of classes."""
+
+import textwrap
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import check_is_fitted
+
+from skdistill.synthetic import SyntheticSet, display_range, to_displayable, to_rgb
+from skdistill.utils._validation import is_flattened
+
+
+def check_matplotlib(caller: str) -> None:
+    """Raise an ImportError that says how to install matplotlib if it is missing."""
+    try:
+        import matplotlib as mpl  # noqa: F401
+    except ImportError as error:
+        raise ImportError(
+            f"{caller} needs matplotlib: pip install skdistill[plot]"
+        ) from error
+
+
+def distilled_by(estimator: Any, preprocessing: Any = None) -> tuple[SyntheticSet, Any]:
+    """Return the distilled set of an estimator, and the way back to pixels.
+
+    Parameters
+    ----------
+    estimator : estimator instance
+        A fitted distiller, a :class:`~skdistill.distillation.DistilledClassifier` or
+        a pipeline that ends with either.
+    preprocessing : transformer, default=None
+        What the real images were transformed by before the estimator saw them.
+
+    Returns
+    -------
+    synthetic : SyntheticSet
+    preprocessing : transformer or None
+        What has the ``inverse_transform`` from the pixels of the distilled images.
+    """
+    check_is_fitted(estimator)
+    if isinstance(estimator, Pipeline):
+        if preprocessing is not None:
+            raise ValueError(
+                "`preprocessing` is what comes before the estimator; a pipeline has "
+                "it inside: leave it out"
+            )
+        if len(estimator) > 1:
+            preprocessing = estimator[:-1]
+        estimator = estimator[-1]
+    estimator = getattr(estimator, "distiller_", estimator)
+    synthetic = getattr(estimator, "synthetic_", None)
+    if not isinstance(synthetic, SyntheticSet):
+        raise ValueError(
+            "`estimator` must be a fitted distiller, a DistilledClassifier or a "
+            f"pipeline that ends with one; got {type(estimator).__name__}"
+        )
+    return synthetic, preprocessing
+
+
+def to_pixels(images: Any, preprocessing: Any = None) -> np.ndarray:
+    """Return images in the unit that they had before a preprocessing.
+
+    Parameters
+    ----------
+    images : array-like of shape (n_images, height, width, channels)
+    preprocessing : transformer, default=None
+        A fitted transformer with ``inverse_transform``.
+
+    Returns
+    -------
+    pixels : ndarray of shape (n_images, height, width, channels), float32
+    """
+    images = np.asarray(images)
+    if images.ndim != 4:
+        raise ValueError(
+            "images must be 4-D (n_images, height, width, channels); got shape "
+            f"{images.shape}"
+        )
+    if preprocessing is None or not len(images):
+        return images.astype(np.float32, copy=False)
+    pixels = np.asarray(preprocessing.inverse_transform(images), dtype=np.float32)
+    if pixels.size != images.size:
+        raise ValueError(
+            "`preprocessing` must return images of the shape it is given, "
+            f"{images.shape}; got {pixels.shape}"
+        )
+    return pixels.reshape(images.shape)
+
+
+def real_images(
+    X: Any, estimator: Any, shape: tuple[int, ...], preprocessing: Any = None
+) -> np.ndarray:
+    """Return real images in their own pixels.
+
+    Parameters
+    ----------
+    X : array-like of shape (n_images, height, width, channels) or \
+            (n_images, height * width * channels)
+        What the estimator takes.
+    estimator : estimator instance
+        A pipeline takes pixels, anything else what ``preprocessing`` made of them.
+    shape : tuple (height, width, channels)
+        Of the distilled images.
+    preprocessing : transformer, default=None
+        As for :func:`distilled_by`.
+
+    Returns
+    -------
+    pixels : ndarray of shape (n_images, height, width, channels), float32
+    """
+    X = np.asarray(X)
+    if is_flattened(X) and X.shape[1] == np.prod(shape):
+        X = X.reshape(len(X), *shape)
+    if X.shape[1:] != shape:
+        raise ValueError(
+            f"X must hold images of the shape of the distilled ones, {shape}; got "
+            f"{X.shape[1:]}"
+        )
+    return to_pixels(X, None if isinstance(estimator, Pipeline) else preprocessing)
+
+
+def in_colour(
+    *groups: np.ndarray,
+    value_range: tuple[float, float] | None = None,
+    composite: ArrayLike | None = None,
+    reference: np.ndarray | None = None,
+) -> list[np.ndarray]:
+    """Turn groups of images to 8-bit RGB, all by the same stretch.
+
+    Parameters
+    ----------
+    *groups : ndarray of shape (n_images, height, width, channels)
+        Images, all in the same unit.
+    value_range : tuple (low, high), default=None
+        The values that become 0 and 255.
+    composite : array-like of shape (3,) or (3, channels), default=None
+        As in :meth:`~skdistill.SyntheticSet.to_images`.
+    reference : ndarray of shape (n_images, height, width, channels), default=None
+        Images whose range is taken when there is no ``value_range``; None takes that
+        of all groups.
+
+    Returns
+    -------
+    pixels : list of ndarray of shape (n_images, height, width, 3), uint8
+        One array for each group.
+    """
+    if value_range is None:
+        some = groups if reference is None or not reference.size else (reference,)
+        values = [to_rgb(images, composite).ravel() for images in some]
+        joined = np.concatenate(values)
+        # The cores of galaxies are few pixels, and shall not be clipped.
+        value_range = display_range(joined, 0.999) if joined.size else (0.0, 1.0)
+    else:
+        check_value_range(value_range)
+    return [to_displayable(images, value_range, composite) for images in groups]
+
+
+def check_value_range(value_range: Any) -> None:
+    """Raise a ValueError unless a range is two finite numbers that increase."""
+    bounds = np.asarray(value_range, dtype=np.float64)
+    if bounds.shape != (2,) or not np.isfinite(bounds).all() or bounds[0] >= bounds[1]:
+        raise ValueError(
+            f"`value_range` must be (low, high) with low < high; got {value_range!r}"
+        )
+
+
+def class_rows(y: Any, classes: ArrayLike | None) -> tuple[list[Any], list[np.ndarray]]:
+    """Return the classes in the order to show them, and the images of each.
+
+    Parameters
+    ----------
+    y : array-like of shape (n_images,)
+        Labels.
+    classes : array-like, default=None
+        The classes to show, in order; None takes all, sorted.
+
+    Returns
+    -------
+    classes : list
+    positions : list of ndarray of int
+        Of the images of each class.
+    """
+    y = np.asarray(y)
+    known = np.unique(y)
+    shown = known.tolist() if classes is None else np.asarray(classes).tolist()
+    missing = [label for label in shown if label not in known.tolist()]
+    if missing:
+        raise ValueError(
+            f"`classes` must be labels of the images; without any image: {missing}"
+        )
+    return shown, [np.flatnonzero(y == label) for label in shown]
+
+
+def check_names(class_names: Sequence[str] | None, classes: Sequence[Any]) -> list[str]:
+    """Return a name for each class that is shown, its label unless one is given."""
+    if class_names is None:
+        return [str(label) for label in classes]
+    names = [str(name) for name in class_names]
+    if len(names) != len(classes):
+        raise ValueError(
+            f"`class_names` must hold a name for each of the {len(classes)} classes; "
+            f"got {len(names)}"
+        )
+    return names
+
+
+def wrapped(text: str, width: int = 13) -> str:
+    """Break a name into short lines."""
+    lines = textwrap.wrap(str(text), width, break_on_hyphens=False)
+    return "\n".join(lines) or str(text)
+
+
+def new_axes(ax: Any, width: float, height: float) -> Any:
+    """Return the axes that are given, or those of a new figure of a size in inches."""
+    if ax is not None:
+        return ax
+    import matplotlib.pyplot as plt
+
+    _, ax = plt.subplots(figsize=(width, height), layout="constrained")
+    return ax

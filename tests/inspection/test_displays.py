@@ -1,0 +1,247 @@
+"""Displays of images: grids, and trees with images at their leaves."""
+
+import sys
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from sklearn.exceptions import NotFittedError
+from sklearn.pipeline import make_pipeline
+
+from skdistill import (
+    ChannelScaler,
+    ConvNetClassifier,
+    DistilledClassifier,
+    STMDistiller,
+    SyntheticSet,
+    TrajectoryBuffer,
+)
+from skdistill.curation._tree import CLASS_NAMES, LEAVES
+from skdistill.inspection import SyntheticSetDisplay, TreeDisplay
+from skdistill.inspection._tree_layout import grow, leaf_positions
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    yield
+    plt.close("all")
+
+
+@pytest.fixture(scope="module")
+def images():
+    """Two images for each of nine classes, one flat colour each, classes mixed."""
+    rng = np.random.default_rng(0)
+    y = rng.permutation(np.repeat(np.arange(9), 2))
+    X = np.zeros((18, 6, 4, 3), dtype=np.float32)
+    X += np.arange(18).reshape(-1, 1, 1, 1) / 17
+    return X, y
+
+
+@pytest.fixture(scope="module")
+def fitted(images):
+    """A distiller, the scaler before it, and a pipeline that does the same."""
+    X, y = images
+    teachers = TrajectoryBuffer(
+        n_teachers=1, n_epochs=2, width=2, depth=1, device="cpu", random_state=0
+    )
+    distiller = STMDistiller(
+        ipc=2, buffer=teachers, n_steps=1, max_total_iter=1, random_state=0
+    )
+    scaler = ChannelScaler().fit(X)
+    network = ConvNetClassifier(width=2, depth=1, max_iter=1, random_state=0)
+    pipeline = make_pipeline(ChannelScaler(), DistilledClassifier(distiller, network))
+    pipeline.fit(X, y)
+    distiller.fit(scaler.transform(X), y)
+    return distiller, scaler, pipeline
+
+
+def shown(display):
+    images = display.images_
+    if images and isinstance(images[0], list):
+        images = [image for row in images for image in row]
+    return [image.get_array() for image in images]
+
+
+def test_grid_has_each_image_in_its_row_with_one_stretch(images):
+    X, y = images
+    display = SyntheticSetDisplay.from_data(X, y, value_range=(0, 1))
+    assert [len(row) for row in display.images_] == [2] * 9
+    for label, row in enumerate(display.images_):
+        for image, expected in zip(row, X[y == label], strict=True):
+            np.testing.assert_allclose(image.get_array(), expected * 255, atol=0.51)
+        bottoms = {image.get_extent()[2] for image in row}
+        assert len(bottoms) == 1
+        tick = display.ax_.get_yticks()[label]
+        assert row[0].get_extent()[3] < tick < row[0].get_extent()[2]
+    names = [text.get_text() for text in display.ax_.get_yticklabels()]
+    assert names == [str(label) for label in range(9)]
+    assert display.figure_ is display.ax_.figure
+
+
+def test_grid_draws_where_it_is_told_and_returns_itself(images):
+    figure, axes = plt.subplots(1, 2)
+    display = SyntheticSetDisplay.from_data(
+        *images, classes=[3, 1], class_names=["three", "one"], ax=axes[1], alpha=0.5
+    )
+    assert display.ax_ is axes[1]
+    assert display.figure_ is figure
+    assert [text.get_text() for text in axes[1].get_yticklabels()] == ["three", "one"]
+    assert display.images_[0][0].get_alpha() == 0.5
+    assert not axes[0].images
+    assert display.plot(ax=axes[0]) is display
+    assert len(axes[0].images) == 4
+
+
+def test_grid_shows_bands_beside_the_composite():
+    X = np.zeros((1, 4, 4, 5), dtype=np.float32)
+    X += np.linspace(0, 1, 5)
+    display = SyntheticSetDisplay.from_data(
+        X, ["a"], value_range=(0, 1), bands=list("zirgu"), composite=(0, 2, 4)
+    )
+    composite, *bands = shown(display)
+    assert composite[0, 0].tolist() == [0, 128, 255]
+    assert [band[0, 0].tolist() for band in bands] == [
+        [level] * 3 for level in (0, 64, 128, 191, 255)
+    ]
+    labels = [text.get_text() for text in display.ax_.get_xticklabels()]
+    assert labels == ["composite", *"zirgu"]
+    display = SyntheticSetDisplay.from_data(X, ["a"], bands=True)
+    assert display.panels[1:] == [f"band {number}" for number in range(5)]
+    with pytest.raises(ValueError, match=r"`bands` must be .* 5 channels; got 2"):
+        SyntheticSetDisplay.from_data(X, ["a"], bands=["r", "g"])
+
+
+def test_estimators_of_every_kind_show_the_same_pixels(fitted):
+    distiller, scaler, pipeline = fitted
+    expected = distiller.synthetic_.to_images(scaler, value_range=(0, 1))
+    alone = SyntheticSetDisplay.from_estimator(
+        distiller, preprocessing=scaler, value_range=(0, 1)
+    )
+    inside = SyntheticSetDisplay.from_estimator(pipeline, value_range=(0, 1))
+    np.testing.assert_array_equal(shown(alone), expected)
+    np.testing.assert_array_equal(shown(inside), expected)
+
+
+def test_tree_has_real_and_distilled_images_below_their_leaves(images, fitted):
+    X, y = images
+    distiller, scaler, pipeline = fitted
+    alone = TreeDisplay.from_estimator(
+        distiller, scaler.transform(X), y, preprocessing=scaler, value_range=(0, 1)
+    )
+    inside = TreeDisplay.from_estimator(pipeline, X, y, value_range=(0, 1))
+    flat = TreeDisplay.from_estimator(
+        pipeline, X.reshape(len(X), -1), y, value_range=(0, 1)
+    )
+    for display in (alone, inside, flat):
+        assert len(display.images_) == 18
+        leaves = grow(LEAVES, spacing=display.images_[1].get_extent()[0] + 0.5).leaves()
+        for leaf, image in zip(leaves, display.images_, strict=False):
+            label = CLASS_NAMES.index(leaf.leaf)
+            first = X[np.flatnonzero(y == label)[0]]
+            np.testing.assert_allclose(image.get_array(), first * 255, atol=0.51)
+            left, right, bottom, top = image.get_extent()
+            assert (left + right) / 2 == pytest.approx(leaf.x)
+            # pixels are square: the images are 6 x 4
+            assert (top - bottom) / (right - left) == pytest.approx(6 / 4)
+        real, distilled = display.images_[0], display.images_[9]
+        assert distilled.get_extent()[3] < real.get_extent()[2]
+    pixels = distiller.synthetic_.to_images(scaler, value_range=(0, 1))
+    np.testing.assert_array_equal(shown(alone)[9:], pixels[::2])
+
+
+def test_tree_says_questions_answers_and_leaves(images):
+    display = TreeDisplay.from_data(*images, title="galaxies")
+    texts = [text.get_text().replace("\n", " ") for text in display.texts_]
+    assert {"smooth or features?", "edge-on?", "bar?", "bulge shape?"} <= set(texts)
+    assert {"rounded or boxy", "no bulge", "yes", "no"} <= set(texts)
+    assert set(CLASS_NAMES) <= set(texts)
+    assert texts.count("spiral?") == 2
+    assert "galaxies" in texts
+
+
+def test_tree_leaves_gaps_where_there_are_no_images(images):
+    X, y = images
+    display = TreeDisplay.from_data(X[y != 4], y[y != 4], n_images=3)
+    assert len(display.images_) == 16
+    names = np.array(CLASS_NAMES)[y]
+    by_name = TreeDisplay.from_data(X, names, n_images=2)
+    for one, two in zip(
+        shown(by_name), shown(TreeDisplay.from_data(X, y, n_images=2)), strict=True
+    ):
+        np.testing.assert_array_equal(one, two)
+
+
+def test_tree_of_the_user(images):
+    X, _ = images
+    tree = {"dog": [["barks"], ["big"]], "cat": [["meows"]], "pup": [["barks"], ["no"]]}
+    display = TreeDisplay.from_data(X[:3], ["cat", "dog", "pup"], tree=tree)
+    texts = [text.get_text() for text in display.texts_]
+    assert {"barks", "meows", "big", "no", "dog", "cat", "pup"} <= set(texts)
+    # leaves of one branch are beside each other, whatever the order they come in
+    leaves = [leaf.leaf for leaf in grow(tree).leaves()]
+    assert leaves == ["dog", "pup", "cat"]
+    shades = [image[0, 0, 0] for image in shown(display)]
+    assert np.argsort(shades).tolist() == [2, 0, 1]  # the cat's is the darkest
+
+
+def test_nodes_of_the_tree():
+    root = grow(LEAVES)
+    leaves = root.leaves()
+    assert [leaf.leaf for leaf in leaves] == list(CLASS_NAMES)
+    assert [leaf.depth for leaf in leaves] == [len(path) for path in LEAVES.values()]
+    assert [leaf.x for leaf in leaves] == list(range(9))
+    assert [child.x for child in root.children] == [1, pytest.approx(5.0)]
+    # A question that is also a leaf keeps its leaf beside the others.
+    both = grow({"a": [["x"]], "b": [["x"], ["y"]], "c": [["x"], ["z"]]})
+    assert [leaf.leaf for leaf in both.leaves()] == ["a", "b", "c"]
+
+
+def test_labels_of_leaves():
+    assert leaf_positions([2, 0], "abc").tolist() == [2, 0]
+    assert leaf_positions(["c", "a"], "abc").tolist() == [2, 0]
+    for wrong in ([3], [-1], ["d"], [0.5]):
+        with pytest.raises(ValueError, match="labels must be names of the tree's"):
+            leaf_positions(wrong, "abc")
+
+
+def test_errors(images, fitted):
+    X, y = images
+    distiller, scaler, pipeline = fitted
+    with pytest.raises(NotFittedError):
+        SyntheticSetDisplay.from_estimator(STMDistiller())
+    with pytest.raises(ValueError, match=r"`estimator` must be .* got ChannelScaler"):
+        TreeDisplay.from_estimator(scaler)
+    with pytest.raises(ValueError, match="`preprocessing` is what comes before"):
+        TreeDisplay.from_estimator(pipeline, preprocessing=scaler)
+    with pytest.raises(ValueError, match="both, or neither"):
+        TreeDisplay.from_estimator(distiller, X)
+    with pytest.raises(ValueError, match=r"shape of the distilled ones, \(6, 4, 3\)"):
+        TreeDisplay.from_estimator(distiller, X[:, :, :3], y)
+    with pytest.raises(ValueError, match="must be 4-D"):
+        SyntheticSetDisplay.from_data(X[0], y)
+    with pytest.raises(ValueError, match="one label for each"):
+        SyntheticSetDisplay.from_data(X, y[:3])
+    with pytest.raises(ValueError, match="without any image: \\[12\\]"):
+        SyntheticSetDisplay.from_data(X, y, classes=[1, 12])
+    with pytest.raises(ValueError, match="`class_names` must hold a name"):
+        SyntheticSetDisplay.from_data(X, y, class_names=["one"])
+    with pytest.raises(ValueError, match="`value_range` must be"):
+        SyntheticSetDisplay.from_data(X, y, value_range=(1, 0))
+    with pytest.raises(ValueError, match="`n_images` must be at least 1"):
+        TreeDisplay.from_data(X, y, n_images=0)
+    for wrong in (3, {}):
+        with pytest.raises(ValueError, match="`tree` must be a mapping"):
+            TreeDisplay.from_data(X, y, tree=wrong)
+
+
+def test_missing_matplotlib_is_told(monkeypatch, images):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(ImportError, match=r"pip install skdistill\[plot\]"):
+        SyntheticSetDisplay.from_data(*images)
+
+
+def test_stored_sets_are_shown(tmp_path, images):
+    X, y = images
+    SyntheticSet(X, y).save(tmp_path / "set")
+    display = SyntheticSetDisplay.from_data(*SyntheticSet.load(tmp_path / "set"))
+    assert len(shown(display)) == 18
