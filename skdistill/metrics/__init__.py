@@ -1,5 +1,26 @@
-"""How good a distilled set is."""
+"""How good a distilled set is, and whether it is better than another."""
 
+from skdistill.metrics._calibration import expected_calibration_error
+from skdistill.metrics._compare import Comparison, compare_scores
+from skdistill.metrics._ddranking import export_ddranking, load_ddranking
 from skdistill.metrics._evaluate import SyntheticScore, evaluate_synthetic
+from skdistill.metrics._robust import (
+    augmentation_robust_score,
+    hard_label_recovery,
+    improvement_over_random,
+    label_robust_score,
+)
 
-__all__ = ["SyntheticScore", "evaluate_synthetic"]
+__all__ = [
+    "Comparison",
+    "SyntheticScore",
+    "augmentation_robust_score",
+    "compare_scores",
+    "evaluate_synthetic",
+    "expected_calibration_error",
+    "export_ddranking",
+    "hard_label_recovery",
+    "improvement_over_random",
+    "label_robust_score",
+    "load_ddranking",
+]

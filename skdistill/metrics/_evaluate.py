@@ -1,37 +1,68 @@
 """Training new networks on a distilled set and scoring them on real images."""
 
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 from joblib import Parallel, delayed
 from sklearn.base import BaseEstimator, clone
-from sklearn.utils._param_validation import Interval, validate_params
+from sklearn.metrics import check_scoring
+from sklearn.model_selection import ParameterGrid
+from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 from tqdm.auto import tqdm
 
-from skdistill.neural_network import ConvNetClassifier
+from skdistill.neural_network import ConvNetClassifier, TrainingDivergedError
 from skdistill.synthetic import SyntheticSet, _as_set
 from skdistill.utils._pixels import warn_of_other_space
 from skdistill.utils._random import child_seed, root_seed
 from skdistill.utils._threads import single_threaded_torch
 
+# The rates that DD-Ranking chooses from, for distilled and for random images alike.
+LEARNING_RATES = (0.001, 0.005, 0.01, 0.05, 0.1)
 
-class SyntheticScore(NamedTuple):
-    """Test accuracies of networks that saw only a distilled set.
+
+class _Summary(NamedTuple):
+    mean: float
+    std: float
+    scores: np.ndarray
+
+
+class SyntheticScore(_Summary):
+    """Scores, on real images, of networks that saw only a distilled set.
+
+    Unpacks as ``mean, std, scores``.
 
     Attributes
     ----------
     mean : float
-        Mean accuracy over the networks, in [0, 1].
+        Mean over the networks; of accuracies in [0, 1].
     std : float
         Their standard deviation.
     scores : ndarray of shape (n_repeats,)
-        The accuracy of each network.
+        The score of each network.
+    parameters : dict
+        What was chosen on the validation images; empty if nothing was.
+    validation : DataFrame
+        A row per setting that was tried: its parameters, and ``mean_score`` of the
+        validation images, -inf where the training diverged.
     """
 
-    mean: float
-    std: float
-    scores: np.ndarray
+    parameters: dict[str, Any]
+    validation: pd.DataFrame
+
+    def __new__(
+        cls,
+        mean: float,
+        std: float,
+        scores: np.ndarray,
+        parameters: dict[str, Any] | None = None,
+        validation: pd.DataFrame | None = None,
+    ) -> "SyntheticScore":
+        self = super().__new__(cls, mean, std, scores)
+        self.parameters = dict(parameters or {})
+        self.validation = pd.DataFrame() if validation is None else validation
+        return self
 
 
 @validate_params(
@@ -40,6 +71,12 @@ class SyntheticScore(NamedTuple):
         "X_test": ["array-like"],
         "y_test": ["array-like"],
         "estimator": [BaseEstimator, None],
+        "protocol": [StrOptions({"paper", "honest"})],
+        "X_validation": ["array-like", None],
+        "y_validation": ["array-like", None],
+        "param_grid": [dict, None],
+        "n_validation_repeats": [Interval(Integral, 1, None, closed="left")],
+        "scoring": [str, callable, None],
         "n_repeats": [Interval(Integral, 1, None, closed="left")],
         "n_jobs": [Integral, None],
         "random_state": ["random_state"],
@@ -53,6 +90,12 @@ def evaluate_synthetic(
     y_test: Any,
     *,
     estimator: Any = None,
+    protocol: str = "paper",
+    X_validation: Any = None,
+    y_validation: Any = None,
+    param_grid: dict[str, Any] | None = None,
+    n_validation_repeats: int = 1,
+    scoring: Any = None,
     n_repeats: int = 5,
     n_jobs: int | None = None,
     random_state: Any = None,
@@ -72,9 +115,31 @@ def evaluate_synthetic(
     y_test : array-like of shape (n_samples,)
         Their labels.
     estimator : classifier, default=None
-        What is trained.  None takes the network and the protocol of [1]_: a
-        :class:`~skdistill.neural_network.ConvNetClassifier` for 1000 epochs, with the
-        set's step size as learning rate where it has one.
+        What is trained.  None takes the network of [1]_: a
+        :class:`~skdistill.neural_network.ConvNetClassifier` for 1000 epochs.
+    protocol : {"paper", "honest"}, default="paper"
+        How the learning rate is found.  "paper" takes that of the estimator, and of the
+        default network the set's step size where it has one, as [1]_ does: which
+        favours sets that have one.  "honest" treats all sets alike: each gets the rate
+        of one grid that is best on the validation images, which is then used for new
+        networks.  In neither have the test images a part in a choice.
+    X_validation : array-like of shape (n_samples, height, width, channels), \
+            default=None
+        Real images for the choice of "honest": a part of the training images, better
+        one that the distillation has not seen.
+    y_validation : array-like of shape (n_samples,), default=None
+        Their labels.
+    param_grid : dict of str to list, default=None
+        What "honest" chooses from: values of parameters of the estimator, in all
+        combinations.  None stands for 0.001, 0.005, 0.01, 0.05 and 0.1 for each of its
+        parameters ``learning_rate`` that is a number; an estimator without one is
+        trained as it is.
+    n_validation_repeats : int, default=1
+        Number of networks whose mean accuracy on the validation images counts.
+    scoring : str, callable or None, default=None
+        What is measured on the test images: a scorer of scikit-learn or the name of
+        one, such as "neg_brier_score" for calibration.  None is the accuracy, which is
+        what the choice of "honest" looks at in any case.
     n_repeats : int, default=5
         Number of networks, each with its own random state.
     n_jobs : int, default=None
@@ -88,11 +153,14 @@ def evaluate_synthetic(
     Returns
     -------
     score : SyntheticScore
-        A named tuple ``(mean, std, scores)``.
+        A named tuple ``(mean, std, scores)`` with the attributes ``parameters`` and
+        ``validation``.
 
     See Also
     --------
-    skdistill.distillation.STMDistiller : Makes distilled sets.
+    skdistill.metrics.cross_architecture : The same for many networks.
+    skdistill.metrics.compare_scores : Whether two sets differ.
+    skdistill.distillation.RandomSubset : What a distilled set has to beat.
 
     References
     ----------
@@ -102,39 +170,120 @@ def evaluate_synthetic(
     Examples
     --------
     >>> from skdistill import ConvNetClassifier, evaluate_synthetic, make_galaxies
-    >>> X, y = make_galaxies(90, size=16, random_state=0)
+    >>> X, y = make_galaxies(135, size=16, random_state=0)
     >>> network = ConvNetClassifier(width=8, max_iter=5)
     >>> score = evaluate_synthetic(
-    ...     (X[:45], y[:45]), X[45:], y[45:], estimator=network, n_repeats=2,
-    ...     random_state=0)
+    ...     (X[:45], y[:45]), X[90:], y[90:], estimator=network, protocol="honest",
+    ...     X_validation=X[45:90], y_validation=y[45:90], n_repeats=2, random_state=0)
     >>> score.scores.shape
     (2,)
+    >>> list(score.parameters)
+    ['learning_rate']
     """
     synthetic = _as_set(synthetic)
     # One further up: scikit-learn's validation of parameters comes between.
     warn_of_other_space(synthetic.pixel_space, X_test, stacklevel=3)
-    if estimator is None:
-        estimator = default_network(synthetic)
-    seed = root_seed(random_state)
-    tasks = (
-        delayed(_score_one)(
-            clone(estimator), synthetic, X_test, y_test, child_seed(seed, repeat)
+    honest = protocol == "honest"
+    given = [X_validation is not None, y_validation is not None]
+    if not honest and (any(given) or param_grid is not None):
+        raise ValueError(
+            "`X_validation`, `y_validation` and `param_grid` are for "
+            "`protocol`='honest'; got 'paper'"
         )
-        for repeat in range(n_repeats)
+    if honest and not all(given):
+        raise ValueError(
+            "`protocol`='honest' chooses on validation images: `X_validation` and "
+            "`y_validation` must be a part of the real training images"
+        )
+    if estimator is None:
+        estimator = (
+            ConvNetClassifier(max_iter=1000) if honest else default_network(synthetic)
+        )
+    scorer = check_scoring(estimator, scoring)
+    seed = root_seed(random_state)
+    settings = list(ParameterGrid(_grid(estimator, param_grid))) if honest else [{}]
+
+    chosen, table = settings[0], None
+    if len(settings) > 1:
+        seeds = [child_seed(seed, 0, place) for place in range(n_validation_repeats)]
+        found = _train_all(
+            [
+                (clone(estimator).set_params(**setting), child)
+                for setting in settings
+                for child in seeds
+            ],
+            synthetic,
+            (X_validation, y_validation),
+            check_scoring(estimator, None),
+            n_jobs,
+            verbose,
+            "validation",
+        )
+        means = found.reshape(len(settings), -1).mean(axis=1)
+        if not np.isfinite(means).any():
+            raise ValueError("the training diverged with each setting of the grid")
+        table = pd.DataFrame(settings).assign(mean_score=means)
+        chosen = settings[int(means.argmax())]
+    scores = _train_all(
+        [
+            (clone(estimator).set_params(**chosen), child_seed(seed, repeat))
+            for repeat in range(n_repeats)
+        ],
+        synthetic,
+        (X_test, y_test),
+        scorer,
+        n_jobs,
+        verbose,
+        "evaluation",
     )
-    results = Parallel(n_jobs=n_jobs, return_as="generator")(tasks)
-    scores = np.empty(n_repeats)
+    if not np.isfinite(scores).all():
+        raise TrainingDivergedError(
+            f"{(~np.isfinite(scores)).sum()} of {n_repeats} networks diverged in their "
+            "training; their `learning_rate` is too high for these images"
+        )
+    return SyntheticScore(
+        float(scores.mean()), float(scores.std()), scores, chosen, table
+    )
+
+
+def _grid(estimator: Any, param_grid: dict[str, Any] | None) -> list[dict[str, list]]:
+    """Return a grid of settings, one that gives all rates of a pipeline one value."""
+    if param_grid is not None:
+        return [param_grid]
+    rates = [
+        name
+        for name, value in estimator.get_params().items()
+        if name.rpartition("__")[2] == "learning_rate"
+        and isinstance(value, Real)
+        and not isinstance(value, bool)
+    ]
+    if not rates:
+        return [{}]
+    return [{name: [rate] for name in rates} for rate in LEARNING_RATES]
+
+
+def _train_all(
+    tasks: list[tuple[Any, int]],
+    synthetic: SyntheticSet,
+    test: tuple[Any, Any],
+    scorer: Any,
+    n_jobs: int | None,
+    verbose: int,
+    name: str,
+) -> np.ndarray:
+    """Return the score of each classifier after training, -inf where it diverged."""
+    results = Parallel(n_jobs=n_jobs, return_as="generator")(
+        delayed(_score_one)(classifier, synthetic, *test, scorer, seed)
+        for classifier, seed in tasks
+    )
+    scores = np.empty(len(tasks))
     with tqdm(
-        results,
-        desc="evaluation",
-        unit="network",
-        total=n_repeats,
-        disable=not verbose,
+        results, desc=name, unit="network", total=len(tasks), disable=not verbose
     ) as bar:
-        for repeat, score in enumerate(bar):
-            scores[repeat] = score
-            bar.set_postfix(accuracy=f"{scores[: repeat + 1].mean():.3f}")
-    return SyntheticScore(float(scores.mean()), float(scores.std()), scores)
+        for place, score in enumerate(bar):
+            scores[place] = score
+            bar.set_postfix(score=f"{scores[: place + 1].mean():.3f}")
+    return scores
 
 
 def default_network(synthetic: SyntheticSet, **parameters: Any) -> ConvNetClassifier:
@@ -152,7 +301,12 @@ def fit_on(estimator: Any, X: Any, y: Any, probabilities: Any) -> Any:
 
 
 def _score_one(
-    estimator: Any, synthetic: SyntheticSet, X_test: Any, y_test: Any, seed: int
+    estimator: Any,
+    synthetic: SyntheticSet,
+    X_test: Any,
+    y_test: Any,
+    scorer: Any,
+    seed: int,
 ) -> float:
     # A pipeline has no random state of its own, but its steps have.  A random state of
     # scikit-learn is an unsigned 32-bit integer.
@@ -165,5 +319,8 @@ def _score_one(
         }
     )
     with single_threaded_torch():
-        fit_on(estimator, synthetic.X, synthetic.y, synthetic.probabilities)
-        return float(estimator.score(X_test, y_test))
+        try:
+            fit_on(estimator, synthetic.X, synthetic.y, synthetic.probabilities)
+        except TrainingDivergedError:
+            return -np.inf
+        return float(scorer(estimator, X_test, y_test))

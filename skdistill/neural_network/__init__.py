@@ -1,6 +1,9 @@
 """The ConvNet classifier, its network and its augmentation."""
 
-from skdistill.neural_network._classifier import ConvNetClassifier
+from skdistill.neural_network._classifier import (
+    ConvNetClassifier,
+    TrainingDivergedError,
+)
 from skdistill.neural_network._convnet import ConvNet
 
-__all__ = ["ConvNet", "ConvNetClassifier"]
+__all__ = ["ConvNet", "ConvNetClassifier", "TrainingDivergedError"]

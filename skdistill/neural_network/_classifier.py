@@ -38,6 +38,10 @@ from skdistill.utils._validation import check_images, check_weights
 _INFERENCE_BATCH = 64
 
 
+class TrainingDivergedError(ValueError):
+    """Losses or weights became infinite: the learning rate was too high."""
+
+
 class ConvNetClassifier(
     CallbackSupportMixin, ClassifierMixin, DocLinkMixin, BaseEstimator
 ):
@@ -365,8 +369,8 @@ class ConvNetClassifier(
             normalization=self.normalization,
         )
 
-    def _diverged(self, sign: str) -> ValueError:
-        return ValueError(
+    def _diverged(self, sign: str) -> TrainingDivergedError:
+        return TrainingDivergedError(
             f"the training diverged in epoch {len(self.loss_curve_)} ({sign}); "
             f"`learning_rate`={self.learning_rate} is too high for these images"
         )

@@ -1,3 +1,5 @@
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -14,6 +16,8 @@ from skdistill import (
     evaluate_synthetic,
 )
 from skdistill.metrics import SyntheticScore
+from skdistill.metrics._evaluate import LEARNING_RATES
+from skdistill.neural_network import TrainingDivergedError
 
 
 @pytest.fixture(scope="module")
@@ -214,3 +218,175 @@ def test_soft_labels_are_used_where_they_can_be(data, network, monkeypatch):
     monkeypatch.setattr(Recorder, "seen", [])
     evaluate_synthetic(soft, X, y, estimator=Recorder(), n_repeats=1)
     assert Recorder.seen[0][1].tolist() == y.tolist()
+
+
+# The honest protocol
+
+
+class Rated(ClassifierMixin, BaseEstimator):
+    """Is right as often as its rate says, on validation and on test images."""
+
+    quality = {0.001: 0.2, 0.005: 0.8, 0.01: 0.4, 0.05: 0.9, 0.1: None}
+    seen = []
+
+    def __init__(self, learning_rate=0.01, random_state=None):
+        self.learning_rate = learning_rate
+        self.random_state = random_state
+
+    def fit(self, X, y):
+        if self.quality[self.learning_rate] is None:
+            raise TrainingDivergedError("too high")
+        self.seen.append((self.learning_rate, self.random_state))
+        self.classes_ = np.unique(y)
+        return self
+
+    def score(self, X, y):
+        # The images say what they are for: at test time another rate is best.
+        is_test = bool(X[0, 0, 0, 0] > 0)
+        return (1 - self.quality[self.learning_rate]) if is_test else self.rated()
+
+    def rated(self):
+        return self.quality[self.learning_rate]
+
+    def predict(self, X):
+        raise NotImplementedError
+
+
+@pytest.fixture
+def parts(data):
+    X, y, *_ = data
+    test, validation = np.ones_like(X), -np.ones_like(X)
+    return (X, y), {
+        "X_test": test,
+        "y_test": y,
+        "protocol": "honest",
+        "X_validation": validation,
+        "y_validation": y,
+        "random_state": 0,
+    }
+
+
+def test_rate_is_chosen_on_the_validation_images_alone(parts, monkeypatch):
+    synthetic, options = parts
+    monkeypatch.setattr(Rated, "seen", [])
+    found = evaluate_synthetic(synthetic, estimator=Rated(), n_repeats=3, **options)
+    # Best on the validation images, worst on the test images.
+    assert found.parameters == {"learning_rate": 0.05}
+    assert found.scores == pytest.approx([0.1] * 3)
+    assert found.validation["learning_rate"].tolist() == list(LEARNING_RATES)
+    assert found.validation["mean_score"].tolist() == [0.2, 0.8, 0.4, 0.9, -np.inf]
+    # New networks, and the same ones for each rate.
+    tuning = {seed for _, seed in Rated.seen[:4]}
+    final = {seed for _, seed in Rated.seen[4:]}
+    assert (len(tuning), len(final)) == (1, 3)
+    assert not tuning & final
+
+
+def test_all_sets_are_treated_alike(parts, monkeypatch):
+    """A learned step size has no part in it."""
+    (X, y), options = parts
+    with_rate = SyntheticSet(X, y, step_size=0.5)
+    tried = []
+
+    def fit(self, X, y):
+        tried.append((self.learning_rate, self.max_iter, self.augmentation))
+        return self
+
+    monkeypatch.setattr(ConvNetClassifier, "fit", fit)
+    monkeypatch.setattr(ConvNetClassifier, "score", lambda self, X, y: 0.5)
+    evaluate_synthetic(with_rate, n_repeats=1, **options)
+    with_it, tried[:] = list(tried), []
+    evaluate_synthetic((X, y), n_repeats=1, **options)
+    assert tried == with_it
+    assert [rate for rate, *_ in tried] == [*LEARNING_RATES, LEARNING_RATES[0]]
+    assert {tuple(rest) for _, *rest in tried} == {(1000, "dsa")}
+
+
+def test_paper_takes_the_step_size_and_chooses_nothing(data, network):
+    X, y, X_test, y_test = data
+    found = evaluate_synthetic((X, y), X_test, y_test, estimator=network, n_repeats=1)
+    assert found.parameters == {}
+    assert found.validation.empty
+
+
+def test_grids(parts):
+    synthetic, options = parts
+    found = evaluate_synthetic(
+        synthetic,
+        estimator=Rated(),
+        param_grid={"learning_rate": [0.01, 0.005]},
+        n_validation_repeats=2,
+        n_repeats=1,
+        **options,
+    )
+    assert found.parameters == {"learning_rate": 0.005}
+    assert len(found.validation) == 2
+    # Rates of steps count, too; what has none is trained as it is.
+    found = evaluate_synthetic(
+        synthetic,
+        estimator=make_pipeline("passthrough", Rated()),
+        n_repeats=1,
+        **options,
+    )
+    assert found.parameters == {"rated__learning_rate": 0.05}
+    constant = DummyClassifier(strategy="constant", constant=1)
+    found = evaluate_synthetic(synthetic, estimator=constant, **options)
+    assert found.parameters == {}
+    assert found.mean == pytest.approx(1 / 3)
+
+
+def test_honest_needs_validation_images(parts, network):
+    synthetic, options = parts
+    del options["y_validation"]
+    with pytest.raises(ValueError, match="`X_validation` and `y_validation` must be"):
+        evaluate_synthetic(synthetic, **options)
+    with pytest.raises(ValueError, match="are for `protocol`='honest'; got 'paper'"):
+        evaluate_synthetic(synthetic, **{**options, "protocol": "paper"})
+    with pytest.raises(ValueError, match="'protocol' parameter"):
+        evaluate_synthetic(synthetic, **{**options, "protocol": "best"})
+
+
+def test_divergence(parts, monkeypatch):
+    synthetic, options = parts
+    with pytest.raises(ValueError, match="diverged with each setting of the grid"):
+        evaluate_synthetic(
+            synthetic,
+            estimator=Rated(),
+            param_grid={"learning_rate": [0.1, 0.1]},
+            **options,
+        )
+    options = {key: options[key] for key in ("X_test", "y_test")}
+    with pytest.raises(TrainingDivergedError, match="5 of 5 networks diverged"):
+        evaluate_synthetic(synthetic, estimator=Rated(0.1), **options)
+
+
+def test_scores_are_pickled_with_what_was_chosen(parts):
+    synthetic, options = parts
+    found = evaluate_synthetic(synthetic, estimator=Rated(), n_repeats=2, **options)
+    back = pickle.loads(pickle.dumps(found))
+    assert isinstance(back, SyntheticScore)
+    assert back.parameters == found.parameters
+    assert back.validation.equals(found.validation)
+    assert back.mean == found.mean
+    assert "SyntheticScore(mean=" in repr(back)
+
+
+def test_real_networks_choose_a_rate_that_learns(data):
+    """Too low a rate learns nothing in so few steps."""
+    X, y, X_test, y_test = data
+    found = evaluate_synthetic(
+        (X_test, y_test),
+        X,
+        y,
+        estimator=ConvNetClassifier(
+            width=8, depth=1, max_iter=30, augmentation=None, device="cpu"
+        ),
+        protocol="honest",
+        X_validation=X_test[::2],
+        y_validation=y_test[::2],
+        n_repeats=2,
+        n_jobs=2,
+        random_state=0,
+    )
+    assert found.parameters["learning_rate"] >= 0.01
+    assert found.validation["mean_score"].max() > 0.6

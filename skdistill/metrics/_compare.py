@@ -1,0 +1,126 @@
+"""Whether two arms of a comparison differ."""
+
+from numbers import Real
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy import stats
+from sklearn.utils._param_validation import Interval, validate_params
+
+_ROUNDING = 1e-12
+
+
+class Comparison(NamedTuple):
+    """The difference of two arms and its confidence interval.
+
+    Attributes
+    ----------
+    difference : float
+        Mean of the first arm minus mean of the second.
+    low, high : float
+        The interval; infinite where there are too few runs to tell.
+    differs : bool
+        Whether the interval excludes zero.
+    n_runs : tuple (first, second)
+        Number of independent runs of each arm.
+    """
+
+    difference: float
+    low: float
+    high: float
+    differs: bool
+    n_runs: tuple[int, int]
+
+
+@validate_params(
+    {
+        "scores": ["array-like"],
+        "other": ["array-like"],
+        "paired": ["boolean"],
+        "confidence": [Interval(Real, 0, 1, closed="neither")],
+    },
+    prefer_skip_nested_validation=True,
+)
+def compare_scores(
+    scores: Any, other: Any, *, paired: bool = False, confidence: float = 0.95
+) -> Comparison:
+    """Say by how much two arms differ, and whether they do.
+
+    The interval is Student's: for unpaired runs with Welch's degrees of freedom.
+
+    Parameters
+    ----------
+    scores, other : array-like of shape (n_runs,) or (n_sets, n_networks)
+        The scores of either arm.  Networks that learned from the same distilled set are
+        no independent runs of the method that made it: of a row for each set, the mean
+        counts as one run.  With one axis each score is a run, and what is said holds
+        for these sets alone.
+    paired : bool, default=False
+        Whether the runs belong together in pairs, such as those with the same teachers
+        and the same first images.
+    confidence : float, default=0.95
+        The share of such intervals that hold the true difference.
+
+    Returns
+    -------
+    comparison : Comparison
+        A named tuple ``(difference, low, high, differs, n_runs)``.
+
+    Notes
+    -----
+    Where all runs of both arms are the same, as those of a classifier without
+    randomness, the interval is the difference itself.
+
+    Examples
+    --------
+    >>> from skdistill.metrics import compare_scores
+    >>> found = compare_scores([0.47, 0.48, 0.47], [0.42, 0.46, 0.41])
+    >>> print(f"{found.difference:.3f} ({found.low:.3f} to {found.high:.3f})")
+    0.043 (-0.019 to 0.105)
+    >>> found.differs
+    False
+    """
+    one, two = _runs(scores, "scores"), _runs(other, "other")
+    if paired and len(one) != len(two):
+        raise ValueError(
+            "`scores` and `other` must have as many runs where they are paired; got "
+            f"{len(one)} and {len(two)}"
+        )
+    difference = float(one.mean() - two.mean())
+    if min(len(one), len(two)) < 2:
+        half = np.inf
+    elif paired:
+        half = _half_width([one - two], confidence)
+    else:
+        half = _half_width([one, two], confidence)
+    # Means of equal runs may differ in their last bits.
+    half += _ROUNDING * max(np.abs(one).max(), np.abs(two).max())
+    low, high = difference - half, difference + half
+    return Comparison(
+        difference, low, high, bool(low > 0 or high < 0), (len(one), len(two))
+    )
+
+
+def _half_width(samples: list[np.ndarray], confidence: float) -> float:
+    """Return half of Student's interval of a mean, or of a difference of means."""
+    variances = np.array([runs.var(ddof=1) / len(runs) for runs in samples])
+    total = variances.sum()
+    if total == 0:
+        return 0.0
+    freedom = 1 / sum(
+        share**2 / (len(runs) - 1)
+        for share, runs in zip(variances / total, samples, strict=True)
+    )
+    return float(stats.t.ppf((1 + confidence) / 2, freedom) * np.sqrt(total))
+
+
+def _runs(scores: Any, name: str) -> np.ndarray:
+    scores = np.asarray(scores, dtype=np.float64)
+    if scores.ndim not in (1, 2) or scores.size == 0:
+        raise ValueError(
+            f"`{name}` must have shape (n_runs,) or (n_sets, n_networks); got "
+            f"{scores.shape}"
+        )
+    if not np.isfinite(scores).all():
+        raise ValueError(f"`{name}` must be finite")
+    return scores if scores.ndim == 1 else scores.mean(axis=1)
