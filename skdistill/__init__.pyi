@@ -11,20 +11,35 @@ from . import (
 )
 from .curation import GalaxyZooCurator, ImageReader, RotationAugmenter
 from .datasets import load_galaxy_zoo2, make_galaxies
-from .distillation import DistilledClassifier, MTTDistiller, STMDistiller
+from .distillation import (
+    ClassMeans,
+    DistilledClassifier,
+    FullData,
+    Herding,
+    KMeansPrototypes,
+    MTTDistiller,
+    RandomSubset,
+    STMDistiller,
+)
 from .metrics import evaluate_synthetic
-from .neural_network import ConvNetClassifier
+from .neural_network import ConvNetClassifier, NetworkClassifier
 from .preprocessing import ChannelScaler, ZCAWhitener
 from .synthetic import SyntheticSet
 from .trajectory import TrajectoryBuffer
 
 __all__ = [
     "ChannelScaler",
+    "ClassMeans",
     "ConvNetClassifier",
     "DistilledClassifier",
+    "FullData",
     "GalaxyZooCurator",
+    "Herding",
     "ImageReader",
+    "KMeansPrototypes",
     "MTTDistiller",
+    "NetworkClassifier",
+    "RandomSubset",
     "RotationAugmenter",
     "STMDistiller",
     "SyntheticSet",

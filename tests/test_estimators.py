@@ -30,11 +30,17 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 import skdistill
 from skdistill import (
     ChannelScaler,
+    ClassMeans,
     ConvNetClassifier,
     DistilledClassifier,
+    FullData,
     GalaxyZooCurator,
+    Herding,
     ImageReader,
+    KMeansPrototypes,
     MTTDistiller,
+    NetworkClassifier,
+    RandomSubset,
     RotationAugmenter,
     STMDistiller,
     TrajectoryBuffer,
@@ -47,6 +53,16 @@ NETWORK = ConvNetClassifier(
     width=8,
     depth=1,
     normalization="none",
+    learning_rate=0.1,
+    max_iter=50,
+    batch_size=1000,
+    augmentation=None,
+    device="cpu",
+    random_state=0,
+)
+OTHER = NetworkClassifier(
+    "mlp",
+    width_multiplier=0.125,
     learning_rate=0.1,
     max_iter=50,
     batch_size=1000,
@@ -78,14 +94,25 @@ STM = STMDistiller(max_total_iter=3, **SHORT)
 MTT = MTTDistiller(max_iter=3, max_start_epoch=1, n_target_epochs=2, **SHORT)
 DISTILLED = DistilledClassifier(STMDistiller(ipc=3, max_total_iter=3, **SHORT), NETWORK)
 
+REAL = {"estimator": NETWORK, "device": "cpu", "random_state": 0}
+BASELINES = [
+    RandomSubset(**REAL),
+    ClassMeans(**REAL),
+    KMeansPrototypes(**REAL),
+    Herding(features=NETWORK, **REAL),
+    FullData(**REAL),
+]
+
 TRANSFORMERS = [ChannelScaler(), ZCAWhitener()]
 ESTIMATORS = [
     *TRANSFORMERS,
     NETWORK,
+    OTHER,
     TEACHERS,
     STM,
     MTT,
     DISTILLED,
+    *BASELINES,
     RotationAugmenter(),
 ]
 

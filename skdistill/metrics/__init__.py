@@ -2,6 +2,7 @@
 
 from skdistill.metrics._calibration import expected_calibration_error
 from skdistill.metrics._compare import Comparison, compare_scores
+from skdistill.metrics._cross import cross_architecture, standard_estimators
 from skdistill.metrics._ddranking import export_ddranking, load_ddranking
 from skdistill.metrics._evaluate import SyntheticScore, evaluate_synthetic
 from skdistill.metrics._robust import (
@@ -16,6 +17,7 @@ __all__ = [
     "SyntheticScore",
     "augmentation_robust_score",
     "compare_scores",
+    "cross_architecture",
     "evaluate_synthetic",
     "expected_calibration_error",
     "export_ddranking",
@@ -23,4 +25,5 @@ __all__ = [
     "improvement_over_random",
     "label_robust_score",
     "load_ddranking",
+    "standard_estimators",
 ]

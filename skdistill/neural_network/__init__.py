@@ -1,9 +1,15 @@
-"""The ConvNet classifier, its network and its augmentation."""
+"""The ConvNet classifier, its network and its augmentation; other networks."""
 
 from skdistill.neural_network._classifier import (
     ConvNetClassifier,
     TrainingDivergedError,
 )
 from skdistill.neural_network._convnet import ConvNet
+from skdistill.neural_network._network import NetworkClassifier
 
-__all__ = ["ConvNet", "ConvNetClassifier", "TrainingDivergedError"]
+__all__ = [
+    "ConvNet",
+    "ConvNetClassifier",
+    "NetworkClassifier",
+    "TrainingDivergedError",
+]

@@ -1,6 +1,8 @@
-"""ConvNetClassifier: the network of the benchmarks as a scikit-learn classifier."""
+"""Networks as scikit-learn classifiers, first of all that of the benchmarks."""
 
-from collections.abc import Sequence
+import itertools
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
 from numbers import Integral, Real
 from typing import Any
 
@@ -10,17 +12,24 @@ from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
 from sklearn.utils import check_array, compute_class_weight
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
+from torch import nn
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
 from skdistill.neural_network._augment import resolve_families
 from skdistill.neural_network._convnet import (
-    NORMALIZATIONS,
+    ALL_NORMALIZATIONS,
+    POOLINGS,
     ConvNet,
     flatten_parameters,
     load_flat_parameters,
 )
-from skdistill.neural_network._training import pixel_scale, to_tensor, train_epochs
+from skdistill.neural_network._training import (
+    EpochSummary,
+    pixel_scale,
+    to_tensor,
+    train_epochs,
+)
 from skdistill.utils._callbacks import CallbackSupportMixin, FitTasks
 from skdistill.utils._device import resolve_device
 from skdistill.utils._doc_link import DocLinkMixin
@@ -42,93 +51,15 @@ class TrainingDivergedError(ValueError):
     """Losses or weights became infinite: the learning rate was too high."""
 
 
-class ConvNetClassifier(
+class BaseNetworkClassifier(
     CallbackSupportMixin, ClassifierMixin, DocLinkMixin, BaseEstimator
 ):
-    """A small ConvNet trained by stochastic gradient descent with augmentation.
+    """A network trained by stochastic gradient descent with augmentation.
 
-    The network on which dataset distillers are compared: blocks of 3x3 convolution,
-    instance normalisation, ReLU and average pooling, and one linear layer.  It is
-    trained with differentiable Siamese augmentation (DSA) [1]_; after half of the
-    epochs the learning rate falls to a tenth, as in the evaluation of [2]_.
-
-    Parameters
-    ----------
-    width : int, default=128
-        Number of channels of each convolution.
-    depth : int, default=3
-        Number of blocks.  Each halves the sides of the image while they can be halved.
-    normalization : {"instance", "layer", "none"}, default="instance"
-        What each convolution's output is normalised over: each channel of an image,
-        all channels of an image, or not at all.
-    learning_rate : float, default=0.01
-        Learning rate during the first half of the epochs.
-    momentum : float, default=0.9
-        Momentum of the gradient descent, in [0, 1).
-    weight_decay : float, default=5e-4
-        Strength of the L2 penalty.
-    batch_size : int, default=256
-        Number of images per step.
-    max_iter : int, default=300
-        Number of epochs.  A distilled set of a few images makes one step per epoch;
-        :func:`~skdistill.metrics.evaluate_synthetic` gives it 1000.
-    augmentation : "dsa", None or sequence of str, default="dsa"
-        Families of which one is drawn for each batch: "color", "crop", "cutout",
-        "flip", "scale" and "rotate".  "dsa" means all of them, None no augmentation.
-    class_weight : dict, "balanced" or None, default=None
-        Weights of the classes, as in scikit-learn.
-    image_shape : tuple (height, width, channels), default=None
-        How 2-D X is to be read.  None reads one row of pixels with one channel.
-    device : str or torch.device, default="auto"
-        Where to compute; "auto" takes a GPU if there is one.
-    random_state : int, RandomState instance or None, default=None
-        Decides on the initial weights, the order of the images and the augmentation.
-    verbose : int, default=0
-        Shows a progress bar over the epochs if positive.
-
-    Attributes
-    ----------
-    classes_ : ndarray of shape (n_classes,)
-        The class labels.
-    parameters_ : ndarray of shape (n_parameters,), float32
-        All weights of the network in one vector.  The type is PyTorch's default type,
-        in which the network computes: float32 unless the user has set another.
-    loss_curve_ : list of float
-        Mean training loss of each epoch.
-    image_shape_ : tuple (height, width, channels)
-        Shape of an image.
-    n_features_in_ : int
-        Number of pixel values of an image.
-    feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Names of the columns of X; only if X had names that are all strings.
-    n_iter_ : int
-        Number of epochs done.
-
-    See Also
-    --------
-    skdistill.trajectory.TrajectoryBuffer : Trains many of these as teachers.
-    skdistill.metrics.evaluate_synthetic : Scores a distilled set by this network.
-
-    References
-    ----------
-    .. [1] Zhao and Bilen, "Dataset Condensation with Differentiable Siamese
-       Augmentation", ICML 2021.
-    .. [2] Guan et al., "Discovering Galaxy Features via Dataset Distillation", 2023,
-       section 3.
-
-    Examples
-    --------
-    >>> from skdistill import ConvNetClassifier, make_galaxies
-    >>> X, y = make_galaxies(90, size=16, random_state=0)
-    >>> network = ConvNetClassifier(width=8, max_iter=2, random_state=0).fit(X, y)
-    >>> network.predict(X[:5]).shape
-    (5,)
+    A subclass has the parameters below and builds the network.
     """
 
     _parameter_constraints: dict = {
-        "width": [Interval(Integral, 1, None, closed="left")],
-        "depth": [Interval(Integral, 1, None, closed="left")],
-        "normalization": [StrOptions(set(NORMALIZATIONS))],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
         "momentum": [Interval(Real, 0, 1, closed="left")],
         "weight_decay": [Interval(Real, 0, None, closed="left")],
@@ -142,41 +73,20 @@ class ConvNetClassifier(
         "verbose": ["verbose"],
     }
 
-    def __init__(
-        self,
-        *,
-        width: int = 128,
-        depth: int = 3,
-        normalization: str = "instance",
-        learning_rate: float = 0.01,
-        momentum: float = 0.9,
-        weight_decay: float = 5e-4,
-        batch_size: int = 256,
-        max_iter: int = 300,
-        augmentation: str | Sequence[str] | None = "dsa",
-        class_weight: Any = None,
-        image_shape: tuple[int, int, int] | None = None,
-        device: str | torch.device = "auto",
-        random_state: Any = None,
-        verbose: int = 0,
-    ) -> None:
-        self.width = width
-        self.depth = depth
-        self.normalization = normalization
-        self.learning_rate = learning_rate
-        self.momentum = momentum
-        self.weight_decay = weight_decay
-        self.batch_size = batch_size
-        self.max_iter = max_iter
-        self.augmentation = augmentation
-        self.class_weight = class_weight
-        self.image_shape = image_shape
-        self.device = device
-        self.random_state = random_state
-        self.verbose = verbose
+    learning_rate: float
+    momentum: float
+    weight_decay: float
+    batch_size: int
+    max_iter: int
+    augmentation: Any
+    class_weight: Any
+    image_shape: Any
+    device: Any
+    random_state: Any
+    verbose: int
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "ConvNetClassifier":
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "BaseNetworkClassifier":
         """Train the network from new random weights.
 
         Parameters
@@ -219,7 +129,7 @@ class ConvNetClassifier(
     @_fit_context(prefer_skip_nested_validation=True)
     def fit_probabilities(
         self, X: Any, probabilities: Any, classes: Any
-    ) -> "ConvNetClassifier":
+    ) -> "BaseNetworkClassifier":
         """Train the network on soft labels.
 
         Parameters
@@ -268,7 +178,7 @@ class ConvNetClassifier(
         weight: np.ndarray | None,
         families: tuple[str, ...],
         device: torch.device,
-    ) -> "ConvNetClassifier":
+    ) -> "BaseNetworkClassifier":
         dtype = torch.get_default_dtype()
         sample_weight = None
         if weight is not None:
@@ -294,6 +204,8 @@ class ConvNetClassifier(
             generator=torch_generator(child_seed(seed, 1)),
             sample_weight=sample_weight,
         )
+        if self._draws_itself:
+            epochs = _seeded(epochs, seed)
         self.loss_curve_ = []
         tasks = FitTasks(self, "epoch", self.max_iter, X, y)
 
@@ -360,14 +272,36 @@ class ConvNetClassifier(
         codes = self._logits(X).argmax(axis=1)
         return self.classes_[codes]
 
-    def _build(self) -> ConvNet:
-        return ConvNet(
-            self.image_shape_,
-            len(self.classes_),
-            width=self.width,
-            depth=self.depth,
-            normalization=self.normalization,
-        )
+    def extract_features(self, X: Any) -> np.ndarray:
+        """Return what goes into the last linear layer.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, height, width, channels) or \
+                (n_samples, height * width * channels)
+            Images.
+
+        Returns
+        -------
+        features : ndarray of shape (n_samples, n_features)
+            A row per image.
+        """
+        return self._outputs(X, features=True)
+
+    @property
+    def _draws_itself(self) -> bool:
+        """Whether the network may draw random numbers in training, as for dropout."""
+        return False
+
+    @abstractmethod
+    def _build(self) -> nn.Module:
+        """Build the network with new weights."""
+
+    def _structure(self, device: torch.device) -> nn.Module:
+        """Build the network without drawing weights, which are replaced anyway."""
+        with torch.device("meta"):
+            module = self._build()
+        return module.to_empty(device=device)
 
     def _diverged(self, sign: str) -> TrainingDivergedError:
         return TrainingDivergedError(
@@ -375,24 +309,189 @@ class ConvNetClassifier(
             f"`learning_rate`={self.learning_rate} is too high for these images"
         )
 
-    @torch.inference_mode()
     def _logits(self, X: Any) -> np.ndarray:
+        return self._outputs(X, features=False)
+
+    @torch.inference_mode()
+    def _outputs(self, X: Any, *, features: bool) -> np.ndarray:
         check_is_fitted(self)
         X, _ = check_images(self, X, reset=False)
         device = resolve_device(self.device)
-        # Built without drawing weights, which are replaced anyway.
-        with torch.device("meta"):
-            module = self._build()
         parameters = torch.from_numpy(self.parameters_).to(device)
-        module = module.to_empty(device=device).to(parameters.dtype)
+        module = self._structure(device).to(parameters.dtype)
         load_flat_parameters(module, parameters)
         module.eval()
-        logits = np.empty((len(X), len(self.classes_)), dtype=self.parameters_.dtype)
+        outputs: list[np.ndarray] = []
+        if features:
+            _last_linear(module).register_forward_pre_hook(
+                lambda _, inputs: outputs.append(inputs[0].flatten(1).cpu().numpy())
+            )
+        sizes = []
         for start in range(0, len(X), _INFERENCE_BATCH):
             images = to_tensor(X[start : start + _INFERENCE_BATCH], device)
             images = images.to(parameters.dtype)
-            n_images = len(images)
-            padding = (0, 0) * 3 + (0, _INFERENCE_BATCH - n_images)
-            outputs = module(F.pad(images, padding))[:n_images]
-            logits[start : start + n_images] = outputs.cpu().numpy()
-        return logits
+            sizes.append(len(images))
+            padding = (0, 0) * 3 + (0, _INFERENCE_BATCH - len(images))
+            logits = module(F.pad(images, padding))
+            if not features:
+                outputs.append(logits.cpu().numpy())
+        return np.concatenate(
+            [part[:size] for part, size in zip(outputs, sizes, strict=True)]
+        )
+
+
+def _seeded(epochs: Iterator[EpochSummary], seed: int) -> Iterator[EpochSummary]:
+    """Seed torch's global generator for each epoch, and restore it after each."""
+    for epoch in itertools.count():
+        with isolated_torch_seed(child_seed(seed, 2, epoch)):
+            summary = next(epochs, None)
+        if summary is None:
+            return
+        yield summary
+
+
+def _last_linear(module: nn.Module) -> nn.Linear:
+    layers = [part for part in module.modules() if isinstance(part, nn.Linear)]
+    if not layers:
+        raise ValueError("the network has no linear layer, and so no features")
+    return layers[-1]
+
+
+class ConvNetClassifier(BaseNetworkClassifier):
+    """A small ConvNet trained by stochastic gradient descent with augmentation.
+
+    The network on which dataset distillers are compared: blocks of 3x3 convolution,
+    instance normalisation, ReLU and average pooling, and one linear layer.  It is
+    trained with differentiable Siamese augmentation (DSA) [1]_; after half of the
+    epochs the learning rate falls to a tenth, as in the evaluation of [2]_.
+
+    Parameters
+    ----------
+    width : int, default=128
+        Number of channels of each convolution.
+    depth : int, default=3
+        Number of blocks.  Each halves the sides of the image while they can be halved.
+    normalization : {"instance", "layer", "group", "batch", "none"}, default="instance"
+        What each convolution's output is normalised over: each channel of an image,
+        all its channels, its channels in four groups, each channel of all images of a
+        step, or not at all.  Teachers have the first, second or last.
+    pooling : {"average", "max", "none"}, default="average"
+        What halves the sides.  Teachers have the first.
+    learning_rate : float, default=0.01
+        Learning rate during the first half of the epochs.
+    momentum : float, default=0.9
+        Momentum of the gradient descent, in [0, 1).
+    weight_decay : float, default=5e-4
+        Strength of the L2 penalty.
+    batch_size : int, default=256
+        Number of images per step.
+    max_iter : int, default=300
+        Number of epochs.  A distilled set of a few images makes one step per epoch;
+        :func:`~skdistill.metrics.evaluate_synthetic` gives it 1000.
+    augmentation : "dsa", None or sequence of str, default="dsa"
+        Families of which one is drawn for each batch: "color", "crop", "cutout",
+        "flip", "scale" and "rotate".  "dsa" means all of them, None no augmentation.
+    class_weight : dict, "balanced" or None, default=None
+        Weights of the classes, as in scikit-learn.
+    image_shape : tuple (height, width, channels), default=None
+        How 2-D X is to be read.  None reads one row of pixels with one channel.
+    device : str or torch.device, default="auto"
+        Where to compute; "auto" takes a GPU if there is one.
+    random_state : int, RandomState instance or None, default=None
+        Decides on the initial weights, the order of the images and the augmentation.
+    verbose : int, default=0
+        Shows a progress bar over the epochs if positive.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        The class labels.
+    parameters_ : ndarray of shape (n_parameters,), float32
+        All weights of the network in one vector, and at its end the statistics of a
+        batch normalisation.  The type is PyTorch's default type,
+        in which the network computes: float32 unless the user has set another.
+    loss_curve_ : list of float
+        Mean training loss of each epoch.
+    image_shape_ : tuple (height, width, channels)
+        Shape of an image.
+    n_features_in_ : int
+        Number of pixel values of an image.
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of the columns of X; only if X had names that are all strings.
+    n_iter_ : int
+        Number of epochs done.
+
+    See Also
+    --------
+    skdistill.trajectory.TrajectoryBuffer : Trains many of these as teachers.
+    skdistill.metrics.evaluate_synthetic : Scores a distilled set by this network.
+    skdistill.neural_network.NetworkClassifier : Other networks.
+
+    References
+    ----------
+    .. [1] Zhao and Bilen, "Dataset Condensation with Differentiable Siamese
+       Augmentation", ICML 2021.
+    .. [2] Guan et al., "Discovering Galaxy Features via Dataset Distillation", 2023,
+       section 3.
+
+    Examples
+    --------
+    >>> from skdistill import ConvNetClassifier, make_galaxies
+    >>> X, y = make_galaxies(90, size=16, random_state=0)
+    >>> network = ConvNetClassifier(width=8, max_iter=2, random_state=0).fit(X, y)
+    >>> network.predict(X[:5]).shape
+    (5,)
+    """
+
+    _parameter_constraints: dict = {
+        **BaseNetworkClassifier._parameter_constraints,
+        "width": [Interval(Integral, 1, None, closed="left")],
+        "depth": [Interval(Integral, 1, None, closed="left")],
+        "normalization": [StrOptions(set(ALL_NORMALIZATIONS))],
+        "pooling": [StrOptions(set(POOLINGS))],
+    }
+
+    def __init__(
+        self,
+        *,
+        width: int = 128,
+        depth: int = 3,
+        normalization: str = "instance",
+        pooling: str = "average",
+        learning_rate: float = 0.01,
+        momentum: float = 0.9,
+        weight_decay: float = 5e-4,
+        batch_size: int = 256,
+        max_iter: int = 300,
+        augmentation: str | Sequence[str] | None = "dsa",
+        class_weight: Any = None,
+        image_shape: tuple[int, int, int] | None = None,
+        device: str | torch.device = "auto",
+        random_state: Any = None,
+        verbose: int = 0,
+    ) -> None:
+        self.width = width
+        self.depth = depth
+        self.normalization = normalization
+        self.pooling = pooling
+        self.learning_rate = learning_rate
+        self.momentum = momentum
+        self.weight_decay = weight_decay
+        self.batch_size = batch_size
+        self.max_iter = max_iter
+        self.augmentation = augmentation
+        self.class_weight = class_weight
+        self.image_shape = image_shape
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def _build(self) -> ConvNet:
+        return ConvNet(
+            self.image_shape_,
+            len(self.classes_),
+            width=self.width,
+            depth=self.depth,
+            normalization=self.normalization,
+            pooling=self.pooling,
+        )

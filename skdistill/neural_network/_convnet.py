@@ -1,12 +1,17 @@
 """The ConvNet of the distillation literature, and its parameters as one vector."""
 
+import math
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+# Those whose second derivatives are written out, which teachers can have.
 NORMALIZATIONS = ("instance", "layer", "none")
+ALL_NORMALIZATIONS = (*NORMALIZATIONS, "batch", "group")
+POOLINGS = ("average", "max", "none")
 EPSILON = 1e-5
+_GROUPS = 4
 
 # Pooling leaves the blocks to come a side of at least so many pixels.  Normalised over
 # 2x2 values, a map is little more than their signs: the gradient through 20 steps of a
@@ -38,10 +43,10 @@ class Block(NamedTuple):
 
 
 class ConvNet(nn.Module):
-    """Blocks of convolution, normalisation, ReLU and average pooling, then one layer.
+    """Blocks of convolution, normalisation, ReLU and pooling, then one layer.
 
     Each block is a 3x3 convolution with padding 1, an affine normalisation (epsilon
-    1e-5), ReLU and 2x2 average pooling.  A side is not pooled below 4 pixels before the
+    1e-5), ReLU and 2x2 pooling.  A side is not pooled below 4 pixels before the
     last block, nor one of 1 pixel in the last: images of 32 pixels, or of 16 with
     three blocks, are pooled in each, small ones in fewer, since a normalisation over
     a few values destroys them.  A map of one pixel is not normalised over itself.
@@ -54,8 +59,10 @@ class ConvNet(nn.Module):
         Number of channels of each convolution.
     depth : int, default=3
         Number of blocks.
-    normalization : {"instance", "layer", "none"}, default="instance"
-        Over each channel of an image, over all channels of an image, or none.
+    normalization : {"instance", "layer", "group", "batch", "none"}, default="instance"
+        Over each channel of an image, over all its channels, over its channels in four
+        groups, over each channel of all images, or none.
+    pooling : {"average", "max", "none"}, default="average"
 
     References
     ----------
@@ -71,6 +78,7 @@ class ConvNet(nn.Module):
         width: int = 128,
         depth: int = 3,
         normalization: str = "instance",
+        pooling: str = "average",
     ) -> None:
         super().__init__()
         rows, columns, channels = image_shape
@@ -87,19 +95,17 @@ class ConvNet(nn.Module):
                 normalized=normalization != "none" and rows * columns > 1,
                 over_channels=normalization == "layer",
                 pool=(
-                    2 if rows >= 2 * smallest else 1,
-                    2 if columns >= 2 * smallest else 1,
+                    2 if pooling != "none" and rows >= 2 * smallest else 1,
+                    2 if pooling != "none" and columns >= 2 * smallest else 1,
                 ),
             )
             layers.append(nn.Conv2d(channels, width, kernel_size=3, padding=1))
             if block.normalized:
-                # Instance normalisation, written as a group of one channel: the same
-                # function, and twice as fast.
-                groups = 1 if block.over_channels else width
-                layers.append(nn.GroupNorm(groups, width, eps=EPSILON))
+                layers.append(normalization_layer(normalization, width, rows * columns))
             layers.append(nn.ReLU())
             if block.pool != (1, 1):
-                layers.append(nn.AvgPool2d(block.pool))
+                pool = nn.MaxPool2d if pooling == "max" else nn.AvgPool2d
+                layers.append(pool(block.pool))
             self.blocks.append(block)
             rows, columns = rows // block.pool[0], columns // block.pool[1]
             channels = width
@@ -111,6 +117,30 @@ class ConvNet(nn.Module):
         return self.classifier(self.features(images).flatten(1))
 
 
+def normalization_layer(kind: str, channels: int, n_pixels: int) -> nn.Module:
+    """Build an affine normalisation; none for maps of one pixel.
+
+    Parameters
+    ----------
+    kind : {"instance", "layer", "group", "batch", "none"}
+    channels : int
+    n_pixels : int
+        Number of pixels of a map.
+
+    Returns
+    -------
+    layer : torch.nn.Module
+    """
+    if kind == "none" or n_pixels == 1:
+        return nn.Identity()
+    if kind == "batch":
+        return nn.BatchNorm2d(channels, eps=EPSILON)
+    # Instance normalisation, written as a group of one channel: the same function, and
+    # twice as fast.
+    groups = {"instance": channels, "layer": 1, "group": math.gcd(_GROUPS, channels)}
+    return nn.GroupNorm(groups[kind], channels, eps=EPSILON)
+
+
 def n_parameters(module: nn.Module) -> int:
     """Count the parameters of a module."""
     return sum(parameter.numel() for parameter in module.parameters())
@@ -119,18 +149,23 @@ def n_parameters(module: nn.Module) -> int:
 def flatten_parameters(module: nn.Module) -> Tensor:
     """Copy the parameters of a module into one flat vector, detached.
 
+    Statistics that a module keeps, such as those of a batch normalisation, come last.
+
     A copy always: on a CPU ``detach().cpu()`` would alias the live parameters and
     every snapshot of a training run would become the last one.
     """
-    return torch.cat(
-        [parameter.detach().reshape(-1) for parameter in module.parameters()]
-    )
+    return torch.cat([tensor.detach().reshape(-1) for tensor in _tensors(module)])
 
 
 @torch.no_grad()
 def load_flat_parameters(module: nn.Module, parameters: Tensor) -> None:
     """Copy a flat vector into the parameters of a module."""
-    sizes = [parameter.numel() for parameter in module.parameters()]
-    parts = parameters.split(sizes)
-    for parameter, part in zip(module.parameters(), parts, strict=True):
-        parameter.copy_(part.view_as(parameter))
+    tensors = _tensors(module)
+    parts = parameters.split([tensor.numel() for tensor in tensors])
+    for tensor, part in zip(tensors, parts, strict=True):
+        tensor.copy_(part.view_as(tensor))
+
+
+def _tensors(module: nn.Module) -> list[Tensor]:
+    statistics = [one for one in module.buffers() if one.is_floating_point()]
+    return [*module.parameters(), *statistics]

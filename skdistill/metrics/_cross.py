@@ -1,0 +1,193 @@
+"""Scoring a distilled set by networks that the distillation has not seen."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+from sklearn.svm import SVC
+from sklearn.utils._param_validation import validate_params
+
+from skdistill.metrics._evaluate import evaluate_synthetic
+from skdistill.neural_network import ConvNetClassifier, NetworkClassifier
+from skdistill.synthetic import _as_set
+from skdistill.utils._random import child_seed, root_seed
+
+# Of the parameters of evaluate_synthetic, those that make sense for several networks.
+_PASSED_ON = {
+    "protocol",
+    "X_validation",
+    "y_validation",
+    "n_validation_repeats",
+    "scoring",
+    "n_repeats",
+    "n_jobs",
+    "verbose",
+}
+
+
+def standard_estimators(
+    *, width: int = 128, max_iter: int = 1000, **parameters: Any
+) -> dict[str, Any]:
+    """Return the classifiers that a distilled set is commonly scored by.
+
+    Parameters
+    ----------
+    width : int, default=128
+        Width of the ConvNet that the set was distilled with; the others' are in
+        proportion.
+    max_iter : int, default=1000
+        Number of epochs of the networks.
+    **parameters : dict
+        Other parameters of all networks, such as ``augmentation`` and ``device``.
+
+    Returns
+    -------
+    estimators : dict of str to classifier
+        The ConvNet; ConvNets of half and twice the width, of depth 2 and 4, with other
+        normalisation and pooling; AlexNet, VGG11, ResNet18 and an MLP; and of
+        scikit-learn logistic regression, a support vector machine and a random forest,
+        on flattened images.
+
+    Examples
+    --------
+    >>> from skdistill.metrics import standard_estimators
+    >>> list(standard_estimators())[:3]
+    ['ConvNet', 'ConvNet, half as wide', 'ConvNet, twice as wide']
+    """
+
+    def convnet(**changes: Any) -> ConvNetClassifier:
+        shared = {"width": width, "max_iter": max_iter, **parameters}
+        return ConvNetClassifier(**{**shared, **changes})
+
+    def network(architecture: str) -> NetworkClassifier:
+        return NetworkClassifier(
+            architecture, width_multiplier=width / 128, max_iter=max_iter, **parameters
+        )
+
+    def flat(classifier: Any) -> Any:
+        return make_pipeline(FunctionTransformer(flatten_images), classifier)
+
+    return {
+        "ConvNet": convnet(),
+        "ConvNet, half as wide": convnet(width=max(1, width // 2)),
+        "ConvNet, twice as wide": convnet(width=2 * width),
+        "ConvNet, depth 2": convnet(depth=2),
+        "ConvNet, depth 4": convnet(depth=4),
+        "ConvNet, layer norm": convnet(normalization="layer"),
+        "ConvNet, batch norm": convnet(normalization="batch"),
+        "ConvNet, no norm": convnet(normalization="none"),
+        "ConvNet, max pooling": convnet(pooling="max"),
+        "AlexNet": network("alexnet"),
+        "VGG11": network("vgg11"),
+        "ResNet18": network("resnet18"),
+        "MLP": network("mlp"),
+        "logistic regression": flat(LogisticRegression(max_iter=1000)),
+        "support vector machine": flat(SVC()),
+        "random forest": flat(RandomForestClassifier()),
+    }
+
+
+@validate_params(
+    {"estimators": [Mapping, None], "random_state": ["random_state"]},
+    prefer_skip_nested_validation=True,
+)
+def cross_architecture(
+    synthetic: Any,
+    X_test: Any,
+    y_test: Any,
+    *,
+    estimators: Any = None,
+    random_state: Any = None,
+    **options: Any,
+) -> pd.DataFrame:
+    """Score a distilled set by several classifiers.
+
+    A set is distilled with one network.  What it is worth to others tells whether it
+    holds what the data are like, or what that network is like.
+
+    Parameters
+    ----------
+    synthetic : SyntheticSet or pair (X, y)
+        The images to train on, in the pixel space of ``X_test``.
+    X_test : array-like of shape (n_samples, height, width, channels)
+        Real images that no part of the distillation has seen.
+    y_test : array-like of shape (n_samples,)
+        Their labels.
+    estimators : dict of str to classifier, default=None
+        The classifiers and their names.  None stands for
+        :func:`~skdistill.metrics.standard_estimators`.
+    random_state : int, RandomState instance or None, default=None
+        Decides on the random states of the classifiers.  The score of one depends on
+        its name, not on the others.
+    **options : dict
+        Parameters of :func:`~skdistill.metrics.evaluate_synthetic`, such as
+        ``n_repeats``, ``n_jobs`` and ``protocol``: with "honest" each classifier gets
+        the rate that suits it, while "paper" leaves it its own.  The set's step size is
+        that of the network it was distilled with, and used in neither.
+
+    Returns
+    -------
+    table : DataFrame of n_estimators * n_repeats rows
+        ``estimator``, ``repeat``, ``score``, and a column for each parameter that was
+        chosen on validation images.
+
+    See Also
+    --------
+    skdistill.metrics.evaluate_synthetic : The same for one classifier.
+
+    Examples
+    --------
+    >>> from sklearn.dummy import DummyClassifier
+    >>> from skdistill import NetworkClassifier, make_galaxies
+    >>> from skdistill.metrics import cross_architecture
+    >>> X, y = make_galaxies(90, size=16, random_state=0)
+    >>> table = cross_architecture(
+    ...     (X[:45], y[:45]), X[45:], y[45:], n_repeats=2, random_state=0,
+    ...     estimators={"MLP": NetworkClassifier("mlp", max_iter=5),
+    ...                 "constant": DummyClassifier()})
+    >>> table.groupby("estimator", sort=False)["score"].count().to_dict()
+    {'MLP': 2, 'constant': 2}
+    """
+    unknown = sorted(set(options) - _PASSED_ON)
+    if unknown:
+        raise TypeError(
+            f"cross_architecture got unknown options {unknown}; it takes those of "
+            f"evaluate_synthetic: {sorted(_PASSED_ON)}"
+        )
+    if estimators is None:
+        estimators = standard_estimators()
+    if not estimators:
+        raise ValueError("`estimators` must hold at least one classifier")
+    synthetic = _as_set(synthetic)
+    seed = root_seed(random_state)
+    rows = []
+    for name, estimator in estimators.items():
+        found = evaluate_synthetic(
+            synthetic,
+            X_test,
+            y_test,
+            estimator=estimator,
+            random_state=child_seed(seed, *str(name).encode()) % 2**31,
+            **options,
+        )
+        chosen = {
+            # That of a step of a pipeline in the column of all others.
+            parameter.rpartition("__")[2]: value
+            for parameter, value in found.parameters.items()
+        }
+        rows += [
+            {"estimator": name, "repeat": repeat, "score": score, **chosen}
+            for repeat, score in enumerate(found.scores)
+        ]
+    return pd.DataFrame(rows)
+
+
+def flatten_images(X: Any) -> np.ndarray:
+    """Return images as one row of pixels each."""
+    X = np.asarray(X)
+    return X.reshape(len(X), -1)

@@ -1,0 +1,165 @@
+"""NetworkClassifier: any torch module as a classifier of scikit-learn."""
+
+from collections.abc import Callable, Sequence
+from numbers import Real
+from typing import Any
+
+import torch
+from sklearn.utils._param_validation import Interval, StrOptions
+from torch import nn
+
+from skdistill.neural_network._architectures import ARCHITECTURES, build_network
+from skdistill.neural_network._classifier import BaseNetworkClassifier
+from skdistill.neural_network._convnet import ALL_NORMALIZATIONS
+from skdistill.utils._random import isolated_torch_seed
+
+
+class NetworkClassifier(BaseNetworkClassifier):
+    """A network other than the ConvNet, trained in the same way.
+
+    For the question whether distilled images serve networks that the distillation has
+    not seen.  AlexNet, VGG11 and ResNet18 are what the literature makes of them for
+    small images [1]_: convolutions of stride 1 at the start, pooling while a side can
+    be halved, and one linear layer in place of the large dense ones.
+
+    Parameters
+    ----------
+    architecture : {"alexnet", "mlp", "resnet18", "vgg11"} or callable, \
+            default="resnet18"
+        The network.  A callable gets ``image_shape`` and the number of classes and
+        returns a :class:`torch.nn.Module` that makes logits ``(n_images, n_classes)``
+        of images ``(n_images, channels, height, width)``.
+    width_multiplier : float, default=1.0
+        Times the published number of channels of each layer; of no meaning to a
+        callable.
+    normalization : {"instance", "layer", "group", "batch", "none"}, default="instance"
+        What follows each convolution; of no meaning to "mlp" and a callable.  With few
+        images "batch" is that of the images of a step, and unstable.
+    learning_rate : float, default=0.01
+        Learning rate during the first half of the epochs; it then falls to a tenth.
+    momentum : float, default=0.9
+        Momentum of the gradient descent, in [0, 1).
+    weight_decay : float, default=5e-4
+        Strength of the L2 penalty.
+    batch_size : int, default=256
+        Number of images per step.
+    max_iter : int, default=300
+        Number of epochs.
+    augmentation : "dsa", None or sequence of str, default="dsa"
+        As for :class:`~skdistill.neural_network.ConvNetClassifier`.
+    class_weight : dict, "balanced" or None, default=None
+        Weights of the classes, as in scikit-learn.
+    image_shape : tuple (height, width, channels), default=None
+        How 2-D X is to be read.  None reads one row of pixels with one channel.
+    device : str or torch.device, default="auto"
+        Where to compute; "auto" takes a GPU if there is one.
+    random_state : int, RandomState instance or None, default=None
+        Decides on the initial weights, the order of the images, the augmentation, and
+        on a CPU on what the module draws itself, as for dropout.
+    verbose : int, default=0
+        Shows a progress bar over the epochs if positive.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        The class labels.
+    parameters_ : ndarray of shape (n_parameters,)
+        All weights of the network, and the statistics of a batch normalisation, in one
+        vector.
+    loss_curve_ : list of float
+        Mean training loss of each epoch.
+    image_shape_ : tuple (height, width, channels)
+        Shape of an image.
+    n_features_in_ : int
+        Number of pixel values of an image.
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of the columns of X; only if X had names that are all strings.
+    n_iter_ : int
+        Number of epochs done.
+
+    See Also
+    --------
+    skdistill.neural_network.ConvNetClassifier : The network of the benchmarks.
+    skdistill.metrics.cross_architecture : Scores a distilled set by many networks.
+
+    References
+    ----------
+    .. [1] Zhao, Mopuri and Bilen, "Dataset Condensation with Gradient Matching", ICLR
+       2021, section 4.
+
+    Examples
+    --------
+    >>> from skdistill import NetworkClassifier, make_galaxies
+    >>> X, y = make_galaxies(90, size=16, random_state=0)
+    >>> network = NetworkClassifier("mlp", max_iter=2, random_state=0).fit(X, y)
+    >>> network.predict(X[:5]).shape
+    (5,)
+    """
+
+    _parameter_constraints: dict = {
+        **BaseNetworkClassifier._parameter_constraints,
+        "architecture": [StrOptions(set(ARCHITECTURES)), callable],
+        "width_multiplier": [Interval(Real, 0, None, closed="neither")],
+        "normalization": [StrOptions(set(ALL_NORMALIZATIONS))],
+    }
+
+    def __init__(
+        self,
+        architecture: str | Callable[..., nn.Module] = "resnet18",
+        *,
+        width_multiplier: float = 1.0,
+        normalization: str = "instance",
+        learning_rate: float = 0.01,
+        momentum: float = 0.9,
+        weight_decay: float = 5e-4,
+        batch_size: int = 256,
+        max_iter: int = 300,
+        augmentation: str | Sequence[str] | None = "dsa",
+        class_weight: Any = None,
+        image_shape: tuple[int, int, int] | None = None,
+        device: str | torch.device = "auto",
+        random_state: Any = None,
+        verbose: int = 0,
+    ) -> None:
+        self.architecture = architecture
+        self.width_multiplier = width_multiplier
+        self.normalization = normalization
+        self.learning_rate = learning_rate
+        self.momentum = momentum
+        self.weight_decay = weight_decay
+        self.batch_size = batch_size
+        self.max_iter = max_iter
+        self.augmentation = augmentation
+        self.class_weight = class_weight
+        self.image_shape = image_shape
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
+    @property
+    def _draws_itself(self) -> bool:
+        return callable(self.architecture)
+
+    def _build(self) -> nn.Module:
+        if callable(self.architecture):
+            module = self.architecture(self.image_shape_, len(self.classes_))
+            if not isinstance(module, nn.Module):
+                raise ValueError(
+                    "`architecture` must return a torch.nn.Module; got "
+                    f"{type(module).__name__}"
+                )
+            return module.to(torch.get_default_dtype())
+        return build_network(
+            self.architecture,
+            self.image_shape_,
+            len(self.classes_),
+            width_multiplier=self.width_multiplier,
+            normalization=self.normalization,
+        )
+
+    def _structure(self, device: torch.device) -> nn.Module:
+        if not callable(self.architecture):
+            return super()._structure(device)
+        # It may hold more than parameters, such as tables that it computes itself.
+        with isolated_torch_seed(0):
+            return self._build().to(device)

@@ -1,0 +1,111 @@
+import numpy as np
+import pytest
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+from sklearn.tree import DecisionTreeClassifier
+
+from skdistill import ConvNetClassifier, SyntheticSet
+from skdistill.metrics import (
+    cross_architecture,
+    evaluate_synthetic,
+    standard_estimators,
+)
+from skdistill.metrics._cross import flatten_images
+
+
+@pytest.fixture(scope="module")
+def data():
+    rng = np.random.default_rng(0)
+    y = np.arange(48) % 2
+    X = rng.normal(0, 0.3, size=(48, 8, 8, 1)).astype(np.float32)
+    X[y == 1, :, ::2] += 1
+    return X[:20], y[:20], X[20:], y[20:]
+
+
+def test_standard_estimators_learn(data):
+    X, y, X_test, y_test = data
+    estimators = standard_estimators(
+        width=8, max_iter=80, learning_rate=0.02, augmentation=None, device="cpu"
+    )
+    table = cross_architecture(
+        SyntheticSet(X, y, step_size=123.0),
+        X_test,
+        y_test,
+        estimators=estimators,
+        n_repeats=1,
+        random_state=0,
+    )
+    assert table["estimator"].tolist() == list(estimators)
+    assert list(table.columns) == ["estimator", "repeat", "score"]
+    scores = table.set_index("estimator")["score"]
+    # At one rate for all, of so small networks: most learn, none breaks.
+    assert (scores > 0.9).sum() >= 11
+    assert scores[["ConvNet", "logistic regression", "random forest"]].min() > 0.9
+
+
+def test_a_row_per_network_with_the_scores_of_evaluate_synthetic(data):
+    X, y, X_test, y_test = data
+    tree = make_pipeline(
+        FunctionTransformer(flatten_images),
+        DecisionTreeClassifier(max_features=1, max_depth=1),
+    )
+    network = ConvNetClassifier(width=2, depth=1, max_iter=3, device="cpu")
+    options = {"n_repeats": 3, "random_state": 0}
+    both = cross_architecture(
+        (X, y), X_test, y_test, estimators={"tree": tree, "network": network}, **options
+    )
+    assert both["repeat"].tolist() == [0, 1, 2] * 2
+    # One's scores do not depend on the others.
+    alone = cross_architecture(
+        (X, y), X_test, y_test, estimators={"network": network}, **options
+    )
+    scores = both[both["estimator"] == "network"]["score"]
+    assert scores.tolist() == alone["score"].tolist()
+    assert both[both["estimator"] == "tree"]["score"].nunique() > 1
+    other = evaluate_synthetic((X, y), X_test, y_test, estimator=network, n_repeats=3)
+    assert scores.mean() == pytest.approx(other.mean, abs=0.4)
+
+
+class Rated(ClassifierMixin, BaseEstimator):
+    def __init__(self, learning_rate=0.01):
+        self.learning_rate = learning_rate
+
+    def fit(self, X, y):
+        self.classes_ = np.unique(y)
+        return self
+
+    def score(self, X, y):
+        return self.learning_rate
+
+
+def test_each_gets_the_rate_that_suits_it(data):
+    X, y, X_test, y_test = data
+    table = cross_architecture(
+        (X, y),
+        X_test,
+        y_test,
+        estimators={
+            "alone": Rated(),
+            "in a pipeline": make_pipeline("passthrough", Rated()),
+            "tree": make_pipeline(
+                FunctionTransformer(flatten_images), DecisionTreeClassifier()
+            ),
+        },
+        protocol="honest",
+        X_validation=X,
+        y_validation=y,
+        n_repeats=1,
+    )
+    assert table["learning_rate"].tolist()[:2] == [0.1, 0.1]
+    assert table["learning_rate"].isna().tolist() == [False, False, True]
+
+
+def test_wrong_options(data):
+    X, y, X_test, y_test = data
+    with pytest.raises(TypeError, match=r"unknown options \['estimator'\]"):
+        cross_architecture((X, y), X_test, y_test, estimator=Rated())
+    with pytest.raises(ValueError, match="`estimators` must hold at least one"):
+        cross_architecture((X, y), X_test, y_test, estimators={})
+    with pytest.raises(ValueError, match="'estimators' parameter"):
+        cross_architecture((X, y), X_test, y_test, estimators=[Rated()])
