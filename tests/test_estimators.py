@@ -45,8 +45,10 @@ from skdistill import (
     STMDistiller,
     TrajectoryBuffer,
     ZCAWhitener,
+    inspection,
 )
 from skdistill.curation._tree import ANSWERS, LEAVES
+from skdistill.inspection import MorphologyMeasures
 
 # Instance normalisation over the two pixels of some checks would leave their signs.
 NETWORK = ConvNetClassifier(
@@ -103,7 +105,7 @@ BASELINES = [
     FullData(**REAL),
 ]
 
-TRANSFORMERS = [ChannelScaler(), ZCAWhitener()]
+TRANSFORMERS = [ChannelScaler(), ZCAWhitener(), MorphologyMeasures()]
 ESTIMATORS = [
     *TRANSFORMERS,
     NETWORK,
@@ -124,6 +126,7 @@ def of_type(estimator):
 def test_no_estimator_is_left_out():
     """Two take tables of other things than numbers: see below."""
     public = {getattr(skdistill, name) for name in skdistill.__all__}
+    public |= {getattr(inspection, name) for name in inspection.__all__}
     public = {thing for thing in public if hasattr(thing, "get_params")}
     checked = {type(estimator) for estimator in ESTIMATORS}
     assert public == checked | {GalaxyZooCurator, ImageReader}
