@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from joblib import Parallel, delayed
 from sklearn.base import BaseEstimator, clone
 from sklearn.metrics import check_scoring
 from sklearn.model_selection import ParameterGrid
@@ -14,6 +13,7 @@ from tqdm.auto import tqdm
 
 from skdistill.neural_network import ConvNetClassifier, TrainingDivergedError
 from skdistill.synthetic import SyntheticSet, _as_set
+from skdistill.utils._parallel import run_parallel
 from skdistill.utils._pixels import warn_of_other_space
 from skdistill.utils._random import child_seed, root_seed
 from skdistill.utils._threads import single_threaded_torch
@@ -272,17 +272,20 @@ def _train_all(
     name: str,
 ) -> np.ndarray:
     """Return the score of each classifier after training, -inf where it diverged."""
-    results = Parallel(n_jobs=n_jobs, return_as="generator")(
-        delayed(_score_one)(classifier, synthetic, *test, scorer, seed)
-        for classifier, seed in tasks
+    results = run_parallel(
+        _score_one,
+        (synthetic, *test, scorer),
+        dict(enumerate(tasks)),
+        n_jobs=n_jobs,
+        what="networks",
     )
-    scores = np.empty(len(tasks))
+    scores = np.full(len(tasks), np.nan)
     with tqdm(
         results, desc=name, unit="network", total=len(tasks), disable=not verbose
     ) as bar:
-        for place, score in enumerate(bar):
+        for place, score in bar:
             scores[place] = score
-            bar.set_postfix(score=f"{scores[: place + 1].mean():.3f}")
+            bar.set_postfix(score=f"{np.nanmean(scores):.3f}")
     return scores
 
 
@@ -301,11 +304,11 @@ def fit_on(estimator: Any, X: Any, y: Any, probabilities: Any) -> Any:
 
 
 def _score_one(
-    estimator: Any,
     synthetic: SyntheticSet,
     X_test: Any,
     y_test: Any,
     scorer: Any,
+    estimator: Any,
     seed: int,
 ) -> float:
     # A pipeline has no random state of its own, but its steps have.  A random state of

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from joblib import Parallel, delayed
 from safetensors import safe_open
 from sklearn.base import BaseEstimator, _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
@@ -33,8 +32,10 @@ from skdistill.trajectory._teacher import TeacherSettings, train_teacher
 from skdistill.utils._callbacks import CallbackSupportMixin, FitTasks
 from skdistill.utils._device import resolve_device
 from skdistill.utils._doc_link import DocLinkMixin
+from skdistill.utils._files import SharedFolder
 from skdistill.utils._frames import TablesMixin
 from skdistill.utils._memory import reused_memory
+from skdistill.utils._parallel import WorkerLostError, run_parallel
 from skdistill.utils._random import child_seed, root_seed
 from skdistill.utils._threads import single_threaded_torch
 from skdistill.utils._validation import (
@@ -249,31 +250,45 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
             }
         missing = [t for t in range(self.n_teachers) if t not in runs]
         weight = balanced_weights(codes, len(self.classes_), weight)
-        data = _TeacherData(X, codes, weight, device)
-        tasks = (
-            delayed(_train_one)(
-                settings, data, teacher, child_seed(self.seed_, teacher), folder
-            )
-            for teacher in missing
+        shared = None if folder is None else SharedFolder(manifest_path(folder))
+        tasks = {
+            teacher: (teacher, child_seed(self.seed_, teacher)) for teacher in missing
+        }
+        results = run_parallel(
+            _train_one,
+            (settings, X, codes, weight, device, shared),
+            tasks,
+            n_jobs=self.n_jobs,
+            what="teachers",
         )
-        results = Parallel(n_jobs=self.n_jobs, return_as="generator_unordered")(tasks)
         told = FitTasks(self, "teacher", len(missing), X, y)
-        with tqdm(
-            results,
-            desc="teachers",
-            unit="teacher",
-            total=self.n_teachers,
-            initial=len(runs),
-            disable=not self.verbose,
-        ) as bar:
-            for teacher, run in bar:
-                # They run side by side: each is told of when it is there.
-                told.begin_step()
-                told.end_step(dict)
-                runs[teacher] = run
-                bar.set_postfix(
-                    loss=f"{run.loss[-1]:.3f}", accuracy=f"{run.accuracy[-1]:.3f}"
-                )
+        try:
+            with tqdm(
+                results,
+                desc="teachers",
+                unit="teacher",
+                total=self.n_teachers,
+                initial=len(runs),
+                disable=not self.verbose,
+            ) as bar:
+                for teacher, run in bar:
+                    # They run side by side: each is told of when it is there.
+                    told.begin_step()
+                    told.end_step(dict)
+                    if folder is not None and run.parameters.size:
+                        # From a worker that does not see the folder.
+                        write_teacher(folder, teacher, run)
+                        run = _without_parameters(run)
+                    runs[teacher] = run
+                    bar.set_postfix(
+                        loss=f"{run.loss[-1]:.3f}", accuracy=f"{run.accuracy[-1]:.3f}"
+                    )
+        except WorkerLostError as error:
+            kept = "with a `path` complete teachers would be kept"
+            if folder is not None:
+                kept = f"complete ones are kept in {folder}: fit again to go on"
+            error.args = (f"{error}; {kept}",)
+            raise
         self._keep([runs[teacher] for teacher in range(self.n_teachers)], settings)
         told.end()
         return self
@@ -457,37 +472,37 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
         return tags
 
 
-@dataclass(frozen=True)
-class _TeacherData:
-    """Images, class codes and weights, as arrays that processes can share."""
-
-    images: np.ndarray
-    codes: np.ndarray
-    weight: np.ndarray
-    device: torch.device
-
-
 def _train_one(
     settings: TeacherSettings,
-    data: _TeacherData,
+    X: np.ndarray,
+    codes: np.ndarray,
+    weight: np.ndarray,
+    device: torch.device,
+    folder: SharedFolder | None,
     teacher: int,
     seed: int,
-    folder: Path | None,
-) -> tuple[int, TeacherRun]:
-    """Train a teacher, here or in another process, and store it in the folder."""
-    device = data.device
+) -> TeacherRun:
+    """Train a teacher, here or in another process, and store it in a folder seen here.
+
+    The run comes back without its snapshots if they are in the folder.
+    """
+    target = folder.path if folder is not None and folder.is_here() else None
+    if target is not None and teacher_path(target, teacher).exists():
+        # The word that it is done was lost on its way from a worker.
+        shape = (settings.n_epochs + 1, n_parameters(settings.build_structure()))
+        return _without_parameters(read_teacher(target, teacher, shape))
     with single_threaded_torch(), reused_memory():
         run = train_teacher(
             settings,
-            to_tensor(data.images, device),
-            torch.from_numpy(data.codes.astype(np.int64)).to(device),
-            torch.from_numpy(data.weight.astype(np.float32)).to(device),
+            to_tensor(X, device),
+            torch.from_numpy(codes.astype(np.int64)).to(device),
+            torch.from_numpy(weight.astype(np.float32)).to(device),
             seed,
         )
-    if folder is None:
-        return teacher, run
-    write_teacher(folder, teacher, run)
-    return teacher, _without_parameters(run)
+    if target is None:
+        return run
+    write_teacher(target, teacher, run)
+    return _without_parameters(run)
 
 
 def _without_parameters(run: TeacherRun) -> TeacherRun:

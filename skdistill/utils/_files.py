@@ -41,3 +41,34 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+class SharedFolder:
+    """A folder that a process on another machine may see under its name, or not.
+
+    Parameters
+    ----------
+    mark : Path
+        A file in the folder.  A process that finds this very file there, and not just
+        one of its name, sees the same folder.
+    """
+
+    def __init__(self, mark: Path) -> None:
+        # Workers of a cluster have another working directory.
+        self._mark = mark.absolute()
+        self.path = self._mark.parent
+        self._identity = _identity(self._mark)
+
+    def is_here(self) -> bool:
+        """Tell whether this process sees the folder."""
+        return self._identity is not None and _identity(self._mark) == self._identity
+
+
+def _identity(path: Path) -> tuple[int, int, int] | None:
+    # A file has the same number on every machine that a server shares it with; copies
+    # have others.  The number of the device is each machine's own.
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size

@@ -1,3 +1,6 @@
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
 import pytest
 import torch
 
@@ -28,3 +31,24 @@ def test_given_back_after_an_error():
     with pytest.raises(KeyError):
         fail()
     assert torch.get_num_threads() == 2
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_first_of_several_threads_to_leave_leaves_one_to_the_others():
+    inside, left = Barrier(2), Barrier(2)
+
+    def leave_first():
+        with single_threaded_torch():
+            inside.wait(10)
+        left.wait(10)
+
+    def leave_last():
+        with single_threaded_torch():
+            inside.wait(10)
+            left.wait(10)
+            return torch.get_num_threads()
+
+    with ThreadPoolExecutor() as pool:
+        pool.submit(leave_first)
+        assert pool.submit(leave_last).result() == 1
+        assert pool.submit(torch.get_num_threads).result() == 2
