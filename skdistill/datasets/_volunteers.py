@@ -34,7 +34,7 @@ def simulate_votes(
     galaxies: pd.DataFrame,
     noise: float,
     rng: np.random.Generator,
-) -> pd.DataFrame:
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Ask about 40 volunteers a galaxy along the tree of Galaxy Zoo 2.
 
     Parameters
@@ -56,23 +56,34 @@ def simulate_votes(
     votes : DataFrame of shape (n_galaxies, 115)
         Identifiers, numbers of classifications and votes, and for each answer its
         `_count`, `_fraction` and `_debiased`.
+
+    truth : DataFrame of shape (n_galaxies, 82)
+        Identifiers, what is true of the galaxies, and for each answer its probability
+        as seen, `_fraction`, and at a clear view, `_debiased`.
     """
     n = len(y)
     view = visibility(galaxies, noise)
     luck = rng.standard_normal((5, n))
-    seen = answer_probabilities(y, galaxies, view, luck)
-    clear = answer_probabilities(y, galaxies, np.ones(n), luck)
+    blurring = galaxies["blurring"].to_numpy()
+    seen = answer_probabilities(y, galaxies, view, blurring, luck)
+    clear = answer_probabilities(y, galaxies, np.ones(n), np.ones(n), luck)
     volunteers = rng.poisson(41, n).clip(20, 80)
     counts = _ask(volunteers, seen, rng)
 
-    columns: dict[str, NDArray] = {
-        # Steps are smaller than the spacing of floats there: such ids only survive
-        # as integers, as the real ones do.
+    # Steps are smaller than the spacing of floats there: such ids only survive as
+    # integers, as the real ones do.
+    ids: dict[str, NDArray] = {
         "dr7objid": FIRST_OBJID + np.cumsum(rng.integers(1, 40, n)),
         "asset_id": np.arange(1, n + 1),
+    }
+    votes = ids | {
         "total_classifications": volunteers,
         "total_votes": sum(count.sum(axis=1) for count in counts.values()),
     }
+    truth = ids | {"class": y}
+    for name in ["redshift", "radius", "axis_ratio", "seeing"]:
+        truth[name] = galaxies[name].to_numpy()
+    truth["visibility"] = view
     for task, answers in TASKS.items():
         count = counts[task]
         fraction = count / np.maximum(count.sum(axis=1, keepdims=True), 1)
@@ -80,36 +91,48 @@ def simulate_votes(
         total = debiased.sum(axis=1, keepdims=True)
         debiased = np.divide(debiased, total, out=debiased, where=total > 0)
         for k, answer in enumerate(answers):
-            columns[f"{task}_{answer}_count"] = count[:, k]
-            columns[f"{task}_{answer}_fraction"] = fraction[:, k]
-            columns[f"{task}_{answer}_debiased"] = debiased[:, k]
-    return pd.DataFrame(columns)
+            votes[f"{task}_{answer}_count"] = count[:, k]
+            votes[f"{task}_{answer}_fraction"] = fraction[:, k]
+            votes[f"{task}_{answer}_debiased"] = debiased[:, k]
+            truth[f"{task}_{answer}_fraction"] = seen[task][:, k]
+            truth[f"{task}_{answer}_debiased"] = clear[task][:, k]
+    return pd.DataFrame(votes), pd.DataFrame(truth)
 
 
 def visibility(galaxies: pd.DataFrame, noise: float) -> NDArray[np.float64]:
     """How clearly a galaxy is seen, in (0, 1): bright and large ones are clear."""
     contrast = np.log10(galaxies["brightness"] / (12 * noise + 0.01))
     size = (galaxies["radius"] - 0.4) / 0.2
-    return _sigmoid((1.3 + 1.8 * contrast + size).to_numpy())
+    detail = -2 * np.log10(galaxies["blurring"])
+    return _sigmoid((1.3 + 1.8 * contrast + size + detail).to_numpy())
 
 
 def answer_probabilities(
     y: NDArray[np.int64],
     galaxies: pd.DataFrame,
     view: NDArray[np.float64],
+    blurring: NDArray[np.float64],
     luck: NDArray[np.float64],
 ) -> dict[str, NDArray[np.float64]]:
     """Probabilities of the answers of each task, in the order of `TASKS`.
 
     Each task weighs a piece of evidence that is 0 at the boundary between two
     answers; the better the view, the fewer volunteers get a clear case wrong.
+    Evidence in details, fainter when their light is spread, shrinks with `blurring`.
     What misleads all of them alike is `luck`, standard normal of shape (5, n).
     """
     luck = 0.4 * (1.2 - view) * luck
     g = galaxies
     smooth, edge_on, face_on = y <= 2, (y == 3) | (y == 4), y >= 5
+    kept = np.minimum(np.sqrt(2 / (1 + blurring**2)), 1)
+    bar, arms, ring = (kept * g[name].to_numpy() for name in ["bar", "arms", "ring"])
+    # Seeing makes flat galaxies rounder; at no more than the usual blurring it is part
+    # of what volunteers are used to.
+    rounder = 0.02 * np.maximum(blurring**2 - 1, 0)
     ratio = g["axis_ratio"].to_numpy()
-    bar, arms, ring = (g[name].to_numpy() for name in ["bar", "arms", "ring"])
+    ratio = np.where(
+        rounder > 0, np.sqrt((ratio**2 + rounder) / (1 + rounder)), ratio
+    )
     bulge = (g["bulge"] * g["bulge_size"]).to_numpy()
     sharp = 1.4 + 2.4 * view
 
