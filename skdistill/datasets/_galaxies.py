@@ -318,7 +318,8 @@ def make_galaxies(
     )
 
     X = np.empty((n_samples, size, size, n_bands), dtype=np.float32)
-    softening, black = (0.10, -0.6 * noise) if survey else (0.05, -noise)
+    # Pictures of surveys show a wide range of brightness.
+    black, softening, white = (-0.6, 0.06, 6.0) if survey else (-1.0, 0.05, 1.0)
     for rows, render in _chunks(y, size):
         some, texture, grain = galaxies.iloc[rows], None, None
         fwhm = some["seeing"].to_numpy()
@@ -330,7 +331,7 @@ def make_galaxies(
         image += render_neighbors(spots[rows], size, n_bands)
         image = blur(image, (fwhm / psf_fwhm(psf)).astype(np.float32), psf)
         image = observe(image, noise, draw_noise, grain)
-        X[rows] = np.moveaxis(stretch(image, black, softening), 1, -1)
+        X[rows] = np.moveaxis(stretch(image, black * noise, softening, white), 1, -1)
 
     result = [X, y]
     if return_votes or return_truth:

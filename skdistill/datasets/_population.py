@@ -72,9 +72,14 @@ _TEXTBOOK: dict[str, list[tuple[float, float]]] = {
 # and less colourful than in a textbook. Quantities beyond those above are 0 there.
 _SURVEY: dict[str, list[tuple[float, float]]] = {
     "radius": [
-        *[(0.34, 0.60), (0.38, 0.62), (0.40, 0.60)],
-        *[(0.42, 0.62), (0.40, 0.62)],
+        *[(0.42, 0.64), (0.44, 0.64), (0.44, 0.64)],
+        *[(0.44, 0.64), (0.42, 0.64)],
         *[(0.40, 0.62)] * 4,
+    ],
+    "axis_ratio": [
+        *[(0.80, 1.00), (0.42, 0.75), (0.22, 0.40)],
+        *[(0.10, 0.24), (0.08, 0.22)],
+        *[(0.45, 1.00)] * 4,
     ],
     "sersic_index": [
         *[(1.5, 5.0), (1.5, 4.5), (1.0, 3.0)],
@@ -83,7 +88,7 @@ _SURVEY: dict[str, list[tuple[float, float]]] = {
     ],
     "bulge": [
         *[(1.0, 1.0)] * 3,
-        *[(0.60, 1.60), (0.00, 0.10)],
+        *[(1.00, 2.60), (0.00, 0.15)],
         *[(0.40, 1.20), (0.60, 1.60), (0.20, 1.50), (0.60, 1.80)],
     ],
     "bulge_size": [
@@ -94,20 +99,20 @@ _SURVEY: dict[str, list[tuple[float, float]]] = {
     "bar": [*[(0.0, 0.0)] * 5, (0.25, 0.9), (0.25, 0.8), (0.0, 0.1), (0.0, 0.1)],
     "arms": [*[(0.0, 0.0)] * 5, (0.2, 0.7), (0.0, 0.08), (0.2, 0.7), (0.0, 0.08)],
     "ring": [*[(0.0, 0.0)] * 5, (0.0, 0.2), (0.0, 0.3), (0.0, 0.2), (0.0, 0.3)],
-    "dust": [*[(0.0, 0.0)] * 3, *[(0.0, 1.5)] * 2, *[(0.0, 0.6), (0.0, 0.2)] * 2],
+    "dust": [*[(0.0, 0.0)] * 3, *[(0.0, 1.5)] * 2, *[(0.0, 0.5), (0.0, 0.1)] * 2],
     "bulge_color": [
         *[(0.16, 0.42), (0.16, 0.44), (0.12, 0.42)],
-        *[(0.26, 0.46), (0.12, 0.35)],
-        *[(0.20, 0.40), (0.24, 0.44), (0.20, 0.40), (0.24, 0.44)],
+        *[(0.24, 0.42), (0.12, 0.35)],
+        *[(0.22, 0.42), (0.26, 0.46), (0.22, 0.42), (0.24, 0.44)],
     ],
     "disc_color": [
         *[(0.0, 0.0)] * 3,
-        *[(0.12, 0.36), (-0.05, 0.30)],
-        *[(0.00, 0.22), (0.14, 0.34), (0.00, 0.22), (0.14, 0.36)],
+        *[(0.10, 0.34), (0.00, 0.36)],
+        *[(0.05, 0.26), (0.18, 0.38), (0.05, 0.26), (0.16, 0.38)],
     ],
     "arm_color": [*[(0.0, 0.0)] * 5, *[(-0.22, 0.06)] * 4],
     # Clumps of young stars, and arms that wander, by this much in the logarithm.
-    "clumps": [*[(0.0, 0.0)] * 3, *[(0.0, 0.3)] * 2, *[(0.2, 0.7), (0.0, 0.2)] * 2],
+    "clumps": [*[(0.0, 0.0)] * 3, *[(0.0, 0.3)] * 2, *[(0.1, 0.4), (0.0, 0.1)] * 2],
     "lopsided": [*[(0.0, 0.0)] * 5, *[(-0.5, 0.5)] * 4],
 }
 
@@ -150,7 +155,7 @@ def draw_galaxies(
         low, high = np.asarray(ranges[name]).T[:, y]
         galaxies[name] = low + (high - low) * rng.random(n)
     scatter = rng.standard_normal(n).clip(-2, 2)
-    typical, spread = (0.10, 0.45) if survey else (0.13, 0.35)
+    typical, spread = (0.26, 0.45) if survey else (0.13, 0.35)
     galaxies["brightness"] = typical * np.exp(spread * scatter)
     # The width of the point-spread function's core.
     galaxies["seeing"] = rng.uniform(0.020, 0.032, n) * (0.6 if survey else 1.0)
@@ -206,7 +211,7 @@ def draw_neighbors(
     shape = (n, count.max(initial=0))
     star = rng.random(shape) < 0.6
     position = rng.uniform(-1, 1, (2, *shape))
-    brightness, spread = ((0.5, 0.10), 1.3) if survey else ((0.7, 0.12), 0.9)
+    brightness, spread = ((1.5, 0.30), 1.3) if survey else ((0.7, 0.12), 0.9)
     flux = np.where(star, *brightness) * np.exp(spread * rng.standard_normal(shape))
     color = rng.normal(
         np.where(star, 0.1, 0.25), np.where(star, 0.4 if survey else 0.2, 0.12)

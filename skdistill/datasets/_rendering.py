@@ -50,11 +50,11 @@ def render_edge_on(galaxies: pd.DataFrame, size: int, n_bands: int, texture=None
     x, z, pixel = _axes(get, size)
     radius, brightness, redshift = get("radius"), get("brightness"), get("redshift")
     # A disc is less peaked where its stars are seen through its whole depth.
-    core, depth = (0.01, 0.6) if texture is None else (0.06, 0.5)
+    core, depth, light = (0.01, 0.6, 3.2) if texture is None else (0.06, 0.7, 4.5)
     height = np.hypot(depth * get("axis_ratio") * radius, pixel)
     r2 = x**2 + np.float32(core) * radius**2
-    disc = 3.2 * brightness * np.exp(np.sqrt(r2) / (-0.36 * radius))
-    disc *= _sech2(z, height) * _edge(r2, radius, 4)
+    disc = light * brightness * np.exp(np.sqrt(r2) / (-0.36 * radius))
+    disc *= _sech2(z, height) * _edge(r2, radius, 4 if texture is None else 2)
     if texture is not None:
         disc *= np.exp(get("clumps") * _field(get, texture, size))
     bulge = _sersic(
@@ -274,15 +274,15 @@ def observe(
 
 
 def stretch(
-    image: NDArray[np.float32], black: float, softening: float
+    image: NDArray[np.float32], black: float, softening: float, white: float
 ) -> NDArray[np.float32]:
     """Compress brightness by arcsinh, keep colours, as Lupton et al. (2004) do.
 
-    The stretch is linear below `softening` and logarithmic above.
+    The stretch is linear below `softening` and logarithmic above, up to `white`.
     """
     image = image - np.float32(black)
     x = np.abs(image.mean(axis=1, keepdims=True)) / np.float32(softening)
     x += np.float32(1e-6)
-    image *= np.arcsinh(x) / (x * np.float32(softening * np.arcsinh(1 / softening)))
+    image *= np.arcsinh(x) / (x * np.float32(softening * np.arcsinh(white / softening)))
     image /= np.maximum(image.max(axis=1, keepdims=True), 1)
     return np.maximum(image, 0)
