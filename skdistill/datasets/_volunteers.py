@@ -128,7 +128,7 @@ def answer_probabilities(
     bar, arms, ring = (kept * g[name].to_numpy() for name in ["bar", "arms", "ring"])
     # Seeing makes flat galaxies rounder; at no more than the usual blurring it is part
     # of what volunteers are used to.
-    rounder = 0.02 * np.maximum(blurring**2 - 1, 0)
+    rounder = 0.005 * np.maximum(blurring**2 - 1, 0)
     ratio = g["axis_ratio"].to_numpy()
     ratio = np.where(
         rounder > 0, np.sqrt((ratio**2 + rounder) / (1 + rounder)), ratio
@@ -141,7 +141,7 @@ def answer_probabilities(
     features = np.select(
         [smooth, edge_on],
         [-0.9 + 0.5 * (ratio < 0.4), 0.85 - 2.0 * (ratio - 0.08)],
-        0.1 + 0.8 * details,
+        0.1 + 0.8 * details - 0.5 * (1 - kept),
     )
     features = _sigmoid(sharp * (features + luck[0]))
     artifact = 0.02 + 0.04 * (1 - view)
