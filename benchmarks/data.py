@@ -1,4 +1,4 @@
-"""Speed of simulating and of reading galaxies, on one core.
+"""Speed of simulating and of reading galaxies on one core, and memory of the former.
 
 Reading is compared with what Pillow needs to decode the same files alone.  The files
 are JPEGs of 424 x 424 pixels, simulated unless a folder with real ones is given.
@@ -7,6 +7,8 @@ are JPEGs of 424 x 424 pixels, simulated unless a folder with real ones is given
 import argparse
 import tempfile
 import time
+import tracemalloc
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +28,15 @@ def timed(function, n_repeats=3):
     return min(seconds)
 
 
+def memory_beyond_images(n_samples, **settings):
+    """Return the peak of memory less the result, in MB."""
+    tracemalloc.start()
+    X, _ = make_galaxies(n_samples, **settings)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return (peak - X.nbytes) / 1e6
+
+
 def decode(paths):
     for path in paths:
         with Image.open(path) as image:
@@ -37,8 +48,19 @@ def main():
     parser.add_argument("--images", type=Path, help="folder of .jpg files")
     options = parser.parse_args()
 
-    seconds = timed(lambda: make_galaxies(1000, size=64, random_state=0))
-    print(f"make_galaxies: 1,000 images at 64 px in {seconds:.2f} s")
+    far = {"redshift": (0.03, 0.12), "scale_cutouts": True, "psf": "moffat"}
+    for name, style in {
+        "textbook": {},
+        "survey": {"style": "survey"},
+        "survey, far, Moffat seeing": {"style": "survey", **far},
+    }.items():
+        settings = {"size": 64, "random_state": 0, **style}
+        seconds = timed(partial(make_galaxies, 1000, **settings))
+        extra = [memory_beyond_images(n, **settings) for n in (1000, 4000)]
+        print(
+            f"make_galaxies, {name}: {1000 / seconds:,.0f} images a second at 64 px; "
+            f"beside 1,000 images {extra[0]:.0f} MB, beside 4,000 {extra[1]:.0f} MB"
+        )
 
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.images

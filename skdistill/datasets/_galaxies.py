@@ -300,7 +300,7 @@ def make_galaxies(
     ...     random_state=0,
     ... )
     >>> np.bincount(y)
-    array([25, 30,  6,  5,  1,  6,  3, 14, 10])
+    array([25, 31,  6,  5,  1,  6,  2, 14, 10])
     """
     # Independent streams, so that the galaxies do not depend on what else is asked
     # for; and a Generator, as it draws the noise several times faster in float32.
@@ -333,12 +333,12 @@ def make_galaxies(
         image = observe(image, noise, draw_noise, grain)
         X[rows] = np.moveaxis(stretch(image, black * noise, softening, white), 1, -1)
 
-    result = [X, y]
+    result: tuple = (X, y)
     if return_votes or return_truth:
         votes, truth = simulate_votes(y, galaxies, noise, draw_votes)
         truth["seeing"] *= size / 2
-        result += [votes] * return_votes + [truth] * return_truth
-    return tuple(result)
+        result += (votes,) * return_votes + (truth,) * return_truth
+    return result
 
 
 def _put_in_sky(galaxies, size, seeing, redshift, scale_cutouts, share):

@@ -228,5 +228,3 @@ def draw_neighbors(
         spots[..., k, 3] = shown * flux / 3
         spots[..., k, 4] = color
     return spots.reshape(n, -1, 5)
-
-

@@ -130,9 +130,7 @@ def answer_probabilities(
     # of what volunteers are used to.
     rounder = 0.005 * np.maximum(blurring**2 - 1, 0)
     ratio = g["axis_ratio"].to_numpy()
-    ratio = np.where(
-        rounder > 0, np.sqrt((ratio**2 + rounder) / (1 + rounder)), ratio
-    )
+    ratio = np.where(rounder > 0, np.sqrt((ratio**2 + rounder) / (1 + rounder)), ratio)
     bulge = (g["bulge"] * g["bulge_size"]).to_numpy()
     sharp = 1.4 + 2.4 * view
 
