@@ -14,14 +14,12 @@ an upper bound, not a result.
 """
 
 import argparse
-import io
 import time
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
-from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
@@ -34,6 +32,7 @@ from skdistill import (
     STMDistiller,
     TrajectoryBuffer,
     evaluate_synthetic,
+    load_cifar10,
     load_galaxy_zoo2,
     make_galaxies,
 )
@@ -92,12 +91,9 @@ def galaxies(folder):
 
 def cifar10(folder):
     parts = []
-    for name, n_images in (("train", 10_000), ("test", 2_000)):
-        table = pd.read_parquet(folder / "cifar10-jpeg" / f"{name}.parquet")
-        table = table.iloc[:n_images]
-        cells = [v["bytes"] if isinstance(v, dict) else v for v in table["image"]]
-        images = [np.asarray(Image.open(io.BytesIO(c)).convert("RGB")) for c in cells]
-        parts += [np.stack(images).astype(np.float32), table["label"].to_numpy()]
+    for subset, n_images in (("train", 10_000), ("test", 2_000)):
+        X, y = load_cifar10(folder / "cifar10-jpeg", subset=subset, return_X_y=True)
+        parts += [X[:n_images].astype(np.float32), y[:n_images]]
     return parts
 
 

@@ -10,7 +10,13 @@ from . import (
     utils,
 )
 from .curation import GalaxyZooCurator, ImageReader, RotationAugmenter
-from .datasets import load_galaxy_zoo2, make_galaxies
+from .datasets import (
+    fetch_galaxy_zoo2,
+    load_cifar10,
+    load_cifar100,
+    load_galaxy_zoo2,
+    make_galaxies,
+)
 from .distillation import (
     ClassMeans,
     DistilledClassifier,
@@ -49,7 +55,10 @@ __all__ = [
     "datasets",
     "distillation",
     "evaluate_synthetic",
+    "fetch_galaxy_zoo2",
     "inspection",
+    "load_cifar10",
+    "load_cifar100",
     "load_galaxy_zoo2",
     "make_galaxies",
     "metrics",

@@ -2,52 +2,68 @@
 
 import os
 import warnings
-from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
-_ID_COLUMNS = ["dr7objid", "objid", "asset_id"]
-# In order of preference, should a galaxy have several files.
-_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
+from skdistill.datasets._images import image_paths
+from skdistill.datasets._tables import TableLike, column_names, read_table
+
+_KEYS = ("dr7objid", "objid", "id_str")
 
 
 def load_galaxy_zoo2(
-    votes: str | os.PathLike[str] | pd.DataFrame,
+    votes: TableLike,
     images_dir: str | os.PathLike[str] | None = None,
-    mapping: str | os.PathLike[str] | pd.DataFrame | None = None,
+    mapping: TableLike | None = None,
 ) -> pd.DataFrame:
     """Load the Galaxy Zoo 2 votes and the paths of the images.
 
     Parameters
     ----------
-    votes : str, path-like or DataFrame
-        Table of votes, a file ending in `.csv`, `.csv.gz` or `.parquet`.
+    votes : str, path-like or DataFrame of pandas or polars
+        Table of votes, a file ending in `.csv`, `.csv.gz`, `.parquet`, `.fits` or
+        `.fit` (also with `.gz`).  All of its columns are kept, whichever they are:
+        those of Hart et al. [2]_ and of Willett et al. [1]_ as well as those of the
+        galaxy-datasets package.
 
     images_dir : str or path-like, default=None
-        Folder with one image per galaxy, named `{asset_id}.jpg`, `.jpeg` or `.png`.
-        With None no path is looked up and no row is dropped.
+        Folder, or zip archive, with one image per galaxy, named `{asset_id}` and
+        `.jpg`, `.jpeg`, `.png`, `.fits` or `.fit`.  Without any `asset_id` images are
+        named by `dr7objid`, `objid` or `id_str`, as in galaxy-datasets.  Direct
+        sub-folders are searched, too.  With None no path is looked up and no row is
+        dropped.
 
-    mapping : str, path-like or DataFrame, default=None
+    mapping : str, path-like or DataFrame of pandas or polars, default=None
         Table with the columns `objid` and `asset_id`, as published with the images.
-        Needed only if `votes` has no column `asset_id`; ignored if it has.
+        Needed only if images are named by `asset_id` and `votes` has no such column;
+        ignored if it has.
 
     Returns
     -------
     galaxies : DataFrame
         The rows of `votes` in their order.  With `mapping` it has the column
-        `asset_id`, with `images_dir` the column `path`, too.  A table read from file
-        has a new RangeIndex, a DataFrame keeps its own index.  The identifiers
-        `dr7objid`, `objid` and `asset_id` are int64; only an `asset_id` that is
-        missing for some rows, which can be without `images_dir` alone, is Int64.
+        `asset_id`, with `images_dir` the column `path`, too, which is
+        `"{archive}!/{member}"` for an image in a zip archive:
+        :class:`~skdistill.ImageReader` reads those without extracting them.  A table
+        read from file has a new RangeIndex, a DataFrame keeps its own index.  The
+        identifiers `dr7objid`, `objid` and `asset_id` are int64; only an `asset_id`
+        that is missing for some rows, which can be without `images_dir` alone, is
+        Int64.  `id_str` stays text.
 
     Raises
     ------
     FileNotFoundError
         If a file or `images_dir` does not exist.
 
+    ImportError
+        If the package that reads such files is not installed: pyarrow (``pip install
+        skdistill[parquet]``) or astropy (``pip install skdistill[fits]``).
+
     ValueError
-        If a file has an unknown suffix, a column is missing, identifiers are not
-        whole numbers or were stored as floats, or no galaxy at all has an image.
+        If a file has an unknown suffix or is damaged, a column is missing, identifiers
+        are not whole numbers or were stored as floats, or no galaxy at all has an
+        image.
 
     Warns
     -----
@@ -56,6 +72,7 @@ def load_galaxy_zoo2(
 
     See Also
     --------
+    skdistill.datasets.fetch_galaxy_zoo2 : Download the files first.
     skdistill.datasets.make_galaxies : Simulate galaxies and votes.
 
     Notes
@@ -63,6 +80,9 @@ def load_galaxy_zoo2(
     The votes are those of [1]_, debiased by [2]_; the images and the mapping are
     published in [3]_.  Cite them and the Sloan Digital Sky Survey if you use them.
     Identifiers exceed 2**53, so that as floats different galaxies become one.
+
+    Of a FITS file the first table is read.  A column with a vector in each row becomes
+    the columns `{name}_0`, `{name}_1` and so on.
 
     References
     ----------
@@ -85,116 +105,139 @@ def load_galaxy_zoo2(
     >>> load_galaxy_zoo2(votes, mapping=mapping)["asset_id"].tolist()
     [3, 4]
     """
-    # A copy is one block of memory: pandas warns about adding a column to many.
-    galaxies = _read(votes, "votes").copy()
-    if "asset_id" not in galaxies and mapping is not None:
+    galaxies = read_table(votes, "votes")
+    if mapping is not None and "asset_id" not in galaxies:
         galaxies["asset_id"] = _asset_ids(galaxies, mapping)
     if images_dir is None:
         return galaxies
-    if "asset_id" not in galaxies:
-        raise ValueError(
-            "`votes` must have a column 'asset_id' to find images, or `mapping` must "
-            f"be given; got {_columns(galaxies)}."
-        )
-    galaxies["path"] = galaxies["asset_id"].map(_image_paths(images_dir))
-    found = galaxies["path"].notna()
-    if not found.any():
-        raise ValueError(
-            f"`images_dir` must contain an image of at least one of the {len(found)} "
-            f"galaxies, named '{{asset_id}}.jpg'; found none in '{images_dir}'."
-        )
-    if not found.all():
-        warnings.warn(
-            f"Dropped {(~found).sum()} of {len(found)} galaxies: they have no image in "
-            f"'{images_dir}'.",
-            UserWarning,
-            stacklevel=2,
-        )
-    galaxies = galaxies[found].astype({"asset_id": "int64"})
+
+    galaxies, n_dropped = with_images(galaxies, images_dir)
+    if n_dropped:
+        warnings.warn(dropped_message(n_dropped, galaxies, images_dir), stacklevel=2)
     return (
         galaxies if isinstance(votes, pd.DataFrame) else galaxies.reset_index(drop=True)
     )
 
 
-def _read(table: str | os.PathLike[str] | pd.DataFrame, name: str) -> pd.DataFrame:
-    """Read the table of the parameter `name`, its identifiers as exact integers."""
-    if isinstance(table, pd.DataFrame):
-        frame, source = table.copy(), "the DataFrame"
-    else:
-        path = Path(table)
-        source = f"'{path}'"
-        if not path.is_file():
-            raise FileNotFoundError(f"`{name}` must be an existing file; got {source}.")
-        if path.name.endswith((".csv", ".csv.gz")):
-            # As text first: one missing identifier would turn all of them to floats.
-            text = dict.fromkeys(_ID_COLUMNS, str)
-            frame = pd.read_csv(path, dtype=text, low_memory=False)
-        elif path.suffix == ".parquet":
-            frame = pd.read_parquet(path).reset_index(drop=True)
-        else:
-            raise ValueError(
-                f"`{name}` must end in .csv, .csv.gz or .parquet; got {source}."
-            )
-    for column in frame.columns.intersection(_ID_COLUMNS):
-        frame[column] = _exact(frame[column], f"`{name}` ({source})")
-    return frame
+def with_images(
+    galaxies: pd.DataFrame, images_dir: str | os.PathLike[str]
+) -> tuple[pd.DataFrame, int]:
+    """Find the image of each galaxy.
 
+    Parameters
+    ----------
+    galaxies : DataFrame
+        A table with identifiers, which gets the column `path`.
 
-def _exact(ids: pd.Series, source: str) -> pd.Series:
-    if pd.api.types.is_float_dtype(ids.dtype):
+    images_dir : str or path-like
+        Folder or zip archive with images.
+
+    Returns
+    -------
+    galaxies : DataFrame
+        The rows that have an image.
+
+    n_dropped : int
+        The number of the others.
+
+    Raises
+    ------
+    FileNotFoundError
+        If `images_dir` does not exist.
+
+    ValueError
+        If there are no identifiers, or no galaxy at all has an image.
+    """
+    numbers = _image_numbers(galaxies)
+    galaxies["path"] = numbers.map(image_paths(images_dir))
+    found = galaxies["path"].notna()
+    if not found.any():
+        hint = "" if "asset_id" in galaxies else " Names by asset_id need `mapping`."
         raise ValueError(
-            f"{source} must have whole numbers in column '{ids.name}'; got "
-            f"{ids.dtype}, which cannot hold identifiers above 2**53 exactly. Read the "
-            "column as int64 or text."
+            f"`images_dir` must contain an image of at least one of the {len(found)} "
+            f"galaxies, named '{{{numbers.name}}}.jpg'; found none in '{images_dir}'."
+            f"{hint}"
         )
-    try:
-        return ids.astype("int64")
-    except (TypeError, ValueError, OverflowError) as error:
-        raise ValueError(
-            f"{source} must have whole numbers in column '{ids.name}': {error}."
-        ) from error
+    n_dropped = int((~found).sum())
+    if n_dropped:
+        galaxies = galaxies[found]
+    if "asset_id" in galaxies:
+        # `astype` of the whole table would cut it into one block for each column.
+        galaxies = galaxies.assign(asset_id=galaxies["asset_id"].astype("int64"))
+    return galaxies, n_dropped
 
 
-def _asset_ids(
-    galaxies: pd.DataFrame, mapping: str | os.PathLike[str] | pd.DataFrame
-) -> pd.Series:
+def dropped_message(
+    n_dropped: int, galaxies: pd.DataFrame, images_dir: str | os.PathLike[str]
+) -> str:
+    """Return what to warn of when galaxies have no image.
+
+    Parameters
+    ----------
+    n_dropped : int
+        How many were left out.
+
+    galaxies : DataFrame
+        Those that are left.
+
+    images_dir : str or path-like
+        Where images were looked for.
+
+    Returns
+    -------
+    str
+        The message.
+    """
+    return (
+        f"Dropped {n_dropped} of {n_dropped + len(galaxies)} galaxies: they have no "
+        f"image in '{images_dir}'."
+    )
+
+
+def _asset_ids(galaxies: pd.DataFrame, mapping: TableLike) -> pd.Series:
     """Asset of each galaxy, Int64 with missing values where it has none."""
-    table = _read(mapping, "mapping")
+    table = read_table(mapping, "mapping")
     missing = {"objid", "asset_id"}.difference(table.columns)
     if missing:
         raise ValueError(
             f"`mapping` must have the columns 'objid' and 'asset_id'; missing "
-            f"{sorted(missing)}, got {_columns(table)}."
+            f"{sorted(missing)}, got {column_names(table)}."
         )
-    key = next((name for name in ("dr7objid", "objid") if name in galaxies), None)
-    if key is None:
+    keys = _object_ids(galaxies)
+    if keys is None:
         raise ValueError(
-            "`votes` must have a column 'dr7objid' or 'objid' to be joined with "
-            f"`mapping`; got {_columns(galaxies)}."
+            f"`votes` must have one of the columns {list(_KEYS)} to be joined with "
+            f"`mapping`; got {column_names(galaxies)}."
         )
     assets = table.drop_duplicates("objid").set_index("objid")["asset_id"]
-    matched = galaxies[key].map(assets.astype("Int64"))
+    matched = keys.map(assets.astype("Int64"))
     return matched if matched.hasnans else matched.astype("int64")
 
 
-def _image_paths(images_dir: str | os.PathLike[str]) -> dict[int, str]:
-    """Path of the image of each asset: one listing instead of a look at each file."""
-    folder = Path(images_dir)
-    if not folder.is_dir():
-        raise FileNotFoundError(
-            f"`images_dir` must be an existing folder; got '{folder}'."
+def _image_numbers(galaxies: pd.DataFrame) -> pd.Series:
+    """Return the numbers that the images are named by."""
+    if "asset_id" in galaxies:
+        return galaxies["asset_id"]
+    keys = _object_ids(galaxies)
+    if keys is None:
+        raise ValueError(
+            f"`votes` must have a column 'asset_id' or one of {list(_KEYS)} to find "
+            f"images; got {column_names(galaxies)}."
         )
-    names = os.listdir(folder)
-    paths = {}
-    for suffix in reversed(_IMAGE_SUFFIXES):
-        for name in names:
-            stem, end = os.path.splitext(name)
-            if end == suffix and stem.isdecimal():
-                paths[int(stem)] = os.path.join(folder, name)
-    return paths
+    return keys
 
 
-def _columns(frame: pd.DataFrame) -> str:
-    names = [str(name) for name in frame.columns]
-    more = f" and {len(names) - 10} more" if len(names) > 10 else ""
-    return f"the columns {names[:10]}{more}"
+def _object_ids(galaxies: pd.DataFrame) -> pd.Series | None:
+    """Return the ids of the objects as int64, None if there are none."""
+    name = next((name for name in _KEYS if name in galaxies), None)
+    if name is None:
+        return None
+    ids = galaxies[name]
+    # Text that is not a number names no image and is in no mapping.
+    return ids if name != "id_str" else ids.map(_number).astype("Int64")
+
+
+def _number(text: object) -> object:
+    text = str(text)
+    small = text.isascii() and text.isdecimal() and int(text) <= np.iinfo(np.int64).max
+    return int(text) if small else pd.NA

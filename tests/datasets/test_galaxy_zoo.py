@@ -1,4 +1,7 @@
+import sys
 import warnings
+import zipfile
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +10,7 @@ import pytest
 from PIL import Image
 
 from skdistill import GalaxyZooCurator, RotationAugmenter, make_galaxies
+from skdistill.curation._tree import GALAXY_DATASETS_NAMES
 from skdistill.datasets import load_galaxy_zoo2
 
 # Neighbours that are one and the same number as float64.
@@ -48,18 +52,25 @@ def write(frame, path):
     if path.suffix == ".parquet":
         pytest.importorskip("pyarrow")
         frame.to_parquet(path)
+    elif ".fit" in path.name.lower():
+        Table = pytest.importorskip("astropy.table").Table
+        Table.from_pandas(frame).write(path, format="fits")
     else:
         frame.to_csv(path, index=False)
     return path
 
 
-@pytest.mark.parametrize("name", ["v.csv", "v.csv.gz", "v.parquet"])
+FORMATS = ["csv", "csv.gz", "parquet", "fits", "fit", "fits.gz", "fit.gz", "FITS"]
+
+
+@pytest.mark.parametrize("name", [f"votes.{ending}" for ending in FORMATS])
 def test_reads_files_with_exact_ids(table, tmp_path, name):
     path = write(table, tmp_path / name)
     for source in [path, str(path)]:
         galaxies = load_galaxy_zoo2(source)
         pd.testing.assert_frame_equal(galaxies, table)
         assert galaxies["dr7objid"].dtype == np.int64
+        assert galaxies["dr7objid"].dtype.isnative
         assert galaxies["dr7objid"].tolist() == OBJIDS
 
 
@@ -125,7 +136,7 @@ def test_identifiers_as_text(table):
     assert galaxies["dr7objid"].tolist() == OBJIDS
 
 
-@pytest.mark.parametrize("name", ["votes.csv", "votes.parquet"])
+@pytest.mark.parametrize("name", ["votes.csv", "votes.parquet", "votes.fits"])
 def test_missing_file(tmp_path, name):
     with pytest.raises(FileNotFoundError, match=f"`votes` must .*{name}"):
         load_galaxy_zoo2(tmp_path / name)
@@ -139,21 +150,23 @@ def test_missing_mapping_and_folder(table, tmp_path):
 
 
 def test_unknown_suffix(tmp_path):
-    path = tmp_path / "votes.fits"
+    path = tmp_path / "votes.txt"
     path.touch()
-    with pytest.raises(ValueError, match=r"`votes` must end in .*votes\.fits"):
+    with pytest.raises(ValueError, match=r"`votes` must end in .*votes\.txt"):
         load_galaxy_zoo2(path)
 
 
 def test_no_way_to_asset_ids(table, images_dir):
-    with pytest.raises(ValueError, match=r"'asset_id'.*'dr7objid'"):
+    with pytest.raises(ValueError, match=r"named '{dr7objid}\.jpg'.*need `mapping`"):
         load_galaxy_zoo2(table, images_dir)
+    with pytest.raises(ValueError, match=r"'asset_id'.*'dr7objid'.*'sample'"):
+        load_galaxy_zoo2(table.drop(columns="dr7objid"), images_dir)
 
 
 def test_missing_columns(table, mapping):
     with pytest.raises(ValueError, match=r"`mapping`.*missing \['objid'\].*'sample'"):
         load_galaxy_zoo2(table, mapping=mapping.drop(columns="objid"))
-    with pytest.raises(ValueError, match=r"'dr7objid' or 'objid'.*'sample'"):
+    with pytest.raises(ValueError, match=r"\['dr7objid', 'objid', .*'sample'"):
         load_galaxy_zoo2(table.drop(columns="dr7objid"), mapping=mapping)
 
 
@@ -206,3 +219,220 @@ def test_wide_tables_pass_without_a_word_about_fragments(tmp_path):
     assert len(galaxies) == len(rows) == len(labels) == 45
     rotated, _ = RotationAugmenter(n_rotations=2).fit_resample(galaxies)
     assert len(rotated) == 90
+
+
+@pytest.mark.filterwarnings("error")
+def test_fits_columns_of_all_kinds(tmp_path):
+    """Big-endian numbers, padded bytes, missing values, vectors, odd units."""
+    fits = pytest.importorskip("astropy.io.fits")
+    columns = [
+        fits.Column("dr7objid", "K", array=OBJIDS),
+        fits.Column("asset_id", "J", array=[1, -1, 3], null=-1),
+        fits.Column("gz2_class", "6A", array=["Sc?t", "", "Er"]),
+        fits.Column("votes", "I", array=[1, 2, 3], unit="bananas"),
+        fits.Column("t01_smooth_or_features_a01_smooth_debiased", "E", array=[0.5] * 3),
+        fits.Column("ra", "D", array=[1.0, np.nan, 3.0]),
+        fits.Column("flag", "L", array=[True, False, True]),
+        fits.Column("mags", "2E", array=np.arange(6).reshape(3, 2)),
+        fits.Column("specobjid", "20A", array=["18446744073709551615"] * 3),
+    ]
+    image = fits.ImageHDU(np.zeros((2, 2)))
+    table = fits.BinTableHDU.from_columns(columns)
+    fits.HDUList([fits.PrimaryHDU(), image, table, table.copy()]).writeto(
+        tmp_path / "votes.fits"
+    )
+    galaxies = load_galaxy_zoo2(tmp_path / "votes.fits")
+    assert galaxies["dr7objid"].tolist() == OBJIDS
+    assert galaxies["asset_id"].dtype == "Int64"
+    assert galaxies["asset_id"].isna().tolist() == [False, True, False]
+    assert galaxies["gz2_class"].fillna("").tolist() == ["Sc?t", "", "Er"]
+    assert galaxies["votes"].tolist() == [1, 2, 3]
+    assert galaxies["ra"].isna().tolist() == [False, True, False]
+    assert galaxies["flag"].tolist() == [True, False, True]
+    assert galaxies["mags_1"].tolist() == [1, 3, 5]
+    # Beyond int64, and not joined by: as it is.
+    assert galaxies["specobjid"].tolist() == ["18446744073709551615"] * 3
+    kinds = [d for d in galaxies.dtypes if isinstance(d, np.dtype) and d.kind != "O"]
+    assert all(d.isnative for d in kinds)
+    # Arithmetic of pandas refuses what is not native.
+    assert galaxies.groupby("votes")["ra"].mean().shape == (3,)
+
+
+def test_fits_identifiers_as_text(table, tmp_path):
+    path = write(table.astype({"dr7objid": str}), tmp_path / "votes.fits")
+    assert load_galaxy_zoo2(path)["dr7objid"].tolist() == OBJIDS
+
+
+def test_fits_without_a_table(tmp_path):
+    fits = pytest.importorskip("astropy.io.fits")
+    fits.PrimaryHDU(np.zeros((2, 2))).writeto(tmp_path / "image.fits")
+    with pytest.raises(ValueError, match=r"image\.fits.*there is no table"):
+        load_galaxy_zoo2(tmp_path / "image.fits")
+
+
+@pytest.mark.parametrize("name", [f"votes.{ending}" for ending in FORMATS])
+@pytest.mark.filterwarnings("ignore::astropy.io.fits.verify.VerifyWarning")
+def test_damaged_files(table, tmp_path, name):
+    whole = write(table, tmp_path / name).read_bytes()
+    for damaged in [b"", b"\0" * 5000, whole[: len(whole) // 2]]:
+        if name == "votes.csv":
+            damaged = b"dr7objid,b\n1,2,3\n1,2,3,4\n"
+        (tmp_path / name).write_bytes(damaged)
+        with pytest.raises(ValueError, match=rf"`votes` \('.*{name}'\)"):
+            load_galaxy_zoo2(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "extra"),
+    [("pyarrow.parquet", "v.parquet", "parquet"), ("astropy.io", "v.fits", "fits")],
+)
+def test_missing_packages_are_named(tmp_path, monkeypatch, module, name, extra):
+    (tmp_path / name).touch()
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ImportError, match=rf"pip install skdistill\[{extra}\]"):
+        load_galaxy_zoo2(tmp_path / name)
+
+
+def test_columns_whose_type_changes_on_the_way(tmp_path):
+    """pandas reads in chunks of some thousand rows."""
+    n = 300_000
+    note = ["1"] * (n - 1) + ["unclear"]
+    frame = pd.DataFrame({"dr7objid": OBJIDS[0] + np.arange(n), "note": note})
+    frame.to_csv(tmp_path / "votes.csv", index=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        galaxies = load_galaxy_zoo2(tmp_path / "votes.csv")
+    assert galaxies["note"].map(type).unique().tolist() == [str]
+    assert galaxies["dr7objid"].tolist() == frame["dr7objid"].tolist()
+
+
+def test_missing_asset_ids_survive_a_file(table, mapping, tmp_path):
+    galaxies = load_galaxy_zoo2(table, mapping=mapping[1:])
+    for ending in FORMATS:
+        path = write(galaxies, tmp_path / f"again.{ending}")
+        again = load_galaxy_zoo2(path)
+        assert again["asset_id"].dtype == "Int64"
+        assert again["asset_id"].isna().tolist() == [False, False, True]
+        assert again["dr7objid"].tolist() == OBJIDS
+    # What pandas makes of such a column is exact, too.
+    floats = pd.read_csv(tmp_path / "again.csv")
+    assert floats["asset_id"].dtype == np.float64
+    assert load_galaxy_zoo2(floats)["asset_id"].dtype == "Int64"
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [
+        np.array([2**63, 1, 2], dtype=np.uint64),
+        [Decimal("1.5"), Decimal(1), Decimal(2)],
+        [1.5, 1, 2],
+        [np.inf, 1, 2],
+        [None, 1, 2],
+        ["", "1", "2"],
+    ],
+)
+def test_identifiers_that_would_be_cut(table, ids):
+    table["dr7objid"] = pd.Series(ids)
+    with pytest.raises(ValueError, match=r"`votes` .*whole numbers.*'dr7objid'"):
+        load_galaxy_zoo2(table)
+
+
+def test_identifiers_of_other_kinds(table):
+    for ids in [
+        [Decimal(i) for i in OBJIDS],
+        pd.array(OBJIDS, dtype="Int64"),
+        np.array(OBJIDS, dtype=np.uint64),
+        np.array(OBJIDS, dtype=">i8"),
+        [str(i).encode() for i in OBJIDS],
+    ]:
+        galaxies = load_galaxy_zoo2(table.assign(dr7objid=ids))
+        assert galaxies["dr7objid"].dtype == "int64"
+        assert galaxies["dr7objid"].tolist() == OBJIDS
+
+
+def test_tables_of_polars(table, mapping):
+    polars = pytest.importorskip("polars")
+    votes = {name: column.tolist() for name, column in table.items()}
+    objects = {name: column.tolist() for name, column in mapping.items()}
+    galaxies = load_galaxy_zoo2(
+        polars.DataFrame(votes), mapping=polars.DataFrame(objects)
+    )
+    assert galaxies["dr7objid"].tolist() == OBJIDS
+    assert galaxies["asset_id"].tolist() == [10, 20, 30]
+
+
+def test_the_users_table_is_not_changed(table, mapping, images_dir):
+    before = table.copy()
+    galaxies = load_galaxy_zoo2(table, images_dir, mapping)
+    galaxies["sample"] = "changed"
+    galaxies.iloc[0, 0] = 1
+    pd.testing.assert_frame_equal(table, before)
+
+
+def test_images_in_an_archive(table, mapping, images_dir, tmp_path):
+    path = tmp_path / "images.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for image in images_dir.iterdir():
+            archive.writestr(f"deep/inside/{image.name}", b"")
+    galaxies = load_galaxy_zoo2(table, path, mapping)
+    assert galaxies["path"].tolist() == [
+        f"{path}!/deep/inside/{name}" for name in ["10.png", "20.jpg", "30.jpeg"]
+    ]
+
+
+@pytest.fixture
+def galaxy_datasets(tmp_path):
+    """A catalogue and images as the galaxy-datasets package leaves them."""
+    catalogue = pd.DataFrame(
+        {
+            "id_str": [str(i) for i in OBJIDS],
+            "file_loc": [f"/elsewhere/{i}.jpg" for i in OBJIDS],
+            "smooth-or-featured-gz2_smooth": [10, 20, 30],
+            "smooth-or-featured-gz2_smooth_fraction": [0.1, 0.2, 0.3],
+            "smooth-or-featured-gz2_total-votes": [100, 100, 100],
+            "summary": ["smooth"] * 3,
+        }
+    )
+    for i in OBJIDS[1:]:
+        folder = tmp_path / "images" / str(i)[:6]
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{i}.jpg").touch()
+    return catalogue, tmp_path / "images"
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_catalogues_of_galaxy_datasets(galaxy_datasets, tmp_path, ending):
+    catalogue, images_dir = galaxy_datasets
+    path = write(catalogue, tmp_path / f"catalogue.{ending}")
+    # As it is without `images_dir`: ImageReader knows `file_loc`.
+    pd.testing.assert_frame_equal(load_galaxy_zoo2(path), catalogue)
+    with pytest.warns(UserWarning, match="Dropped 1 of 3"):
+        galaxies = load_galaxy_zoo2(path, images_dir)
+    assert galaxies["id_str"].tolist() == [str(i) for i in OBJIDS[1:]]
+    assert [Path(p).name for p in galaxies["path"]] == [f"{i}.jpg" for i in OBJIDS[1:]]
+    mapping = pd.DataFrame({"objid": OBJIDS, "asset_id": [1, 2, 3]})
+    assert load_galaxy_zoo2(path, mapping=mapping)["asset_id"].tolist() == [1, 2, 3]
+
+
+def test_names_that_are_not_numbers_have_no_image(galaxy_datasets):
+    catalogue, images_dir = galaxy_datasets
+    catalogue["id_str"] = ["J123.45+6", catalogue["id_str"][1], "9" * 30]
+    with pytest.warns(UserWarning, match="Dropped 2 of 3"):
+        galaxies = load_galaxy_zoo2(catalogue, images_dir)
+    assert galaxies["id_str"].tolist() == [str(OBJIDS[1])]
+
+
+def test_catalogue_of_galaxy_datasets_is_curated():
+    """The votes of simulated galaxies under the names of that package."""
+    names = GALAXY_DATASETS_NAMES
+    _, _, votes = make_galaxies(90, size=8, random_state=0, return_votes=True)
+    catalogue = pd.DataFrame(
+        {"id_str": votes["dr7objid"].astype(str)}
+        | {f"{names[answer]}_fraction": votes[f"{answer}_fraction"] for answer in names}
+    )
+    expected, labels = GalaxyZooCurator(n_train=2, n_test=1).fit_resample(votes)
+    rows, same = GalaxyZooCurator(n_train=2, n_test=1).fit_resample(
+        load_galaxy_zoo2(catalogue)
+    )
+    assert rows["id_str"].tolist() == expected["dr7objid"].astype(str).tolist()
+    assert same.tolist() == labels.tolist()

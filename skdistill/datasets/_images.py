@@ -1,0 +1,205 @@
+"""Where the images of galaxies are: in a folder, or in a zip archive."""
+
+import os
+import shutil
+import stat
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+
+from tqdm import tqdm
+
+# In order of preference, should a galaxy have several files.
+_SUFFIXES = (".jpg", ".jpeg", ".png", ".fits", ".fit")
+
+
+def image_paths(images_dir: str | os.PathLike[str]) -> dict[int, str]:
+    """Find the images that are named after a number.
+
+    Parameters
+    ----------
+    images_dir : str or path-like
+        A folder, of which direct sub-folders are searched, too, or a zip archive.
+
+    Returns
+    -------
+    paths : dict of int to str
+        Path of the image of each number; `"{archive}!/{member}"` in an archive.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is neither a folder nor a file of that name.
+
+    ValueError
+        If the file is not a zip archive, or one with unsafe members.
+    """
+    place = os.fspath(images_dir)
+    if os.path.isdir(place):
+        names = [name for folder in _folders(place) for name in folder]
+        return _by_number(names)
+    if not os.path.isfile(place):
+        raise FileNotFoundError(
+            f"`images_dir` must be an existing folder or zip archive; got '{place}'."
+        )
+    with open_archive(place) as archive:
+        members = [member.filename for member in image_members(archive)]
+    return {n: f"{place}!/{name}" for n, name in _by_number(members).items()}
+
+
+def _folders(place: str) -> Iterator[list[str]]:
+    """Files of a folder and of each of its sub-folders: one listing each."""
+    names = sorted(os.listdir(place))
+    yield [os.path.join(place, name) for name in names]
+    for name in names:
+        # A look at each of 243,434 names with a suffix would take seconds.
+        folder = os.path.join(place, name)
+        if "." not in name and os.path.isdir(folder):
+            yield [os.path.join(folder, n) for n in sorted(os.listdir(folder))]
+
+
+def _by_number(paths: list[str]) -> dict[int, str]:
+    """Of the files that are named after the same number the first, .jpg before .png."""
+    found: dict[int, tuple[int, str]] = {}
+    for path in paths:
+        stem, suffix = os.path.splitext(path)
+        stem = stem[max(stem.rfind("/"), stem.rfind(os.sep)) + 1 :]
+        suffix = suffix.lower()
+        if suffix in _SUFFIXES and stem.isascii() and stem.isdecimal():
+            candidate = (_SUFFIXES.index(suffix), path)
+            number = int(stem)
+            if number not in found or candidate[0] < found[number][0]:
+                found[number] = candidate
+    return {number: path for number, (_, path) in found.items()}
+
+
+@contextmanager
+def open_archive(path: str | os.PathLike[str]) -> Iterator[zipfile.ZipFile]:
+    """Open a zip archive.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The archive.
+
+    Yields
+    ------
+    archive : ZipFile
+        The archive, to read from.
+
+    Raises
+    ------
+    ValueError
+        If the file is not a zip archive, or a damaged one.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            yield archive
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError) as error:
+        raise ValueError(f"'{path}' is not a sound zip archive: {error}.") from error
+
+
+def image_members(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
+    """Return the images of an archive, if all of its members are safe.
+
+    Parameters
+    ----------
+    archive : ZipFile
+        An open archive.
+
+    Returns
+    -------
+    members : list of ZipInfo
+        The files that are named after a number.
+
+    Raises
+    ------
+    ValueError
+        If a member, image or not, would be outside of a folder that the archive is
+        extracted to, is a link, or needs a password.
+    """
+    members = archive.infolist()
+    for member in members:
+        parts = PurePosixPath(member.filename.replace("\\", "/")).parts
+        if not parts or parts[0] == "/" or ".." in parts or ":" in parts[0]:
+            problem = "a name that leads out of the archive"
+        elif stat.S_ISLNK(member.external_attr >> 16):
+            problem = "a link"
+        elif member.flag_bits & 1:
+            problem = "encrypted"
+        else:
+            continue
+        raise ValueError(
+            f"'{archive.filename}' must be a plain archive of images; its member "
+            f"{member.filename!r} is {problem}."
+        )
+    files = {member.filename: member for member in members if not member.is_dir()}
+    return [files[name] for name in _by_number(list(files)).values()]
+
+
+def extract_images(
+    archive_path: str | os.PathLike[str],
+    folder: str | os.PathLike[str],
+    *,
+    progress: bool = False,
+) -> None:
+    """Extract the images of a zip archive, each as `{number}{suffix}`.
+
+    The folder takes its name when it is complete; what an interrupted call extracted
+    is not extracted again.
+
+    Parameters
+    ----------
+    archive_path : str or path-like
+        The archive.
+
+    folder : str or path-like
+        Where to put the images.  If it exists nothing is done.
+
+    progress : bool, default=False
+        Whether to show a progress bar.
+
+    Raises
+    ------
+    ValueError
+        If the archive or one of its images is damaged, or a member is unsafe.
+
+    OSError
+        If the images do not fit on the disk.
+    """
+    folder = Path(folder)
+    if folder.is_dir():
+        return
+    unfinished = folder.with_name(f"{folder.name}.part")
+    unfinished.mkdir(parents=True, exist_ok=True)
+    with open_archive(archive_path) as archive:
+        todo = []
+        for member in image_members(archive):
+            # The name is made anew: nothing of the archive's own path is used.
+            target = unfinished / PurePosixPath(member.filename).name
+            if not target.exists() or target.stat().st_size != member.file_size:
+                todo.append((member, target))
+        size = sum(member.file_size for member, _ in todo)
+        free = shutil.disk_usage(unfinished).free
+        if size > free:
+            raise OSError(
+                f"The images in '{archive_path}' need {size / 1e9:.1f} GB; only "
+                f"{free / 1e9:.1f} GB are free in '{unfinished}'."
+            )
+        temporary = unfinished / "unfinished"
+        for member, target in tqdm(todo, folder.name, unit="", disable=not progress):
+            try:
+                with archive.open(member) as source, temporary.open("wb") as file:
+                    shutil.copyfileobj(source, file)
+            except zipfile.BadZipFile as error:
+                raise ValueError(
+                    f"'{archive_path}' is damaged in {member.filename!r}: {error}."
+                ) from error
+            os.replace(temporary, target)
+    temporary.unlink(missing_ok=True)
+    # One for all: after a power cut no empty file must be found in the folder.
+    if hasattr(os, "sync"):
+        os.sync()
+    os.replace(unfinished, folder)
