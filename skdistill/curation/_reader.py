@@ -1,49 +1,51 @@
 """Read image files into one array: rotate, crop and resample on the way."""
 
-import math
 import os
 import warnings
+from collections.abc import Iterator, Sequence
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
-from PIL import Image, ImageFile
+from PIL import ImageFile
 from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
 from sklearn.utils import gen_batches
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.parallel import Parallel, delayed
+from tqdm.auto import tqdm
 
+from skdistill.curation._array_file import ArrayFile
+from skdistill.curation._job import Job, Settings
 from skdistill.curation._rotation import rotation_angles
+from skdistill.curation._sources import Sources, path_of
 from skdistill.utils._doc_link import DocLinkMixin
 from skdistill.utils._frames import as_pandas
 
 _PATH_COLUMNS = ("path", "file_loc")
-_EXTENSIONS = (".jpg", ".jpeg", ".png")
 # A batch takes some 50 ms, which hides the cost of handing it to a thread.
 _BATCH_SIZE = 64
-_QUARTER_TURNS = {
-    1: Image.Transpose.ROTATE_90,
-    2: Image.Transpose.ROTATE_180,
-    3: Image.Transpose.ROTATE_270,
-}
 
 
 class ImageReader(TransformerMixin, DocLinkMixin, BaseEstimator):
     """Read the images of a table of galaxies into one array.
 
     Each image is rotated, cropped to its centre, and resampled to `size` pixels a side
-    by averaging over areas.
+    by averaging over areas.  Images are files, members of zip archives, or bytes in the
+    table, in any format of Pillow (JPEG, PNG, ...) or FITS with any number of bands.
 
     Parameters
     ----------
     images_dir : str, path-like or None, default=None
-        Folder that relative paths start from. None stands for the working directory.
+        Folder that relative paths start from; or a zip archive, `images.zip`, or a
+        folder in one, `images.zip!/folder`. None stands for the working directory.
 
     path_column : str or None, default=None
-        Column with the paths of the files. None takes `path` or `file_loc`, whichever
-        is there, else `asset_id`, which stands for `{images_dir}/{asset_id}.jpg`
-        (or `.jpeg`, `.png`).
+        Column that names the files, or holds them as bytes or as `{"bytes": ...,
+        "path": ...}`. A file in an archive is named `{archive}!/{member}`. None
+        takes `path` or `file_loc`, whichever is there, else `image` if that holds
+        bytes, else `asset_id`, which stands for `{asset_id}.jpg` (or `.jpeg`, `.png`,
+        `.fits`, `.fits.gz`, `.fits.fz`) in `images_dir`, in an archive in any folder.
 
     size : int, default=128
         Height and width of the resulting images in pixels.
@@ -52,15 +54,42 @@ class ImageReader(TransformerMixin, DocLinkMixin, BaseEstimator):
         Central part of the image that is kept, as a fraction of its shorter side in
         (0, 1]. The crop is square and has a whole number of pixels.
 
+    bands : sequence of int or str, default=None
+        Which bands to take, in this order. Numbers count the planes of a FITS cube, the
+        images of a FITS file with one per extension, or the channels R, G, B; names are
+        those of extensions. None takes all.
+
+    stretch : float or None, default=None
+        Flux per pixel, in the unit of the FITS files, up to which brightness is about
+        linear; above it grows like the logarithm [1]_. The result is then of 8 bits.
+        None leaves FITS images the fluxes they have. Files of 8 bits stay as they are.
+
+    softening : float, default=8.0
+        Q of the stretch: the larger, the more faint light is raised above bright light.
+
+    minimum : float, default=0.0
+        Flux per pixel that the stretch makes black.
+
+    out : str, path-like or None, default=None
+        A `.npy` file that the images are written to, for more images than there is
+        memory; the result is this file, mapped into memory for reading. The images grow
+        in `{out}.part`, which takes the name `out` when all are there; an earlier file
+        of that name is replaced then. After an interrupt or an error the same call goes
+        on from there.
+
     n_jobs : int or None, default=None
         Number of threads that read files. None means 1 unless in a
         :obj:`joblib.parallel_backend` context, -1 means all processors. Threads
-        suffice: decoding and resampling do not hold Python's lock.
+        suffice: decoding and resampling do not hold Python's lock, astropy's FITS
+        aside.
 
     on_error : {"raise", "skip"}, default="raise"
         What to do about files that are missing, damaged or not images. "skip" leaves
         their rows out of the result, with one warning; take the rows that are left
         from `sample_indices_`.
+
+    verbose : int, default=0
+        Show a progress bar if it is not 0.
 
     Attributes
     ----------
@@ -96,6 +125,26 @@ class ImageReader(TransformerMixin, DocLinkMixin, BaseEstimator):
     channels, transparency is dropped. The EXIF orientation is ignored, as is any frame
     but the first.
 
+    FITS files need `pip install skdistill[fits]`. Their bands are the planes of the
+    first image if it is a cube, else all images of two dimensions in the file. The last
+    row of a plane is the uppermost of the result, as viewers show it. Pixels that are
+    NaN or infinite are masked: means are over those that are there, and where none is
+    the flux is 0, the sky of background-subtracted images. The stretch follows the
+    resampling. All bands of a pixel are scaled by one factor, which keeps their ratios,
+    the colour; for three bands this is `astropy.visualization.make_lupton_rgb`.
+
+    A damaged file is an error, never an image that is grey in part. Found is what cuts
+    a JPEG file short or shifts its compressed data by more than about four blocks of
+    8 x 8 pixels (in progressive files: what makes the data end too early), and any
+    change of a PNG file, of a member of an archive, or of a FITS image with a checksum.
+    A flipped bit after which a JPEG file is that of another image, as one of a
+    brightness or of a quantisation table, cannot be found.
+
+    References
+    ----------
+    .. [1] Lupton, R., et al. "Preparing Red-Green-Blue Images from CCD Data." PASP 116
+       (2004).
+
     Examples
     --------
     >>> import tempfile
@@ -120,8 +169,14 @@ class ImageReader(TransformerMixin, DocLinkMixin, BaseEstimator):
         "path_column": [str, None],
         "size": [Interval(Integral, 1, None, closed="left")],
         "crop": [Interval(Real, 0, 1, closed="right")],
+        "bands": ["array-like", None],
+        "stretch": [Interval(Real, 0, None, closed="neither"), None],
+        "softening": [Interval(Real, 0, None, closed="neither")],
+        "minimum": [Interval(Real, None, None, closed="neither")],
+        "out": [str, os.PathLike, None],
         "n_jobs": [Integral, None],
         "on_error": [StrOptions({"raise", "skip"})],
+        "verbose": ["verbose"],
     }
 
     def __init__(
@@ -131,15 +186,27 @@ class ImageReader(TransformerMixin, DocLinkMixin, BaseEstimator):
         path_column: str | None = None,
         size: int = 128,
         crop: float = 0.5,
+        bands: Sequence[int | str] | None = None,
+        stretch: float | None = None,
+        softening: float = 8.0,
+        minimum: float = 0.0,
+        out: str | os.PathLike[str] | None = None,
         n_jobs: int | None = None,
         on_error: str = "raise",
+        verbose: int = 0,
     ):
         self.images_dir = images_dir
         self.path_column = path_column
         self.size = size
         self.crop = crop
+        self.bands = bands
+        self.stretch = stretch
+        self.softening = softening
+        self.minimum = minimum
+        self.out = out
         self.n_jobs = n_jobs
         self.on_error = on_error
+        self.verbose = verbose
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, rows: Any, y: None = None) -> "ImageReader":
@@ -147,7 +214,7 @@ class ImageReader(TransformerMixin, DocLinkMixin, BaseEstimator):
 
         Parameters
         ----------
-        rows : DataFrame or sequence of paths
+        rows : DataFrame or sequence of images
             Ignored, here for API consistency.
 
         y : None
@@ -166,26 +233,32 @@ class ImageReader(TransformerMixin, DocLinkMixin, BaseEstimator):
         Parameters
         ----------
         rows : pandas or polars DataFrame of shape (n_rows, n_columns) or sequence \
-                of n_rows paths
+                of n_rows paths, bytes or dicts of both
             What to read. A column `rotation` holds degrees, counter-clockwise.
 
         Returns
         -------
-        X : ndarray of shape (n_images, size, size, 3), dtype uint8
-            RGB images in the order of the rows. There are as many as rows unless
-            `on_error="skip"`.
+        X : ndarray or memmap of shape (n_images, size, size, n_bands)
+            Images in the order of the rows: RGB of dtype uint8; for FITS as many bands
+            as there are, of dtype uint8 with `stretch`, else float32. There are as many
+            as rows unless `on_error="skip"`.
 
         Raises
         ------
         FileNotFoundError
             If files are missing, before the first file is read.
         ValueError
-            If a file is damaged, cut short, not an image, has more than 8 bits per
-            channel or more pixels than `PIL.Image.MAX_IMAGE_PIXELS`; if no column with
-            paths is there, if a row has no path, or if the column `rotation` holds
+            If a file is damaged, cut short, not an image, encrypted, has more than 8
+            bits per channel without being FITS, more pixels than
+            `PIL.Image.MAX_IMAGE_PIXELS` or other bands than the first; if no column
+            with images is there, if a row has none, or if the column `rotation` holds
             anything but finite numbers.
         TypeError
-            If `rows` is neither a DataFrame nor a sequence of paths.
+            If `rows` is neither a DataFrame nor a sequence of images.
+        ImportError
+            If there are FITS files and astropy is not installed.
+        OSError
+            If `out` cannot be written, as when its disk is too small.
         """
         self._validate_params()
         if ImageFile.LOAD_TRUNCATED_IMAGES:
@@ -193,8 +266,10 @@ class ImageReader(TransformerMixin, DocLinkMixin, BaseEstimator):
                 "`PIL.ImageFile.LOAD_TRUNCATED_IMAGES` must be False; it is True, and "
                 "files that were cut short would pass as half-grey images."
             )
+        if self.out is not None and not os.fspath(self.out).endswith(".npy"):
+            raise ValueError(f"`out` must end in '.npy'; got {os.fspath(self.out)!r}.")
         rows = as_pandas(rows)
-        names, values, by_asset = self._path_values(rows)
+        names, values, by_asset = self._images(rows)
         if len(values) == 0:
             raise ValueError("`rows` must have at least one row; got none.")
         if isinstance(rows, pd.DataFrame):
@@ -202,68 +277,122 @@ class ImageReader(TransformerMixin, DocLinkMixin, BaseEstimator):
         else:
             angles = np.zeros(len(values))
 
-        # Looked up once per file, however often its row is repeated.
-        folder = "" if self.images_dir is None else os.fspath(self.images_dir)
-        located = {value: _locate(folder, value, by_asset) for value in set(values)}
-        paths = [located[value][0] for value in values]
-        failures = {
-            i: located[value][1]
-            for i, value in enumerate(values)
-            if located[value][1] is not None
-        }
-        if failures and self.on_error == "raise":
-            first = min(failures)
-            message = (
-                f"Row {names[first]!r}: {failures[first]}. "
-                f"{len(failures)} of {len(paths)} rows have no file."
+        files = Sources("" if self.images_dir is None else os.fspath(self.images_dir))
+        try:
+            sources, missing = _locate_all(files, values, by_asset)
+            if missing and self.on_error == "raise":
+                first = min(missing)
+                raise type(missing[first])(
+                    f"Row {names[first]!r}: {missing[first]}. "
+                    f"{len(missing)} of {len(values)} rows have no file."
+                )
+            X, failures = self._run(
+                Job(
+                    settings=self._settings(),
+                    files=files,
+                    sources=sources,
+                    missing=missing,
+                    angles=angles,
+                    names=names,
+                    skip=self.on_error == "skip",
+                )
             )
-            if isinstance(failures[first], FileNotFoundError):
-                raise FileNotFoundError(message)
-            raise ValueError(message)
-
-        X = np.empty((len(paths), self.size, self.size, 3), dtype=np.uint8)
-        todo = np.array([i for i in range(len(paths)) if i not in failures], dtype=int)
-        done = Parallel(n_jobs=self.n_jobs, require="sharedmem")(
-            delayed(_read_batch)(
-                todo[batch], paths, angles, names, X, self.crop, self.on_error
-            )
-            for batch in gen_batches(len(todo), _BATCH_SIZE)
-        )
-        for failed in done:
-            failures.update(failed)
-
+        finally:
+            files.close()
         if self.on_error == "raise":
             return X
+
         skipped = sorted(failures)
-        self.sample_indices_ = np.setdiff1d(np.arange(len(paths)), skipped)
+        self.sample_indices_ = _without(len(values), failures)
         self.skipped_ = pd.DataFrame(
             {
-                "path": [paths[i] for i in skipped],
-                "error": [str(failures[i]) for i in skipped],
+                "path": [
+                    str(values[i]) if sources[i] is None else path_of(sources[i])
+                    for i in skipped
+                ],
+                "error": [failures[i] for i in skipped],
             },
             index=names[skipped],
             dtype=object,
         )
-        if not skipped:
-            return X
-        message = (
-            f"{len(skipped)} of {len(paths)} images could not be read; the first: row "
-            f"{names[skipped[0]]!r}: {failures[skipped[0]]}."
-        )
-        if len(skipped) == len(paths):
-            raise ValueError(message)
-        # The caller is one further up: scikit-learn wraps `transform`.
-        warnings.warn(f"{message} They are left out, see `skipped_`.", stacklevel=3)
-        return X[self.sample_indices_]
+        if skipped:
+            # The caller is one further up: scikit-learn wraps `transform`.
+            warnings.warn(
+                f"{len(skipped)} of {len(values)} images could not be read; the first: "
+                f"row {names[skipped[0]]!r}: {failures[skipped[0]]}. They are left "
+                "out, see `skipped_`.",
+                stacklevel=3,
+            )
+        return X
 
-    def _path_values(self, rows: Any) -> tuple[pd.Index, list, bool]:
-        """Index of the rows, their paths or asset ids, and which of the two it is."""
+    def _settings(self) -> Settings:
+        bands = None if self.bands is None else tuple(np.asarray(self.bands).tolist())
+        if bands is not None and not (
+            bands and all(isinstance(band, (int, str)) for band in bands)
+        ):
+            raise ValueError(
+                f"`bands` must hold numbers or names of bands; got {self.bands!r}."
+            )
+        return Settings(
+            size=self.size,
+            crop=self.crop,
+            bands=bands,
+            stretch=self.stretch,
+            softening=self.softening,
+            minimum=self.minimum,
+        )
+
+    def _run(self, job: Job) -> tuple[np.ndarray, dict[int, str]]:
+        """Read everything; return the images, and why others are not there."""
+        n = len(job.sources)
+        shape, dtype = form = job.find_form()
+        batches = list(gen_batches(n, _BATCH_SIZE))
+        failures: dict[int, str] = {}
+        if self.out is None:
+            X = np.empty((n, *shape), dtype=dtype)
+            for _, failed in self._read(job, batches, range(len(batches)), X, form):
+                failures.update(failed)
+            return X[_without(n, failures)] if failures else X, failures
+
+        digests = [job.digest(batch) for batch in batches]
+        with ArrayFile(self.out, (n, *shape), dtype, digests) as file:
+            todo = [i for i in range(len(batches)) if i not in file.finished]
+            for number, failed in self._read(job, batches, todo, file, form):
+                file.finish_part(number, failed)
+            for failed in file.finished.values():
+                # JSON has no keys but text.
+                failures.update({int(i): reason for i, reason in failed.items()})
+            return file.complete(_without(n, failures)), failures
+
+    def _read(
+        self, job: Job, batches: list[slice], todo: Sequence[int], out: Any, form: tuple
+    ) -> Iterator[tuple[int, dict[int, str]]]:
+        """Read batches in threads; yield number and failures of each that is done."""
+        sizes = [batch.stop - batch.start for batch in batches]
+        parallel = Parallel(
+            n_jobs=self.n_jobs, require="sharedmem", return_as="generator_unordered"
+        )
+        tasks = (delayed(job.read_batch)(i, batches[i], out, form) for i in todo)
+        done = len(job.sources) - sum(sizes[i] for i in todo)
+        with tqdm(
+            total=len(job.sources),
+            initial=done,
+            desc="images",
+            disable=not self.verbose,
+        ) as bar:
+            for number, failures in parallel(tasks):
+                bar.update(sizes[number])
+                yield number, failures
+
+    def _images(self, rows: Any) -> tuple[pd.Index, list, bool]:
+        """Index of the rows, what names their images, and if that is an asset id."""
         if isinstance(rows, pd.DataFrame):
             if self.path_column is None:
-                candidates = [*_PATH_COLUMNS, "asset_id"]
+                candidates = [*_PATH_COLUMNS, "image", "asset_id"]
             else:
                 candidates = [self.path_column]
-            column = next((c for c in candidates if c in rows.columns), None)
+            guess = self.path_column is None
+            column = next((c for c in candidates if _has_images(rows, c, guess)), None)
             if column is None:
                 raise ValueError(
                     f"`path_column={self.path_column!r}` needs one of the columns "
@@ -278,7 +407,8 @@ class ImageReader(TransformerMixin, DocLinkMixin, BaseEstimator):
                 )
             return rows.index, rows[column].tolist(), by_asset
 
-        if isinstance(rows, (str, bytes, os.PathLike)) or not hasattr(rows, "__len__"):
+        single = (str, bytes, dict, os.PathLike)
+        if isinstance(rows, single) or not hasattr(rows, "__len__"):
             raise TypeError(
                 "`rows` must be a DataFrame or a sequence of paths; got "
                 f"{type(rows).__name__}."
@@ -286,10 +416,10 @@ class ImageReader(TransformerMixin, DocLinkMixin, BaseEstimator):
         values = list(rows)
         names = rows.index if isinstance(rows, pd.Series) else range(len(values))
         for name, value in zip(names, values, strict=True):
-            if not isinstance(value, (str, os.PathLike)):
+            if not isinstance(value, single):
                 raise TypeError(
-                    "`rows` must hold paths where it is not a DataFrame; element "
-                    f"{name!r} is a {type(value).__name__}."
+                    "`rows` must hold paths, or images as bytes, where it is not a "
+                    f"DataFrame; element {name!r} is a {type(value).__name__}."
                 )
         return pd.Index(names), values, False
 
@@ -302,133 +432,47 @@ class ImageReader(TransformerMixin, DocLinkMixin, BaseEstimator):
         return tags
 
 
-def _locate(
-    folder: str, value: Any, by_asset: bool
-) -> tuple[str | None, Exception | None]:
-    """Path of a file, and None or the error if there is no such file."""
-    if not isinstance(value, (str, os.PathLike)) and (pd.isna(value) or not by_asset):
-        return None, ValueError(f"{value!r} is not a path")
-    if not by_asset:
-        path = os.path.join(folder, value)
-    else:
-        # A column of integers with gaps is read as float.
-        if isinstance(value, float) and value.is_integer():
-            value = int(value)
-        stem = os.path.join(folder, str(value))
-        existing = (stem + e for e in _EXTENSIONS if os.path.isfile(stem + e))
-        path = next(existing, stem + _EXTENSIONS[0])
-    if not os.path.isfile(path):
-        return path, FileNotFoundError(f"there is no file {path!r}")
-    return path, None
+def _has_images(rows: pd.DataFrame, column: str, guess: bool) -> bool:
+    """Tell whether a column is there and, where that is a guess, holds images."""
+    if column not in rows.columns:
+        return False
+    if column != "image" or not guess:
+        return True
+    # So is called what else is in the table of a survey, too.
+    first = next((v for v in rows[column] if not isinstance(v, float)), None)
+    return isinstance(first, (bytes, dict))
 
 
-def _read_batch(
-    positions: np.ndarray,
-    paths: list[str],
-    angles: np.ndarray,
-    names: pd.Index,
-    out: np.ndarray,
-    crop: float,
-    on_error: str,
-) -> dict[int, ValueError]:
-    """Read some of the images into `out`; return the failures by position."""
-    failures = {}
-    image_path = None
-    for i in positions:
-        try:
-            if paths[i] != image_path:
-                image = open_rgb(paths[i])
-                image_path = paths[i]
-            out[i] = cut_out(image, size=out.shape[1], crop=crop, angle=angles[i])
-        except MemoryError:
-            raise
-        # Pillow's decoders raise whatever a damaged file leads them to.
-        except Exception as error:
-            failure = ValueError(f"cannot read {paths[i]!r}: {error}")
-            if on_error == "raise":
-                raise ValueError(f"Row {names[i]!r}: {failure}") from error
-            failures[int(i)] = failure
-    return failures
+def _locate_all(
+    files: Sources, values: list, by_asset: bool
+) -> tuple[list[tuple | None], dict[int, Exception]]:
+    """Find the source of each row, and why those that have none have none."""
+    # Looked up once per file, however often its row is repeated.
+    known: dict[Any, tuple | Exception] = {}
+    sources: list[tuple | None] = []
+    missing: dict[int, Exception] = {}
+    for i, value in enumerate(values):
+        if isinstance(value, (dict, bytearray, memoryview)):
+            found = _locate(files, value, by_asset)
+        else:
+            if value not in known:
+                known[value] = _locate(files, value, by_asset)
+            found = known[value]
+        if isinstance(found, tuple):
+            sources.append(found)
+        else:
+            sources.append(None)
+            missing[i] = found
+    return sources, missing
 
 
-def open_rgb(path: str | os.PathLike[str]) -> Image.Image:
-    """Read a whole image file.
-
-    Parameters
-    ----------
-    path : str or path-like
-        The file.
-
-    Returns
-    -------
-    image : PIL.Image.Image
-        The decoded image in mode RGB.
-    """
-    with Image.open(path) as image:
-        # Pillow only warns; and warnings cannot be caught safely in threads.
-        limit = Image.MAX_IMAGE_PIXELS
-        if limit is not None and image.width * image.height > limit:
-            raise ValueError(
-                f"{image.width} x {image.height} pixels are more than "
-                f"`PIL.Image.MAX_IMAGE_PIXELS` ({limit})"
-            )
-        # Pillow would clip these to 255.
-        if image.mode.startswith(("I", "F")):
-            raise ValueError(f"mode {image.mode!r} has more than 8 bits per channel")
-        image.load()
-        return image if image.mode == "RGB" else image.convert("RGB")
+def _locate(files: Sources, value: Any, by_asset: bool) -> tuple | Exception:
+    try:
+        return files.locate(value, by_asset)
+    except (FileNotFoundError, ValueError) as error:
+        return error
 
 
-def cut_out(
-    image: Image.Image, *, size: int, crop: float, angle: float = 0.0
-) -> Image.Image:
-    """Rotate an image, crop it to its centre and resample it.
-
-    Parameters
-    ----------
-    image : PIL.Image.Image
-        A decoded image.
-
-    size : int
-        Height and width of the result in pixels.
-
-    crop : float
-        Side of the square that is kept as a fraction of the shorter side.
-
-    angle : float, default=0.0
-        Degrees, counter-clockwise.
-
-    Returns
-    -------
-    cutout : PIL.Image.Image
-        Image of `size` x `size` pixels.
-    """
-    side = max(1, round(crop * min(image.size)))
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    quarters, rest = divmod(angle, 90)
-    if rest == 0:
-        box = (left, top, left + side, top + side)
-        cutout = image.resize((size, size), Image.Resampling.BOX, box=box)
-        turn = _QUARTER_TURNS.get(int(quarters) % 4)
-        return cutout if turn is None else cutout.transpose(turn)
-
-    # A mean over whole blocks first bounds the number of points for large images.
-    shrink = max(1, side // (2 * size))
-    if shrink > 1:
-        image = image.reduce(shrink)
-    n_points = max(2, math.ceil(2 * side / (shrink * size)))
-
-    # Point (x, y) of the grid lies at (a x + b y + c, -b x + a y + f) in the image.
-    n_grid = n_points * size
-    spacing = side / (shrink * n_grid)
-    a = math.cos(math.radians(angle)) * spacing
-    b = -math.sin(math.radians(angle)) * spacing
-    c = (left + side / 2) / shrink - (a + b) * n_grid / 2
-    f = (top + side / 2) / shrink - (a - b) * n_grid / 2
-    grid = image.transform(
-        (n_grid, n_grid),
-        Image.Transform.AFFINE,
-        (a, b, c, -b, a, f),
-        resample=Image.Resampling.NEAREST,
-    )
-    return grid.reduce(n_points)
+def _without(n: int, failures: dict[int, str]) -> np.ndarray:
+    """Positions of the images that were read."""
+    return np.setdiff1d(np.arange(n), list(failures))

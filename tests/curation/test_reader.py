@@ -15,7 +15,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from skdistill.curation import ImageReader, RotationAugmenter
-from skdistill.curation._reader import cut_out
+from skdistill.curation._cutout import cut_out
 
 BOX, BILINEAR = Image.Resampling.BOX, Image.Resampling.BILINEAR
 

@@ -1,0 +1,225 @@
+"""An array that is written to disk part by part and takes its name when it is whole."""
+
+import io
+import json
+import os
+import shutil
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from skdistill.utils._files import atomic_path
+
+# What an interrupt of any kind can cost at most.
+_SECONDS_BETWEEN_NOTES = 5.0
+_COPY_BYTES = 2**24
+
+
+class ArrayFile:
+    """A `.npy` file in the making.
+
+    The array grows in `{path}.part`, with notes of its finished parts in
+    `{path}.part.json`.  The next attempt keeps those whose digest has not changed.
+
+    Parameters
+    ----------
+    path : path-like
+        Where the whole array shall be.
+
+    shape : tuple of int
+        Its shape; parts are ranges along the first axis.
+
+    dtype : dtype
+        Its type.
+
+    digests : list of str
+        One for each part: says what the part is made of.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        shape: tuple[int, ...],
+        dtype: Any,
+        digests: list[str],
+    ):
+        self.path = Path(path)
+        self.shape = shape
+        self.dtype = np.dtype(dtype)
+        self.digests = digests
+        # What is worth knowing of each finished part, by its number.
+        self.finished: dict[int, Any] = {}
+        self._lock = threading.Lock()
+        self._part = self.path.with_name(self.path.name + ".part")
+        self._notes = self.path.with_name(self.path.name + ".part.json")
+        self._header = _header(shape, self.dtype)
+        self._row_bytes = self.dtype.itemsize * int(np.prod(shape[1:]))
+
+    def __enter__(self) -> "ArrayFile":
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = self._open()
+        try:
+            self._resume()
+        except BaseException:
+            self._file.close()
+            raise
+        self._noted = time.monotonic()
+        return self
+
+    def __exit__(self, kind: Any, *rest: Any) -> None:
+        try:
+            # Not after the end: then there is no part any more.
+            if kind is not None and self._part.exists():
+                self._note()
+        finally:
+            self._file.close()
+
+    def write(self, start: int, rows: np.ndarray) -> None:
+        """Write some rows; from any thread.
+
+        Parameters
+        ----------
+        start : int
+            Where they begin.
+
+        rows : ndarray of shape (n_rows, *shape[1:])
+            The rows.
+        """
+        with self._lock:
+            self._file.seek(len(self._header) + start * self._row_bytes)
+            self._file.write(np.ascontiguousarray(rows, dtype=self.dtype).data)
+
+    def finish_part(self, number: int, content: Any) -> None:
+        """Note that a part is written.
+
+        Parameters
+        ----------
+        number : int
+            Which.
+
+        content : object
+            What is worth knowing of it, for JSON.
+        """
+        self.finished[number] = content
+        if time.monotonic() - self._noted > _SECONDS_BETWEEN_NOTES:
+            self._note()
+
+    def complete(self, keep: np.ndarray) -> np.memmap:
+        """Give the file its name.
+
+        Parameters
+        ----------
+        keep : ndarray of int
+            The rows that stay, in rising order.
+
+        Returns
+        -------
+        array : memmap of shape (len(keep), *shape[1:])
+            The array, for reading.
+        """
+        if len(keep) < self.shape[0]:
+            # From here on positions are others: an interrupt starts anew.
+            self._notes.unlink(missing_ok=True)
+            self._compact(keep)
+        with self._lock:
+            self._file.seek(0)
+            self._file.write(_header((len(keep), *self.shape[1:]), self.dtype))
+            self._file.truncate(len(self._header) + len(keep) * self._row_bytes)
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        # Windows renames no open file.
+        self._file.close()
+        os.replace(self._part, self.path)
+        self._notes.unlink(missing_ok=True)
+        return np.load(self.path, mmap_mode="r")
+
+    def _open(self) -> Any:
+        """Open the part, and keep other processes out for as long as it is open."""
+        while True:
+            # Not truncated: it may hold finished parts, or be another process's.
+            handle = os.open(self._part, os.O_RDWR | os.O_CREAT, 0o666)
+            file = open(handle, "r+b")  # noqa: SIM115
+            try:
+                import fcntl
+            except ImportError:  # Windows
+                return file
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                file.close()
+                raise BlockingIOError(
+                    f"`out='{self.path}'` is being written by another process."
+                ) from error
+            # The other process may just have finished, and renamed what was opened.
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(handle), os.stat(self._part)):
+                    return file
+            file.close()
+
+    def _resume(self) -> None:
+        """Take over the parts of an earlier attempt that are still the same."""
+        size = len(self._header) + self.shape[0] * self._row_bytes
+        try:
+            notes = json.loads(self._notes.read_text())
+            if notes["header"] == self._header.hex():
+                for key, (digest, content) in notes["parts"].items():
+                    number = int(key)
+                    if number < len(self.digests) and digest == self.digests[number]:
+                        self.finished[number] = content
+        except (OSError, ValueError, LookupError, TypeError):
+            # No notes, or none that make sense.
+            self.finished = {}
+        present = os.fstat(self._file.fileno()).st_size
+        if present != size:
+            self.finished = {}
+        self._check_space(size - present)
+        self._file.truncate(size)
+
+    def _check_space(self, needed: int) -> None:
+        free = shutil.disk_usage(self.path.parent).free
+        if needed > free:
+            raise OSError(
+                f"`out='{self.path}'` needs {needed / 1e9:.1f} GB more on its disk, "
+                f"which has {free / 1e9:.1f} GB free."
+            )
+
+    def _note(self) -> None:
+        """Store which parts are finished, after they are safe on the disk."""
+        with self._lock:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        parts = {n: (self.digests[n], content) for n, content in self.finished.items()}
+        with atomic_path(self._notes) as temporary:
+            temporary.write_text(
+                json.dumps({"header": self._header.hex(), "parts": parts})
+            )
+        self._noted = time.monotonic()
+
+    def _compact(self, keep: np.ndarray) -> None:
+        """Move the rows that stay together, from the front."""
+        step = max(1, _COPY_BYTES // self._row_bytes)
+        begin = len(self._header)
+        for start in range(0, len(keep), step):
+            chosen = keep[start : start + step]
+            rows = []
+            for run in np.split(chosen, np.flatnonzero(np.diff(chosen) != 1) + 1):
+                self._file.seek(begin + int(run[0]) * self._row_bytes)
+                rows.append(self._file.read(len(run) * self._row_bytes))
+            self._file.seek(begin + start * self._row_bytes)
+            self._file.write(b"".join(rows))
+
+
+def _header(shape: tuple[int, ...], dtype: np.dtype) -> bytes:
+    """Head of a `.npy` file: as long for any number of rows."""
+    head = io.BytesIO()
+    description = {
+        "shape": shape,
+        "fortran_order": False,
+        "descr": np.lib.format.dtype_to_descr(dtype),
+    }
+    np.lib.format.write_array_header_1_0(head, description)
+    return head.getvalue()

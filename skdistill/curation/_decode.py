@@ -1,0 +1,73 @@
+"""Decode an image file of any format from its bytes."""
+
+import io
+import zlib
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from skdistill.curation._fits import SIGNATURE, decode_fits
+from skdistill.curation._jpeg import decode_jpeg, open_checked
+
+# No sound cutout is as large.
+MAX_BYTES = 2**30
+_JPEG, _PNG, _GZIP = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"\x1f\x8b"
+
+
+def decode(
+    content: bytes, bands: Sequence[int | str] | None = None
+) -> Image.Image | np.ndarray:
+    """Decode the content of an image file.
+
+    Parameters
+    ----------
+    content : bytes
+        A file in a format of Pillow, or FITS, as it is or in gzip.
+
+    bands : sequence of int or str, default=None
+        Which bands of a FITS file to take, or which channels of another.
+
+    Returns
+    -------
+    image : PIL.Image.Image, or ndarray of shape (height, width, n_bands)
+        The latter, of dtype float32, for FITS; else of mode RGB, or a list of images of
+        mode L where `bands` chooses channels.
+
+    Raises
+    ------
+    Exception
+        Whatever a damaged file leads the decoders to; the message says what is wrong.
+    """
+    if content.startswith(_JPEG):
+        return _to_rgb(decode_jpeg(content))
+    if content.startswith(_GZIP):
+        content = _unzip(content)
+    if content.startswith(SIGNATURE):
+        return decode_fits(content, bands)
+    try:
+        if content.startswith(_PNG):
+            # Pillow checks what the image is made of only when it is asked to.
+            open_checked(io.BytesIO(content)).verify()
+        image = open_checked(io.BytesIO(content))
+    except UnidentifiedImageError as error:
+        raise ValueError("it is in no image format that is known") from error
+    # Pillow would clip these to 255.
+    if image.mode.startswith(("I", "F")):
+        raise ValueError(f"mode {image.mode!r} has more than 8 bits per channel")
+    image.load()
+    return _to_rgb(image)
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _unzip(content: bytes) -> bytes:
+    unzip = zlib.decompressobj(wbits=31)
+    unzipped = unzip.decompress(content, MAX_BYTES)
+    if not unzip.eof:
+        if len(unzipped) == MAX_BYTES:
+            raise ValueError(f"unzipped it has more than {MAX_BYTES} bytes")
+        raise ValueError("it is cut short: its gzip stream has no end")
+    return unzipped

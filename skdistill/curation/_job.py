@@ -1,0 +1,201 @@
+"""What threads do for an `ImageReader`: read images, batch by batch."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from skdistill._version import __version__
+from skdistill.curation._array_file import ArrayFile
+from skdistill.curation._cutout import cut_out, cut_out_bands
+from skdistill.curation._decode import decode
+from skdistill.curation._sources import Sources, describe
+from skdistill.curation._stretch import asinh_stretch
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How images are made of files: parameters of `ImageReader`."""
+
+    size: int
+    crop: float
+    bands: Sequence[int | str] | None
+    stretch: float | None
+    softening: float
+    minimum: float
+
+
+@dataclass
+class Job:
+    """Images to read, with all that is needed for it."""
+
+    settings: Settings
+    files: Sources
+    # One for each row; None where there is no such file.
+    sources: list[tuple | None]
+    # Why not, by position.
+    missing: dict[int, Exception]
+    angles: np.ndarray
+    names: pd.Index
+    skip: bool
+
+    def find_form(self) -> tuple[tuple[int, ...], np.dtype]:
+        """Find shape and type of the images: those of the first that can be read.
+
+        Returns
+        -------
+        shape : tuple of int
+            Height, width and number of bands.
+
+        dtype : dtype
+            Type of the values.
+        """
+        n = len(self.sources)
+        first = None
+        for i in range(n):
+            try:
+                pixels = self._read(i, {})
+            except ValueError as error:
+                if not self.skip:
+                    raise ValueError(f"Row {self.names[i]!r}: {error}") from error
+                first = first or error
+            else:
+                return pixels.shape, pixels.dtype
+        raise ValueError(
+            f"{n} of {n} images could not be read; the first: row "
+            f"{self.names[0]!r}: {first}."
+        )
+
+    def digest(self, batch: slice) -> str:
+        """Say in a short text what images will be read, and how.
+
+        Parameters
+        ----------
+        batch : slice
+            Positions of the images.
+
+        Returns
+        -------
+        digest : str
+            Another one where any image of the batch could be another.
+        """
+        parts: list[Any] = [__version__, self.settings, self.skip]
+        for i in range(batch.start, batch.stop):
+            source = self.sources[i]
+            stamp = None if source is None else self.files.stamp(source)
+            parts += [stamp, float(self.angles[i])]
+        return hashlib.blake2b(repr(parts).encode(), digest_size=16).hexdigest()
+
+    def read_batch(
+        self, number: int, batch: slice, out: np.ndarray | ArrayFile, form: tuple
+    ) -> tuple[int, dict[int, str]]:
+        """Read some of the images.
+
+        Parameters
+        ----------
+        number : int
+            Number of the batch, handed back.
+
+        batch : slice
+            Positions of the images.
+
+        out : ndarray or ArrayFile
+            Where all images go.
+
+        form : tuple
+            Shape and type of an image.
+
+        Returns
+        -------
+        number : int
+            As given.
+
+        failures : dict of int to str
+            Why images could not be read, by position.
+        """
+        if isinstance(out, ArrayFile):
+            rows = np.zeros((batch.stop - batch.start, *form[0]), dtype=form[1])
+        else:
+            rows = out[batch]
+        failures = {}
+        kept: dict[str, Any] = {}
+        for row, i in enumerate(range(batch.start, batch.stop)):
+            try:
+                pixels = self._read(i, kept)
+                if (pixels.shape, pixels.dtype) != form:
+                    raise ValueError(
+                        f"{describe(self.sources[i])} becomes an image of "
+                        f"{_say(pixels.shape, pixels.dtype)}, the first one of "
+                        f"{_say(*form)}"
+                    )
+                rows[row] = pixels
+            except ValueError as error:
+                if not self.skip:
+                    raise ValueError(f"Row {self.names[i]!r}: {error}") from error
+                failures[i] = str(error)
+        if isinstance(out, ArrayFile):
+            out.write(batch.start, rows)
+        return number, failures
+
+    def _read(self, i: int, kept: dict[str, Any]) -> np.ndarray:
+        """Read one image; `kept` holds the file that was decoded last."""
+        source = self.sources[i]
+        if source is None:
+            raise ValueError(str(self.missing[i]))
+        try:
+            # Rotations of one galaxy stand together: its file is decoded once.
+            if kept.get("source") != source:
+                kept.clear()
+                content = self.files.read(source)
+                kept["image"] = decode(content, self.settings.bands)
+                kept["source"] = source
+            return render(kept["image"], self.angles[i], self.settings)
+        except (MemoryError, ImportError):
+            raise
+        # Decoders raise whatever a damaged file leads them to.
+        except Exception as error:
+            raise ValueError(f"cannot read {describe(source)}: {error}") from error
+
+
+def render(
+    image: Image.Image | np.ndarray, angle: float, settings: Settings
+) -> np.ndarray:
+    """Make the pixels of the result from a decoded image.
+
+    Parameters
+    ----------
+    image : PIL.Image.Image or ndarray of shape (height, width, n_bands)
+        What `decode` returns.
+
+    angle : float
+        Degrees, counter-clockwise.
+
+    settings : Settings
+        Size, crop and stretch.
+
+    Returns
+    -------
+    pixels : ndarray of shape (size, size, n_bands)
+        Of dtype uint8 or float32.
+    """
+    size, crop = settings.size, settings.crop
+    if isinstance(image, Image.Image):
+        return np.asarray(cut_out(image, size=size, crop=crop, angle=angle))
+    flux = cut_out_bands(image, size=size, crop=crop, angle=angle)
+    if settings.stretch is None:
+        return flux
+    brightness = asinh_stretch(
+        flux,
+        stretch=settings.stretch,
+        softening=settings.softening,
+        minimum=settings.minimum,
+    )
+    return np.rint(255 * brightness).astype(np.uint8)
+
+
+def _say(shape: tuple[int, ...], dtype: np.dtype) -> str:
+    return f"{shape[2]} bands of {dtype}"

@@ -1,0 +1,221 @@
+"""Find the files that rows of a table name: on disk, in archives, in the table."""
+
+import os
+import posixpath
+import threading
+import zipfile
+from collections import defaultdict
+from typing import Any
+
+import pandas as pd
+
+from skdistill.curation._decode import MAX_BYTES
+
+_EXTENSIONS = (".jpg", ".jpeg", ".png", ".fits", ".fits.gz", ".fits.fz")
+# Between the path of an archive and that of a member.
+_BORDER = "!/"
+
+
+def path_of(source: tuple) -> str | None:
+    """Path of a source, with that of the member; None for bytes from a table."""
+    path, member = source
+    return path if path is None or member is None else f"{path}{_BORDER}{member}"
+
+
+def describe(source: tuple) -> str:
+    """Name a source in a message."""
+    path = path_of(source)
+    return "an image in the table" if path is None else repr(path)
+
+
+class Sources:
+    """The files of an `ImageReader`, opened when they are needed.
+
+    A source is what `locate` returns: `(path, None)`, `(archive, member)` or
+    `(None, content)`.
+
+    Parameters
+    ----------
+    folder : str
+        Folder, archive, or `{archive}!/{folder in it}` that relative paths start from.
+    """
+
+    def __init__(self, folder: str):
+        self.folder = folder
+        self._archives: dict[str, zipfile.ZipFile] = {}
+        self._stems: dict[str, dict[str, list[str]]] = {}
+        self._lock = threading.Lock()
+        self._archive: str | None = None
+        # A folder in the archive, with its slash.
+        self._inner = ""
+        split = None if os.path.isdir(folder) else self._split(folder)
+        if split is not None:
+            self._archive, inner = split
+            self._inner = inner.rstrip("/") + "/" if inner.rstrip("/") else ""
+
+    def close(self) -> None:
+        """Close the archives."""
+        for archive in self._archives.values():
+            archive.close()
+
+    def locate(self, value: Any, by_asset: bool) -> tuple:
+        """Find the file that a value of a table stands for.
+
+        Parameters
+        ----------
+        value : str, path-like, bytes, dict with "bytes" and "path", or asset id
+            What the table says.
+
+        by_asset : bool
+            Whether it is an asset id, of a file `{value}.jpg` or of another ending.
+
+        Returns
+        -------
+        source : tuple
+            The source, for `read`.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file or member.
+
+        ValueError
+            If the value is nothing of the kind.
+        """
+        if isinstance(value, dict):
+            content = value.get("bytes")
+            value = value.get("path") if content is None else content
+        if isinstance(value, (bytes, bytearray, memoryview)):
+            return None, bytes(value)
+        if by_asset and not pd.isna(value):
+            # A column of integers with gaps is read as float.
+            if isinstance(value, float) and value.is_integer():
+                value = int(value)
+            return self._locate_asset(str(value))
+        if not isinstance(value, (str, os.PathLike)):
+            raise ValueError(f"{value!r} is not a path")
+        return self._locate_path(os.fspath(value))
+
+    def read(self, source: tuple) -> bytes:
+        """Read a whole file.
+
+        Parameters
+        ----------
+        source : tuple
+            What `locate` returned.
+
+        Returns
+        -------
+        content : bytes
+            Its bytes.
+        """
+        path, member = source
+        if path is None:
+            return member
+        if member is None:
+            with open(path, "rb") as file:
+                content = file.read(MAX_BYTES + 1)
+            if len(content) > MAX_BYTES:
+                raise ValueError(f"it has more than {MAX_BYTES} bytes")
+            return content
+        archive = self._open(path)
+        info = archive.getinfo(member)
+        if info.flag_bits & 1:
+            raise ValueError("the member of the archive is encrypted")
+        if info.file_size > MAX_BYTES:
+            raise ValueError(f"it has {info.file_size} bytes, more than {MAX_BYTES}")
+        return archive.read(info)
+
+    def stamp(self, source: tuple) -> str:
+        """Tell in a short text what changes when a file does.
+
+        Parameters
+        ----------
+        source : tuple
+            What `locate` returned.
+
+        Returns
+        -------
+        stamp : str
+            Name, size and time of the last change; for an archive also the checksum of
+            the member; for bytes from the table the content itself.
+        """
+        path, member = source
+        if path is None:
+            return member.hex()
+        if member is not None:
+            info = self._open(path).getinfo(member)
+            return f"{path}{_BORDER}{member} {info.CRC} {info.file_size}"
+        status = os.stat(path)
+        return f"{path} {status.st_size} {status.st_mtime_ns}"
+
+    def _locate_path(self, path: str) -> tuple:
+        if self._archive is not None and not os.path.isabs(path):
+            member = posixpath.normpath(posixpath.join(self._inner, path))
+            if member in self._open(self._archive).NameToInfo:
+                return self._archive, member
+            raise FileNotFoundError(f"there is no file {path!r} in {self.folder!r}")
+        path = path if self._archive is not None else os.path.join(self.folder, path)
+        if os.path.isfile(path):
+            return path, None
+        split = self._split(path)
+        if split is None:
+            raise FileNotFoundError(f"there is no file {path!r}")
+        archive, member = split
+        if member not in self._open(archive).NameToInfo:
+            raise FileNotFoundError(f"there is no file {member!r} in {archive!r}")
+        return archive, member
+
+    def _locate_asset(self, stem: str) -> tuple:
+        if self._archive is None:
+            stem = os.path.join(self.folder, stem)
+            existing = (stem + e for e in _EXTENSIONS if os.path.isfile(stem + e))
+            path = next(existing, None)
+            if path is None:
+                raise FileNotFoundError(f"there is no file {stem + _EXTENSIONS[0]!r}")
+            return path, None
+        # The published archive has its images in a folder.
+        members = self._members_by_stem(self._archive).get(stem, [])
+        members = [name for name in members if name.startswith(self._inner)]
+        if not members:
+            raise FileNotFoundError(
+                f"there is no file {stem + _EXTENSIONS[0]!r} in {self.folder!r}"
+            )
+        if len(members) > 1:
+            raise ValueError(
+                f"{self.folder!r} has several files of {stem!r}: {members}"
+            )
+        return self._archive, members[0]
+
+    def _members_by_stem(self, path: str) -> dict[str, list[str]]:
+        if path not in self._stems:
+            members = defaultdict(list)
+            for name in self._open(path).namelist():
+                base = posixpath.basename(name)
+                end = next((e for e in _EXTENSIONS if base.endswith(e)), None)
+                if end is not None:
+                    members[base[: -len(end)]].append(name)
+            self._stems[path] = dict(members)
+        return self._stems[path]
+
+    def _split(self, path: str) -> tuple[str, str] | None:
+        """Archive and member of a path; None where no part of it is a file."""
+        if path.endswith(".zip") and os.path.isfile(path):
+            return path, ""
+        start = path.find(_BORDER)
+        while start >= 0:
+            if os.path.isfile(path[:start]):
+                return path[:start], path[start + len(_BORDER) :]
+            start = path.find(_BORDER, start + 1)
+        return None
+
+    def _open(self, path: str) -> zipfile.ZipFile:
+        with self._lock:
+            if path not in self._archives:
+                try:
+                    self._archives[path] = zipfile.ZipFile(path)
+                except zipfile.BadZipFile as error:
+                    raise ValueError(
+                        f"{path!r} is no zip archive, or a damaged one: {error}"
+                    ) from error
+            return self._archives[path]
