@@ -26,13 +26,12 @@ def decode(
         A file in a format of Pillow, or FITS, as it is or in gzip.
 
     bands : sequence of int or str, default=None
-        Which bands of a FITS file to take, or which channels of another.
+        Which bands of a FITS file to take.
 
     Returns
     -------
     image : PIL.Image.Image, or ndarray of shape (height, width, n_bands)
-        The latter, of dtype float32, for FITS; else of mode RGB, or a list of images of
-        mode L where `bands` chooses channels.
+        The former, of mode RGB, but for FITS the latter, of dtype float32.
 
     Raises
     ------

@@ -184,7 +184,15 @@ def render(
     """
     size, crop = settings.size, settings.crop
     if isinstance(image, Image.Image):
-        return np.asarray(cut_out(image, size=size, crop=crop, angle=angle))
+        pixels = np.asarray(cut_out(image, size=size, crop=crop, angle=angle))
+        if settings.bands is None:
+            return pixels
+        if not set(settings.bands) <= {0, 1, 2}:
+            raise ValueError(
+                f"`bands={settings.bands}` must be of 0, 1, 2, for R, G, B, where the "
+                "file is not FITS"
+            )
+        return pixels[..., list(settings.bands)]
     flux = cut_out_bands(image, size=size, crop=crop, angle=angle)
     if settings.stretch is None:
         return flux

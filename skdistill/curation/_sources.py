@@ -16,13 +16,13 @@ _EXTENSIONS = (".jpg", ".jpeg", ".png", ".fits", ".fits.gz", ".fits.fz")
 _BORDER = "!/"
 
 
-def path_of(source: tuple) -> str | None:
+def path_of(source: tuple | None) -> str | None:
     """Path of a source, with that of the member; None for bytes from a table."""
-    path, member = source
+    path, member = source or (None, None)
     return path if path is None or member is None else f"{path}{_BORDER}{member}"
 
 
-def describe(source: tuple) -> str:
+def describe(source: tuple | None) -> str:
     """Name a source in a message."""
     path = path_of(source)
     return "an image in the table" if path is None else repr(path)

@@ -326,7 +326,7 @@ def test_skip(folder, tmp_path, n_jobs):
         "gone.jpg",
         "half.jpg",
     ]
-    assert "truncated" in reader.skipped_.loc["z", "error"]
+    assert "cut short" in reader.skipped_.loc["z", "error"]
     assert "there is no file" in reader.skipped_.loc["x", "error"]
     np.testing.assert_array_equal(X, reader.transform(rows.iloc[[0, 3]]))
     # Nothing was skipped the second time.
@@ -337,7 +337,7 @@ def test_skip(folder, tmp_path, n_jobs):
 
 
 @pytest.mark.parametrize("n_jobs", [None, 2])
-@pytest.mark.parametrize(("row", "reason"), [("w", "identify"), ("z", "truncated")])
+@pytest.mark.parametrize(("row", "reason"), [("w", "identify"), ("z", "cut short")])
 def test_raise(folder, tmp_path, n_jobs, row, reason):
     rows = damage(folder, tmp_path).loc[["v", row, "y"]]
     with pytest.raises(ValueError, match=f"Row '{row}': cannot read .*jpg.*{reason}"):
