@@ -21,6 +21,7 @@ from skdistill.curation._rotation import rotation_angles
 from skdistill.curation._sources import Sources, path_of
 from skdistill.utils._doc_link import DocLinkMixin
 from skdistill.utils._frames import as_pandas
+from skdistill.utils._memory import reused_memory
 
 _PATH_COLUMNS = ("path", "file_loc")
 # A batch takes some 50 ms, which hides the cost of handing it to a thread.
@@ -374,12 +375,14 @@ class ImageReader(TransformerMixin, DocLinkMixin, BaseEstimator):
         )
         tasks = (delayed(job.read_batch)(i, batches[i], out, form) for i in todo)
         done = len(job.sources) - sum(sizes[i] for i in todo)
-        with tqdm(
+        bar = tqdm(
             total=len(job.sources),
             initial=done,
             desc="images",
             disable=not self.verbose,
-        ) as bar:
+        )
+        # A decoded image is large enough to be asked from the system each time.
+        with bar, reused_memory():
             for number, failures in parallel(tasks):
                 bar.update(sizes[number])
                 yield number, failures

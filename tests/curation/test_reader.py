@@ -337,7 +337,9 @@ def test_skip(folder, tmp_path, n_jobs):
 
 
 @pytest.mark.parametrize("n_jobs", [None, 2])
-@pytest.mark.parametrize(("row", "reason"), [("w", "identify"), ("z", "cut short")])
+@pytest.mark.parametrize(
+    ("row", "reason"), [("w", "no image format"), ("z", "cut short")]
+)
 def test_raise(folder, tmp_path, n_jobs, row, reason):
     rows = damage(folder, tmp_path).loc[["v", row, "y"]]
     with pytest.raises(ValueError, match=f"Row '{row}': cannot read .*jpg.*{reason}"):
