@@ -9,7 +9,6 @@ import numpy as np
 from PIL import Image
 
 SIGNATURE = b"SIMPLE  ="
-_BLOCK = 2880
 
 
 def decode_fits(content: bytes, bands: Sequence[int | str] | None = None) -> np.ndarray:
@@ -36,8 +35,9 @@ def decode_fits(content: bytes, bands: Sequence[int | str] | None = None) -> np.
         If astropy is not installed.
 
     ValueError
-        If there is no image, if images differ in shape, if a band is not there, or if
-        the file is damaged, cut short, or claims more pixels than it can have.
+        If there is no image or none with a value, if images differ in shape, if a band
+        is not there, or if the file is damaged, cut short, or claims more pixels than
+        it can have.
 
     Notes
     -----
@@ -74,7 +74,10 @@ def decode_fits(content: bytes, bands: Sequence[int | str] | None = None) -> np.
                         f"{_shape(images[0])} and {_shape(hdu)}; `bands` takes some"
                     )
             chosen = [_read(hdu, content) for hdu in images]
-    return np.stack([plane[::-1] for plane in chosen], axis=-1)
+    pixels = np.stack([plane[::-1] for plane in chosen], axis=-1)
+    if not np.isfinite(pixels).any():
+        raise ValueError("no pixel of the FITS image has a value")
+    return pixels
 
 
 def _shape(hdu: Any) -> tuple[int, ...]:
@@ -123,8 +126,7 @@ def _read(hdu: Any, content: bytes) -> np.ndarray:
             f"`PIL.Image.MAX_IMAGE_PIXELS` ({limit})"
         )
     place = hdu.fileinfo()
-    # The padding behind the data may be missing.
-    if place["datLoc"] + place["datSpan"] - _BLOCK >= len(content):
+    if place["datLoc"] + place["datSpan"] > len(content):
         raise ValueError("the FITS file is cut short")
     if hdu.verify_datasum() == 0:
         raise ValueError("the FITS file is damaged: a checksum does not fit its data")

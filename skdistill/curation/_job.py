@@ -192,7 +192,7 @@ def render(
                 f"`bands={settings.bands}` must be of 0, 1, 2, for R, G, B, where the "
                 "file is not FITS"
             )
-        return np.take(pixels, list(settings.bands), axis=2)
+        return np.take(pixels, np.array(settings.bands), axis=2)
     flux = cut_out_bands(image, size=size, crop=crop, angle=angle)
     if settings.stretch is None:
         return flux

@@ -327,9 +327,9 @@ class ImageReader(TransformerMixin, DocLinkMixin, BaseEstimator):
         return X
 
     def _settings(self) -> Settings:
-        bands = None if self.bands is None else tuple(np.asarray(self.bands).tolist())
+        bands = None if self.bands is None else tuple(self.bands)
         if bands is not None and not (
-            bands and all(isinstance(band, (int, str)) for band in bands)
+            bands and all(isinstance(band, (Integral, str)) for band in bands)
         ):
             raise ValueError(
                 f"`bands` must hold numbers or names of bands; got {self.bands!r}."

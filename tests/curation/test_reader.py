@@ -367,7 +367,7 @@ def test_wrong_rows(folder, rows):
     for empty in (rows.iloc[:0], []):
         with pytest.raises(ValueError, match="at least one row"):
             reader.transform(empty)
-    with pytest.raises(ValueError, match=r"'file_loc', 'asset_id'\].*\['objid'\]"):
+    with pytest.raises(ValueError, match=r"'image', 'asset_id'\].*\['objid'\]"):
         reader.transform(pd.DataFrame({"objid": [1]}))
     with pytest.raises(ValueError, match=r"`path_column='file'` needs .*\['file'\]"):
         ImageReader(path_column="file").transform(rows)
