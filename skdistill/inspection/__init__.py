@@ -1,16 +1,29 @@
 """Pictures and measurements of distilled images."""
 
+from skdistill.inspection._confusion import TreeConfusionDisplay
+from skdistill.inspection._evolution import EvolutionDisplay, ImageRecorder
 from skdistill.inspection._images import SyntheticSetDisplay
+from skdistill.inspection._matching import MatchingDisplay
 from skdistill.inspection._measures import MorphologyMeasures
 from skdistill.inspection._measures_display import MeasuresDisplay
+from skdistill.inspection._occlusion import OcclusionDisplay, occlusion_maps
 from skdistill.inspection._placement import compare_classes, place_distilled
+from skdistill.inspection._profiles import DifferenceDisplay, ProfileDisplay
 from skdistill.inspection._tree import TreeDisplay
 
 __all__ = [
+    "DifferenceDisplay",
+    "EvolutionDisplay",
+    "ImageRecorder",
+    "MatchingDisplay",
     "MeasuresDisplay",
     "MorphologyMeasures",
+    "OcclusionDisplay",
+    "ProfileDisplay",
     "SyntheticSetDisplay",
+    "TreeConfusionDisplay",
     "TreeDisplay",
     "compare_classes",
+    "occlusion_maps",
     "place_distilled",
 ]

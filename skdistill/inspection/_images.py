@@ -11,14 +11,10 @@ from skdistill.inspection._plotting import (
     check_names,
     class_rows,
     distilled_by,
+    draw_grid,
     in_colour,
-    new_axes,
     to_pixels,
-    wrapped,
 )
-
-_GAP = 0.06  # between two images, in widths of one
-_BAND_GAP = 0.25  # between the bands of two images
 
 
 class SyntheticSetDisplay:
@@ -229,39 +225,14 @@ class SyntheticSetDisplay:
             The display itself.
         """
         check_matplotlib(f"{type(self).__name__}.plot")
-        n_rows = len(self.images)
-        n_columns = max(len(images) for images in self.images)
-        height, width = self.images[0].shape[1:3]
-        aspect = height / width
-        per_image = max(len(self.panels), 1)
-        left = np.arange(n_columns) * (1 + _GAP)
-        left = left + (np.arange(n_columns) // per_image) * (
-            _BAND_GAP if per_image > 1 else 0
+        ax, self.images_ = draw_grid(
+            ax,
+            self.images,
+            self.class_names,
+            self.panels,
+            per_group=max(len(self.panels), 1),
+            **imshow_kw,
         )
-        top = np.arange(n_rows) * (aspect + _GAP)
-        side = np.clip(12 / n_columns, 0.8, 1.3)
-        ax = new_axes(ax, 1.5 + side * left[-1] + side, 0.4 + side * (top[-1] + aspect))
-        imshow_kw = {"interpolation": "nearest"} | imshow_kw
-        self.images_ = [
-            [
-                ax.imshow(image, extent=(x, x + 1, y + aspect, y), **imshow_kw)
-                for image, x in zip(images, left, strict=False)
-            ]
-            for images, y in zip(self.images, top, strict=True)
-        ]
-        ax.set(
-            xlim=(-_GAP, left[-1] + 1 + _GAP),
-            ylim=(top[-1] + aspect + _GAP, -_GAP),
-            aspect="equal",
-            xticks=left + 0.5 if self.panels else [],
-            yticks=top + aspect / 2,
-        )
-        ax.set_yticklabels([wrapped(name, 16) for name in self.class_names])
-        if self.panels:
-            ax.set_xticklabels(list(self.panels) * (n_columns // per_image))
-            ax.xaxis.tick_top()
-        ax.tick_params(length=0)
-        ax.spines[:].set_visible(False)
         self.ax_, self.figure_ = ax, ax.figure
         return self
 

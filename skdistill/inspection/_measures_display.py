@@ -16,7 +16,6 @@ from skdistill.inspection._plotting import (
     distilled_by,
     real_images,
     to_pixels,
-    wrapped,
 )
 
 
@@ -235,7 +234,7 @@ class MeasuresDisplay:
         """
         check_matplotlib(f"{type(self).__name__}.plot")
         names = list(self.real.columns)
-        self.axes_ = _axes(axes, len(names))
+        self.axes_ = _axes(axes, len(names), len(self.classes))
         places = np.arange(len(self.classes))[::-1]
         for ax, name in zip(self.axes_, names, strict=True):
             values = self.real[name].to_numpy()
@@ -267,7 +266,7 @@ class MeasuresDisplay:
                     label="distilled" if place == places[0] else None,
                 )
             ax.set(xlabel=name.replace("_", " "), ylim=(-0.6, len(places) - 0.4))
-            ax.set_yticks(places, [wrapped(name, 16) for name in self.class_names])
+            ax.set_yticks(places, self.class_names)
         for ax in self.axes_:
             if ax.get_subplotspec() is not None and not (
                 ax.get_subplotspec().is_first_col()
@@ -278,7 +277,7 @@ class MeasuresDisplay:
         return self
 
 
-def _axes(axes: Any, number: int) -> np.ndarray:
+def _axes(axes: Any, number: int, n_classes: int) -> np.ndarray:
     """Return axes for a number of measures."""
     if axes is not None:
         axes = np.ravel(np.asarray(axes, dtype=object))
@@ -294,7 +293,7 @@ def _axes(axes: Any, number: int) -> np.ndarray:
     figure, grid = plt.subplots(
         n_rows,
         n_columns,
-        figsize=(1.5 + 2.8 * n_columns, 3.4 * n_rows),
+        figsize=(1.8 + 2.6 * n_columns, (0.9 + 0.3 * n_classes) * n_rows),
         layout="constrained",
         squeeze=False,
     )

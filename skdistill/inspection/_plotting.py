@@ -12,6 +12,9 @@ from sklearn.utils.validation import check_is_fitted
 from skdistill.synthetic import SyntheticSet, display_range, to_displayable, to_rgb
 from skdistill.utils._validation import is_flattened
 
+_GAP = 0.06  # between two images of a grid, in widths of one
+_GROUP_GAP = 0.25  # and between two groups of columns
+
 
 def check_matplotlib(caller: str) -> None:
     """Raise an ImportError that says how to install matplotlib if it is missing."""
@@ -221,3 +224,65 @@ def new_axes(ax: Any, width: float, height: float) -> Any:
 
     _, ax = plt.subplots(figsize=(width, height), layout="constrained")
     return ax
+
+
+def draw_grid(
+    ax: Any,
+    rows: Any,
+    row_names: Sequence[str],
+    column_names: Sequence[str] = (),
+    per_group: int = 1,
+    **imshow_kw: Any,
+) -> tuple[Any, list[list[Any]]]:
+    """Draw images in rows and columns, all in one axes.
+
+    Parameters
+    ----------
+    ax : matplotlib Axes or None
+        Where to draw; None makes a new figure.
+    rows : sequence of sequences of ndarray of shape (height, width[, 3])
+        The images of each row.
+    row_names : sequence of str
+    column_names : sequence of str, default=()
+        Titles of the columns; fewer are repeated.
+    per_group : int, default=1
+        Number of columns after which there is a wider gap.
+    **imshow_kw : dict
+        For :meth:`matplotlib.axes.Axes.imshow`.
+
+    Returns
+    -------
+    ax : matplotlib Axes
+    drawn : list of list of matplotlib AxesImage
+    """
+    n_columns = max(len(images) for images in rows)
+    height, width = rows[0][0].shape[:2]
+    aspect = height / width
+    left = np.arange(n_columns) * (1 + _GAP)
+    if per_group > 1:
+        left = left + (np.arange(n_columns) // per_group) * _GROUP_GAP
+    top = np.arange(len(rows)) * (aspect + _GAP)
+    side = np.clip(12 / n_columns, 0.8, 1.3)
+    ax = new_axes(ax, 1.5 + side * (left[-1] + 1), 0.4 + side * (top[-1] + aspect))
+    imshow_kw = {"interpolation": "nearest"} | imshow_kw
+    drawn = [
+        [
+            ax.imshow(image, extent=(x, x + 1, y + aspect, y), **imshow_kw)
+            for image, x in zip(images, left, strict=False)
+        ]
+        for images, y in zip(rows, top, strict=True)
+    ]
+    ax.set(
+        xlim=(-_GAP, left[-1] + 1 + _GAP),
+        ylim=(top[-1] + aspect + _GAP, -_GAP),
+        aspect="equal",
+        xticks=left + 0.5 if column_names else [],
+        yticks=top + aspect / 2,
+    )
+    ax.set_yticklabels([wrapped(name, 16) for name in row_names])
+    if column_names:
+        ax.set_xticklabels(list(column_names) * (n_columns // len(column_names)))
+        ax.xaxis.tick_top()
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    return ax, drawn

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from skdistill.curation import GalaxyZooCurator
 from skdistill.curation._tree import LEAVES
 
 # A tree is a mapping from the name of each leaf to the steps on the way to it; a step
@@ -52,6 +53,8 @@ class Node:
 
 def paths_of(tree: Any) -> Paths:
     """Return the paths of a tree, of a curator that has one, or of Galaxy Zoo 2."""
+    if isinstance(tree, GalaxyZooCurator):
+        tree = getattr(tree, "tree", None)
     if tree is None:
         return LEAVES
     if isinstance(tree, Mapping) and tree:

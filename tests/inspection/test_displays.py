@@ -21,12 +21,6 @@ from skdistill.inspection import SyntheticSetDisplay, TreeDisplay
 from skdistill.inspection._tree_layout import grow, leaf_positions
 
 
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    plt.close("all")
-
-
 @pytest.fixture(scope="module")
 def images():
     """Two images for each of nine classes, one flat colour each, classes mixed."""

@@ -16,12 +16,6 @@ from skdistill.inspection import (
 )
 
 
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    plt.close("all")
-
-
 @pytest.fixture
 def real():
     rng = np.random.default_rng(0)

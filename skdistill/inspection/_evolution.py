@@ -1,0 +1,471 @@
+"""The images of a distiller along its fit: a recorder, a strip and an animation."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from PIL import Image, ImageDraw
+
+from skdistill.inspection._plotting import (
+    check_matplotlib,
+    check_names,
+    class_rows,
+    draw_grid,
+    in_colour,
+    to_pixels,
+)
+from skdistill.utils._files import atomic_path
+
+_FRAME_WIDTH = 420  # pixels, about
+_CAPTION = 18  # pixels
+_LAST_SECONDS = 2.0  # how long the end is shown
+
+
+class ImageRecorder:
+    """Keep the synthetic images of a distiller along its fit.
+
+    A callback by scikit-learn's protocol, for version 1.9 or newer:
+    ``distiller.set_callbacks(recorder).fit(X, y)``.  Memory is bounded: when there are
+    more than ``max_frames``, every second one is dropped, and from then on half as
+    many are kept.
+
+    Parameters
+    ----------
+    max_frames : int, default=50
+        Number of frames to keep at most, at least 2, besides the last.
+
+    Attributes
+    ----------
+    images_ : ndarray of shape (n_frames, n_images, height, width, channels)
+        The images, in the pixel space of the distillation; each frame as the set would
+        be if the fit ended there.
+    iterations_ : ndarray of shape (n_frames,)
+        The number of iterations before each frame.
+    y_ : ndarray of shape (n_images,)
+        The labels of the images.
+
+    See Also
+    --------
+    EvolutionDisplay : The frames as a strip or an animation.
+
+    Examples
+    --------
+    >>> from skdistill import STMDistiller, TrajectoryBuffer, make_galaxies
+    >>> from skdistill.inspection import ImageRecorder
+    >>> X, y = make_galaxies(18, size=8, random_state=0)
+    >>> teachers = TrajectoryBuffer(n_teachers=1, n_epochs=2, width=4)
+    >>> distiller = STMDistiller(buffer=teachers, n_steps=2, max_total_iter=3)
+    >>> recorder = ImageRecorder()
+    >>> _ = distiller.set_callbacks(recorder).fit(X, y)
+    >>> recorder.images_.shape
+    (3, 9, 8, 8, 3)
+    """
+
+    def __init__(self, max_frames: int = 50) -> None:
+        self.max_frames = max_frames
+
+    def setup(self, estimator: Any, context: Any) -> None:
+        """Forget the frames of an earlier fit.
+
+        Parameters
+        ----------
+        estimator : estimator instance
+            The distiller.
+        context : CallbackContext
+            The fit.
+        """
+        if self.max_frames < 2:
+            raise ValueError(f"`max_frames` must be at least 2; got {self.max_frames}")
+        self._every = 1
+        self._frames: list[np.ndarray] = []
+        self._iterations: list[int] = []
+
+    def teardown(self, estimator: Any, context: Any) -> None:
+        """Do nothing.
+
+        Parameters
+        ----------
+        estimator : estimator instance
+            The distiller.
+        context : CallbackContext
+            The fit.
+        """
+
+    def on_fit_task_begin(self, estimator: Any, context: Any) -> None:
+        """Do nothing.
+
+        Parameters
+        ----------
+        estimator : estimator instance
+            The distiller.
+        context : CallbackContext
+            The iteration, or the fit.
+        """
+
+    def on_fit_task_end(
+        self, estimator: Any, context: Any, *, fitted_estimator: Any = None
+    ) -> bool:
+        """Keep the images of an iteration.
+
+        Parameters
+        ----------
+        estimator : estimator instance
+            The distiller.
+        context : CallbackContext
+            The iteration, or the fit.
+        fitted_estimator : estimator instance, default=None
+            The distiller as if its fit ended here.
+
+        Returns
+        -------
+        stop : bool
+            False: a recorder never stops a fit.
+        """
+        synthetic = getattr(fitted_estimator, "synthetic_", None)
+        if synthetic is None:
+            return False
+        if context.task_name == "iteration":
+            iteration = context.task_id + 1
+            # The first, and then every so many.
+            due = (iteration - 1) % self._every == 0
+            self._last = synthetic.X
+            self._last_iteration = iteration
+            if due:
+                self._keep(iteration, synthetic.X)
+        self.y_ = synthetic.y
+        return False
+
+    def _keep(self, iteration: int, images: np.ndarray) -> None:
+        self._frames.append(images)
+        self._iterations.append(iteration)
+        if len(self._frames) > self.max_frames:
+            del self._frames[1::2], self._iterations[1::2]
+            self._every *= 2
+
+    @property
+    def images_(self) -> np.ndarray:
+        """The images of all frames, the last one always among them."""
+        frames, _ = self._all()
+        return np.stack(frames)
+
+    @property
+    def iterations_(self) -> np.ndarray:
+        """The number of iterations before each frame."""
+        return np.asarray(self._all()[1])
+
+    def _all(self) -> tuple[list[np.ndarray], list[int]]:
+        if not getattr(self, "_frames", None):
+            raise AttributeError(
+                "this ImageRecorder has seen no fit: distiller.set_callbacks(recorder)"
+                ".fit(X, y)"
+            )
+        if self._iterations[-1] == self._last_iteration:
+            return self._frames, self._iterations
+        return (
+            [*self._frames, self._last],
+            [*self._iterations, self._last_iteration],
+        )
+
+
+class EvolutionDisplay:
+    """The images of each class along a distillation.
+
+    Made by :meth:`from_recorder` or :meth:`from_data`; everything that is given to the
+    constructor is stored as it is.
+
+    Parameters
+    ----------
+    frames : ndarray of shape (n_frames, n_images, height, width, 3), uint8
+        The images of each frame.
+    iterations : ndarray of shape (n_frames,)
+        The number of iterations before each.
+    names : list of str
+        The name of each image.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+        The axes of the strip.
+    figure_ : matplotlib Figure
+        Its figure.
+    images_ : list of list of matplotlib AxesImage
+        What is drawn, by image.
+
+    See Also
+    --------
+    ImageRecorder : The callback that keeps the images.
+
+    Examples
+    --------
+    >>> import matplotlib.pyplot as plt
+    >>> import numpy as np
+    >>> from skdistill.inspection import EvolutionDisplay
+    >>> frames = np.random.default_rng(0).random((20, 2, 8, 8, 3))
+    >>> display = EvolutionDisplay.from_data(frames, np.arange(20), ["a", "b"])
+    >>> len(display.images_[0])
+    8
+    >>> plt.close(display.figure_)
+    """
+
+    def __init__(
+        self, frames: np.ndarray, iterations: np.ndarray, names: list[str]
+    ) -> None:
+        self.frames = frames
+        self.iterations = iterations
+        self.names = names
+
+    @classmethod
+    def from_recorder(
+        cls,
+        recorder: ImageRecorder,
+        *,
+        preprocessing: Any = None,
+        classes: ArrayLike | None = None,
+        class_names: Sequence[str] | None = None,
+        value_range: tuple[float, float] | None = None,
+        composite: ArrayLike | None = None,
+        n_columns: int = 8,
+        ax: Any = None,
+        **imshow_kw: Any,
+    ) -> "EvolutionDisplay":
+        """Show what a recorder has kept.
+
+        Parameters
+        ----------
+        recorder : ImageRecorder
+            One that was the callback of a fit.
+        preprocessing : transformer, default=None
+            What the real images were transformed by, fitted and with
+            ``inverse_transform``.
+        classes : array-like, default=None
+            The labels to show, from the top; None shows all, sorted.
+        class_names : sequence of str, default=None
+            Their names, if other than the labels.
+        value_range : tuple (low, high), default=None
+            The pixel values that become black and white; None takes nearly the whole
+            range of all frames.
+        composite : array-like of shape (3,) or (3, channels), default=None
+            How channels become red, green and blue, as in
+            :meth:`~skdistill.SyntheticSet.to_images`.
+        n_columns : int, default=8
+            Number of frames in the strip at most, evenly spaced.
+        ax : matplotlib Axes, default=None
+            Where to draw; None makes a new figure.
+        **imshow_kw : dict
+            For :meth:`matplotlib.axes.Axes.imshow`, such as ``interpolation``.
+
+        Returns
+        -------
+        display : EvolutionDisplay
+            The display, drawn.
+        """
+        return cls.from_data(
+            recorder.images_,
+            recorder.iterations_,
+            recorder.y_,
+            preprocessing=preprocessing,
+            classes=classes,
+            class_names=class_names,
+            value_range=value_range,
+            composite=composite,
+            n_columns=n_columns,
+            ax=ax,
+            **imshow_kw,
+        )
+
+    @classmethod
+    def from_data(
+        cls,
+        frames: Any,
+        iterations: Any,
+        y: Any,
+        *,
+        preprocessing: Any = None,
+        classes: ArrayLike | None = None,
+        class_names: Sequence[str] | None = None,
+        value_range: tuple[float, float] | None = None,
+        composite: ArrayLike | None = None,
+        n_columns: int = 8,
+        ax: Any = None,
+        **imshow_kw: Any,
+    ) -> "EvolutionDisplay":
+        """Show any series of labelled images.
+
+        Parameters
+        ----------
+        frames : array-like of shape (n_frames, n_images, height, width, channels)
+            The images of each frame.
+        iterations : array-like of shape (n_frames,)
+            The number of iterations before each.
+        y : array-like of shape (n_images,)
+            The labels of the images.
+        preprocessing : transformer, default=None
+            A fitted transformer whose ``inverse_transform`` turns images into pixels
+            to look at.
+        classes : array-like, default=None
+            The labels to show, from the top; None shows all, sorted.
+        class_names : sequence of str, default=None
+            Their names, if other than the labels.
+        value_range : tuple (low, high), default=None
+            The pixel values that become black and white; None takes nearly the whole
+            range of all frames.
+        composite : array-like of shape (3,) or (3, channels), default=None
+            How channels become red, green and blue, as in
+            :meth:`~skdistill.SyntheticSet.to_images`.
+        n_columns : int, default=8
+            Number of frames in the strip at most, evenly spaced.
+        ax : matplotlib Axes, default=None
+            Where to draw; None makes a new figure.
+        **imshow_kw : dict
+            For :meth:`matplotlib.axes.Axes.imshow`, such as ``interpolation``.
+
+        Returns
+        -------
+        display : EvolutionDisplay
+            The display, drawn.
+        """
+        frames, iterations = np.asarray(frames), np.asarray(iterations)
+        if frames.ndim != 5 or not len(frames) or len(frames) != len(iterations):
+            raise ValueError(
+                "`frames` must be 5-D (n_frames, n_images, height, width, channels), "
+                f"with one of `iterations` for each; got shape {frames.shape} and "
+                f"{len(iterations)} iterations"
+            )
+        shown, positions = class_rows(y, classes)
+        names = [
+            name
+            for name, members in zip(
+                check_names(class_names, shown), positions, strict=True
+            )
+            for _ in members
+        ]
+        frames = frames[:, np.concatenate(positions)]
+        flat = frames.reshape(-1, *frames.shape[2:])
+        (pixels,) = in_colour(
+            to_pixels(flat, preprocessing), value_range=value_range, composite=composite
+        )
+        display = cls(pixels.reshape(*frames.shape[:4], 3), iterations, names)
+        return display.plot(n_columns=n_columns, ax=ax, **imshow_kw)
+
+    def plot(
+        self, *, n_columns: int = 8, ax: Any = None, **imshow_kw: Any
+    ) -> "EvolutionDisplay":
+        """Draw a strip for each image, from the first frame to the last.
+
+        Parameters
+        ----------
+        n_columns : int, default=8
+            Number of frames at most, evenly spaced.
+        ax : matplotlib Axes, default=None
+            Where to draw; None makes a new figure.
+        **imshow_kw : dict
+            For :meth:`matplotlib.axes.Axes.imshow`, such as ``interpolation``.
+
+        Returns
+        -------
+        display : EvolutionDisplay
+            The display itself.
+        """
+        check_matplotlib(f"{type(self).__name__}.plot")
+        if n_columns < 1:
+            raise ValueError(f"`n_columns` must be at least 1; got {n_columns}")
+        number = min(n_columns, len(self.frames))
+        chosen = np.linspace(0, len(self.frames) - 1, number).round().astype(np.int64)
+        ax, self.images_ = draw_grid(
+            ax,
+            self.frames[chosen].swapaxes(0, 1),
+            self.names,
+            [str(iteration) for iteration in self.iterations[chosen]],
+            **imshow_kw,
+        )
+        ax.set_xlabel("iteration")
+        ax.xaxis.set_label_position("top")
+        self.ax_, self.figure_ = ax, ax.figure
+        return self
+
+    def save(self, path: str | os.PathLike[str], *, fps: float = 8.0) -> None:
+        """Write an animation of all frames, atomically.
+
+        Parameters
+        ----------
+        path : path-like
+            A file whose name ends in ``.gif``, or in ``.mp4``, which needs the program
+            ffmpeg.  One that is there already is replaced.
+        fps : float, default=8.0
+            Frames per second.  The last frame stays for two seconds.
+        """
+        path = Path(path)
+        if not fps > 0:
+            raise ValueError(f"`fps` must be positive; got {fps}")
+        if path.suffix.lower() not in (".gif", ".mp4"):
+            raise ValueError(f"`path` must end in .gif or .mp4; got {path}")
+        pictures = self._pictures()
+        if path.suffix.lower() == ".gif":
+            durations = [round(1000 / fps)] * len(pictures)
+            durations[-1] = max(durations[-1], round(1000 * _LAST_SECONDS))
+            # Dots of dithering would flicker, and take most of the file.
+            few = [
+                picture.quantize(128, dither=Image.Dither.NONE) for picture in pictures
+            ]
+            with atomic_path(path) as temporary:
+                few[0].save(
+                    temporary,
+                    format="GIF",
+                    save_all=True,
+                    append_images=few[1:],
+                    duration=durations,
+                    loop=0,
+                )
+            return
+        program = shutil.which("ffmpeg")
+        if program is None:
+            raise RuntimeError(
+                f"to write {path} the program ffmpeg is needed, which is not on the "
+                "path; a name that ends in .gif needs nothing else"
+            )
+        pictures += pictures[-1:] * round(_LAST_SECONDS * fps)
+        width, height = pictures[0].size
+        with atomic_path(path) as temporary:
+            subprocess.run(
+                [
+                    *(program, "-y", "-loglevel", "error"),
+                    *("-f", "rawvideo", "-pix_fmt", "rgb24"),
+                    *("-s", f"{width}x{height}", "-r", str(fps), "-i", "-"),
+                    *("-pix_fmt", "yuv420p", "-f", "mp4", str(temporary)),
+                ],
+                input=b"".join(picture.tobytes() for picture in pictures),
+                check=True,
+            )
+
+    def _pictures(self) -> list[Image.Image]:
+        """Return each frame as a picture: its images in a block, and a caption."""
+        n_images, height, width = self.frames.shape[1:4]
+        n_columns = int(np.ceil(np.sqrt(n_images * height / width)))
+        n_rows = -(-n_images // n_columns)
+        scale = max(1, round(_FRAME_WIDTH / (n_columns * (width + 1))))
+        large = self.frames.repeat(scale, axis=2).repeat(scale, axis=3)
+        high, wide = height * scale + 2, width * scale + 2
+        pictures = []
+        for frame, iteration in zip(large, self.iterations, strict=True):
+            # Films need even sides.
+            canvas = np.full(
+                (n_rows * high + _CAPTION + n_rows * high % 2, n_columns * wide, 3),
+                255,
+                dtype=np.uint8,
+            )
+            canvas = canvas[:, : canvas.shape[1] // 2 * 2]
+            for number, image in enumerate(frame):
+                row, column = divmod(number, n_columns)
+                y, x = row * high, column * wide
+                canvas[y : y + high - 2, x : x + wide - 2] = image
+            picture = Image.fromarray(canvas)
+            ImageDraw.Draw(picture).text(
+                (4, n_rows * high + 3), f"iteration {iteration}", fill=(0, 0, 0)
+            )
+            pictures.append(picture)
+        return pictures

@@ -1,0 +1,193 @@
+"""MatchingDisplay: how a distillation went."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from skdistill.inspection._plotting import check_matplotlib
+
+# Colours that people with any colour vision tell apart (Okabe and Ito).
+_LOSS, _PROBE, _OTHER = "#0072b2", "#d55e00", "#333333"
+
+
+class MatchingDisplay:
+    """The story of a distillation: losses, matched epochs and step size by iteration.
+
+    Made by :meth:`from_estimator`; everything that is given to the constructor is
+    stored as it is.
+
+    Parameters
+    ----------
+    history : DataFrame
+        The ``history_`` of a distiller by trajectory matching.
+    stages : DataFrame, default=None
+        Its ``stages_``, if it has any.
+
+    Attributes
+    ----------
+    axes_ : ndarray of matplotlib Axes
+        One for the losses, or three: losses, T and step size.
+    figure_ : matplotlib Figure
+        Their figure.
+    lines_ : dict of str to matplotlib Line2D
+        The smoothed losses, T and the step size, by their column of ``history``.
+
+    See Also
+    --------
+    EvolutionDisplay : What the images looked like meanwhile.
+
+    Examples
+    --------
+    >>> import matplotlib.pyplot as plt
+    >>> from skdistill import STMDistiller, TrajectoryBuffer, make_galaxies
+    >>> from skdistill.inspection import MatchingDisplay
+    >>> X, y = make_galaxies(18, size=8, random_state=0)
+    >>> teachers = TrajectoryBuffer(n_teachers=1, n_epochs=2, width=4)
+    >>> distiller = STMDistiller(buffer=teachers, n_steps=2, max_total_iter=3)
+    >>> display = MatchingDisplay.from_estimator(distiller.fit(X, y))
+    >>> [ax.get_ylabel() for ax in display.axes_]
+    ['matching loss', 'T', 'step size']
+    >>> plt.close(display.figure_)
+    """
+
+    def __init__(
+        self, history: pd.DataFrame, stages: pd.DataFrame | None = None
+    ) -> None:
+        self.history = history
+        self.stages = stages
+
+    @classmethod
+    def from_estimator(
+        cls, estimator: Any, *, window: int = 21, axes: Any = None
+    ) -> "MatchingDisplay":
+        """Draw the story of a fitted distiller.
+
+        Parameters
+        ----------
+        estimator : estimator instance
+            A fitted :class:`~skdistill.STMDistiller` or
+            :class:`~skdistill.MTTDistiller`, or a
+            :class:`~skdistill.DistilledClassifier` or pipeline with one.
+        window : int, default=21
+            Number of iterations that losses are averaged over.
+        axes : matplotlib Axes or sequence of three, default=None
+            Where to draw: one for the losses alone, or three.  None makes a figure
+            with three.
+
+        Returns
+        -------
+        display : MatchingDisplay
+            The display, drawn.
+        """
+        check_matplotlib(f"{cls.__name__}.from_estimator")
+        distiller = getattr(estimator, "steps", [(None, estimator)])[-1][1]
+        distiller = getattr(distiller, "distiller_", distiller)
+        if not hasattr(distiller, "history_"):
+            raise ValueError(
+                "`estimator` must be a fitted distiller with a `history_`; got "
+                f"{type(distiller).__name__}"
+            )
+        display = cls(distiller.history_, getattr(distiller, "stages_", None))
+        return display.plot(window=window, axes=axes)
+
+    def plot(self, *, window: int = 21, axes: Any = None) -> "MatchingDisplay":
+        """Draw the story.
+
+        Parameters
+        ----------
+        window : int, default=21
+            Number of iterations that losses are averaged over.
+        axes : matplotlib Axes or sequence of three, default=None
+            Where to draw: one for the losses alone, or three.  None makes a figure
+            with three.
+
+        Returns
+        -------
+        display : MatchingDisplay
+            The display itself.
+        """
+        check_matplotlib(f"{type(self).__name__}.plot")
+        if window < 1:
+            raise ValueError(f"`window` must be at least 1; got {window}")
+        if axes is None:
+            import matplotlib.pyplot as plt
+
+            _, axes = plt.subplots(
+                3,
+                figsize=(8, 6),
+                height_ratios=(3, 1, 1),
+                sharex=True,
+                layout="constrained",
+            )
+        self.axes_ = np.ravel(np.asarray(axes, dtype=object))
+        if len(self.axes_) not in (1, 3):
+            raise ValueError(f"`axes` must be one or three; got {len(self.axes_)}")
+        history = self.history
+        iteration = np.arange(1, len(history) + 1)
+        losses = {
+            "loss": ("loss of the matched epochs", _LOSS, "-"),
+            "probe_loss": ("probe: the epoch after them", _PROBE, "--"),
+        }
+        self.lines_ = {}
+        ax = self.axes_[0]
+        top = 1.0
+        for name, (label, colour, style) in losses.items():
+            if name not in history or history[name].isna().all():
+                continue
+            ax.plot(iteration, history[name], color=colour, alpha=0.2, lw=0.8)
+            smooth = self._smooth(name, window)
+            (self.lines_[name],) = ax.plot(
+                iteration, smooth, color=colour, ls=style, lw=2, label=label
+            )
+            top = max(top, float(np.nanmax(smooth)))
+        ax.axhline(1, color="0.6", lw=0.8, zorder=0)
+        # The 1 is that of a student who stays where it started; single peaks may leave.
+        ax.set(ylabel="matching loss", ylim=(0, 1.08 * min(top, 3.0)))
+        if len(self.axes_) == 3:
+            for ax, name, label in zip(
+                self.axes_[1:],
+                ("n_epochs_matched", "step_size"),
+                ("T", "step size"),
+                strict=True,
+            ):
+                if name in history:
+                    (self.lines_[name],) = ax.plot(
+                        iteration, history[name], color=_OTHER, drawstyle="steps-post"
+                    )
+                ax.set_ylabel(label)
+            self.axes_[1].yaxis.get_major_locator().set_params(integer=True)
+            steps = history.get("step_size", pd.Series([1.0]))
+            if steps.min() > 0 and steps.max() > 5 * steps.min():
+                self.axes_[2].set_yscale("log")
+        self._mark_stages()
+        if self.lines_:
+            self.axes_[0].legend(loc="lower left")
+        self.axes_[-1].set_xlabel("iteration")
+        self.figure_ = self.axes_[0].figure
+        return self
+
+    def _smooth(self, name: str, window: int) -> np.ndarray:
+        """Return a column's running mean, anew for each T: losses jump in between."""
+        values = self.history[name]
+        level = self.history.get("n_epochs_matched", pd.Series(0, values.index))
+        groups = values.groupby(level.to_numpy())
+        return groups.rolling(window, min_periods=1, center=True).mean().to_numpy()
+
+    def _mark_stages(self) -> None:
+        """Draw a line at the start of each stage but the first, and say which T."""
+        if self.stages is None:
+            return
+        for _, stage in self.stages.iloc[1:].iterrows():
+            first = stage["first_iteration"] + 1
+            for ax in self.axes_:
+                ax.axvline(first, color="0.5", ls=":", lw=1)
+            self.axes_[0].text(
+                first,
+                0.98,
+                f" T = {stage['n_epochs_matched']}",
+                transform=self.axes_[0].get_xaxis_transform(),
+                va="top",
+                fontsize=9,
+                color="0.25",
+            )
