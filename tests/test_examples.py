@@ -11,6 +11,8 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 SCRIPTS = sorted(
     set(EXAMPLES.glob("plot_*.py")) - {EXAMPLES / "plot_discover_galaxies.py"}
 )
+# Of ten classes with ten images, and of nine with nine galaxies each.
+LEAST_ACCURACY = {"plot_scikit_learn": 0.5, "plot_galaxy_zoo": 0.33}
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
@@ -22,4 +24,4 @@ def test_example(script, capsys):
     finally:
         plt.close("all")
     assert capsys.readouterr().out
-    assert found["scores"].mean() > 0.5  # ten classes, ten images
+    assert found["scores"].mean() > LEAST_ACCURACY[script.stem]
