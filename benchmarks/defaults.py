@@ -17,24 +17,17 @@ import argparse
 import time
 from pathlib import Path
 
+import _data
 import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 
 from skdistill import (
     ChannelScaler,
     ConvNetClassifier,
-    GalaxyZooCurator,
-    ImageReader,
-    RotationAugmenter,
     STMDistiller,
     TrajectoryBuffer,
     evaluate_synthetic,
-    load_cifar10,
-    load_galaxy_zoo2,
-    make_galaxies,
 )
 
 RATES = (0.001, 0.005, 0.01, 0.05)
@@ -55,46 +48,29 @@ SETTINGS = {
 }
 
 
+def joined(parts):
+    """Return training and test images; the former have no validation part here."""
+    X, y, X_validation, y_validation, X_test, y_test = parts
+    X, y = np.concatenate([X, X_validation]), np.concatenate([y, y_validation])
+    return X, y, X_test, y_test
+
+
 def digits(folder):
-    digits = load_digits()
-    images = digits.images[..., None].astype(np.float32)
-    train, test, y_train, y_test = train_test_split(
-        images, digits.target, test_size=0.3, stratify=digits.target, random_state=0
-    )
-    return train, y_train, test, y_test
+    return joined(_data.digits())
 
 
 def simulated(folder):
-    X, y = make_galaxies(2800, size=SIZE, random_state=0)
-    return X[:1800], y[:1800], X[1800:], y[1800:]
+    return joined(_data.simulated_galaxies(SIZE, 1800, 1000))
 
 
 def galaxies(folder):
-    folder = folder / "gz2-sample"
-    catalog = load_galaxy_zoo2(folder / "votes.csv", folder / "images")
-    curator = GalaxyZooCurator(
-        n_train=None, n_test=0.2, votes="debiased", random_state=0
-    )
-    selected, labels = curator.fit_resample(catalog)
-    is_test = (selected["split"] == "test").to_numpy()
-    rows, y_train = RotationAugmenter(n_rotations=4).fit_resample(
-        selected[~is_test], labels[~is_test]
-    )
-    reader = ImageReader(size=SIZE, crop=0.5, n_jobs=2)
-    return (
-        reader.transform(rows),
-        y_train,
-        reader.transform(selected[is_test]),
-        labels[is_test],
+    return joined(
+        _data.real_galaxies(folder / "gz2-sample", SIZE, n_rotations=4, n_jobs=2)
     )
 
 
 def cifar10(folder):
-    parts = []
-    for subset, n_images in (("train", 10_000), ("test", 2_000)):
-        X, y = load_cifar10(folder / "cifar10-jpeg", subset=subset, return_X_y=True)
-        parts += [X[:n_images].astype(np.float32), y[:n_images]]
-    return parts
+    return joined(_data.cifar(folder / "cifar10-jpeg", n_train=10_000, n_test=2_000))
 
 
 # The folder below --data that a data set needs, and what reads it.

@@ -1,0 +1,165 @@
+"""The scripts of the paper's tables and figures, at a size that shows they work."""
+
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from skdistill import STMDistiller, SyntheticSet
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+SHARED = ("_data", "_tables", "table2")
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Run a script as from the command line, and return its folder of results."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+
+    def run_script(name, data, *more, out="out"):
+        folder = tmp_path / out
+        arguments = [f"--data={data}", "--scale=smoke", f"--out={folder}", "--jobs=1"]
+        argv = [f"{name}.py", *arguments, "--device=cpu", *more]
+        monkeypatch.setattr(sys, "argv", argv)
+        runpy.run_path(str(BENCHMARKS / f"{name}.py"), run_name="__main__")
+        plt.close("all")
+        return folder
+
+    yield run_script
+    for name in SHARED:
+        sys.modules.pop(name, None)
+
+
+@pytest.mark.parametrize(
+    ("script", "data", "n_sets"),
+    [
+        ("table1", "simulated", 14),
+        ("table2", "digits", 13),
+        ("figure3", "digits", 8),
+        ("figure4", "digits", 8),
+    ],
+)
+def test_script(run, script, data, n_sets, capsys):
+    folder = run(script, data)
+    networks = pd.read_csv(folder / "networks.csv")
+    assert len(networks) == 2 * n_sets
+    assert networks["accuracy"].between(0, 1).all()
+    assert networks["learning_rate"].isin([0.001, 0.005, 0.01, 0.05, 0.1]).all()
+    summary = pd.read_csv(folder / "summary.csv")
+    assert summary["n_networks"].sum() == 2 * n_sets
+    assert np.isfinite(summary["std_networks"]).all()
+    several = summary[summary["n_seeds"] > 1]
+    assert np.isfinite(several["std_seeds"]).all()
+    compared = pd.read_csv(folder / "differences.csv")
+    excludes_zero = (compared["low"] > 0) | (compared["high"] < 0)
+    assert (compared["differs"] == excludes_zero).all()
+    page = (folder / "table.md").read_text(encoding="utf-8")
+    for part in ("| mean | std networks |", "## Differences", "- seeds:", "PyTorch"):
+        assert part in page
+    assert len(set(np.asarray(Image.open(folder / "figure.png")).ravel())) > 10
+    # What a distillation goes on from is not left; the sets are.
+    assert {path.name.partition("-")[0] for path in (folder / "work").iterdir()} == {
+        "teachers"
+    }
+    assert list((folder / "cells").glob("*.safetensors"))
+    # A second run computes nothing.
+    capsys.readouterr()
+    run(script, data)
+    assert f"{n_sets} of {n_sets} cells are there" in capsys.readouterr().out
+
+
+def read(folder):
+    return {
+        path.name: json.loads(path.read_text())["scores"]
+        for path in (folder / "cells").glob("*.json")
+    }
+
+
+def test_a_killed_run_goes_on(run, monkeypatch, capsys):
+    whole = read(run("table2", "digits", out="whole"))
+
+    import _tables
+
+    evaluate, n_calls = _tables.evaluate_synthetic, 0
+
+    def killed(*args, **kwargs):
+        nonlocal n_calls
+        n_calls += 1
+        if n_calls == 6:
+            raise KeyboardInterrupt
+        return evaluate(*args, **kwargs)
+
+    with monkeypatch.context() as context:
+        context.setattr(_tables, "evaluate_synthetic", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run("table2", "digits")
+    capsys.readouterr()
+    folder = run("table2", "digits")
+    assert "5 of 13 cells are there" in capsys.readouterr().out
+    assert read(folder) == whole
+    # A cell that is missing is computed, the others are left.
+    cells = sorted((folder / "cells").glob("*.json"))
+    before = {path: path.stat().st_mtime_ns for path in cells}
+    cells[3].unlink()
+    run("table2", "digits")
+    after = {path: path.stat().st_mtime_ns for path in cells}
+    assert [path for path in cells if after[path] != before[path]] == [cells[3]]
+    assert read(folder) == whole
+
+
+def test_other_settings_are_refused(run):
+    run("figure4", "digits")
+    with pytest.raises(SystemExit, match="n_seeds: 2 there, 3 asked for"):
+        run("figure4", "digits", "--seeds=3")
+    with pytest.raises(SystemExit, match="data: 'digits' there"):
+        run("figure4", "simulated")
+
+
+def test_stages_of_a_curve_are_those_of_one_distillation(run):
+    folder = run("figure3", "digits")
+
+    import _data
+    import table2
+
+    scale = table2.SCALES["smoke"]
+    _, split = _data.any_images("digits", scale)
+    plain = STMDistiller(
+        1,
+        buffer=folder / "work" / "teachers-digits",
+        n_steps=scale.n_steps["1"],
+        step_size=scale.step_size,
+        max_total_iter=3,
+        device="cpu",
+        random_state=1,
+    ).fit(split.X, split.y)
+    name = "data_digits-method_STM-ipc_1-seed_1-iterations_3.safetensors"
+    stored = SyntheticSet.load(folder / "cells" / name)
+    np.testing.assert_array_equal(stored.X, plain.synthetic_.X)
+
+
+def test_no_data_is_said_plainly(run, tmp_path):
+    with pytest.raises(SystemExit, match="holds neither CIFAR-10 nor CIFAR-100"):
+        run("table2", tmp_path)
+    with pytest.raises(SystemExit, match=r"holds neither CIFAR-10 nor votes\.csv"):
+        run("figure3", tmp_path)
+
+
+def test_validation_and_test_images_are_no_training_images(run):
+    import _data
+
+    for parts in (
+        _data.digits(),
+        _data.simulated_galaxies(16, 180, 90, share=0.2, n_rotations=2),
+    ):
+        X, y, X_validation, y_validation, X_test, y_test = parts
+        seen = {image.tobytes() for image in X}
+        assert not seen & {image.tobytes() for image in X_validation}
+        assert not seen & {image.tobytes() for image in X_test}
+        assert len(X) == len(y)
+        assert set(y) == set(y_validation) == set(y_test)
