@@ -11,7 +11,7 @@ import numpy as np
 import psutil
 import pytest
 
-import skdistill.trajectory._buffer as buffer_module
+import skdistill.trajectory._jobs as jobs_module
 from skdistill import (
     ConvNetClassifier,
     TrajectoryBuffer,
@@ -66,7 +66,7 @@ def not_here(monkeypatch):
     def refuse(*args, **kwargs):
         raise AssertionError("trained in the process of the user")
 
-    monkeypatch.setattr(buffer_module, "train_teacher", refuse)
+    monkeypatch.setattr(jobs_module, "Teachers", refuse)
 
 
 @pytest.fixture

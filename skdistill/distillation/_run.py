@@ -444,7 +444,7 @@ class TrajectoryDistiller(BaseDistiller):
                 verbose=self.verbose,
             )
         if not hasattr(buffer, "history_"):
-            self._check_epochs(buffer.n_epochs)
+            self._check_epochs(buffer._n_ways())
             buffer = clone(buffer)
             if self.checkpoint is not None and buffer.path is None:
                 # Teachers are most of the work: a killed fit shall not lose them.
@@ -454,7 +454,7 @@ class TrajectoryDistiller(BaseDistiller):
             if buffer.random_state is None and not on_disk:
                 buffer.set_params(random_state=seed)
             return buffer.fit(*data)
-        self._check_epochs(buffer.n_epochs_)
+        self._check_epochs(len(buffer.snapshot_epochs_) - 1)
         if buffer.image_shape_ != self.image_shape_:
             raise ValueError(
                 f"`buffer` was made for images of shape {buffer.image_shape_}; X has "
@@ -499,6 +499,7 @@ class TrajectoryDistiller(BaseDistiller):
         buffer = self.buffer_
         return {
             "number of teachers": buffer.n_teachers_,
+            "teachers' epochs": buffer.n_epochs_,
             "teachers' settings": json.loads(
                 json.dumps(asdict(buffer._trained_settings))
             ),
@@ -799,12 +800,15 @@ class _Matching:
         generator: torch.Generator,
     ) -> tuple:
         distiller = self._distiller
+        snapshot_epochs = distiller.buffer_.snapshot_epochs_
         start, end = (
             to_device(
-                torch.from_numpy(distiller.buffer_.snapshot(teacher, epoch)),
+                torch.from_numpy(
+                    distiller.buffer_.snapshot(teacher, snapshot_epochs[place])
+                ),
                 self._device,
             )
-            for epoch in (start_epoch, end_epoch)
+            for place in (start_epoch, end_epoch)
         )
         steps = plan_steps(
             distiller.n_steps,

@@ -286,7 +286,7 @@ class STMDistiller(TrajectoryDistiller):
         )
         if decision is None:
             return
-        last_epoch = progress.n_epochs_matched == self.buffer_.n_epochs_ - 1
+        last_epoch = progress.n_epochs_matched == len(self.buffer_.snapshot_epochs_) - 2
         if decision != "stop" and last_epoch:
             if progress.n_renewals < _MOST_RENEWALS:
                 self._end_stage(run, decision)

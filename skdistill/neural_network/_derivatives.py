@@ -92,6 +92,7 @@ class Tape(NamedTuple):
 
     blocks: list[_BlockTape]
     features: Tensor
+    logits: Tensor
     probabilities: Tensor
     residuals: Tensor
 
@@ -140,8 +141,8 @@ class ConvNetDerivatives:
         self._forth: Callable[..., Any] = _gradient
         self._back: Callable[..., Any] = _curvature
         if compile:
-            self._forth = _Compiled(_gradient)
-            self._back = _Compiled(_curvature)
+            self._forth = Compiled(_gradient)
+            self._back = Compiled(_curvature)
 
     @torch.no_grad()
     def gradient(
@@ -151,6 +152,7 @@ class ConvNetDerivatives:
         targets: Tensor,
         *,
         tapes: list[Tape] | None = None,
+        logits: list[Tensor] | None = None,
     ) -> Tensor:
         """Return the gradient of the loss with respect to the parameters.
 
@@ -162,6 +164,8 @@ class ConvNetDerivatives:
             The probability, or weight, of each class for each image.
         tapes : list of Tape, default=None
             Is appended what :meth:`curvature` needs at the same place.
+        logits : list of Tensor, default=None
+            Is appended the logits of the images, a portion of them after the other.
 
         Returns
         -------
@@ -184,6 +188,8 @@ class ConvNetDerivatives:
             total += _flatten(parts)
             if tapes is not None:
                 tapes.append(tape)
+            if logits is not None:
+                logits.append(tape.logits)
         return total
 
     @torch.no_grad()
@@ -326,7 +332,7 @@ def pays_to_compile(device: torch.device, n_student_steps: int) -> bool:
     )
 
 
-class _Compiled:
+class Compiled:
     """A function that is compiled, or what it was if the compiler fails."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
@@ -477,7 +483,7 @@ def _gradient(
         if place:
             gradient = convolution.input_gradient((outputs, layer.kernel))
     tapes.reverse()
-    return parts, Tape(tapes, features, probabilities, residuals)
+    return parts, Tape(tapes, features, logits, probabilities, residuals)
 
 
 def _back(block: Block, layer: _Layer, tape: _BlockTape) -> Tensor:

@@ -1,5 +1,10 @@
 """Teachers and the snapshots of their training."""
 
 from skdistill.trajectory._buffer import TrajectoryBuffer
+from skdistill.trajectory._folders import (
+    drop_teachers,
+    list_teachers,
+    merge_buffers,
+)
 
-__all__ = ["TrajectoryBuffer"]
+__all__ = ["TrajectoryBuffer", "drop_teachers", "list_teachers", "merge_buffers"]

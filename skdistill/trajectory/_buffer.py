@@ -1,7 +1,7 @@
 """TrajectoryBuffer: teachers trained on real images, snapshots kept per epoch."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from numbers import Integral, Real
 from pathlib import Path
@@ -10,34 +10,51 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from safetensors import safe_open
 from sklearn.base import BaseEstimator, _fit_context
+from sklearn.utils import compute_class_weight
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 from tqdm.auto import tqdm
 
 from skdistill.neural_network._augment import resolve_families
 from skdistill.neural_network._convnet import NORMALIZATIONS, ConvNet, n_parameters
-from skdistill.neural_network._training import balanced_weights, pixel_scale, to_tensor
+from skdistill.neural_network._training import balanced_weights, pixel_scale
+from skdistill.trajectory._folders import (
+    grow_manifest,
+    join_buffer,
+    teacher_numbers,
+)
+from skdistill.trajectory._jobs import (
+    Place,
+    TeacherData,
+    Trained,
+    pack,
+    train_group,
+    unpack,
+    wait_for_any,
+)
 from skdistill.trajectory._store import (
-    TeacherRun,
+    STORAGES,
+    Identity,
+    TeacherFile,
+    binding,
     manifest_path,
     read_manifest,
-    read_teacher,
     teacher_path,
-    write_manifest,
     write_teacher,
 )
-from skdistill.trajectory._teacher import TeacherSettings, train_teacher
+from skdistill.trajectory._teacher import (
+    TeacherSettings,
+    snapshot_epochs,
+    teachers_at_once,
+)
 from skdistill.utils._callbacks import CallbackSupportMixin, FitTasks
 from skdistill.utils._device import resolve_device
 from skdistill.utils._doc_link import DocLinkMixin
 from skdistill.utils._files import SharedFolder
 from skdistill.utils._frames import TablesMixin
-from skdistill.utils._memory import reused_memory
 from skdistill.utils._parallel import WorkerLostError, run_parallel
 from skdistill.utils._random import child_seed, root_seed
-from skdistill.utils._threads import single_threaded_torch
 from skdistill.utils._validation import (
     check_class_sizes,
     check_images,
@@ -57,6 +74,12 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
     gradient descent with a constant rate and augmentation, each class weighing the
     same [1]_.  The snapshots are what distillers by trajectory matching learn from.
 
+    With a ``path`` they are stored as they come, at the latest a minute after they are
+    there.  A fit that was killed goes on from that, and ends in the same bits as one
+    that was not.  More teachers, or more epochs of each, can be asked for later: only
+    what is missing is trained.  Several processes may fit the same buffer at once;
+    each trains what no other is training.
+
     Parameters
     ----------
     n_teachers : int, default=10
@@ -74,6 +97,10 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
         Momentum of the gradient descent, in [0, 1).
     weight_decay : float, default=0.0
         Strength of the L2 penalty.
+    class_weight : "balanced", dict or None, default="balanced"
+        "balanced" lets all classes weigh the same, whatever the number and the weights
+        of their images; None all images; a dict maps classes to the weight of each of
+        their images.
     augmentation : "dsa", None or sequence of str, default="dsa"
         Families of which one is drawn per batch, as in
         :class:`~skdistill.neural_network.ConvNetClassifier`.
@@ -83,16 +110,25 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
         Number of blocks of the network.
     normalization : {"instance", "layer", "none"}, default="instance"
         What each convolution's output is normalised over.
+    snapshots_per_epoch : int or sequence of int, default=1
+        How many snapshots are taken in an epoch, at equal distances.  A sequence says
+        it of the first epochs, and later ones have one each: ``(4, 2)`` follows the
+        fast beginning more closely.  Distillers go from snapshot to snapshot: what
+        they call an epoch is the way between two of them.
+    storage : {"float32", "float16", "bfloat16"}, default="float32"
+        How snapshots are stored.  The others take half the space; snapshots are
+        rounded to 11 and 8 significant bits.
     image_shape : tuple (height, width, channels), default=None
         How 2-D X is to be read.  None reads one row of pixels with one channel.
     path : path-like, default=None
-        A folder for the snapshots, one file per teacher.  Teachers that are complete
-        there are kept and only missing ones are trained; a folder of other data or
-        settings is refused.  None keeps all snapshots in memory.
+        A folder for the snapshots, one file per teacher.  What is there is kept and
+        only what is missing is trained; a folder of other data or settings is refused.
+        None keeps all snapshots in memory.
     n_jobs : int, default=None
         Number of teachers trained at once, in processes of one thread each.  None
         means 1 unless in a :func:`joblib.parallel_config` context, -1 one per core.
-        The result is the same to the last bit whatever the number.
+        The result is the same to the last bit whatever the number.  A GPU trains
+        several teachers in one process by itself.
     device : str or torch.device, default="auto"
         Where to compute; "auto" takes a GPU if there is one.
     random_state : int, RandomState instance or None, default=None
@@ -110,6 +146,8 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
         The class labels.
     n_teachers_, n_epochs_ : int
         Number of teachers, and of epochs of each, that were trained.
+    snapshot_epochs_ : ndarray of shape (n_snapshots,)
+        After how many epochs each snapshot was taken; the first is 0.
     n_parameters_ : int
         Length of a snapshot.
     batch_size_ : int
@@ -155,10 +193,16 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
         ],
         "momentum": [Interval(Real, 0, 1, closed="left")],
         "weight_decay": [Interval(Real, 0, None, closed="left")],
+        "class_weight": [StrOptions({"balanced"}), dict, None],
         "augmentation": [str, "array-like", None],
         "width": [Interval(Integral, 1, None, closed="left")],
         "depth": [Interval(Integral, 1, None, closed="left")],
         "normalization": [StrOptions(set(NORMALIZATIONS))],
+        "snapshots_per_epoch": [
+            Interval(Integral, 1, None, closed="left"),
+            "array-like",
+        ],
+        "storage": [StrOptions(set(STORAGES))],
         "image_shape": ["array-like", None],
         "path": [str, os.PathLike, None],
         "n_jobs": [Integral, None],
@@ -176,10 +220,13 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
         batch_size: int | str = "auto",
         momentum: float = 0.0,
         weight_decay: float = 0.0,
+        class_weight: Any = "balanced",
         augmentation: str | Sequence[str] | None = "dsa",
         width: int = 128,
         depth: int = 3,
         normalization: str = "instance",
+        snapshots_per_epoch: int | Sequence[int] = 1,
+        storage: str = "float32",
         image_shape: tuple[int, int, int] | None = None,
         path: str | os.PathLike[str] | None = None,
         n_jobs: int | None = None,
@@ -193,10 +240,13 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
         self.batch_size = batch_size
         self.momentum = momentum
         self.weight_decay = weight_decay
+        self.class_weight = class_weight
         self.augmentation = augmentation
         self.width = width
         self.depth = depth
         self.normalization = normalization
+        self.snapshots_per_epoch = snapshots_per_epoch
+        self.storage = storage
         self.image_shape = image_shape
         self.path = path
         self.n_jobs = n_jobs
@@ -216,8 +266,8 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
         y : array-like of shape (n_samples,)
             Class labels.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the images within their classes, which always weigh the same;
-            images of weight 0 are left out.
+            Weights of the images; those of weight 0 are left out.  With "balanced"
+            classes they count within their class.
 
         Returns
         -------
@@ -235,78 +285,117 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
         self.batch_size_ = self._resolve_batch_size(len(X))
         self.pixel_scale_ = pixel_scale(X)
         self.fingerprint_ = fingerprint_images(X, codes, weight)
-        settings = self._settings(families)
+        settings = self._settings(families, len(X))
         self.n_parameters_ = n_parameters(settings.build_structure())
+        weight = self._image_weights(codes, weight)
 
-        folder = None if self.path is None else Path(self.path)
-        self.seed_ = self._prepare_folder(folder, settings)
-        # Damaged files are found before hours of training, not after them.
-        runs: dict[int, TeacherRun] = {}
-        if folder is not None:
-            runs = {
-                teacher: self._read_run(folder, teacher)
-                for teacher in range(self.n_teachers)
-                if teacher_path(folder, teacher).exists()
-            }
-        missing = [t for t in range(self.n_teachers) if t not in runs]
-        weight = balanced_weights(codes, len(self.classes_), weight)
-        shared = None if folder is None else SharedFolder(manifest_path(folder))
-        tasks = {
-            teacher: (teacher, child_seed(self.seed_, teacher)) for teacher in missing
-        }
-        results = run_parallel(
-            _train_one,
-            (settings, X, codes, weight, device, shared),
-            tasks,
-            n_jobs=self.n_jobs,
-            what="teachers",
-        )
+        place, manifest = self._join(settings)
+        numbers = teacher_numbers(manifest, int(self.n_teachers))
+        found: dict[int, Trained] = {}
+        if place is not None:
+            found = self._found(place, numbers)
+        missing = [number for number in numbers if number not in found]
+        data = TeacherData(X, codes, weight, device)
+        snapshots: dict[int, np.ndarray] = {}
         told = FitTasks(self, "teacher", len(missing), X, y)
         try:
             with tqdm(
-                results,
+                self._train(settings, data, missing, place),
                 desc="teachers",
                 unit="teacher",
-                total=self.n_teachers,
-                initial=len(runs),
+                total=len(numbers),
+                initial=len(found),
                 disable=not self.verbose,
             ) as bar:
-                for teacher, run in bar:
+                for trained in bar:
                     # They run side by side: each is told of when it is there.
                     told.begin_step()
                     told.end_step(dict)
-                    if folder is not None and run.parameters.size:
+                    number = trained.number
+                    if trained.run is not None and place is None:
+                        snapshots[number] = pack(
+                            trained.run.parameters, settings.storage
+                        )
+                    elif trained.run is not None and place is not None:
                         # From a worker that does not see the folder.
-                        write_teacher(folder, teacher, run)
-                        run = _without_parameters(run)
-                    runs[teacher] = run
+                        seed = child_seed(self.seed_, number)
+                        identity = Identity(number, place.buffer, seed)
+                        write_teacher(
+                            place.folder, trained.run, identity, settings.storage
+                        )
+                    found[number] = trained._replace(run=None)
                     bar.set_postfix(
-                        loss=f"{run.loss[-1]:.3f}", accuracy=f"{run.accuracy[-1]:.3f}"
+                        loss=f"{trained.loss[-1]:.3f}",
+                        accuracy=f"{trained.accuracy[-1]:.3f}",
                     )
         except WorkerLostError as error:
             kept = "with a `path` complete teachers would be kept"
-            if folder is not None:
-                kept = f"complete ones are kept in {folder}: fit again to go on"
+            if place is not None:
+                kept = f"complete ones are kept in {place.folder}: fit again to go on"
             error.args = (f"{error}; {kept}",)
             raise
-        self._keep([runs[teacher] for teacher in range(self.n_teachers)], settings)
+        if place is not None:
+            # Another process may have asked for less at the same moment.
+            grow_manifest(place.folder, self._plain_parameters())
+        self._snapshots = [snapshots[number] for number in numbers if snapshots]
+        self._keep([found[number] for number in numbers], settings, place)
         told.end()
         return self
 
-    def snapshot(self, teacher: int, epoch: int) -> np.ndarray:
+    def _train(
+        self,
+        settings: TeacherSettings,
+        data: TeacherData,
+        missing: list[int],
+        place: Place | None,
+    ) -> Iterator[Trained]:
+        """Train missing teachers; yields each when it is done."""
+        while missing:
+            size = teachers_at_once(settings, data.device, len(missing))
+            groups = [missing[i : i + size] for i in range(0, len(missing), size)]
+            tasks = {
+                tuple(group): (
+                    {number: child_seed(self.seed_, number) for number in group},
+                )
+                for group in groups
+            }
+            results = run_parallel(
+                train_group,
+                (settings, data, int(self.n_epochs), place),
+                tasks,
+                n_jobs=self.n_jobs,
+                what="teachers",
+            )
+            done = set()
+            for _, group in results:
+                for trained in group:
+                    done.add(trained.number)
+                    yield trained
+            # What is left, other processes are training.
+            missing = [number for number in missing if number not in done]
+            if missing and place is not None:
+                wait_for_any(place.folder, missing)
+
+    def snapshot(self, teacher: int, epoch: float) -> np.ndarray:
         """Return the parameters of a teacher after an epoch.
 
         Parameters
         ----------
         teacher : int
-            Number of the teacher, from 0.
-        epoch : int
-            Number of the epoch; 0 is the initialisation, ``n_epochs`` the last.
+            Which of the teachers, from 0.
+        epoch : int or float
+            After how many epochs: one of ``snapshot_epochs_``.  0 is the
+            initialisation, ``n_epochs_`` the last.
 
         Returns
         -------
         parameters : ndarray of shape (n_parameters,), float32
             A copy.
+
+        Raises
+        ------
+        ValueError
+            If there is no such snapshot, or its file was altered.
         """
         check_is_fitted(self)
         if not 0 <= teacher < self.n_teachers_:
@@ -315,21 +404,40 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
             )
         if not 0 <= epoch <= self.n_epochs_:
             raise ValueError(f"`epoch` must be from 0 to {self.n_epochs_}; got {epoch}")
-        if self._folder is None:
-            return self._snapshots[teacher][epoch].copy()
+        times = self.snapshot_epochs_
+        row = int(np.abs(times - epoch).argmin())
+        if abs(times[row] - epoch) > 1e-6:
+            raise ValueError(
+                f"`epoch` must be one of `snapshot_epochs_`; got {epoch}, the nearest "
+                f"is {times[row]}"
+            )
+        if self._place is None:
+            return unpack(self._snapshots[teacher][row], self._trained_settings.storage)
         # One row of the file: a distiller on many teachers holds only what it uses.
-        path = teacher_path(self._folder, teacher)
-        with safe_open(path, framework="numpy") as file:
-            return np.array(file.get_slice("parameters")[epoch], dtype=np.float32)
+        with TeacherFile(
+            self._place.folder, self._numbers[teacher], self._place.buffer
+        ) as file:
+            return file.snapshot(row).numpy()
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> "TrajectoryBuffer":
-        """Load the complete buffer in a folder.
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        n_teachers: int | None = None,
+        n_epochs: int | None = None,
+    ) -> "TrajectoryBuffer":
+        """Load the buffer in a folder.
+
+        Snapshots stay in their files until they are asked for, and are verified then.
 
         Parameters
         ----------
         path : path-like
             The ``path`` that a buffer was fitted with.
+        n_teachers, n_epochs : int, default=None
+            How many teachers to take, and how many epochs of each.  None takes as many
+            as a fit has asked for.
 
         Returns
         -------
@@ -346,6 +454,15 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
         folder = Path(path)
         manifest = read_manifest(folder)
         buffer = cls(path=path, **manifest["parameters"])
+        if isinstance(buffer.class_weight, list):
+            # The keys of a dict in JSON are strings.
+            buffer.class_weight = dict(buffer.class_weight)
+        for name, value in (("n_teachers", n_teachers), ("n_epochs", n_epochs)):
+            if value is None:
+                continue
+            if value < 1:
+                raise ValueError(f"`{name}` must be 1 or more; got {value}")
+            setattr(buffer, name, int(value))
         settings = manifest["settings"]
         buffer.image_shape_ = tuple(settings["image_shape"])
         buffer.n_features_in_ = int(np.prod(buffer.image_shape_))
@@ -355,21 +472,30 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
         buffer.fingerprint_ = manifest["fingerprint"]
         buffer.seed_ = manifest["seed"]
         buffer.n_parameters_ = manifest["n_parameters"]
-        missing = [
-            teacher
-            for teacher in range(buffer.n_teachers)
-            if not teacher_path(folder, teacher).exists()
-        ]
+        place = _place(folder, manifest)
+        numbers = teacher_numbers(manifest, buffer.n_teachers)
+        found = buffer._found(place, numbers, verify=False)
+        missing = [number for number in numbers if number not in found]
         if missing:
             raise ValueError(
                 f"the buffer in {folder} is not complete: {len(missing)} of "
-                f"{buffer.n_teachers} teachers are missing, the first is "
+                f"{buffer.n_teachers} teachers are missing or have fewer than "
+                f"{buffer.n_epochs} epochs, the first is "
                 f"{teacher_path(folder, missing[0]).name}; fit a TrajectoryBuffer of "
-                "the same parameters with this `path` to train them"
+                "the same parameters with this `path` to train them, or load fewer "
+                "with `n_teachers` or `n_epochs`"
             )
+        names = ("image_shape", "families", "class_weight", "snapshots_per_epoch")
+        frozen = {
+            name: tuple(settings[name])
+            for name in names
+            if isinstance(settings[name], list)
+        }
+        buffer._snapshots = []
         buffer._keep(
-            [buffer._read_run(folder, teacher) for teacher in range(buffer.n_teachers)],
-            buffer._settings(resolve_families(buffer.augmentation)),
+            [found[number] for number in numbers],
+            TeacherSettings(**settings | frozen),
+            place,
         )
         return buffer
 
@@ -380,84 +506,165 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
             np.clip(n_samples // _STEPS_PER_EPOCH, _SMALLEST_BATCH, _LARGEST_BATCH)
         )
 
-    def _settings(self, families: tuple[str, ...]) -> TeacherSettings:
+    def _settings(self, families: tuple[str, ...], n_samples: int) -> TeacherSettings:
+        class_weight = self.class_weight
+        if isinstance(class_weight, dict):
+            per_class = compute_class_weight(
+                class_weight, classes=self.classes_, y=self.classes_
+            )
+            if not (np.isfinite(per_class).all() and per_class.min() > 0):
+                raise ValueError(
+                    "`class_weight` must be above 0 for every class in y; got "
+                    f"{class_weight}"
+                )
+            class_weight = tuple(per_class.tolist())
         return TeacherSettings(
             image_shape=self.image_shape_,
             n_classes=len(self.classes_),
             width=int(self.width),
             depth=int(self.depth),
             normalization=self.normalization,
-            n_epochs=int(self.n_epochs),
             learning_rate=float(self.learning_rate),
             momentum=float(self.momentum),
             weight_decay=float(self.weight_decay),
             batch_size=self.batch_size_,
+            class_weight=class_weight,
             families=families,
             scale=self.pixel_scale_,
+            snapshots_per_epoch=self._resolve_snapshots(n_samples),
+            storage=self.storage,
         )
 
-    def _prepare_folder(self, folder: Path | None, settings: TeacherSettings) -> int:
-        """Compare with the buffer in the folder, or make it; return the seed."""
-        if folder is None:
-            return root_seed(self.random_state)
-        content: dict[str, Any] = {
-            "settings": asdict(settings) | {"families": list(settings.families)},
-            "classes": self.classes_.tolist(),
-            "fingerprint": self.fingerprint_,
-            "n_parameters": self.n_parameters_,
-        }
-        content["settings"]["image_shape"] = list(settings.image_shape)
-        has_teachers = any(folder.glob("teacher-*.safetensors"))
-        if manifest_path(folder).exists():
-            manifest = read_manifest(folder)
-            seed = manifest["seed"]
-            if self.random_state is not None:
-                seed = root_seed(self.random_state)
-            # A fit that failed before its first teacher was done binds nobody.
-            if has_teachers:
-                _check_same_buffer(folder, manifest, content | {"seed": seed})
-        else:
-            if has_teachers:
+    def _resolve_snapshots(self, n_samples: int | None) -> int | tuple[int, ...]:
+        """Validate ``snapshots_per_epoch``, against the steps of an epoch if known."""
+        numbers = np.atleast_1d(self.snapshots_per_epoch)
+        if (
+            numbers.ndim != 1
+            or not np.issubdtype(numbers.dtype, np.integer)
+            or not len(numbers)
+            or numbers.min() < 1
+        ):
+            raise ValueError(
+                "`snapshots_per_epoch` must be an int, or a sequence of int, of 1 or "
+                f"more; got {self.snapshots_per_epoch!r}"
+            )
+        if n_samples is not None:
+            n_steps = -(-n_samples // self.batch_size_)
+            if numbers.max() > n_steps:
                 raise ValueError(
-                    f"`path`: {folder} holds teachers but no manifest that says how "
-                    "they were trained; delete them or give another folder"
+                    "`snapshots_per_epoch` must be at most the number of steps in an "
+                    f"epoch, {n_steps} with batches of {self.batch_size_} images; got "
+                    f"{self.snapshots_per_epoch!r}"
                 )
-            seed = root_seed(self.random_state)
+        if np.ndim(self.snapshots_per_epoch) == 0:
+            return int(numbers[0])
+        return tuple(numbers.tolist())
+
+    def _n_ways(self) -> int:
+        """Return the number of ways between snapshots that a fit will have."""
+        per_epoch = self._resolve_snapshots(None)
+        return len(snapshot_epochs(per_epoch, int(self.n_epochs))) - 1
+
+    def _image_weights(
+        self, codes: np.ndarray, weight: np.ndarray | None
+    ) -> np.ndarray:
+        """Return what each image counts in the loss, with mean 1."""
+        if self.class_weight == "balanced":
+            return balanced_weights(codes, len(self.classes_), weight)
+        weight = np.ones(len(codes)) if weight is None else weight
+        if self.class_weight is not None:
+            per_class = compute_class_weight(
+                self.class_weight, classes=self.classes_, y=self.classes_
+            )
+            weight = weight * per_class[codes]
+        return weight / weight.mean()
+
+    def _plain_parameters(self) -> dict[str, Any]:
+        """Return the parameters as JSON can hold them, but for those of one run."""
         parameters = {
             name: value.item() if isinstance(value, np.generic) else value
             for name, value in self.get_params(deep=False).items()
             if name not in ("path", "n_jobs", "device", "random_state", "verbose")
         }
-        for name in ("image_shape", "augmentation"):
+        for name in ("image_shape", "augmentation", "snapshots_per_epoch"):
             if parameters[name] is not None:
                 parameters[name] = np.asarray(parameters[name]).tolist()
-        write_manifest(folder, {"parameters": parameters, "seed": seed, **content})
-        return seed
+        if isinstance(self.class_weight, dict):
+            parameters["class_weight"] = [
+                [np.asarray(value).item() for value in pair]
+                for pair in self.class_weight.items()
+            ]
+        return parameters
 
-    def _read_run(self, folder: Path, teacher: int) -> TeacherRun:
-        """Verify a teacher's file and read what its training looked like."""
-        shape = (int(self.n_epochs) + 1, self.n_parameters_)
-        return _without_parameters(read_teacher(folder, teacher, shape))
+    def _join(
+        self, settings: TeacherSettings
+    ) -> tuple[Place | None, dict[str, Any] | None]:
+        """Make the folder this buffer's, or see that it is, and set the seed."""
+        asked = None if self.random_state is None else root_seed(self.random_state)
+        new = root_seed(None) if asked is None else asked
+        if self.path is None:
+            self.seed_ = new
+            return None, None
+        plain = {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in asdict(settings).items()
+        }
+        content = {
+            "parameters": self._plain_parameters(),
+            "settings": plain,
+            "classes": self.classes_.tolist(),
+            "fingerprint": self.fingerprint_,
+            "n_parameters": self.n_parameters_,
+        }
+        folder = Path(self.path)
+        manifest = join_buffer(folder, content, asked, new)
+        self.seed_ = manifest["seed"]
+        return _place(folder, manifest), manifest
 
-    def _keep(self, runs: list[TeacherRun], settings: TeacherSettings) -> None:
+    def _found(
+        self, place: Place, numbers: list[int], *, verify: bool = True
+    ) -> dict[int, Trained]:
+        """Return the teachers that are there, with all their epochs."""
+        found = {}
+        n_epochs = int(self.n_epochs)
+        for number in numbers:
+            if not teacher_path(place.folder, number).exists():
+                continue
+            with TeacherFile(place.folder, number, place.buffer) as file:
+                run = file.history()
+            if run.n_epochs >= n_epochs:
+                curves = (c[:n_epochs].numpy() for c in (run.loss, run.accuracy))
+                found[number] = Trained(number, *curves)
+        if verify and len(found) < len(numbers):
+            # Damage is found before hours of training, not after them.
+            for number in found:
+                with TeacherFile(place.folder, number, place.buffer) as file:
+                    file.run()
+        return found
+
+    def _keep(
+        self, teachers: list[Trained], settings: TeacherSettings, place: Place | None
+    ) -> None:
         """Set what fit and load leave behind."""
         # Whatever the parameters are set to later, the teachers stay what they are.
         self._trained_settings = settings
-        self._folder = None if self.path is None else Path(self.path)
-        # Empty arrays for teachers on disk.
-        self._snapshots = [run.parameters for run in runs]
-        self.n_teachers_, self.n_epochs_ = len(runs), len(runs[0].loss)
+        self._place = place
+        self._numbers = [teacher.number for teacher in teachers]
+        self.n_teachers_, self.n_epochs_ = len(teachers), len(teachers[0].loss)
+        self.snapshot_epochs_ = snapshot_epochs(
+            settings.snapshots_per_epoch, self.n_epochs_
+        )
         self.history_ = pd.concat(
             [
                 pd.DataFrame(
                     {
-                        "teacher": teacher,
-                        "epoch": np.arange(1, self.n_epochs + 1),
-                        "loss": run.loss,
-                        "accuracy": run.accuracy,
+                        "teacher": position,
+                        "epoch": np.arange(1, self.n_epochs_ + 1),
+                        "loss": teacher.loss,
+                        "accuracy": teacher.accuracy,
                     }
                 )
-                for teacher, run in enumerate(runs)
+                for position, teacher in enumerate(teachers)
             ],
             ignore_index=True,
         )
@@ -472,66 +679,5 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
         return tags
 
 
-def _train_one(
-    settings: TeacherSettings,
-    X: np.ndarray,
-    codes: np.ndarray,
-    weight: np.ndarray,
-    device: torch.device,
-    folder: SharedFolder | None,
-    teacher: int,
-    seed: int,
-) -> TeacherRun:
-    """Train a teacher, here or in another process, and store it in a folder seen here.
-
-    The run comes back without its snapshots if they are in the folder.
-    """
-    target = folder.path if folder is not None and folder.is_here() else None
-    if target is not None and teacher_path(target, teacher).exists():
-        # The word that it is done was lost on its way from a worker.
-        shape = (settings.n_epochs + 1, n_parameters(settings.build_structure()))
-        return _without_parameters(read_teacher(target, teacher, shape))
-    with single_threaded_torch(), reused_memory():
-        run = train_teacher(
-            settings,
-            to_tensor(X, device),
-            torch.from_numpy(codes.astype(np.int64)).to(device),
-            torch.from_numpy(weight.astype(np.float32)).to(device),
-            seed,
-        )
-    if target is None:
-        return run
-    write_teacher(target, teacher, run)
-    return _without_parameters(run)
-
-
-def _without_parameters(run: TeacherRun) -> TeacherRun:
-    """Drop the snapshots of a run that is on disk."""
-    return run._replace(parameters=np.empty((0, 0), dtype=np.float32))
-
-
-def _check_same_buffer(
-    folder: Path, manifest: dict[str, Any], content: dict[str, Any]
-) -> None:
-    """Raise a ValueError that names what differs between a folder and a fit."""
-
-    def flat(source: dict[str, Any]) -> dict[str, Any]:
-        return {
-            **source["settings"],
-            "class labels": source["classes"],
-            "images or labels (fingerprint)": source["fingerprint"],
-            "seed of random_state": source["seed"],
-        }
-
-    found, asked = flat(manifest), flat(content)
-    differences = [
-        f"{name}: {found.get(name)!r} there, {value!r} asked for"
-        for name, value in asked.items()
-        if found.get(name) != value
-    ]
-    if differences:
-        raise ValueError(
-            f"`path`: {folder} holds teachers of other data or settings ("
-            + "; ".join(differences)
-            + "); give another folder, or delete this one"
-        )
+def _place(folder: Path, manifest: dict[str, Any]) -> Place:
+    return Place(folder, binding(manifest), SharedFolder(manifest_path(folder)))

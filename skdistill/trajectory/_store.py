@@ -1,8 +1,13 @@
 """Snapshots on disk: a manifest and one file per teacher, without pickle.
 
 A buffer is a folder.  ``manifest.json`` says which data, network and training the
-teachers share; ``teacher-00000.safetensors`` holds the snapshots of one teacher and
-what its training looked like.  Files appear under their names only when complete.
+teachers share; ``teacher-00000.safetensors`` holds the snapshots of one teacher, what
+its training looked like, and what is needed to go on with it.  Files appear under
+their names only when they are complete.
+
+Every file carries digests of its parts and of the settings that it belongs to.  Single
+snapshots are read through a memory map and verified when a process first reads them,
+so that a buffer of gigabytes opens at once and no altered number is ever used.
 """
 
 import hashlib
@@ -11,14 +16,22 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
+import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.torch import save_file
+from torch import Tensor
 
 from skdistill.utils._files import atomic_path
 
 FORMAT = "skdistill-trajectories"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+
+# How snapshots can be stored.
+STORAGES = {
+    "float32": torch.float32,
+    "float16": torch.float16,
+    "bfloat16": torch.bfloat16,
+}
 
 _MANIFEST_CONTENT = (
     "parameters",
@@ -27,7 +40,15 @@ _MANIFEST_CONTENT = (
     "fingerprint",
     "n_parameters",
     "seed",
+    "dropped",
 )
+# What of a manifest a teacher's file is bound to.
+_BINDING = ("settings", "classes", "fingerprint", "n_parameters")
+
+# The entry of a teacher's file that says what it is.
+_METADATA = "skdistill"
+
+_ADVICE = "delete the file and fit again to train this teacher anew"
 
 
 class TeacherRun(NamedTuple):
@@ -35,98 +56,255 @@ class TeacherRun(NamedTuple):
 
     Attributes
     ----------
-    parameters : ndarray of shape (n_epochs + 1, n_parameters), float32
-        Row 0 holds the initial weights, row t those after epoch t.
-    loss, accuracy : ndarray of shape (n_epochs,), float64
+    parameters : Tensor of shape (n_snapshots, n_parameters), float32
+        The first row holds the initial weights, the last one those at the end.
+    loss, accuracy : Tensor of shape (n_epochs,), float64
         Means over the augmented training images of each epoch.
+    velocity : Tensor of shape (n_parameters,) or (0,), float32
+        What momentum had gathered at the end; empty where there is none.
     """
 
-    parameters: np.ndarray
-    loss: np.ndarray
-    accuracy: np.ndarray
+    parameters: Tensor
+    loss: Tensor
+    accuracy: Tensor
+    velocity: Tensor
+
+    @property
+    def n_epochs(self) -> int:
+        """Number of epochs of the training."""
+        return len(self.loss)
+
+
+class Identity(NamedTuple):
+    """Which teacher of which buffer a file holds.
+
+    Attributes
+    ----------
+    teacher : int
+        Its number.
+    buffer : str
+        What :func:`binding` returns for its manifest.
+    seed : int
+        The seed of its training.
+    """
+
+    teacher: int
+    buffer: str
+    seed: int
 
 
 def teacher_path(folder: Path, teacher: int) -> Path:
     return folder / f"teacher-{teacher:05d}.safetensors"
 
 
-def _checksum(run: TeacherRun) -> str:
-    digest = hashlib.blake2b(digest_size=16)
-    for array in run:
-        digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()
+def stored_teachers(folder: Path) -> list[int]:
+    """Return the numbers of the teachers that a folder has files of."""
+    return sorted(
+        int(path.stem.removeprefix("teacher-"))
+        for path in folder.glob("teacher-*.safetensors")
+        if path.stem.removeprefix("teacher-").isdecimal()
+    )
 
 
-def _identity(teacher: int) -> dict[str, str]:
-    return {
-        "format": FORMAT,
-        "version": str(FORMAT_VERSION),
-        "teacher": str(teacher),
+def _digest(content: Any) -> str:
+    """Return the digest of a tensor, or of what JSON can say."""
+    if isinstance(content, Tensor):
+        # Bytes: NumPy has no type of its own for bfloat16.
+        content = content.contiguous().view(torch.uint8).numpy().data
+    else:
+        content = json.dumps(content, sort_keys=True).encode()
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+
+def write_teacher(
+    folder: Path, run: TeacherRun, identity: Identity, storage: str = "float32"
+) -> None:
+    """Write the run of one teacher, atomically.
+
+    Parameters
+    ----------
+    folder : Path
+    run : TeacherRun
+    identity : Identity
+    storage : {"float32", "float16", "bfloat16"}, default="float32"
+        The type of the stored snapshots.  With fewer bits the last one is stored in
+        float32 too, for training to go on with.
+    """
+    kind = STORAGES[storage]
+    tensors = {
+        "parameters": run.parameters.to(kind).contiguous(),
+        "loss": run.loss,
+        "accuracy": run.accuracy,
     }
+    if len(run.velocity):
+        tensors["velocity"] = run.velocity
+    if kind != torch.float32:
+        tensors["last"] = run.parameters[-1].clone()
+    content = {
+        "format": FORMAT,
+        "version": FORMAT_VERSION,
+        **identity._asdict(),
+        "digests": {name: _digest(part) for name, part in tensors.items()},
+        "snapshots": [_digest(row) for row in tensors["parameters"]],
+    }
+    content["checksum"] = _digest(content)
+    # One entry: several are written in any order, and files of the same would differ.
+    metadata = {_METADATA: json.dumps(content)}
+    with atomic_path(teacher_path(folder, identity.teacher)) as path:
+        save_file(tensors, path, metadata=metadata)
 
 
-def write_teacher(folder: Path, teacher: int, run: TeacherRun) -> None:
-    """Write the run of one teacher, atomically."""
-    metadata = _identity(teacher) | {"checksum": _checksum(run)}
-    with atomic_path(teacher_path(folder, teacher)) as path:
-        save_file(run._asdict(), path, metadata=metadata)
+class TeacherFile:
+    """A teacher's file, open for reading through a memory map.
 
-
-def read_teacher(folder: Path, teacher: int, shape: tuple[int, int]) -> TeacherRun:
-    """Read and verify the run of one teacher.
+    Use it as a context manager.  Whatever is wrong with the file is a ValueError that
+    names it.
 
     Parameters
     ----------
     folder : Path
     teacher : int
-    shape : tuple (n_epochs + 1, n_parameters)
-        Shape of the parameters of any teacher of this buffer.
-
-    Returns
-    -------
-    TeacherRun
-
-    Raises
-    ------
-    ValueError
-        If the file is truncated, altered, of another format or of another teacher.
-        The message names it.
+        Number of the teacher.
+    buffer : str
+        What :func:`binding` returns for the manifest.
     """
-    path = teacher_path(folder, teacher)
-    advice = "delete the file and fit again to train this teacher anew"
-    try:
-        with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            run = TeacherRun(*(file.get_tensor(name) for name in TeacherRun._fields))
-    except (SafetensorError, OSError) as error:
-        if isinstance(error, FileNotFoundError):
+
+    def __init__(self, folder: Path, teacher: int, buffer: str) -> None:
+        self.path = teacher_path(folder, teacher)
+        try:
+            self._file = safe_open(self.path, framework="pt").__enter__()
+            metadata = (self._file.metadata() or {}).get(_METADATA, "{}")
+            self._names = set(self._file.keys())
+            content = dict(json.loads(metadata))
+        except FileNotFoundError:
             raise
-        raise ValueError(
-            f"{path} cannot be read as the snapshots of a teacher ({error}); {advice}"
-        ) from error
-    if metadata.get("checksum") != _checksum(run):
-        raise ValueError(
-            f"{path} does not match its checksum: it was altered or damaged; {advice}"
-        )
-    expected = _identity(teacher)
-    found = {name: metadata.get(name) for name in expected}
-    if found != expected or run.parameters.shape != shape:
-        raise ValueError(
-            f"{path} holds {found} with parameters of shape {run.parameters.shape}, "
-            f"not {expected} of shape {shape}; {advice}"
-        )
-    return run
+        except (SafetensorError, OSError, ValueError) as error:
+            raise ValueError(
+                f"{self.path} cannot be read as the snapshots of a teacher ({error}); "
+                f"{_ADVICE}"
+            ) from error
+        expected = {"format": FORMAT, "version": FORMAT_VERSION, "teacher": teacher}
+        found = {name: content.get(name) for name in expected}
+        if content.pop("checksum", None) != _digest(content):
+            raise ValueError(
+                f"{self.path} holds {found}, without the checksum that this has; it "
+                f"was altered, damaged or not made by this version; {_ADVICE}"
+            )
+        if found != expected:
+            raise ValueError(f"{self.path} holds {found}, not {expected}; {_ADVICE}")
+        if content["buffer"] != buffer:
+            raise ValueError(
+                f"{self.path} holds a teacher of other data or settings than "
+                f"{manifest_path(folder).name} says; {_ADVICE}"
+            )
+        self.seed: int = content["seed"]
+        self._digests: dict[str, str] = content["digests"]
+        self._rows: list[str] = content["snapshots"]
+
+    def __enter__(self) -> "TeacherFile":
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._file.__exit__(None, None, None)
+
+    @property
+    def n_snapshots(self) -> int:
+        """Number of snapshots, that of the initial weights included."""
+        return len(self._rows)
+
+    def history(self) -> TeacherRun:
+        """Read what the training looked like, and no snapshots."""
+        empty = torch.empty(0)
+        loss, accuracy = (self._verified(name) for name in ("loss", "accuracy"))
+        return TeacherRun(empty.view(0, 0), loss, accuracy, empty)
+
+    def run(self) -> TeacherRun:
+        """Read and verify everything; the last row is as exact as training left it."""
+        parameters = self._verified("parameters").float()
+        if "last" in self._names:
+            parameters[-1] = self._verified("last")
+        velocity = torch.empty(0)
+        if "velocity" in self._names:
+            velocity = self._verified("velocity")
+        return self.history()._replace(parameters=parameters, velocity=velocity)
+
+    def snapshot(self, place: int) -> Tensor:
+        """Read one snapshot in float32; only its part of the file is touched."""
+        row = self._file.get_slice("parameters")[place]
+        # Once per process and file: a digest takes longer than reading does.
+        state = self.path.stat()
+        key = (str(self.path), state.st_ino, state.st_mtime_ns, state.st_size, place)
+        if key not in _verified:
+            self._compare(f"snapshot {place}", row, self._rows[place])
+            _verified.add(key)
+        # A copy always, that outlives the map.
+        return row.to(torch.float32, copy=True)
+
+    def _verified(self, name: str) -> Tensor:
+        if name not in self._names:
+            raise ValueError(f"{self.path} is damaged: it lacks {name!r}; {_ADVICE}")
+        tensor = self._file.get_tensor(name)
+        self._compare(name, tensor, self._digests[name])
+        return tensor.clone()
+
+    def _compare(self, name: str, tensor: Tensor, digest: str) -> None:
+        if _digest(tensor) != digest:
+            raise ValueError(
+                f"{self.path} does not match its checksum ({name}): it was altered or "
+                f"damaged; {_ADVICE}"
+            )
+
+
+_verified: set[tuple[str, int, int, int, int]] = set()
 
 
 def manifest_path(folder: str | os.PathLike[str]) -> Path:
     return Path(folder) / "manifest.json"
 
 
-def write_manifest(folder: Path, content: dict[str, Any]) -> None:
-    """Write the manifest of a buffer, atomically."""
+def binding(manifest: dict[str, Any]) -> str:
+    """Return the digest of all that a manifest says teachers have in common."""
+    return _digest({name: manifest[name] for name in _BINDING})
+
+
+def write_manifest(folder: Path, content: dict[str, Any], *, new: bool = False) -> bool:
+    """Write the manifest of a buffer, atomically.
+
+    Parameters
+    ----------
+    folder : Path
+    content : dict
+    new : bool, default=False
+        Whether to write it only if there is none.
+
+    Returns
+    -------
+    written : bool
+    """
+    content = {name: content[name] for name in _MANIFEST_CONTENT}
     manifest = {"format": FORMAT, "version": FORMAT_VERSION, **content}
-    with atomic_path(manifest_path(folder)) as path:
-        path.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+    manifest["checksum"] = _digest(manifest)
+    target = manifest_path(folder)
+    text = json.dumps(manifest, indent=2) + "\n"
+    if not new:
+        with atomic_path(target) as path:
+            path.write_text(text, encoding="utf-8")
+        return True
+    # A link cannot take the place of a file that another process has just made.
+    whole = folder / f".{target.name}.{os.getpid()}.new"
+    with atomic_path(whole) as path:
+        path.write_text(text, encoding="utf-8")
+    try:
+        os.link(whole, target)
+    except FileExistsError:
+        return False
+    except OSError:  # a file system without links
+        if target.exists():
+            return False
+        os.replace(whole, target)
+    finally:
+        whole.unlink(missing_ok=True)
+    return True
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -137,7 +315,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     FileNotFoundError
         If there is none.
     ValueError
-        If it is not the manifest of a buffer that this version can read.
+        If it is not the manifest of a buffer that this version can read, or was
+        altered.
     """
     path = manifest_path(folder)
     if not path.is_file():
@@ -158,4 +337,6 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     missing = [name for name in _MANIFEST_CONTENT if name not in manifest]
     if missing:
         raise ValueError(f"{path} is damaged: it lacks {missing}")
+    if manifest.pop("checksum", None) != _digest(manifest):
+        raise ValueError(f"{path} does not match its checksum: it was altered")
     return manifest

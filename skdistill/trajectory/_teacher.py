@@ -1,33 +1,53 @@
-"""Training one teacher and keeping its snapshots."""
+"""Training teachers, one or several at once, and keeping their snapshots."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from skdistill.neural_network._convnet import ConvNet, flatten_parameters
-from skdistill.neural_network._training import train_epochs
+from skdistill.neural_network._derivatives import pays_to_compile
+from skdistill.neural_network._descent import (
+    Descent,
+    GradientFunction,
+    all_at_once,
+    descend_epoch,
+    one_by_one,
+    plan_epoch,
+)
 from skdistill.trajectory._store import TeacherRun
 from skdistill.utils._random import child_seed, isolated_torch_seed, torch_generator
+
+# On a GPU as many teachers at once as their maps fit into this share of free memory.
+_SHARE_OF_MEMORY = 0.4
+_MOST_AT_ONCE = 32
 
 
 @dataclass(frozen=True)
 class TeacherSettings:
-    """Everything but the data and the seed that decides what a teacher becomes."""
+    """Everything but the data and the seed that decides what a teacher becomes.
+
+    How many epochs it is trained for does not: those of a longer training begin with
+    those of a shorter one.
+    """
 
     image_shape: tuple[int, int, int]
     n_classes: int
     width: int
     depth: int
     normalization: str
-    n_epochs: int
     learning_rate: float
     momentum: float
     weight_decay: float
     batch_size: int
+    class_weight: str | tuple[float, ...] | None
     families: tuple[str, ...]
     scale: float
+    snapshots_per_epoch: int | tuple[int, ...]
+    storage: str
 
     def build(self) -> ConvNet:
         module = ConvNet(
@@ -46,56 +66,204 @@ class TeacherSettings:
             return self.build()
 
 
-def train_teacher(
-    settings: TeacherSettings,
-    images: Tensor,
-    codes: Tensor,
-    sample_weight: Tensor | None,
-    seed: int,
-) -> TeacherRun:
-    """Train one teacher from new weights and copy its parameters after each epoch.
+def snapshots_in(per_epoch: int | tuple[int, ...], epoch: int) -> int:
+    """Return the number of snapshots in an epoch, counted from 0."""
+    if isinstance(per_epoch, int):
+        return per_epoch
+    return per_epoch[epoch] if epoch < len(per_epoch) else 1
+
+
+def snapshot_epochs(per_epoch: int | tuple[int, ...], n_epochs: int) -> np.ndarray:
+    """Return after how many epochs each snapshot is taken, the first after 0."""
+    times = [0.0]
+    for epoch in range(n_epochs):
+        n_snapshots = snapshots_in(per_epoch, epoch)
+        times += [epoch + (k + 1) / n_snapshots for k in range(n_snapshots)]
+    return np.array(times)
+
+
+class Teachers:
+    """Teachers in training, side by side.
 
     Parameters
     ----------
     settings : TeacherSettings
-    images : Tensor of shape (n_samples, channels, height, width)
+    images : Tensor of shape (n_samples, channels, height, width), float32
     codes : Tensor of shape (n_samples,), int64
-    sample_weight : Tensor of shape (n_samples,) or None
+    weight : Tensor of shape (n_samples,) or None
         Weights of the images' losses, with mean 1.
-    seed : int
-        Decides on everything random.
-
-    Returns
-    -------
-    TeacherRun
+    seeds : sequence of int
+        Each decides on everything random of one teacher.
+    n_epochs : int
+        Number of epochs to train for.
+    runs : sequence of TeacherRun, default=None
+        The trainings so far, to go on with, all of the same number of epochs.
+    numbers : sequence of int, default=None
+        What the teachers are called in messages.
     """
-    with isolated_torch_seed(child_seed(seed, 0)):
-        module = settings.build().to(images.device)
-    initial = flatten_parameters(module).cpu().numpy()
-    parameters = np.empty((settings.n_epochs + 1, initial.size), dtype=np.float32)
-    parameters[0] = initial
-    loss, accuracy = np.empty((2, settings.n_epochs))
-    epochs = train_epochs(
-        module,
-        images,
-        codes,
-        n_epochs=settings.n_epochs,
-        batch_size=settings.batch_size,
-        learning_rate=lambda epoch: settings.learning_rate,
-        momentum=settings.momentum,
-        weight_decay=settings.weight_decay,
-        families=settings.families,
-        scale=settings.scale,
-        generator=torch_generator(child_seed(seed, 1)),
-        sample_weight=sample_weight,
-    )
-    for epoch, summary in enumerate(epochs):
-        parameters[epoch + 1] = flatten_parameters(module).cpu().numpy()
-        loss[epoch], accuracy[epoch] = summary
-        # The loss is that before each step, it does not see the last one.
-        if not (np.isfinite(summary.loss) and np.isfinite(parameters[epoch + 1]).all()):
-            raise ValueError(
-                f"a teacher diverged in epoch {epoch + 1} (loss {summary.loss}); "
-                f"`learning_rate`={settings.learning_rate} is too high for these images"
+
+    def __init__(
+        self,
+        settings: TeacherSettings,
+        images: Tensor,
+        codes: Tensor,
+        weight: Tensor | None,
+        seeds: Sequence[int],
+        n_epochs: int,
+        runs: Sequence[TeacherRun] | None = None,
+        numbers: Sequence[int] | None = None,
+    ) -> None:
+        self._settings = settings
+        self._images = images
+        targets = F.one_hot(codes, settings.n_classes).to(images.dtype)
+        self._targets = targets if weight is None else targets * weight[:, None]
+        self._seeds = list(seeds)
+        self._numbers = range(len(seeds)) if numbers is None else numbers
+        self._first = runs[0].n_epochs if runs else 0
+        self._last = n_epochs
+        n_snapshots = len(snapshot_epochs(settings.snapshots_per_epoch, n_epochs))
+        if runs:
+            start = torch.stack([run.parameters[-1] for run in runs])
+        else:
+            start = torch.stack([self._initial(seed) for seed in seeds])
+        self._parameters = start.to(images.device)
+        self._velocity = None
+        if settings.momentum:
+            self._velocity = torch.zeros_like(self._parameters)
+        n_teachers = len(self._seeds)
+        self._snapshots = torch.empty(n_teachers, n_snapshots, start.shape[1])
+        self._snapshots[:, 0] = start
+        self._curves = torch.empty(2, n_teachers, n_epochs, dtype=torch.float64)
+        for place, run in enumerate(runs or []):
+            self._snapshots[place, : len(run.parameters)] = run.parameters
+            self._curves[0, place, : run.n_epochs] = run.loss
+            self._curves[1, place, : run.n_epochs] = run.accuracy
+            if self._velocity is not None:
+                self._velocity[place] = run.velocity
+
+    def _initial(self, seed: int) -> Tensor:
+        with isolated_torch_seed(child_seed(seed, 0)):
+            return flatten_parameters(self._settings.build())
+
+    def train(self) -> Iterator[int]:
+        """Train; yields the number of epochs done after each of them.
+
+        Raises
+        ------
+        ValueError
+            If numbers are not finite any more.
+        """
+        settings = self._settings
+        n_samples = len(self._images)
+        n_steps = -(-n_samples // settings.batch_size)
+        gradients = self._gradients((self._last - self._first) * n_steps)
+        descent = Descent(
+            settings.learning_rate,
+            settings.momentum,
+            settings.weight_decay,
+            settings.batch_size,
+            settings.scale,
+        )
+        for epoch in range(self._first, self._last):
+            # A generator for each epoch: nothing of it has to be stored to go on.
+            plans = [
+                plan_epoch(
+                    n_samples,
+                    settings.batch_size,
+                    settings.families,
+                    torch_generator(child_seed(seed, 1, epoch)),
+                )
+                for seed in self._seeds
+            ]
+            n_snapshots = snapshots_in(settings.snapshots_per_epoch, epoch)
+            first = len(snapshot_epochs(settings.snapshots_per_epoch, epoch))
+            places = {
+                -(-n_steps * (k + 1) // n_snapshots): first + k
+                for k in range(n_snapshots)
+            }
+
+            def keep(step: int, places: dict[int, int] = places) -> None:
+                if step in places:
+                    self._snapshots[:, places[step]] = self._parameters.cpu()
+
+            curves = descend_epoch(
+                gradients,
+                self._parameters,
+                self._velocity,
+                self._images,
+                self._targets,
+                plans,
+                descent,
+                keep,
             )
-    return TeacherRun(parameters, loss, accuracy)
+            self._curves[:, :, epoch] = torch.stack(curves).cpu()
+            self._check(epoch, first)
+            yield epoch + 1
+
+    def runs(self, n_epochs: int) -> list[TeacherRun]:
+        """Return the trainings so far.
+
+        Parameters
+        ----------
+        n_epochs : int
+            The number of epochs that was yielded last.
+        """
+        n_snapshots = len(snapshot_epochs(self._settings.snapshots_per_epoch, n_epochs))
+        velocity = torch.empty(len(self._seeds), 0)
+        if self._velocity is not None:
+            velocity = self._velocity.cpu()
+        return [
+            TeacherRun(
+                self._snapshots[place, :n_snapshots],
+                self._curves[0, place, :n_epochs].clone(),
+                self._curves[1, place, :n_epochs].clone(),
+                velocity[place].clone(),
+            )
+            for place in range(len(self._seeds))
+        ]
+
+    def _gradients(self, n_steps: int) -> GradientFunction:
+        structure = self._settings.build_structure()
+        device = self._images.device
+        if trains_one_by_one(device):
+            return one_by_one(structure)
+        return all_at_once(structure, compile=pays_to_compile(device, n_steps))
+
+    def _check(self, epoch: int, first: int) -> None:
+        # The loss is that before each step, it does not see the last one.
+        losses = self._curves[0, :, epoch]
+        n_snapshots = snapshots_in(self._settings.snapshots_per_epoch, epoch)
+        taken = self._snapshots[:, first : first + n_snapshots]
+        finite = losses.isfinite() & taken.isfinite().all(dim=2).all(dim=1)
+        for number, loss, good in zip(
+            self._numbers, losses.tolist(), finite.tolist(), strict=True
+        ):
+            if not good:
+                raise ValueError(
+                    f"teacher {number} diverged in epoch {epoch + 1} (loss {loss}); "
+                    f"`learning_rate`={self._settings.learning_rate} is too high for "
+                    "these images"
+                )
+
+
+def trains_one_by_one(device: torch.device) -> bool:
+    """Tell whether teachers take their turns in each step."""
+    return device.type == "cpu"
+
+
+def teachers_at_once(
+    settings: TeacherSettings, device: torch.device, n_teachers: int
+) -> int:
+    """Return how many of ``n_teachers`` are best trained side by side on a device."""
+    if device.type != "cuda":
+        return 1
+    free, _ = torch.cuda.mem_get_info(device)
+    # Automatic differentiation keeps three maps of a block, and needs two more.
+    numbers = sum(
+        5 * block.height * block.width * block.out_channels
+        for block in settings.build_structure().blocks
+    )
+    each = 4 * numbers * settings.batch_size
+    most = int(np.clip(_SHARE_OF_MEMORY * free // each, 1, _MOST_AT_ONCE))
+    # Groups of nearly equal size.
+    return -(-n_teachers // -(-n_teachers // most))

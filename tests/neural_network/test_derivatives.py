@@ -378,9 +378,9 @@ def test_bytes_of_tapes_are_those_foretold(normalization):
     )
     network = ConvNetDerivatives(case.module)
     foretold = network.tape_bytes(n_samples, torch.float64)
-    # Not counted are the probabilities and residuals of the classes, and what
+    # Not counted are logits, probabilities and residuals of the classes, and what
     # normalisation has of each image: a scale, an offset and a slope.
-    uncounted = 2 * n_classes
+    uncounted = 3 * n_classes
     uncounted += {"instance": 3 * depth * width, "layer": 3 * depth, "none": 0}[
         normalization
     ]
@@ -574,7 +574,7 @@ def test_compiler_that_fails_is_warned_about_and_done_without(monkeypatch):
         raise RuntimeError("no such luck\nand more")
 
     monkeypatch.setattr(_derivatives.torch, "compile", lambda *args, **options: broken)
-    function = _derivatives._Compiled(lambda x: 2 * x)
+    function = _derivatives.Compiled(lambda x: 2 * x)
     with pytest.warns(UserWarning, match=r"compile failed \(RuntimeError: no such"):
         assert function(3) == 6
     assert function(4) == 8
@@ -593,11 +593,11 @@ def test_failures_that_are_not_the_compilers(monkeypatch):
         _derivatives.torch, "compile", lambda *args, **options: out_of_memory
     )
     with pytest.raises(torch.OutOfMemoryError):
-        _derivatives._Compiled(of_the_function)(1)
+        _derivatives.Compiled(of_the_function)(1)
     monkeypatch.setattr(
         _derivatives.torch, "compile", lambda function, **options: partial(function)
     )
-    function = _derivatives._Compiled(of_the_function)
+    function = _derivatives.Compiled(of_the_function)
     with (
         pytest.warns(UserWarning, match=r"torch.compile failed"),
         pytest.raises(ZeroDivisionError),

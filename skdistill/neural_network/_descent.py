@@ -1,0 +1,256 @@
+"""Stochastic gradient descent of several networks of one structure at once.
+
+The parameters of K networks are the rows of one tensor.  On a CPU the networks take
+their turns in a step, with the written-out derivatives; on a GPU, where one small
+network leaves most of the device idle, one call differentiates all of them.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.func import functional_call, grad_and_value, vmap
+
+from skdistill.neural_network._augment import (
+    N_UNIFORMS,
+    AugmentationDraw,
+    augment,
+)
+from skdistill.neural_network._convnet import ConvNet
+from skdistill.neural_network._derivatives import Compiled, ConvNetDerivatives
+
+
+class Gradients(NamedTuple):
+    """What the networks' losses and gradients in one step are.
+
+    Attributes
+    ----------
+    parameters : Tensor of shape (n_networks, n_parameters)
+        The gradients of the mean losses.
+    losses, logits : Tensor of shape (n_networks, n_batch) and (..., n_classes)
+        Of each image.
+    """
+
+    parameters: Tensor
+    losses: Tensor
+    logits: Tensor
+
+
+# Parameters (n_networks, n_parameters), images (n_networks, n_batch, channels, height,
+# width) and targets (n_networks, n_batch, n_classes) to gradients.
+GradientFunction = Callable[[Tensor, Tensor, Tensor], Gradients]
+
+
+def one_by_one(module: ConvNet) -> GradientFunction:
+    """Return a function that differentiates one network after the other.
+
+    Parameters
+    ----------
+    module : ConvNet
+        Only its structure is used.
+
+    Returns
+    -------
+    gradients : callable
+    """
+    network = ConvNetDerivatives(module)
+
+    @torch.no_grad()
+    def gradients(parameters: Tensor, images: Tensor, targets: Tensor) -> Gradients:
+        found, losses, logits = [], [], []
+        for own, seen, wanted in zip(parameters, images, targets, strict=True):
+            portions: list[Tensor] = []
+            found.append(network.gradient(own, seen, wanted, logits=portions))
+            logits.append(torch.cat(portions))
+            losses.append(_losses(logits[-1], wanted))
+        return Gradients(torch.stack(found), torch.stack(losses), torch.stack(logits))
+
+    return gradients
+
+
+def all_at_once(module: ConvNet, *, compile: bool = False) -> GradientFunction:
+    """Return a function that differentiates all networks in one call.
+
+    Convolutions with kernels of several networks become one grouped convolution.
+
+    Parameters
+    ----------
+    module : ConvNet
+        Only its structure is used.
+    compile : bool, default=False
+        Whether to compile it; the values are the same but for rounding.
+
+    Returns
+    -------
+    gradients : callable
+    """
+    shapes = {name: part.shape for name, part in module.named_parameters()}
+    sizes = [shape.numel() for shape in shapes.values()]
+
+    def loss(own: Tensor, images: Tensor, targets: Tensor) -> tuple[Tensor, Any]:
+        views = {
+            name: part.view(shape)
+            for (name, shape), part in zip(
+                shapes.items(), own.split(sizes), strict=True
+            )
+        }
+        logits = functional_call(module, views, (images,))
+        losses = _losses(logits, targets)
+        return losses.mean(), (losses, logits)
+
+    stacked = vmap(grad_and_value(loss, has_aux=True))
+    function: Callable[..., Any] = Compiled(stacked) if compile else stacked
+
+    def gradients(parameters: Tensor, images: Tensor, targets: Tensor) -> Gradients:
+        found, (_, (losses, logits)) = function(parameters, images, targets)
+        return Gradients(found, losses, logits)
+
+    return gradients
+
+
+def _losses(logits: Tensor, targets: Tensor) -> Tensor:
+    return -(targets * logits.log_softmax(dim=-1)).sum(dim=-1)
+
+
+class EpochPlan(NamedTuple):
+    """Everything random of one epoch of one network.
+
+    Attributes
+    ----------
+    order : Tensor of shape (n_samples,), int64
+        The images in the order in which they are seen.
+    families : list of str
+        The family of augmentation of each batch.
+    uniforms : Tensor of shape (n_samples, 3)
+        The draws of the augmentation of each image, in the same order.
+    """
+
+    order: Tensor
+    families: list[str]
+    uniforms: Tensor
+
+
+def plan_epoch(
+    n_samples: int,
+    batch_size: int,
+    families: Sequence[str],
+    generator: torch.Generator,
+) -> EpochPlan:
+    """Draw the batches and the augmentations of an epoch.
+
+    Parameters
+    ----------
+    n_samples, batch_size : int
+    families : sequence of str
+        Families of augmentation, one of which is drawn per batch.
+    generator : torch.Generator
+        On the CPU: the same draws whatever the device.
+
+    Returns
+    -------
+    EpochPlan
+    """
+    order = torch.randperm(n_samples, generator=generator)
+    n_steps = -(-n_samples // batch_size)
+    if not families:
+        return EpochPlan(order, ["identity"] * n_steps, torch.empty(n_samples, 0))
+    drawn = torch.randint(len(families), (n_steps,), generator=generator)
+    uniforms = torch.rand(n_samples, N_UNIFORMS, generator=generator)
+    return EpochPlan(order, [families[index] for index in drawn.tolist()], uniforms)
+
+
+class Descent(NamedTuple):
+    """How the networks descend.
+
+    Attributes
+    ----------
+    learning_rate, momentum, weight_decay : float
+    batch_size : int
+    scale : float
+        Standard deviation of the pixels, the unit of the augmentation's brightness.
+    """
+
+    learning_rate: float
+    momentum: float
+    weight_decay: float
+    batch_size: int
+    scale: float
+
+
+@torch.no_grad()
+def descend_epoch(
+    gradients: GradientFunction,
+    parameters: Tensor,
+    velocity: Tensor | None,
+    images: Tensor,
+    targets: Tensor,
+    plans: Sequence[EpochPlan],
+    descent: Descent,
+    after_step: Callable[[int], None] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Train networks in place for an epoch, each by a plan of its own.
+
+    Parameters
+    ----------
+    gradients : callable
+        From :func:`one_by_one` or :func:`all_at_once`.
+    parameters : Tensor of shape (n_networks, n_parameters)
+        Is changed in place.
+    velocity : Tensor of shape (n_networks, n_parameters) or None
+        What momentum has gathered, changed in place; None where there is no momentum.
+    images : Tensor of shape (n_samples, channels, height, width)
+    targets : Tensor of shape (n_samples, n_classes)
+        The probability of each class, times the weight of the image.
+    plans : sequence of EpochPlan
+        One for each network.
+    descent : Descent
+    after_step : callable, default=None
+        Is called with the number of steps done, from 1, after each of them.
+
+    Returns
+    -------
+    loss, accuracy : Tensor of shape (n_networks,), float32
+        Means over the augmented images of the epoch; on the device, so that the host
+        need not wait.
+    """
+    device = images.device
+    orders = torch.stack([plan.order for plan in plans]).to(device)
+    uniforms = torch.stack([plan.uniforms for plan in plans]).to(device)
+    n_networks, n_samples = orders.shape
+    total_loss = torch.zeros(n_networks, device=device)
+    n_right = torch.zeros(n_networks, device=device)
+    for step, first in enumerate(range(0, n_samples, descent.batch_size)):
+        part = slice(first, first + descent.batch_size)
+        batches = orders[:, part]
+        seen = _augmented(
+            images[batches],
+            [plan.families[step] for plan in plans],
+            uniforms[:, part],
+            descent.scale,
+        )
+        wanted = targets[batches]
+        found = gradients(parameters, seen, wanted)
+        change = found.parameters
+        if descent.weight_decay:
+            change = change.add(parameters, alpha=descent.weight_decay)
+        if velocity is not None:
+            change = velocity.mul_(descent.momentum).add_(change)
+        parameters.sub_(change, alpha=descent.learning_rate)
+        total_loss += found.losses.sum(dim=1)
+        n_right += (found.logits.argmax(dim=2) == wanted.argmax(dim=2)).sum(dim=1)
+        if after_step is not None:
+            after_step(step + 1)
+    return total_loss / n_samples, n_right / n_samples
+
+
+def _augmented(
+    images: Tensor, families: Sequence[str], uniforms: Tensor, scale: float
+) -> Tensor:
+    """Augment each network's images, those of one family in one go."""
+    for family in sorted(set(families)):
+        members = [place for place, other in enumerate(families) if other == family]
+        draw = AugmentationDraw(family, uniforms[members].flatten(0, 1))
+        found = augment(images[members].flatten(0, 1), draw, scale)
+        images[members] = found.unflatten(0, (len(members), -1))
+    return images

@@ -1,0 +1,205 @@
+"""The work of training some teachers, as a process here or elsewhere does it."""
+
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from skdistill.neural_network._training import to_tensor
+from skdistill.trajectory._store import (
+    STORAGES,
+    Identity,
+    TeacherFile,
+    TeacherRun,
+    teacher_path,
+    write_teacher,
+)
+from skdistill.trajectory._teacher import Teachers, TeacherSettings
+from skdistill.utils._claims import claim
+from skdistill.utils._files import SharedFolder
+from skdistill.utils._memory import reused_memory
+from skdistill.utils._threads import single_threaded_torch
+
+# What is done of a teacher is stored so often; a kill loses no more, and the epoch.
+_STORE_SECONDS = 60.0
+
+_POLL_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class TeacherData:
+    """Images, class codes and weights, as arrays that processes can share."""
+
+    images: np.ndarray
+    codes: np.ndarray
+    weight: np.ndarray
+    device: torch.device
+
+    def tensors(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Move them to the device."""
+        return (
+            to_tensor(self.images, self.device),
+            torch.from_numpy(self.codes.astype(np.int64)).to(self.device),
+            torch.from_numpy(self.weight.astype(np.float32)).to(self.device),
+        )
+
+
+class Place(NamedTuple):
+    """Where teachers are stored.
+
+    Attributes
+    ----------
+    folder : Path
+    buffer : str
+        What ties its files to its manifest.
+    shared : SharedFolder
+        Tells a worker whether it sees the folder.
+    """
+
+    folder: Path
+    buffer: str
+    shared: SharedFolder
+
+
+class Trained(NamedTuple):
+    """A teacher that is trained.
+
+    Attributes
+    ----------
+    number : int
+    loss, accuracy : ndarray of shape (n_epochs,)
+        Of each epoch.
+    run : TeacherRun or None
+        All of the training; None if it is in a file.
+    """
+
+    number: int
+    loss: np.ndarray
+    accuracy: np.ndarray
+    run: TeacherRun | None = None
+
+
+def train_group(
+    settings: TeacherSettings,
+    data: TeacherData,
+    n_epochs: int,
+    place: Place | None,
+    seeds: dict[int, int],
+) -> list[Trained]:
+    """Train some teachers, or what is missing of them, and store them.
+
+    Parameters
+    ----------
+    settings : TeacherSettings
+    data : TeacherData
+    n_epochs : int
+    place : Place or None
+        Where they are stored, if this process sees it; else their runs are returned.
+    seeds : dict of int
+        The seed of each teacher, by its number.
+
+    Returns
+    -------
+    trained : list of Trained
+        Without those that another process is training at this moment.
+    """
+    if place is not None and not place.shared.is_here():
+        place = None
+    elif place is not None:
+        # Workers of a cluster have another working directory.
+        place = place._replace(folder=place.shared.path)
+    done: list[Trained] = []
+    with ExitStack() as claims:
+        runs: dict[int, TeacherRun | None] = dict.fromkeys(seeds)
+        seeds = dict(seeds)
+        if place is not None:
+            for number in list(runs):
+                path = teacher_path(place.folder, number)
+                if not claims.enter_context(claim(path)):
+                    del runs[number]
+                elif path.exists():
+                    with TeacherFile(place.folder, number, place.buffer) as file:
+                        # A merged buffer has teachers of several seeds.
+                        runs[number], seeds[number] = file.run(), file.seed
+        for number, run in list(runs.items()):
+            # Since the claim was asked for, another process may have done it.
+            if run is not None and run.n_epochs >= n_epochs:
+                done.append(_trained(number, run, n_epochs))
+                del runs[number]
+        # Only teachers of the same age can go on side by side.
+        ages = {n: 0 if run is None else run.n_epochs for n, run in runs.items()}
+        for age, members in groupby(sorted(runs, key=lambda n: (ages[n], n)), ages.get):
+            numbers = list(members)
+            begun = [run for n in numbers if (run := runs[n]) is not None]
+            with single_threaded_torch(), reused_memory():
+                teachers = Teachers(
+                    settings,
+                    *data.tensors(),
+                    [seeds[number] for number in numbers],
+                    n_epochs,
+                    begun if age else None,
+                    numbers,
+                )
+                _train(teachers, numbers, seeds, n_epochs, place, settings.storage)
+            for number, run in zip(numbers, teachers.runs(n_epochs), strict=True):
+                trained = _trained(number, run, n_epochs)
+                if place is None:
+                    trained = trained._replace(run=run)
+                done.append(trained)
+    return done
+
+
+def _train(
+    teachers: Teachers,
+    numbers: list[int],
+    seeds: dict[int, int],
+    n_epochs: int,
+    place: Place | None,
+    storage: str,
+) -> None:
+    """Train, and store what is done at the end and now and then before."""
+    stored_at = time.monotonic()
+    for epoch in teachers.train():
+        late = time.monotonic() - stored_at > _STORE_SECONDS
+        if place is None or not (late or epoch == n_epochs):
+            continue
+        for number, run in zip(numbers, teachers.runs(epoch), strict=True):
+            identity = Identity(number, place.buffer, seeds[number])
+            write_teacher(place.folder, run, identity, storage)
+        stored_at = time.monotonic()
+
+
+def _trained(number: int, run: TeacherRun, n_epochs: int) -> Trained:
+    return Trained(number, *(c[:n_epochs].numpy() for c in (run.loss, run.accuracy)))
+
+
+def wait_for_any(folder: Path, numbers: list[int]) -> None:
+    """Return when another process has let go of one of the teachers."""
+    while True:
+        for number in numbers:
+            with claim(teacher_path(folder, number)) as claimed:
+                if claimed:
+                    return
+        time.sleep(_POLL_SECONDS)
+
+
+def pack(parameters: Tensor, storage: str) -> np.ndarray:
+    """Turn snapshots into an array of a type that NumPy has, and others can store."""
+    packed = parameters.to(STORAGES[storage])
+    if storage == "bfloat16":
+        packed = packed.view(torch.int16)
+    return packed.numpy()
+
+
+def unpack(parameters: np.ndarray, storage: str) -> np.ndarray:
+    """Turn packed snapshots into a new array of float32."""
+    tensor = torch.from_numpy(parameters)
+    if storage == "bfloat16":
+        tensor = tensor.view(torch.bfloat16)
+    return tensor.to(torch.float32, copy=True).numpy()

@@ -1,0 +1,177 @@
+"""Going on with teachers: more of them, more epochs, after kills, side by side."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import numpy as np
+import pytest
+
+from skdistill.trajectory import TrajectoryBuffer, list_teachers
+from skdistill.trajectory._store import teacher_path
+
+
+def snapshots(buffer):
+    return np.array(
+        [
+            [buffer.snapshot(teacher, epoch) for epoch in buffer.snapshot_epochs_]
+            for teacher in range(buffer.n_teachers_)
+        ]
+    )
+
+
+def files(folder):
+    return {path.name: path.read_bytes() for path in folder.glob("*.safetensors")}
+
+
+OPTIONS = [
+    {},
+    {"momentum": 0.9, "weight_decay": 0.01},
+    {"momentum": 0.5, "storage": "float16"},
+    {"storage": "bfloat16", "snapshots_per_epoch": (3, 2)},
+]
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_more_epochs_are_the_same_bits_as_all_at_once(
+    tmp_path, make_buffer, bars, options
+):
+    whole = make_buffer(n_epochs=5, path=tmp_path / "whole", **options).fit(*bars)
+    for n_epochs in (1, 3, 5):
+        part = make_buffer(n_epochs=n_epochs, path=tmp_path / "parts", **options)
+        part.fit(*bars)
+    assert np.array_equal(snapshots(part), snapshots(whole))
+    assert part.history_.equals(whole.history_)
+    assert files(tmp_path / "parts") == files(tmp_path / "whole")
+
+
+def test_more_teachers_and_more_epochs_at_once(tmp_path, make_buffer, bars):
+    make_buffer(n_teachers=1, n_epochs=2, path=tmp_path / "parts").fit(*bars)
+    make_buffer(n_teachers=3, n_epochs=3, path=tmp_path / "parts").fit(*bars)
+    make_buffer(n_teachers=3, n_epochs=3, path=tmp_path / "whole").fit(*bars)
+    assert files(tmp_path / "parts") == files(tmp_path / "whole")
+
+
+def test_fewer_epochs_are_the_first_ones(tmp_path, make_buffer, bars, monkeypatch):
+    long = make_buffer(n_epochs=4, path=tmp_path).fit(*bars)
+    before = files(tmp_path)
+
+    def train(*args):
+        raise AssertionError("a teacher was trained")
+
+    monkeypatch.setattr("skdistill.trajectory._jobs.Teachers", train)
+    short = make_buffer(n_teachers=1, n_epochs=2, path=tmp_path).fit(*bars)
+    assert np.array_equal(snapshots(short), snapshots(long)[:1, :3])
+    expected = long.history_.query("epoch <= 2 and teacher == 0")
+    assert short.history_.equals(expected.reset_index(drop=True))
+    with pytest.raises(ValueError, match=r"`epoch` must be from 0 to 2; got 3"):
+        short.snapshot(0, 3)
+    # What is there is not forgotten.
+    assert files(tmp_path) == before
+    assert TrajectoryBuffer.load(tmp_path).n_epochs_ == 4
+    assert TrajectoryBuffer.load(tmp_path, n_epochs=3, n_teachers=1).n_epochs_ == 3
+    with pytest.raises(ValueError, match=r"not complete: 2 of 2 teachers.* 5 epochs"):
+        TrajectoryBuffer.load(tmp_path, n_epochs=5)
+    with pytest.raises(ValueError, match=r"`n_teachers` must be 1 or more; got 0"):
+        TrajectoryBuffer.load(tmp_path, n_teachers=0)
+
+
+def test_what_is_done_of_a_teacher_is_stored_now_and_then(
+    tmp_path, make_buffer, bars, monkeypatch
+):
+    monkeypatch.setattr("skdistill.trajectory._jobs._STORE_SECONDS", 0.0)
+    import skdistill.trajectory._jobs as module
+
+    class Interrupted(module.Teachers):
+        def train(self):
+            for epoch in super().train():
+                if epoch == 3:
+                    raise KeyboardInterrupt
+                yield epoch
+
+    settings = {"n_epochs": 5, "momentum": 0.9}
+    with monkeypatch.context() as context:
+        context.setattr(module, "Teachers", Interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            make_buffer(path=tmp_path / "cut", **settings).fit(*bars)
+    found = list_teachers(tmp_path / "cut")
+    assert found["n_epochs"].tolist() == [2]
+    assert found["complete"].tolist() == [False]
+    with pytest.raises(ValueError, match=r"not complete: 2 of 2.*teacher-00000"):
+        TrajectoryBuffer.load(tmp_path / "cut")
+    make_buffer(path=tmp_path / "cut", **settings).fit(*bars)
+    make_buffer(path=tmp_path / "whole", **settings).fit(*bars)
+    assert files(tmp_path / "cut") == files(tmp_path / "whole")
+
+
+SCRIPT = textwrap.dedent(
+    """
+    import sys
+    import numpy as np
+    from skdistill.trajectory import TrajectoryBuffer, _jobs
+    _jobs._STORE_SECONDS = 0.0
+    folder, n_teachers, first = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(60, 8, 8, 1)).astype("f4"), np.arange(60) % 2
+    buffer = TrajectoryBuffer(
+        n_teachers=n_teachers, n_epochs=6, width=4, depth=2, momentum=0.9,
+        path=folder, device="cpu", random_state=0 if first == "0" else None,
+    )
+    print("ready", flush=True)
+    buffer.fit(X, y)
+    print("done", flush=True)
+    """
+)
+
+
+def start(folder, n_teachers=6, seed=0):
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.getcwd()}
+    return subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, str(folder), str(n_teachers), str(seed)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment,
+        text=True,
+    )
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL here")
+def test_kills_lose_nothing_that_was_done(tmp_path):
+    """Two processes share a buffer; one after the other is killed as it trains."""
+    rng = np.random.default_rng()
+    processes = [start(tmp_path / "killed") for _ in range(3)]
+    whole = start(tmp_path / "whole")
+    n_epochs = 0
+    for process in processes[:2]:
+        assert process.stdout.readline() == "ready\n"
+        time.sleep(rng.uniform(0.0, 0.3))
+        process.kill()
+        process.wait()
+        if (tmp_path / "killed" / "manifest.json").exists():
+            now = list_teachers(tmp_path / "killed")
+            assert now["problem"].eq("").all()
+            assert now["n_epochs"].sum() >= n_epochs
+            n_epochs = now["n_epochs"].sum()
+    for process in (processes[2], whole):
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+    assert files(tmp_path / "killed") == files(tmp_path / "whole")
+    assert len(files(tmp_path / "whole")) == 6
+
+
+def test_two_processes_share_the_work(tmp_path):
+    """Neither has a seed: the first to come decides for both."""
+    processes = [start(tmp_path, 12, "none") for _ in range(2)]
+    for process in processes:
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+    found = list_teachers(tmp_path)
+    assert found.index.tolist() == list(range(12))
+    assert found["complete"].all()
+    assert TrajectoryBuffer.load(tmp_path).n_teachers_ == 12
+    hidden = [path.name for path in tmp_path.glob(".*") if "teacher" in path.name]
+    assert hidden == []
+    assert teacher_path(tmp_path, 11).exists()
