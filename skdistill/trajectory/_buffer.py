@@ -26,10 +26,10 @@ from skdistill.trajectory._folders import (
 )
 from skdistill.trajectory._jobs import (
     Place,
-    TeacherData,
     Trained,
     pack,
     train_group,
+    trained_teacher,
     unpack,
     wait_for_any,
 )
@@ -295,7 +295,7 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
         if place is not None:
             found = self._found(place, numbers)
         missing = [number for number in numbers if number not in found]
-        data = TeacherData(X, codes, weight, device)
+        data = (X, codes, weight, device)
         snapshots: dict[int, np.ndarray] = {}
         told = FitTasks(self, "teacher", len(missing), X, y)
         try:
@@ -345,13 +345,13 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
     def _train(
         self,
         settings: TeacherSettings,
-        data: TeacherData,
+        data: tuple[np.ndarray, np.ndarray, np.ndarray, torch.device],
         missing: list[int],
         place: Place | None,
     ) -> Iterator[Trained]:
         """Train missing teachers; yields each when it is done."""
         while missing:
-            size = teachers_at_once(settings, data.device, len(missing))
+            size = teachers_at_once(settings, data[-1], len(missing))
             groups = [missing[i : i + size] for i in range(0, len(missing), size)]
             tasks = {
                 tuple(group): (
@@ -361,7 +361,8 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
             }
             results = run_parallel(
                 train_group,
-                (settings, data, int(self.n_epochs), place),
+                trained_teacher,
+                (settings, *data, int(self.n_epochs), place),
                 tasks,
                 n_jobs=self.n_jobs,
                 what="teachers",
@@ -633,8 +634,7 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
             with TeacherFile(place.folder, number, place.buffer) as file:
                 run = file.history()
             if run.n_epochs >= n_epochs:
-                curves = (c[:n_epochs].numpy() for c in (run.loss, run.accuracy))
-                found[number] = Trained(number, *curves)
+                found[number] = trained_teacher(number, run, n_epochs)
         if verify and len(found) < len(numbers):
             # Damage is found before hours of training, not after them.
             for number in found:

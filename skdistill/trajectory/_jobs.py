@@ -2,7 +2,6 @@
 
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
@@ -30,24 +29,6 @@ from skdistill.utils._threads import single_threaded_torch
 _STORE_SECONDS = 60.0
 
 _POLL_SECONDS = 0.5
-
-
-@dataclass(frozen=True)
-class TeacherData:
-    """Images, class codes and weights, as arrays that processes can share."""
-
-    images: np.ndarray
-    codes: np.ndarray
-    weight: np.ndarray
-    device: torch.device
-
-    def tensors(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Move them to the device."""
-        return (
-            to_tensor(self.images, self.device),
-            torch.from_numpy(self.codes.astype(np.int64)).to(self.device),
-            torch.from_numpy(self.weight.astype(np.float32)).to(self.device),
-        )
 
 
 class Place(NamedTuple):
@@ -87,7 +68,10 @@ class Trained(NamedTuple):
 
 def train_group(
     settings: TeacherSettings,
-    data: TeacherData,
+    images: np.ndarray,
+    codes: np.ndarray,
+    weight: np.ndarray,
+    device: torch.device,
     n_epochs: int,
     place: Place | None,
     seeds: dict[int, int],
@@ -97,7 +81,12 @@ def train_group(
     Parameters
     ----------
     settings : TeacherSettings
-    data : TeacherData
+    images : ndarray of shape (n_samples, height, width, channels)
+    codes : ndarray of shape (n_samples,)
+        Class codes.
+    weight : ndarray of shape (n_samples,)
+        Weights of the images, with mean 1.
+    device : torch.device
     n_epochs : int
     place : Place or None
         Where they are stored, if this process sees it; else their runs are returned.
@@ -130,7 +119,7 @@ def train_group(
         for number, run in list(runs.items()):
             # Since the claim was asked for, another process may have done it.
             if run is not None and run.n_epochs >= n_epochs:
-                done.append(_trained(number, run, n_epochs))
+                done.append(trained_teacher(number, run, n_epochs))
                 del runs[number]
         # Only teachers of the same age can go on side by side.
         ages = {n: 0 if run is None else run.n_epochs for n, run in runs.items()}
@@ -140,7 +129,9 @@ def train_group(
             with single_threaded_torch(), reused_memory():
                 teachers = Teachers(
                     settings,
-                    *data.tensors(),
+                    to_tensor(images, device),
+                    torch.from_numpy(codes.astype(np.int64)).to(device),
+                    torch.from_numpy(weight.astype(np.float32)).to(device),
                     [seeds[number] for number in numbers],
                     n_epochs,
                     begun if age else None,
@@ -148,7 +139,7 @@ def train_group(
                 )
                 _train(teachers, numbers, seeds, n_epochs, place, settings.storage)
             for number, run in zip(numbers, teachers.runs(n_epochs), strict=True):
-                trained = _trained(number, run, n_epochs)
+                trained = trained_teacher(number, run, n_epochs)
                 if place is None:
                     trained = trained._replace(run=run)
                 done.append(trained)
@@ -175,8 +166,9 @@ def _train(
         stored_at = time.monotonic()
 
 
-def _trained(number: int, run: TeacherRun, n_epochs: int) -> Trained:
-    return Trained(number, *(c[:n_epochs].numpy() for c in (run.loss, run.accuracy)))
+def trained_teacher(number: int, run: TeacherRun, n_epochs: int) -> Trained:
+    """Return a teacher's first epochs, without its snapshots."""
+    return Trained(number, run.loss[:n_epochs].numpy(), run.accuracy[:n_epochs].numpy())
 
 
 def wait_for_any(folder: Path, numbers: list[int]) -> None:
