@@ -361,7 +361,6 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
             }
             results = run_parallel(
                 train_group,
-                trained_teacher,
                 (settings, *data, int(self.n_epochs), place),
                 tasks,
                 n_jobs=self.n_jobs,
