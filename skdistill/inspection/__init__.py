@@ -9,6 +9,7 @@ from skdistill.inspection._measures_display import MeasuresDisplay
 from skdistill.inspection._occlusion import OcclusionDisplay, occlusion_maps
 from skdistill.inspection._placement import compare_classes, place_distilled
 from skdistill.inspection._profiles import DifferenceDisplay, ProfileDisplay
+from skdistill.inspection._report import report
 from skdistill.inspection._tree import TreeDisplay
 
 __all__ = [
@@ -26,4 +27,5 @@ __all__ = [
     "compare_classes",
     "occlusion_maps",
     "place_distilled",
+    "report",
 ]

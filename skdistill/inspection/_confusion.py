@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix
 
-from skdistill.inspection._plotting import check_matplotlib, new_axes
+from skdistill.inspection._plotting import check_matplotlib, new_axes, plain_text
 from skdistill.inspection._tree_layout import grow, leaf_positions, paths_of
 
 
@@ -187,6 +187,7 @@ class TreeConfusionDisplay(ConfusionMatrixDisplay):
         )
         for label in ax.get_xticklabels():
             label.set(ha="right", rotation_mode="anchor")
+        plain_text(ax)
         paths = paths_of(self.tree)
         ways = [[tuple(step) for step in paths[name]] for name in self.display_labels]
         for place in range(1, number):

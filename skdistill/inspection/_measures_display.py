@@ -14,6 +14,7 @@ from skdistill.inspection._plotting import (
     check_names,
     class_rows,
     distilled_by,
+    plain_text,
     real_images,
     to_pixels,
 )
@@ -273,6 +274,8 @@ class MeasuresDisplay:
             ):
                 ax.tick_params(labelleft=False)
         self.axes_[0].legend(loc="best", frameon=True)
+        for ax in self.axes_:
+            plain_text(ax)
         self.figure_ = self.axes_[0].figure
         return self
 

@@ -10,6 +10,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, validate_params
 
 _FEWEST_REAL = 2
+_BATCH_VALUES = 2**20  # of bootstrap samples at a time
 _RESAMPLES = {
     "n_resamples": [Interval(Integral, 10, None, closed="left")],
     "confidence_level": [Interval(Real, 0, 1, closed="neither")],
@@ -237,11 +238,18 @@ def _place(
     percentile = _percentile(real, values)
     z_drawn = np.empty((n_resamples, len(values)))
     percentile_drawn = np.empty_like(z_drawn)
-    for number in range(n_resamples):
-        drawn = np.sort(real[rng.randint(len(real), size=len(real))])
-        spread = _deviation(drawn)
-        z_drawn[number] = (values - drawn.mean()) / (spread if spread > 0 else np.nan)
-        percentile_drawn[number] = _percentile(drawn, values)
+    step = max(1, _BATCH_VALUES // len(real))
+    for start in range(0, n_resamples, step):
+        size = (min(step, n_resamples - start), len(real))
+        drawn = real[rng.randint(len(real), size=size)]
+        some = slice(start, start + len(drawn))
+        mean, spread = drawn.mean(axis=1), drawn.std(axis=1, ddof=1)
+        spread[spread == 0] = np.nan
+        z_drawn[some] = (values - mean[:, None]) / spread[:, None]
+        for column, value in enumerate(values):
+            below = np.count_nonzero(drawn < value, axis=1)
+            up_to = np.count_nonzero(drawn <= value, axis=1)
+            percentile_drawn[some, column] = 50.0 * (below + up_to) / len(real)
     tail = (1 - confidence_level) / 2
     unknown = np.isnan(values)
     result = {"z": z, "percentile": percentile}

@@ -216,6 +216,14 @@ def wrapped(text: str, width: int = 13) -> str:
     return "\n".join(lines) or str(text)
 
 
+def plain_text(ax: Any) -> None:
+    """Write names of classes as they are, dollar signs too."""
+    from matplotlib.text import Text
+
+    for text in ax.findobj(Text):
+        text.set_parse_math(False)
+
+
 def new_axes(ax: Any, width: float, height: float) -> Any:
     """Return the axes that are given, or those of a new figure of a size in inches."""
     if ax is not None:
@@ -285,4 +293,5 @@ def draw_grid(
         ax.xaxis.tick_top()
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
+    plain_text(ax)
     return ax, drawn

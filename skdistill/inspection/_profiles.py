@@ -19,6 +19,7 @@ from skdistill.inspection._plotting import (
     distilled_by,
     draw_grid,
     in_colour,
+    plain_text,
     real_images,
     to_pixels,
 )
@@ -305,6 +306,8 @@ class ProfileDisplay:
             ax.set_xlabel("radius in pixels" if radial else "angle in degrees")
         self.axes_[0].set_ylabel("light" if radial else "light relative to the mean")
         self.axes_[0].legend(fontsize=8)
+        for ax in self.axes_:
+            plain_text(ax)
         self.figure_ = self.axes_[0].figure
         return self
 

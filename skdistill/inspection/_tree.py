@@ -11,6 +11,7 @@ from skdistill.inspection._plotting import (
     distilled_by,
     in_colour,
     new_axes,
+    plain_text,
     real_images,
     to_pixels,
     wrapped,
@@ -135,29 +136,19 @@ class TreeDisplay:
         if (X is None) != (y is None):
             raise ValueError("X and y must be given both, or neither")
         synthetic, preprocessing = distilled_by(estimator, preprocessing)
-        groups = {"distilled": (synthetic.X, synthetic.y)}
         paths = paths_of(tree)
-        chosen = {}
+        groups = {}
         if X is not None:
+            # Only what is shown is transformed.
             X, y = np.asarray(X), np.asarray(y)
             first = _first_of_each(y, paths, n_images)
             used = np.unique(first[first >= 0])
             shape = synthetic.X.shape[1:]
-            real = real_images(X[used], estimator, shape, preprocessing)
-            chosen["real"] = real, np.where(first < 0, -1, np.searchsorted(used, first))
-        for name, (images, labels) in groups.items():
-            first = _first_of_each(labels, paths, n_images)
-            chosen[name] = to_pixels(images, preprocessing), first
-        pixels = in_colour(
-            *(images for images, _ in chosen.values()),
-            value_range=value_range,
-            composite=composite,
-            reference=chosen["real"][0] if X is not None else None,
-        )
-        rows: dict[str, list[np.ndarray | None]] = {}
-        for (name, (_, places)), coloured in zip(chosen.items(), pixels, strict=True):
-            rows |= _rows(name, coloured, places)
-        return cls(rows, tree=paths).plot(ax=ax, **imshow_kw)
+            images = real_images(X[used], estimator, shape, preprocessing)
+            groups["real"] = images, y[used]
+        groups["distilled"] = to_pixels(synthetic.X, preprocessing), synthetic.y
+        display = cls._of_groups(groups, paths, n_images, value_range, composite)
+        return display.plot(ax=ax, **imshow_kw)
 
     @classmethod
     def from_data(
@@ -211,17 +202,33 @@ class TreeDisplay:
             The display, drawn.
         """
         check_matplotlib(f"{cls.__name__}.from_data")
-        X, paths = np.asarray(X), paths_of(tree)
+        X, y, paths = np.asarray(X), np.asarray(y), paths_of(tree)
         first = _first_of_each(y, paths, n_images)
         used = np.unique(first[first >= 0])
-        (pixels,) = in_colour(
-            to_pixels(X[used], preprocessing),
+        groups = {title: (to_pixels(X[used], preprocessing), y[used])}
+        display = cls._of_groups(groups, paths, n_images, value_range, composite)
+        return display.plot(ax=ax, **imshow_kw)
+
+    @classmethod
+    def _of_groups(
+        cls,
+        groups: Mapping[str, tuple[np.ndarray, np.ndarray]],
+        paths: Paths,
+        n_images: int = 1,
+        value_range: tuple[float, float] | None = None,
+        composite: ArrayLike | None = None,
+    ) -> "TreeDisplay":
+        """Take images and labels of each group, with the stretch of the first."""
+        pixels = in_colour(
+            *(images for images, _ in groups.values()),
             value_range=value_range,
             composite=composite,
+            reference=next(iter(groups.values()))[0],
         )
-        places = np.where(first < 0, -1, np.searchsorted(used, first))
-        display = cls(_rows(title, pixels, places), tree=paths)
-        return display.plot(ax=ax, **imshow_kw)
+        rows: dict[str, list[np.ndarray | None]] = {}
+        for (name, (_, y)), coloured in zip(groups.items(), pixels, strict=True):
+            rows |= _rows(name, coloured, _first_of_each(y, paths, n_images))
+        return cls(rows, tree=paths)
 
     def plot(self, *, ax: Any = None, **imshow_kw: Any) -> "TreeDisplay":
         """Draw the tree and the images.
@@ -282,6 +289,7 @@ class TreeDisplay:
         right = leaves[-1].x + 0.55
         ax.set(xlim=(right - span, right), ylim=(-height, 0.3), aspect="equal")
         ax.set_axis_off()
+        plain_text(ax)
         self.ax_, self.figure_ = ax, ax.figure
         return self
 

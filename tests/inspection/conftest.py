@@ -30,6 +30,8 @@ def small():
     if hasattr(distiller, "set_callbacks"):
         distiller.set_callbacks(recorder)
     distiller.fit(scaler.transform(X), y)
+    if hasattr(distiller, "set_callbacks"):
+        distiller.set_callbacks()  # clones would share the recorder
     history = distiller.history_
     history.loc[20:, "n_epochs_matched"] = 2
     history.loc[24:, "probe_loss"] = np.nan
