@@ -1,5 +1,6 @@
-"""Labels, and a balanced choice of galaxies, from the votes of Galaxy Zoo 2."""
+"""Labels, and a balanced choice of galaxies, from the votes of volunteers."""
 
+from collections.abc import Iterable, Mapping
 from numbers import Integral
 from typing import Any, ClassVar
 
@@ -7,15 +8,26 @@ import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, RealNotInt, StrOptions
+from sklearn.utils._param_validation import (
+    Interval,
+    Options,
+    RealNotInt,
+    StrOptions,
+)
 from sklearn.utils.validation import check_is_fitted
 
+from skdistill.curation._questions import (
+    CLEAN_DEBIASED,
+    CLEAN_VOTES,
+    GALAXY_DATASETS_NAMES,
+)
 from skdistill.curation._tree import (
     ANSWERS,
-    CLASS_NAMES,
-    GALAXY_DATASETS_NAMES,
+    TREES,
+    VoteTree,
     leaf_labels,
     leaf_scores,
+    parse_tree,
 )
 from skdistill.utils._doc_link import DocLinkMixin
 from skdistill.utils._frames import as_pandas, is_polars
@@ -31,11 +43,11 @@ _VOTE_TOLERANCE = 1e-6
 
 
 class GalaxyZooCurator(TransformerMixin, DocLinkMixin, BaseEstimator):
-    """Label galaxies by their Galaxy Zoo 2 votes and choose the clearest of each class.
+    """Label galaxies by volunteers' votes and choose the clearest of each class.
 
-    Every galaxy gets a score for each of the nine leaves of the decision tree, from the
-    votes on the way to that leaf. Its label is the leaf with the highest score, its
-    confidence is that score. Of each class the most confident galaxies are selected
+    Every galaxy gets a score for each leaf of a tree of questions, by default nine of
+    Galaxy Zoo 2, from the votes on the way to that leaf. Its label is the leaf with the
+    highest score, its confidence is that score. Of each class the most confident galaxies are selected
     and divided at random into a training and a test set of the same size for all
     classes. Only the table of votes is needed, no images.
 
@@ -54,10 +66,18 @@ class GalaxyZooCurator(TransformerMixin, DocLinkMixin, BaseEstimator):
         How the votes on the way to a leaf become its score. The product is the share of
         voters who would walk that way if the answers were independent.
 
-    votes : str, default="fraction"
+    votes : str or None, default="fraction"
         Suffix of the vote columns, as in `t01_smooth_or_features_a01_smooth_fraction`:
         "fraction", "weighted_fraction", "debiased" or any other that the catalogue has
-        with values in [0, 1].
+        with values in [0, 1]. None where columns have none: `{question}_{answer}`.
+
+    tree : {"nine", "gz2"} or dict, default="nine"
+        The questions and the classes. "nine" has the classes of [3]_, "gz2" a class for
+        each of the 1,265 ways through all 37 answers of Galaxy Zoo 2. Another tree is
+        `{question: {answer: below, ...}}`, where `below` is the name of a class,
+        another such dict, or None where no class is meant; a tuple of answers stands
+        for any of them. :func:`~skdistill.curation.vote_tree` makes one of a list of
+        questions.
 
     min_votes : int, default=0
         Galaxies that fewer volunteers looked at get a label but are never selected. The
@@ -65,17 +85,28 @@ class GalaxyZooCurator(TransformerMixin, DocLinkMixin, BaseEstimator):
         `smooth-or-featured-gz2_total-votes`; where it is missing the galaxy counts as
         having too few.
 
+    clean : {None, 10, 20}, default=None
+        Select only galaxies whose way to the leaf is well sampled, by the thresholds of
+        [1]_, table 3, for at least 10 or 20 votes: `votes` of each answer that leads to
+        a further question are at least the threshold of that question, the `debiased`
+        votes of the other answers on the way at least 0.8, and their questions have at
+        least 10 or 20 votes by the `count` columns. Needs questions of Galaxy Zoo 2.
+
+    rare_classes : {"raise", "drop"}, default="raise"
+        What to do about classes with fewer galaxies than asked for: an error, or none
+        of them are selected.
+
     random_state : int, RandomState instance or None, default=None
         Decides which of the selected galaxies are test galaxies. Pass an int for the
         same split on every call.
 
     Attributes
     ----------
-    classes_ : ndarray of shape (9,)
+    classes_ : ndarray of shape (n_classes,)
         Names of the classes in the order of the tree. (A classifier sorts the names of
         its classes by the alphabet.)
 
-    scores_ : ndarray of shape (n_galaxies, 9)
+    scores_ : ndarray of shape (n_galaxies, n_classes)
         Scores of the leaves, columns in the order of `classes_`; NaN for a galaxy
         without a finite vote.
 
@@ -93,13 +124,17 @@ class GalaxyZooCurator(TransformerMixin, DocLinkMixin, BaseEstimator):
         `label`, `confidence` and `split` ("train" or "test") of the selected galaxies
         on the catalogue's own index, in the order of `sample_indices_`.
 
-    summary_ : DataFrame of shape (9, 5)
+    summary_ : DataFrame of shape (n_classes, 5)
         Per class: `available` (different galaxies that could be selected), `selected`,
         `mean_confidence` and `lowest_confidence` of the selected and
-        `mean_confidence_available`.
+        `mean_confidence_available`; NaN where there are none.
+
+    available_indices_ : ndarray of shape (n_available,)
+        Positions of the galaxies that could be selected, ordered as `sample_indices_`.
 
     See Also
     --------
+    skdistill.inspection.ConfidenceDisplay : Plot the confidences of each class.
     ImageReader : Read the images of the selected galaxies.
     RotationAugmenter : Repeat galaxies at several angles.
 
@@ -152,6 +187,26 @@ class GalaxyZooCurator(TransformerMixin, DocLinkMixin, BaseEstimator):
     [10, 8]
     >>> curator.transform(catalog).shape
     (90, 9)
+
+    A survey of one's own:
+
+    >>> survey = pd.DataFrame(
+    ...     {
+    ...         "shape_smooth": [0.9, 0.2, 0.1, 0.8, 0.1, 0.3],
+    ...         "shape_disc": [0.1, 0.8, 0.9, 0.2, 0.9, 0.7],
+    ...         "arms_yes": [0.5, 0.9, 0.1, 0.5, 0.8, 0.2],
+    ...         "arms_no": [0.5, 0.1, 0.9, 0.5, 0.2, 0.8],
+    ...     }
+    ... )
+    >>> tree = {
+    ...     "shape": {
+    ...         "smooth": "elliptical",
+    ...         "disc": {"arms": {"yes": "spiral", "no": "lenticular"}},
+    ...     }
+    ... }
+    >>> curator = GalaxyZooCurator(tree=tree, votes=None, n_train=1, n_test=1)
+    >>> curator.fit(survey).labels_.tolist()
+    ['elliptical', 'spiral', 'lenticular', 'elliptical', 'spiral', 'lenticular']
     """
 
     _parameter_constraints: ClassVar[dict] = {
@@ -161,8 +216,11 @@ class GalaxyZooCurator(TransformerMixin, DocLinkMixin, BaseEstimator):
             Interval(RealNotInt, 0, 1, closed="neither"),
         ],
         "confidence": [StrOptions({"product", "mean", "min"})],
-        "votes": [str],
+        "votes": [str, None],
+        "tree": [StrOptions(set(TREES)), dict],
         "min_votes": [Interval(Integral, 0, None, closed="left")],
+        "clean": [Options(Integral, {10, 20}), None],
+        "rare_classes": [StrOptions({"raise", "drop"})],
         "random_state": ["random_state"],
     }
 
@@ -172,15 +230,21 @@ class GalaxyZooCurator(TransformerMixin, DocLinkMixin, BaseEstimator):
         n_train: int | None = 500,
         n_test: float = 100,
         confidence: str = "product",
-        votes: str = "fraction",
+        votes: str | None = "fraction",
+        tree: str | dict = "nine",
         min_votes: int = 0,
+        clean: int | None = None,
+        rare_classes: str = "raise",
         random_state: int | np.random.RandomState | None = None,
     ):
         self.n_train = n_train
         self.n_test = n_test
         self.confidence = confidence
         self.votes = votes
+        self.tree = tree
         self.min_votes = min_votes
+        self.clean = clean
+        self.rare_classes = rare_classes
         self.random_state = random_state
 
     @_fit_context(prefer_skip_nested_validation=True)
@@ -207,22 +271,30 @@ class GalaxyZooCurator(TransformerMixin, DocLinkMixin, BaseEstimator):
         ValueError
             If vote columns are missing or hold anything but numbers in [0, 1] and NaN,
             if object ids were read as floats and have lost digits, if `min_votes` is
-            set and the catalogue does not say how many votes there are, or if a class
-            has fewer galaxies than asked for.
+            set and the catalogue does not say how many votes there are, if `tree` is
+            no tree, if `clean` is set and the tree asks other questions than Galaxy
+            Zoo 2, or if a class has fewer galaxies than asked for.
         """
         catalog = as_pandas(catalog)
-        votes = _read_votes(catalog, self.votes)
-        enough_votes = _has_votes(catalog, self.min_votes)
+        tree = self._parse_tree()
+        votes = _read_votes(catalog, self.votes, tree.answers)
+        able = _has_votes(catalog, self.min_votes)
         id_ranks = _rank_ids(catalog)
 
-        scores = leaf_scores(votes, self.confidence)
+        scores = leaf_scores(votes, self.confidence, tree)
         codes, confidence = leaf_labels(scores)
-        candidates = np.flatnonzero((codes >= 0) & enough_votes)
+        able &= codes >= 0
+        if self.clean is not None:
+            able &= _is_clean(catalog, codes, votes, tree, int(self.clean))
+        candidates = np.flatnonzero(able)
         candidates = _rank_candidates(candidates, codes, confidence, id_ranks)
-        per_class = [
-            candidates[codes[candidates] == c] for c in range(len(CLASS_NAMES))
-        ]
-        sizes = self._class_sizes([len(members) for members in per_class])
+        n_classes = len(tree.leaves)
+        # Stable: the order within a class remains.
+        order = np.argsort(codes[candidates], kind="stable")
+        bounds = np.bincount(codes[candidates], minlength=n_classes).cumsum()[:-1]
+        per_class = np.split(candidates[order], bounds)
+        class_names = tuple(tree.leaves)
+        sizes = self._class_sizes(class_names, [len(members) for members in per_class])
 
         rng = check_random_state(self.random_state)
         selected, is_test = [], []
@@ -231,12 +303,13 @@ class GalaxyZooCurator(TransformerMixin, DocLinkMixin, BaseEstimator):
             # Drawn over ranks, so that the order of the rows does not matter.
             is_test.append(rng.permutation(n_train + n_test) < n_test)
 
-        names = np.array(CLASS_NAMES, dtype=object)
-        self.classes_ = np.array(CLASS_NAMES)
+        names = np.array(class_names, dtype=object)
+        self.classes_ = np.array(class_names)
         self.scores_ = scores
         self.labels_ = np.where(codes >= 0, names[codes], None)
         self.confidence_ = confidence
         self.sample_indices_ = np.concatenate(selected)
+        self.available_indices_ = np.concatenate(per_class)
         self.selected_ = pd.DataFrame(
             {
                 "label": self.labels_[self.sample_indices_],
@@ -249,16 +322,18 @@ class GalaxyZooCurator(TransformerMixin, DocLinkMixin, BaseEstimator):
             {
                 "available": [len(members) for members in per_class],
                 "selected": [len(members) for members in selected],
-                "mean_confidence": [confidence[m].mean() for m in selected],
-                "lowest_confidence": [confidence[m].min() for m in selected],
-                "mean_confidence_available": [confidence[m].mean() for m in per_class],
+                "mean_confidence": [_mean(confidence[m]) for m in selected],
+                "lowest_confidence": [
+                    confidence[m].min() if len(m) else np.nan for m in selected
+                ],
+                "mean_confidence_available": [_mean(confidence[m]) for m in per_class],
             },
-            index=pd.Index(CLASS_NAMES, name="class"),
+            index=pd.Index(class_names, name="class"),
         )
         return self
 
     def transform(self, catalog: Any) -> np.ndarray:
-        """Compute the scores of the nine leaves.
+        """Compute the scores of the leaves.
 
         Parameters
         ----------
@@ -267,12 +342,13 @@ class GalaxyZooCurator(TransformerMixin, DocLinkMixin, BaseEstimator):
 
         Returns
         -------
-        scores : ndarray or DataFrame of shape (n_galaxies, 9)
+        scores : ndarray or DataFrame of shape (n_galaxies, n_classes)
             Columns in the order of `classes_`; NaN for a galaxy without a finite vote.
         """
         check_is_fitted(self)
-        votes = _read_votes(as_pandas(catalog), self.votes)
-        return leaf_scores(votes, self.confidence)
+        tree = self._parse_tree()
+        votes = _read_votes(as_pandas(catalog), self.votes, tree.answers)
+        return leaf_scores(votes, self.confidence, tree)
 
     def fit_resample(self, catalog: Any, y: None = None) -> tuple[Any, np.ndarray]:
         """Select galaxies and return their rows with their labels.
@@ -314,13 +390,19 @@ class GalaxyZooCurator(TransformerMixin, DocLinkMixin, BaseEstimator):
 
         Returns
         -------
-        feature_names_out : ndarray of shape (9,), dtype object
+        feature_names_out : ndarray of shape (n_classes,), dtype object
             Names of the classes.
         """
         check_is_fitted(self)
         return self.classes_.astype(object)
 
-    def _class_sizes(self, available: list[int]) -> list[tuple[int, int]]:
+    def _parse_tree(self) -> VoteTree:
+        tree = TREES[self.tree]() if isinstance(self.tree, str) else self.tree
+        return parse_tree(tree)
+
+    def _class_sizes(
+        self, class_names: tuple[str, ...], available: list[int]
+    ) -> list[tuple[int, int]]:
         """Number of (training, test) galaxies of each class."""
         if self.n_train is not None:
             if isinstance(self.n_test, Integral):
@@ -342,18 +424,23 @@ class GalaxyZooCurator(TransformerMixin, DocLinkMixin, BaseEstimator):
         short = [
             f"{name!r} has {n}, {n_train} + {n_test} asked"
             for name, n, (n_train, n_test) in zip(
-                CLASS_NAMES, available, sizes, strict=True
+                class_names, available, sizes, strict=True
             )
             if n < n_train + n_test
         ]
-        if short:
+        if short and (self.rare_classes == "raise" or len(short) == len(sizes)):
+            more = f"; and {len(short) - 10} more" if len(short) > 10 else ""
             raise ValueError(
                 f"Too few galaxies for `n_train={self.n_train!r}` and "
-                f"`n_test={self.n_test!r}` with `min_votes={self.min_votes!r}`: "
-                + "; ".join(short)
-                + ". `n_train=None` takes what is there beyond the test set."
+                f"`n_test={self.n_test!r}` with `min_votes={self.min_votes!r}` and "
+                f"`clean={self.clean!r}`: {'; '.join(short[:10])}{more}. "
+                "`n_train=None` takes what is there beyond the test set, "
+                "`rare_classes='drop'` leaves out such classes."
             )
-        return sizes
+        return [
+            (n_train, n_test) if n >= n_train + n_test else (0, 0)
+            for n, (n_train, n_test) in zip(available, sizes, strict=True)
+        ]
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -362,17 +449,26 @@ class GalaxyZooCurator(TransformerMixin, DocLinkMixin, BaseEstimator):
         return tags
 
 
-def _read_votes(catalog: pd.DataFrame, suffix: str) -> np.ndarray:
-    """Votes for the answers of the tree, float64 of shape (n_galaxies, 14)."""
+def _mean(confidence: np.ndarray) -> float:
+    return float(confidence.mean()) if len(confidence) else np.nan
+
+
+def _read_votes(
+    catalog: pd.DataFrame,
+    suffix: str | None,
+    answers: tuple[str, ...] = ANSWERS,
+    limit: float = 1.0,
+) -> np.ndarray:
+    """Votes for some answers, float64 of shape (n_galaxies, n_answers)."""
     if not isinstance(catalog, pd.DataFrame):
         raise TypeError(
-            "`catalog` must be a DataFrame with one row per galaxy and the "
-            f"vote columns of Galaxy Zoo 2; got {type(catalog).__name__}."
+            "`catalog` must be a DataFrame with one row per galaxy and vote columns; "
+            f"got {type(catalog).__name__}."
         )
     if len(catalog) == 0:
         raise ValueError("`catalog` must have at least one row; got none.")
 
-    columns = _vote_columns(catalog, suffix)
+    columns = _vote_columns(catalog, suffix, answers)
     table = catalog[columns]
     if table.shape[1] != len(columns):
         twice = table.columns[table.columns.duplicated()].unique().tolist()
@@ -386,26 +482,27 @@ def _read_votes(catalog: pd.DataFrame, suffix: str) -> np.ndarray:
 
     votes = table.to_numpy(dtype=np.float64, na_value=np.nan)
     # NaN passes: comparisons with it are false.
-    wrong = np.argwhere((votes < -_VOTE_TOLERANCE) | (votes > 1 + _VOTE_TOLERANCE))
+    wrong = np.argwhere((votes < -_VOTE_TOLERANCE) | (votes > limit + _VOTE_TOLERANCE))
     if len(wrong):
         row, column = wrong[0]
         raise ValueError(
-            f"Votes must lie in [0, 1]; {columns[column]!r} of row "
+            f"Votes must lie in [0, {limit:g}]; {columns[column]!r} of row "
             f"{catalog.index[row]!r} is {votes[row, column]:g} "
             f"({len(wrong)} such values with `votes={suffix!r}`)."
         )
     return votes
 
 
-def _vote_columns(catalog: pd.DataFrame, suffix: str) -> list[str]:
-    """Names of the vote columns in the order of `ANSWERS`."""
-    namings = [list(ANSWERS), [GALAXY_DATASETS_NAMES[answer] for answer in ANSWERS]]
+def _vote_columns(
+    catalog: pd.DataFrame, suffix: str | None, answers: tuple[str, ...]
+) -> list[str]:
+    """Names of the vote columns in the order of the answers."""
+    end = "" if suffix is None else f"_{suffix}"
+    namings = [list(answers), [GALAXY_DATASETS_NAMES.get(a, a) for a in answers]]
     present = set(catalog.columns)
     # Of the two ways to name answers, the one that this catalogue follows.
-    naming = max(
-        namings, key=lambda names: sum(f"{n}_{suffix}" in present for n in names)
-    )
-    columns = [f"{name}_{suffix}" for name in naming]
+    naming = max(namings, key=lambda names: sum(f"{n}{end}" in present for n in names))
+    columns = [f"{name}{end}" for name in naming]
     missing = [column for column in columns if column not in present]
     if missing:
         strings = [column for column in catalog.columns if isinstance(column, str)]
@@ -417,11 +514,63 @@ def _vote_columns(catalog: pd.DataFrame, suffix: str) -> list[str]:
             ]
             complete |= set.intersection(*suffixes)
         raise ValueError(
-            f"`votes={suffix!r}` needs a column for each of the {len(ANSWERS)} answers "
+            f"`votes={suffix!r}` needs a column for each of the {len(answers)} answers "
             f"of the tree; not in the catalogue: {missing}. Vote suffixes that are "
             f"there for all answers: {sorted(complete)}."
         )
     return columns
+
+
+def _is_clean(
+    catalog: pd.DataFrame,
+    codes: np.ndarray,
+    votes: np.ndarray,
+    tree: VoteTree,
+    n_votes: int,
+) -> np.ndarray:
+    """Which galaxies are clean in the sense of Willett et al., bool (n_galaxies,)."""
+    strange = [q for q in tree.answers_of if q not in CLEAN_VOTES]
+    if strange:
+        raise ValueError(
+            f"`clean={n_votes}` has thresholds for questions of Galaxy Zoo 2; the tree "
+            f"asks others: {strange}."
+        )
+    debiased = _read_votes(catalog, "debiased", tree.answers)
+    column = {answer: i for i, answer in enumerate(tree.answers)}
+    counts: dict[str, np.ndarray] = {}
+    clean = np.zeros(len(catalog), dtype=bool)
+    for code, (leaf, path) in enumerate(tree.leaves.items()):
+        rows = np.flatnonzero(codes == code)
+        gates: dict[str, float] = {}
+        for question in tree.questions[leaf]:
+            for answer, thresholds in CLEAN_VOTES[question].items():
+                gates[answer] = max(gates.get(answer, 0), thresholds[n_votes == 20])
+        passed = np.ones(len(rows), dtype=bool)
+        for question, step in zip(tree.questions[leaf], path, strict=True):
+            # A comparison with NaN is false: no vote is no clean answer.
+            if step[0] in gates:
+                passed &= votes[rows, column[step[0]]] >= gates.pop(step[0])
+                continue
+            passed &= _add_votes(debiased[rows], step, column) >= CLEAN_DEBIASED
+            if question not in counts:
+                answers = tree.answers_of[question]
+                counts[question] = np.nan_to_num(
+                    _read_votes(catalog, "count", answers, np.inf)
+                ).sum(axis=1)
+            passed &= counts[question][rows] >= n_votes
+        if gates:
+            raise ValueError(
+                f"`clean={n_votes}` needs {list(gates)} on the way to the class "
+                f"{leaf!r}."
+            )
+        clean[rows] = passed
+    return clean
+
+
+def _add_votes(
+    votes: np.ndarray, step: Iterable[str], column: Mapping[str, int]
+) -> np.ndarray:
+    return np.nan_to_num(votes[:, [column[answer] for answer in step]]).sum(axis=1)
 
 
 def _has_votes(catalog: pd.DataFrame, min_votes: int) -> np.ndarray:

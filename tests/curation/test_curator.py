@@ -11,12 +11,8 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
 from skdistill.curation import GalaxyZooCurator
-from skdistill.curation._tree import (
-    ANSWERS,
-    CLASS_NAMES,
-    GALAXY_DATASETS_NAMES,
-    LEAVES,
-)
+from skdistill.curation._questions import GALAXY_DATASETS_NAMES
+from skdistill.curation._tree import ANSWERS, CLASS_NAMES, LEAVES
 
 VOTES = [f"{answer}_fraction" for answer in ANSWERS]
 
@@ -329,7 +325,11 @@ def test_not_fitted(make_catalog):
         ("n_test", -1),
         ("n_test", 1.5),
         ("confidence", "average"),
-        ("votes", None),
+        ("votes", 5),
+        ("tree", "ten"),
+        ("tree", [1]),
+        ("clean", 15),
+        ("rare_classes", "ignore"),
         ("min_votes", -1),
         ("random_state", "chance"),
     ],
