@@ -47,9 +47,9 @@ class GalaxyZooCurator(TransformerMixin, DocLinkMixin, BaseEstimator):
 
     Every galaxy gets a score for each leaf of a tree of questions, by default nine of
     Galaxy Zoo 2, from the votes on the way to that leaf. Its label is the leaf with the
-    highest score, its confidence is that score. Of each class the most confident galaxies are selected
-    and divided at random into a training and a test set of the same size for all
-    classes. Only the table of votes is needed, no images.
+    highest score, its confidence is that score. Of each class the most confident
+    galaxies are selected and divided at random into a training and a test set of the
+    same size for all classes. Only the table of votes is needed, no images.
 
     Parameters
     ----------

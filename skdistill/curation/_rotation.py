@@ -31,9 +31,8 @@ class RotationAugmenter(DocLinkMixin, BaseEstimator):
     Attributes
     ----------
     sample_indices_ : ndarray of shape (n_rows * n_rotations,)
-        Position of the source row of every row that `fit_resample` returns. Serves as
-        `groups` in :class:`~sklearn.model_selection.GroupKFold`, which keeps all
-        rotations of one galaxy on the same side of a split.
+        Position of the source row of every row that `fit_resample` returns: the
+        `groups` of a cross-validation, see the notes.
 
     n_features_in_ : int
         Number of columns of the table.
@@ -50,7 +49,13 @@ class RotationAugmenter(DocLinkMixin, BaseEstimator):
     All rotations of one galaxy are adjacent, in the order of the angles, so that the
     reader decodes each file once. Shuffle before training on batches.
 
-    Test images stay as they are: rotate the training rows only.
+    Test images stay as they are: rotate the training rows only. Where rotated rows are
+    split again, as in a cross-validation, all rotations of one galaxy must be on the
+    same side: the others would give its label away. Hand `sample_indices_` as `groups`
+    to :class:`~sklearn.model_selection.GroupKFold`,
+    :class:`~sklearn.model_selection.StratifiedGroupKFold` or
+    :class:`~sklearn.model_selection.GroupShuffleSplit`. Where rows are shuffled or left
+    out before, take the groups along: `groups = augmenter.sample_indices_[kept]`.
 
     Examples
     --------
@@ -71,6 +76,15 @@ class RotationAugmenter(DocLinkMixin, BaseEstimator):
     ['spiral', 'spiral', 'spiral', 'smooth', 'smooth', 'smooth']
     >>> augmenter.sample_indices_
     array([0, 0, 0, 1, 1, 1])
+
+    In a cross-validation:
+
+    >>> from sklearn.model_selection import GroupKFold
+    >>> groups = augmenter.sample_indices_
+    >>> for train, test in GroupKFold(n_splits=2).split(rotated, labels, groups):
+    ...     print(sorted(set(rotated.index[train])), sorted(set(rotated.index[test])))
+    ['a'] ['b']
+    ['b'] ['a']
     """
 
     _parameter_constraints: ClassVar[dict] = {

@@ -1,5 +1,6 @@
 """Pictures and measurements of distilled images."""
 
+from skdistill.inspection._confidence import ConfidenceDisplay
 from skdistill.inspection._confusion import TreeConfusionDisplay
 from skdistill.inspection._evolution import EvolutionDisplay, ImageRecorder
 from skdistill.inspection._images import SyntheticSetDisplay
@@ -13,6 +14,7 @@ from skdistill.inspection._report import report
 from skdistill.inspection._tree import TreeDisplay
 
 __all__ = [
+    "ConfidenceDisplay",
     "DifferenceDisplay",
     "EvolutionDisplay",
     "ImageRecorder",

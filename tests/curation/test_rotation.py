@@ -4,10 +4,19 @@ import numpy as np
 import pandas as pd
 import polars
 import pytest
+from sklearn import config_context
 from sklearn.base import clone
-from sklearn.model_selection import GroupKFold
+from sklearn.model_selection import (
+    GridSearchCV,
+    GroupKFold,
+    GroupShuffleSplit,
+    KFold,
+    StratifiedGroupKFold,
+    cross_val_score,
+)
+from sklearn.neighbors import KNeighborsClassifier
 
-from skdistill.curation import RotationAugmenter
+from skdistill.curation import GalaxyZooCurator, RotationAugmenter
 
 
 @pytest.fixture
@@ -105,3 +114,80 @@ def test_errors(rows):
     for n_rotations in (0, 2.5):
         with pytest.raises(ValueError, match="The 'n_rotations' parameter"):
             RotationAugmenter(n_rotations).fit_resample(rows)
+
+
+def test_cross_validation_with_groups():
+    """Copies on both sides of a split would be recognised, and the score a fake."""
+    rng = np.random.default_rng(0)
+    rows = pd.DataFrame({"brightness": rng.uniform(size=40)})
+    y = rng.integers(0, 2, 40)
+    augmenter = RotationAugmenter(5)
+    rotated, labels = augmenter.fit_resample(rows, y)
+    X = rotated[["brightness"]]
+    groups = augmenter.sample_indices_
+    knows_by_heart = KNeighborsClassifier(1)
+
+    for splitter in (GroupKFold(5), StratifiedGroupKFold(5)):
+        for train, test in splitter.split(X, labels, groups):
+            assert not set(X["brightness"].iloc[train]) & set(
+                X["brightness"].iloc[test]
+            )
+            assert len(test) % 5 == 0
+        # The labels are drawn: nothing can be learnt of them.
+        fair = cross_val_score(knows_by_heart, X, labels, cv=splitter, groups=groups)
+        assert fair.mean() < 0.8
+        # With metadata routing splitters ask for groups by themselves.
+        with config_context(enable_metadata_routing=True):
+            routed = cross_val_score(
+                knows_by_heart, X, labels, cv=splitter, params={"groups": groups}
+            )
+        np.testing.assert_array_equal(routed, fair)
+    fake = cross_val_score(
+        knows_by_heart, X, labels, cv=KFold(5, shuffle=True, random_state=0)
+    )
+    assert fake.mean() > 0.95
+
+
+def test_groups_in_a_search():
+    rng = np.random.default_rng(0)
+    rows = pd.DataFrame({"brightness": rng.uniform(size=30)})
+    augmenter = RotationAugmenter(4)
+    rotated, labels = augmenter.fit_resample(rows, np.arange(30) % 3)
+    search = GridSearchCV(
+        KNeighborsClassifier(), {"n_neighbors": [1, 5]}, cv=GroupKFold(3)
+    )
+    search.fit(rotated, labels, groups=augmenter.sample_indices_)
+    for i in range(3):
+        # Chance is a third; copies on both sides would give 1.
+        assert (search.cv_results_[f"split{i}_test_score"] < 0.9).all()
+
+
+def test_groups_stay_with_shuffled_and_repeated_rows():
+    """Any further selection takes the groups with it, by the same positions."""
+    rows = pd.DataFrame({"asset_id": np.arange(20)})
+    augmenter = RotationAugmenter()
+    rotated, _ = augmenter.fit_resample(rows)
+    order = np.random.default_rng(0).permutation(len(rotated))
+    shuffled = rotated.iloc[order]
+    groups = augmenter.sample_indices_[order]
+    np.testing.assert_array_equal(shuffled["asset_id"], groups)
+    split = GroupShuffleSplit(3, random_state=0).split(shuffled, groups=groups)
+    for train, test in split:
+        assert not set(groups[train]) & set(groups[test])
+        # All ten angles of a galaxy are on its side.
+        assert (shuffled.iloc[test].groupby("asset_id").size() == 10).all()
+
+
+def test_rotated_training_set_of_a_curator(make_catalog):
+    """As in the paper: rotations of training galaxies, test galaxies as they are."""
+    curator = GalaxyZooCurator(n_train=5, n_test=2, random_state=0)
+    rows, labels = curator.fit_resample(make_catalog())
+    train = (rows["split"] == "train").to_numpy()
+    augmenter = RotationAugmenter()
+    rotated, rotated_labels = augmenter.fit_resample(rows[train], labels[train])
+    assert len(rotated) == 9 * 5 * 10
+    assert not set(rotated["objid"]) & set(rows["objid"][~train])
+    of_one = pd.Series(rotated_labels).groupby(rotated["objid"].to_numpy()).nunique()
+    assert (of_one == 1).all()
+    groups = rows.index[train][augmenter.sample_indices_]
+    np.testing.assert_array_equal(groups, rotated.index)

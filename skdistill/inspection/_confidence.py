@@ -1,0 +1,163 @@
+"""How sure the labels of a catalogue are, class by class."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from sklearn.utils.validation import check_is_fitted
+
+from skdistill.curation import GalaxyZooCurator
+from skdistill.inspection._plotting import check_matplotlib
+
+_AVAILABLE, _SELECTED = "0.55", "#b3003c"
+
+
+class ConfidenceDisplay:
+    """Confidences of the galaxies of each class: of all, and of the selected ones.
+
+    For each there is a thin line from the lowest to the highest confidence, a thick one
+    over the middle half of the galaxies, and a mark at the median; beside them is their
+    number.  Made by :meth:`from_estimator`; everything that is given to the constructor
+    is stored as it is.
+
+    Parameters
+    ----------
+    available : list of ndarray of shape (n_galaxies,)
+        Confidences of the galaxies that could be selected, of each class.
+    selected : list of ndarray of shape (n_galaxies,)
+        Of those that are.
+    class_names : list of str
+        The names of the classes.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+        Where it is drawn.
+    figure_ : matplotlib Figure
+        Its figure.
+
+    See Also
+    --------
+    skdistill.curation.GalaxyZooCurator : Label and select galaxies.
+
+    Examples
+    --------
+    >>> import matplotlib.pyplot as plt
+    >>> import pandas as pd
+    >>> from skdistill import GalaxyZooCurator
+    >>> from skdistill.inspection import ConfidenceDisplay
+    >>> survey = pd.DataFrame({"arms_yes": [0.9, 0.7, 0.4, 0.1]})
+    >>> survey["arms_no"] = 1 - survey["arms_yes"]
+    >>> tree = {"arms": {"yes": "spiral", "no": "smooth"}}
+    >>> curator = GalaxyZooCurator(tree=tree, votes=None, n_train=1, n_test=0)
+    >>> display = ConfidenceDisplay.from_estimator(curator.fit(survey))
+    >>> display.class_names, [c.tolist() for c in display.available]
+    (['spiral', 'smooth'], [[0.9, 0.7], [0.9, 0.6]])
+    >>> plt.close(display.figure_)
+    """
+
+    def __init__(
+        self,
+        available: list[np.ndarray],
+        selected: list[np.ndarray],
+        class_names: list[str],
+    ) -> None:
+        self.available = available
+        self.selected = selected
+        self.class_names = class_names
+
+    @classmethod
+    def from_estimator(
+        cls,
+        curator: GalaxyZooCurator,
+        *,
+        classes: Sequence[str] | None = None,
+        ax: Any = None,
+    ) -> "ConfidenceDisplay":
+        """Draw the confidences that a curator found.
+
+        Parameters
+        ----------
+        curator : GalaxyZooCurator
+            A fitted curator.
+        classes : sequence of str, default=None
+            The classes to show, in this order; None shows all, in the order of the
+            tree.
+        ax : matplotlib Axes, default=None
+            Where to draw; None makes a new figure.
+
+        Returns
+        -------
+        display : ConfidenceDisplay
+            The display, drawn.
+        """
+        check_matplotlib(f"{cls.__name__}.from_estimator")
+        check_is_fitted(curator)
+        shown = curator.classes_.tolist() if classes is None else list(classes)
+        unknown = [name for name in shown if name not in curator.classes_]
+        if unknown or not shown:
+            raise ValueError(
+                f"`classes` must name classes of the curator, which are "
+                f"{curator.classes_.tolist()}; got {shown}."
+            )
+
+        def confidences(indices: np.ndarray) -> list[np.ndarray]:
+            labels = curator.labels_[indices]
+            return [curator.confidence_[indices[labels == name]] for name in shown]
+
+        display = cls(
+            confidences(curator.available_indices_),
+            confidences(curator.sample_indices_),
+            shown,
+        )
+        return display.plot(ax=ax)
+
+    def plot(self, *, ax: Any = None) -> "ConfidenceDisplay":
+        """Draw the confidences.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Where to draw; None makes a new figure.
+
+        Returns
+        -------
+        display : ConfidenceDisplay
+            The display itself.
+        """
+        check_matplotlib(f"{type(self).__name__}.plot")
+        import matplotlib.pyplot as plt
+
+        n_classes = len(self.class_names)
+        if ax is None:
+            size = (6.4, 1.2 + 0.42 * n_classes)
+            _, ax = plt.subplots(figsize=size, layout="constrained")
+        for groups, shift, colour, label in (
+            (self.available, -0.15, _AVAILABLE, "all that could be selected"),
+            (self.selected, 0.15, _SELECTED, "selected"),
+        ):
+            for row, values in enumerate(groups):
+                y = row + shift
+                ax.annotate(
+                    f"{len(values):,}",
+                    (1.01, y),
+                    xycoords=("axes fraction", "data"),
+                    va="center",
+                    color=colour,
+                    fontsize="small",
+                )
+                if len(values):
+                    low, first, middle, third, high = np.percentile(
+                        values, [0, 25, 50, 75, 100]
+                    )
+                    ax.hlines(y, low, high, color=colour, lw=1)
+                    ax.hlines(y, first, third, color=colour, lw=4)
+                    ax.plot(middle, y, "o", color=colour, mfc="white", ms=5)
+            ax.plot([], [], color=colour, lw=4, label=label)
+        ax.set_yticks(range(n_classes), self.class_names)
+        ax.set_ylim(n_classes - 0.5, -0.5)
+        ax.set_xlim(0, None)
+        ax.set_xlabel("confidence")
+        ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
+        self.ax_, self.figure_ = ax, ax.figure
+        return self
