@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from skdistill import GalaxyZooCurator, RotationAugmenter, make_galaxies
-from skdistill.curation._tree import GALAXY_DATASETS_NAMES
+from skdistill.curation._questions import GALAXY_DATASETS_NAMES
+from skdistill.curation._tree import ANSWERS
 from skdistill.datasets import load_galaxy_zoo2
 
 # Neighbours that are one and the same number as float64.
@@ -428,7 +429,7 @@ def test_catalogue_of_galaxy_datasets_is_curated():
     _, _, votes = make_galaxies(90, size=8, random_state=0, return_votes=True)
     catalogue = pd.DataFrame(
         {"id_str": votes["dr7objid"].astype(str)}
-        | {f"{names[answer]}_fraction": votes[f"{answer}_fraction"] for answer in names}
+        | {f"{names[a]}_fraction": votes[f"{a}_fraction"] for a in ANSWERS}
     )
     expected, labels = GalaxyZooCurator(n_train=2, n_test=1).fit_resample(votes)
     rows, same = GalaxyZooCurator(n_train=2, n_test=1).fit_resample(
