@@ -112,7 +112,7 @@ def download(
     # Without a lock where nothing is to be written: the folder may be read-only.
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(path, verbose):
+        with locked(path, verbose=verbose):
             if not path.exists():
                 _Download(url, path, n_retries, delay, verbose).run()
                 return _accept(path, url, sha256, check, verbose)
@@ -154,6 +154,32 @@ def _accept(
     os.replace(part, path)
     _discard(path)
     return digest
+
+
+def locked(path: Path, *, verbose: bool = False) -> Any:
+    """Wait until no other process writes a file or folder.
+
+    Parameters
+    ----------
+    path : Path
+        What shall be written.
+
+    verbose : bool, default=False
+        Whether to say so if it takes waiting.
+
+    Returns
+    -------
+    context
+        Releases the lock at its end, as does the end of the process.
+    """
+    lock = FileLock(path.with_name(f"{path.name}.lock"))
+    try:
+        return lock.acquire(timeout=0)
+    except Timeout:
+        if verbose:
+            message = f"Waiting for another process that writes '{path}'."
+            tqdm.write(message, file=sys.stderr)
+        return lock.acquire()
 
 
 def remote_size(url: str, path: str | os.PathLike[str]) -> tuple[int | None, int]:
@@ -211,18 +237,6 @@ def _read_json(path: Path) -> dict[str, Any]:
 def _write_json(path: Path, content: dict[str, Any]) -> None:
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
-
-
-def _locked(path: Path, verbose: bool) -> Any:
-    """Acquire the lock of a file; say so if another process has it."""
-    lock = FileLock(path.with_name(f"{path.name}.lock"))
-    try:
-        return lock.acquire(timeout=0)
-    except Timeout:
-        if verbose:
-            message = f"Waiting for another process that downloads '{path}'."
-            tqdm.write(message, file=sys.stderr)
-        return lock.acquire()
 
 
 def _checked(file: Path, path: Path, sha256: str | None, verbose: bool) -> str:

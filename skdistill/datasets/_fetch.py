@@ -107,9 +107,10 @@ def fetch_galaxy_zoo2(
         error that tells their size where there is nobody to ask.
 
     extract : bool, default=False
-        Whether to extract the images, each into a file of its own.  Otherwise they are
-        read straight from the archive: a `path` is then `"{archive}!/{member}"`, as
-        :class:`~skdistill.ImageReader` understands it.
+        Whether to extract the images, each into a file of its own, after which the
+        archive may be removed.  Otherwise they are read straight from the archive: a
+        `path` is then `"{archive}!/{member}"`, as :class:`~skdistill.ImageReader`
+        understands it.
 
     votes : str, default="fraction"
         Suffix of the vote columns that `target` is made from.
@@ -170,7 +171,7 @@ def fetch_galaxy_zoo2(
         n_without_image : int
             How many galaxies of the catalogue were left out.
         sha256 : dict
-            Checksums of the three files, or of two without images.
+            Checksums of the files that were used.
         DESCR : str
             What the data is and whom to cite.
 
@@ -219,13 +220,18 @@ def fetch_galaxy_zoo2(
     folder = Path(get_data_home(data_home)) / _FOLDER
     paths = {name: folder / _file_name(name, url) for name, url in sources.items()}
 
-    names = ["votes", "mapping"]
-    if images is not False and (
-        paths["images"].exists()
+    archive = paths["images"]
+    place = folder / archive.stem if extract else archive
+    with_paths = images is not False and (
+        place.exists()
+        or archive.exists()
         or images is True
         or not download_if_missing
-        or _agreed(sources["images"], paths["images"])
-    ):
+        or _agreed(sources["images"], archive)
+    )
+    names = ["votes", "mapping"]
+    # Once they are extracted the archive may be gone.
+    if with_paths and not (extract and place.exists()):
         names.append("images")
     missing = [str(paths[name]) for name in names if not paths[name].exists()]
     if missing and not download_if_missing:
@@ -248,11 +254,9 @@ def fetch_galaxy_zoo2(
 
     galaxies = load_galaxy_zoo2(paths["votes"], mapping=paths["mapping"])
     n_without_image = 0
-    if "images" in names:
-        place = paths["images"]
+    if with_paths:
         if extract:
-            place = folder / place.stem
-            extract_images(paths["images"], place, progress=bool(verbose))
+            extract_images(archive, place, progress=bool(verbose))
         galaxies, n_without_image = with_images(galaxies, place)
         galaxies = galaxies.reset_index(drop=True)
         if n_without_image:
@@ -266,7 +270,7 @@ def fetch_galaxy_zoo2(
     return Bunch(
         **bunch,
         target_names=target_names,
-        filenames=galaxies["path"].to_numpy(object) if "images" in names else None,
+        filenames=galaxies["path"].to_numpy(object) if with_paths else None,
         n_without_image=n_without_image,
         sha256=checksums,
         DESCR=_DESCR,

@@ -11,6 +11,8 @@ from pathlib import Path, PurePosixPath
 
 from tqdm import tqdm
 
+from skdistill.datasets._download import locked
+
 # In order of preference, should a galaxy have several files.
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".fits", ".fit")
 
@@ -122,8 +124,8 @@ def image_members(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
     """
     members = archive.infolist()
     for member in members:
-        parts = PurePosixPath(member.filename.replace("\\", "/")).parts
-        if not parts or parts[0] == "/" or ".." in parts or ":" in parts[0]:
+        first, *others = member.filename.replace("\\", "/").split("/")
+        if not first or ":" in first or ".." in (first, *others):
             problem = "a name that leads out of the archive"
         elif stat.S_ISLNK(member.external_attr >> 16):
             problem = "a link"
@@ -148,7 +150,7 @@ def extract_images(
     """Extract the images of a zip archive, each as `{number}{suffix}`.
 
     The folder takes its name when it is complete; what an interrupted call extracted
-    is not extracted again.
+    is not extracted again.  Of several processes one extracts, the others wait for it.
 
     Parameters
     ----------
@@ -172,9 +174,18 @@ def extract_images(
     folder = Path(folder)
     if folder.is_dir():
         return
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with locked(folder, verbose=progress):
+        if not folder.is_dir():
+            _extract(archive_path, folder, progress)
+
+
+def _extract(
+    path: str | os.PathLike[str], folder: Path, progress: bool
+) -> None:
     unfinished = folder.with_name(f"{folder.name}.part")
-    unfinished.mkdir(parents=True, exist_ok=True)
-    with open_archive(archive_path) as archive:
+    unfinished.mkdir(exist_ok=True)
+    with open_archive(path) as archive:
         todo = []
         for member in image_members(archive):
             # The name is made anew: nothing of the archive's own path is used.
@@ -185,7 +196,7 @@ def extract_images(
         free = shutil.disk_usage(unfinished).free
         if size > free:
             raise OSError(
-                f"The images in '{archive_path}' need {size / 1e9:.1f} GB; only "
+                f"The images in '{path}' need {size / 1e9:.1f} GB; only "
                 f"{free / 1e9:.1f} GB are free in '{unfinished}'."
             )
         temporary = unfinished / "unfinished"
@@ -195,7 +206,7 @@ def extract_images(
                     shutil.copyfileobj(source, file)
             except zipfile.BadZipFile as error:
                 raise ValueError(
-                    f"'{archive_path}' is damaged in {member.filename!r}: {error}."
+                    f"'{path}' is damaged in {member.filename!r}: {error}."
                 ) from error
             os.replace(temporary, target)
     temporary.unlink(missing_ok=True)

@@ -131,8 +131,9 @@ def _read_csv(path: Path) -> pd.DataFrame:
             frame = pd.read_csv(path, dtype=text)
         except pd.errors.DtypeWarning:
             frame = pd.read_csv(path, dtype=text, low_memory=False)
-    # One block of memory a type: pandas warns about adding a column to many.
-    return frame.copy()
+    # One block of memory a type: pandas warns about adding a column to many.  Its own
+    # `copy` does that, too, but in two steps, each as large as the table.
+    return pd.DataFrame({column: frame[column] for column in frame.columns})
 
 
 def _read_parquet(path: Path) -> pd.DataFrame:
@@ -142,11 +143,7 @@ def _read_parquet(path: Path) -> pd.DataFrame:
         raise ImportError(
             f"Reading '{path}' needs pyarrow: pip install skdistill[parquet]"
         ) from error
-    table = pyarrow.parquet.read_table(path)
-    # Column by column, each released when it is converted.
-    frame = table.to_pandas(split_blocks=True, self_destruct=True)
-    del table
-    return frame.reset_index(drop=True).copy()
+    return pyarrow.parquet.read_table(path).to_pandas().reset_index(drop=True)
 
 
 def _read_fits(path: Path) -> pd.DataFrame:
@@ -179,7 +176,7 @@ def _read_fits(path: Path) -> pd.DataFrame:
                 # FITS pads text with blanks.
                 is_text = cells.dtype.kind in "SU"
                 columns[column] = series.str.rstrip() if is_text else series
-    return pd.DataFrame(columns).copy()
+    return pd.DataFrame(columns)
 
 
 def _exact(ids: pd.Series, source: str) -> pd.Series:

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from skdistill import make_galaxies
+from skdistill import GalaxyZooCurator, ImageReader, make_galaxies
 from skdistill.datasets import _download, _fetch, fetch_galaxy_zoo2
 
 NAMES = {
@@ -117,8 +117,6 @@ def test_bunch(fetch, published, home):
 
 
 def test_labels_are_those_of_the_curator(fetch):
-    from skdistill import GalaxyZooCurator
-
     galaxies = fetch(images=False, votes="debiased")
     curator = GalaxyZooCurator(n_train=1, n_test=0, votes="debiased")
     curator.fit(galaxies.data)
@@ -188,6 +186,13 @@ def test_extracted_images_are_those_of_the_archive(fetch, home):
             content = zipped.read(f"images/{asset_id}.jpg")
             assert Path(path).read_bytes() == content
     assert not (home / "images_gz2.part").exists()
+    # Which may be removed then.
+    (home / NAMES["images"]).unlink()
+    again = fetch(extract=True, download_if_missing=False)
+    pd.testing.assert_frame_equal(again.data, galaxies.data)
+    assert set(again.sha256) == {"votes", "mapping"}
+    with pytest.raises(OSError, match=r"images_gz2\.zip"):
+        fetch(download_if_missing=False)
 
 
 @pytest.mark.filterwarnings("ignore:Dropped")
@@ -313,6 +318,17 @@ def test_unsafe_archive(server, fetch, home, tmp_path):
     assert not list(tmp_path.rglob("*.jpg"))
 
 
+def test_pipeline_from_the_archive(fetch):
+    """From the download to pixels, as a user would."""
+    with pytest.warns(UserWarning, match=DROPPED):
+        galaxies = fetch()
+    curator = GalaxyZooCurator(n_train=2, n_test=1, votes="debiased", random_state=0)
+    rows, labels = curator.fit_resample(galaxies.data)
+    X = ImageReader(size=8).fit_transform(rows)
+    assert X.shape == (27, 8, 8, 3)
+    assert X.std() > 5
+
+
 @pytest.fixture(scope="module")
 def real_files(shared_data):
     """The public files, made from a sample of what is in them."""
@@ -347,7 +363,8 @@ def test_real_sample(server, fetch, home, shared_data, real_files):
     counts = galaxies.target.value_counts()
     assert counts.sum() >= 845
     assert set(counts.index) == set(galaxies.target_names)
-    place, _, member = galaxies.filenames[0].partition("!/")
-    with zipfile.ZipFile(place) as zipped, Image.open(zipped.open(member)) as image:
-        assert image.size == (424, 424)
+    rows = galaxies.data[:8]
+    X = ImageReader(size=64).fit_transform(rows)
+    plain = ImageReader(images_dir=shared_data / "gz2-sample" / "images", size=64)
+    np.testing.assert_array_equal(X, plain.transform(rows[["asset_id"]]))
     shutil.rmtree(home)

@@ -2,13 +2,15 @@
 
 import os
 import stat
+import threading
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from skdistill.datasets import _images
+from skdistill.datasets import _download, _images
 from skdistill.datasets._images import extract_images, image_paths
 
 
@@ -59,7 +61,7 @@ def test_unsafe_archives_are_refused(tmp_path, contents, case):
         extract_images(path, tmp_path / "in" / "out")
     with pytest.raises(ValueError, match=rf"a\.zip.*member.*{reason}"):
         image_paths(path)
-    files = [p for p in tmp_path.rglob("*") if p.is_file()]
+    files = [p for p in tmp_path.rglob("*") if p.is_file() and p.suffix != ".lock"]
     assert files == [path]
     assert not (tmp_path / "in" / "out").exists()
 
@@ -104,6 +106,33 @@ def test_interrupted_extraction_goes_on(tmp_path, archive, contents, monkeypatch
         lambda source, file: copied.append(source.name) or copy(source, file),
     )
     extract_images(archive, tmp_path / "out")
+    assert sorted(copied) == sorted(f"images/{i}.jpg" for i in contents)
+    for i, content in contents.items():
+        assert (tmp_path / "out" / f"{i}.jpg").read_bytes() == content
+
+
+def test_two_at_once(tmp_path, archive, contents, monkeypatch):
+    """The second waits, and finds the work done."""
+    copy = _images.shutil.copyfileobj
+    copied, started, waiting = [], threading.Event(), threading.Event()
+
+    def slow(source, file):
+        started.set()
+        assert waiting.wait(30)
+        copied.append(source.name)
+        copy(source, file)
+
+    def write(message, file):
+        waiting.set()
+
+    monkeypatch.setattr(_images.shutil, "copyfileobj", slow)
+    monkeypatch.setattr(_download.tqdm, "write", write)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(extract_images, archive, tmp_path / "out", progress=True)
+        assert started.wait(30)
+        second = pool.submit(extract_images, archive, tmp_path / "out", progress=True)
+        first.result(30)
+        second.result(30)
     assert sorted(copied) == sorted(f"images/{i}.jpg" for i in contents)
     for i, content in contents.items():
         assert (tmp_path / "out" / f"{i}.jpg").read_bytes() == content
