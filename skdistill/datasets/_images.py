@@ -180,9 +180,7 @@ def extract_images(
             _extract(archive_path, folder, progress)
 
 
-def _extract(
-    path: str | os.PathLike[str], folder: Path, progress: bool
-) -> None:
+def _extract(path: str | os.PathLike[str], folder: Path, progress: bool) -> None:
     unfinished = folder.with_name(f"{folder.name}.part")
     unfinished.mkdir(exist_ok=True)
     with open_archive(path) as archive:

@@ -323,7 +323,7 @@ def test_pipeline_from_the_archive(fetch):
     with pytest.warns(UserWarning, match=DROPPED):
         galaxies = fetch()
     curator = GalaxyZooCurator(n_train=2, n_test=1, votes="debiased", random_state=0)
-    rows, labels = curator.fit_resample(galaxies.data)
+    rows, _ = curator.fit_resample(galaxies.data)
     X = ImageReader(size=8).fit_transform(rows)
     assert X.shape == (27, 8, 8, 3)
     assert X.std() > 5
