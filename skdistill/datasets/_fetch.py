@@ -354,16 +354,14 @@ _CHECKS = {"votes": _check_votes, "mapping": _check_mapping, "images": _check_im
 
 def _label(galaxies: pd.DataFrame, votes: str) -> tuple[np.ndarray, list[str]]:
     """Return the class of each galaxy, and all classes."""
-    # Not with the package: it takes longer to load than the rest.  And not through
-    # GalaxyZooCurator, which selects, too: a mirror of a few galaxies lacks classes.
-    from skdistill.curation._curator import _read_votes
-    from skdistill.curation._tree import CLASS_NAMES, leaf_labels, leaf_scores
+    # Not with the package: it takes longer to load than the rest.
+    from skdistill.curation import GalaxyZooCurator
 
-    codes, _ = leaf_labels(leaf_scores(_read_votes(galaxies, votes)))
-    names = np.array(CLASS_NAMES, dtype=object)
-    labels = names[codes]
-    labels[codes < 0] = None
-    return labels, list(CLASS_NAMES)
+    # A mirror of a few galaxies may lack classes.
+    curator = GalaxyZooCurator(
+        n_train=None, n_test=0, votes=votes, rare_classes="drop"
+    ).fit(galaxies)
+    return curator.labels_, curator.classes_.tolist()
 
 
 def _bunch(galaxies: pd.DataFrame, labels: np.ndarray, as_frame: bool) -> Bunch:

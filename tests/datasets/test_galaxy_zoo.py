@@ -10,8 +10,6 @@ import pytest
 from PIL import Image
 
 from skdistill import GalaxyZooCurator, RotationAugmenter, make_galaxies
-from skdistill.curation._questions import GALAXY_DATASETS_NAMES
-from skdistill.curation._tree import ANSWERS
 from skdistill.datasets import load_galaxy_zoo2
 
 # Neighbours that are one and the same number as float64.
@@ -423,14 +421,34 @@ def test_names_that_are_not_numbers_have_no_image(galaxy_datasets):
     assert galaxies["id_str"].tolist() == [str(OBJIDS[1])]
 
 
+GALAXY_DATASETS_NAMES = {
+    "smooth-or-featured-gz2_smooth": "t01_smooth_or_features_a01_smooth",
+    "smooth-or-featured-gz2_featured-or-disk": (
+        "t01_smooth_or_features_a02_features_or_disk"
+    ),
+    "disk-edge-on-gz2_yes": "t02_edgeon_a04_yes",
+    "disk-edge-on-gz2_no": "t02_edgeon_a05_no",
+    "bar-gz2_yes": "t03_bar_a06_bar",
+    "bar-gz2_no": "t03_bar_a07_no_bar",
+    "has-spiral-arms-gz2_yes": "t04_spiral_a08_spiral",
+    "has-spiral-arms-gz2_no": "t04_spiral_a09_no_spiral",
+    "how-rounded-gz2_round": "t07_rounded_a16_completely_round",
+    "how-rounded-gz2_in-between": "t07_rounded_a17_in_between",
+    "how-rounded-gz2_cigar": "t07_rounded_a18_cigar_shaped",
+    "bulge-shape-gz2_round": "t09_bulge_shape_a25_rounded",
+    "bulge-shape-gz2_boxy": "t09_bulge_shape_a26_boxy",
+    "bulge-shape-gz2_no-bulge": "t09_bulge_shape_a27_no_bulge",
+}
+
+
 def test_catalogue_of_galaxy_datasets_is_curated():
     """The votes of simulated galaxies under the names of that package."""
-    names = GALAXY_DATASETS_NAMES
     _, _, votes = make_galaxies(90, size=8, random_state=0, return_votes=True)
-    catalogue = pd.DataFrame(
-        {"id_str": votes["dr7objid"].astype(str)}
-        | {f"{names[a]}_fraction": votes[f"{a}_fraction"] for a in ANSWERS}
-    )
+    fractions = {
+        f"{other}_fraction": votes[f"{answer}_fraction"]
+        for other, answer in GALAXY_DATASETS_NAMES.items()
+    }
+    catalogue = pd.DataFrame({"id_str": votes["dr7objid"].astype(str)} | fractions)
     expected, labels = GalaxyZooCurator(n_train=2, n_test=1).fit_resample(votes)
     rows, same = GalaxyZooCurator(n_train=2, n_test=1).fit_resample(
         load_galaxy_zoo2(catalogue)
