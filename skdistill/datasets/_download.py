@@ -35,7 +35,7 @@ class DownloadError(OSError):
     """A file could not be downloaded, or is not the one that was expected."""
 
 
-class _InterruptedError(Exception):
+class _PassingError(Exception):
     """An attempt that is worth another one, after `wait` seconds if it says so."""
 
     def __init__(self, reason: str, wait: float | None = None):
@@ -337,7 +337,7 @@ class _Download:
         while True:
             try:
                 return self.attempt()
-            except _InterruptedError as reason:
+            except _PassingError as reason:
                 size = self.part.stat().st_size if self.part.exists() else 0
                 # A long download may break often: only attempts in vain count.
                 failures = 0 if size > furthest else failures + 1
@@ -380,9 +380,7 @@ class _Download:
                 is_same = (_validator(response) or same) == same
                 if not is_same or start != offset or total != (note["size"] or total):
                     _discard(self.path)
-                    raise _InterruptedError(
-                        "the server sent another part than asked for"
-                    )
+                    raise _PassingError("the server sent another part than asked for")
             else:
                 # The whole file: the server knows no ranges, or has another version.
                 # Sent piece by piece its length is not known, but its end is.
@@ -409,7 +407,7 @@ class _Download:
                 offset += len(chunk)
                 bar.update(len(chunk))
         if total is not None and offset < total:
-            raise _InterruptedError(
+            raise _PassingError(
                 f"the connection closed after {offset} of {total} bytes"
             )
 
@@ -437,19 +435,19 @@ class _Download:
         if error.code == 416:
             # What is there is longer than the file now is.
             _discard(self.path)
-            raise _InterruptedError("the file has become shorter") from error
+            raise _PassingError("the file has become shorter") from error
         if 300 <= error.code < 400:
             self.fail(f"it redirects in a loop or to nowhere ({error.code})", error)
         reason = f"the server answered {error.code} {error.reason}"
         if error.code not in _PASSING:
             self.fail(reason, error)
-        raise _InterruptedError(reason, _retry_after(error)) from error
+        raise _PassingError(reason, _retry_after(error)) from error
 
     def unreachable(self, error: Exception) -> NoReturn:
         reason = getattr(error, "reason", error)
         if isinstance(reason, ssl.SSLCertVerificationError):
             self.fail(f"its certificate is not trusted: {reason}", error)
-        raise _InterruptedError(f"no connection: {reason}") from error
+        raise _PassingError(f"no connection: {reason}") from error
 
     def fail(self, reason: str, cause: BaseException | None = None) -> NoReturn:
         kept = ""
@@ -462,7 +460,7 @@ def _read(response: Any) -> bytes:
     try:
         return response.read1(_CHUNK)
     except (OSError, http.client.HTTPException) as error:
-        raise _InterruptedError(f"the connection broke: {error!r}") from error
+        raise _PassingError(f"the connection broke: {error!r}") from error
 
 
 def _content_range(response: Any) -> tuple[int | None, int | None]:
