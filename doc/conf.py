@@ -1,6 +1,18 @@
 """Sphinx configuration of the skdistill documentation."""
 
+import os
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
 import skdistill
+
+# Matplotlib draws the examples' pictures into files.
+os.environ.setdefault("MPLBACKEND", "agg")
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE / "extensions"))
 
 project = "skdistill"
 author = "The skdistill developers"
@@ -10,25 +22,106 @@ version = release = skdistill.__version__
 extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
-    "sphinx.ext.mathjax",
     "numpydoc",
+    "sphinx_copybutton",
+    "sphinx_design",
     "sphinx_gallery.gen_gallery",
+    "mathml",
 ]
 templates_path = ["templates"]
-exclude_patterns = ["_build", "templates"]
+exclude_patterns = ["_build", "extensions", "templates"]
+
+# References that lead nowhere are warnings, and `make doc` makes these errors.  Those to
+# other projects become links where their inventories can be fetched, and stay text
+# where not: the documentation is built without a network.
+nitpicky = True
+nitpick_ignore_regex = [
+    (r"py:.*", rf"{module}(\..*)?")
+    for module in ("joblib", "matplotlib", "numpy", "pandas", "sklearn", "torch")
+]
+if os.environ.get("SKDISTILL_DOC_ONLINE"):
+    extensions.append("sphinx.ext.intersphinx")
+    intersphinx_mapping = {
+        "joblib": ("https://joblib.readthedocs.io/en/stable", None),
+        "matplotlib": ("https://matplotlib.org/stable", None),
+        "numpy": ("https://numpy.org/doc/stable", None),
+        "pandas": ("https://pandas.pydata.org/docs", None),
+        "python": ("https://docs.python.org/3", None),
+        "sklearn": ("https://scikit-learn.org/stable", None),
+        "torch": ("https://docs.pytorch.org/docs/stable", None),
+    }
 
 html_theme = "pydata_sphinx_theme"
-html_title = f"skdistill {release}"
+html_title = "skdistill"
+html_favicon = "_static/favicon.svg"
+html_static_path = ["_static"]
+html_css_files = ["skdistill.css"]
 html_show_sourcelink = False
+html_show_sphinx = False
+html_theme_options = {
+    "logo": {
+        "text": "skdistill",
+        "image_light": "_static/favicon.svg",
+        "image_dark": "_static/favicon.svg",
+        "alt_text": "",  # the name stands beside it
+    },
+    "header_links_before_dropdown": 7,
+    "navigation_with_keys": False,
+    "show_toc_level": 2,
+    "secondary_sidebar_items": {"**": ["page-toc"], "index": []},
+    "footer_start": ["copyright"],
+    "footer_end": [],
+    # High contrast in both: the comments of the defaults are faint.
+    "pygments_light_style": "a11y-high-contrast-light",
+    "pygments_dark_style": "a11y-high-contrast-dark",
+}
+# These pages have no neighbours to list beside them.
+html_sidebars = {
+    page: []
+    for page in ("index", "tutorial", "benchmarks", "changelog", "citing", "search")
+}
 
 autosummary_generate = True
 autodoc_typehints = "none"
 numpydoc_show_class_members = False
+# A prompt, and what it printed, is not copied.
+copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_is_regexp = True
 
+# The demo is too long for a build: it is shown, with the pictures that it made.
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "gallery",
-    "plot_gallery": False,  # examples train networks: shown here, run by `make demo`
+    "filename_pattern": r"plot_(?!discover_galaxies)",
     "download_all_examples": False,
+    "show_memory": False,
+    "remove_config_comments": True,
     "write_computation_times": False,
+    "abort_on_example_error": True,
 }
+# What a plot_gallery=0 build shows for examples that it did not run is no news.
+suppress_warnings = ["config.cache"]  # sphinx-gallery's settings hold functions
+
+# Examples print what skdistill warns of; libraries' deprecations are not for readers.
+warnings.filterwarnings("ignore", category=DeprecationWarning)
+
+
+def write_unreleased_changes(app):
+    """Render the fragments of changes that no release has yet."""
+    draft = subprocess.run(
+        [sys.executable, "-m", "towncrier", "build", "--draft"]
+        + ["--version", release, "--date", "in development"],
+        cwd=HERE.parent,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    path = HERE / "unreleased.inc"
+    # A file that stays the same is not read again.
+    if not path.exists() or path.read_text(encoding="utf-8") != draft:
+        path.write_text(draft, encoding="utf-8")
+
+
+def setup(app):
+    """Have Sphinx call what is above."""
+    app.connect("builder-inited", write_unreleased_changes)

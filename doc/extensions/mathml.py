@@ -1,0 +1,40 @@
+"""Formulas as MathML, which browsers draw by themselves.
+
+Sphinx's own renderers load MathJax from a network or need a LaTeX installation.  The
+conversion is that of docutils.
+"""
+
+from docutils import nodes
+from docutils.utils.math import MathError, latex2mathml
+from sphinx.util import logging
+
+logger = logging.getLogger(__name__)
+
+
+def _convert(node, as_block):
+    try:
+        return latex2mathml.tex2mathml(node.astext(), as_block=as_block)
+    except MathError as error:
+        logger.warning("cannot draw the formula: %s", error, location=node)
+        return ""
+
+
+def visit_math(translator, node):
+    """Write a formula in a line of text."""
+    translator.body.append(_convert(node, as_block=False))
+    raise nodes.SkipNode
+
+
+def visit_math_block(translator, node):
+    """Write a formula of its own, with its number if it has one."""
+    number = f'<span class="eqno">({node["number"]})</span>' if node["number"] else ""
+    translator.body.append(translator.starttag(node, "div", CLASS="math-block"))
+    translator.body.append(_convert(node, as_block=True) + number + "</div>\n")
+    raise nodes.SkipNode
+
+
+def setup(app):
+    """Tell Sphinx of the renderer."""
+    app.add_html_math_renderer("mathml", (visit_math, None), (visit_math_block, None))
+    app.config.html_math_renderer = "mathml"
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
