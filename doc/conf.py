@@ -27,6 +27,7 @@ extensions = [
     "sphinx_design",
     "sphinx_gallery.gen_gallery",
     "mathml",
+    "public_names",
 ]
 templates_path = ["templates"]
 exclude_patterns = ["_build", "extensions", "templates"]
