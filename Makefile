@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint doc bench clean
+.PHONY: help demo test lint doc links bench clean browser
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -23,8 +23,19 @@ help:  ## Show this list.
 demo: $(VENV)/.installed  ## From a catalogue to distilled galaxies (DATA=folder: on your own).
 	$(VENV_PYTHON) examples/plot_discover_galaxies.py $(if $(DATA),--data "$(DATA)")
 
-test: lint  ## Run the checks and the tests.
+test: lint $(VENV)/.installed-doc browser  ## Run the checks and the tests.
 	$(BIN)/pytest
+
+# The documentation is opened in Chromium.  Where it cannot be installed these tests are
+# skipped, and say how to.
+browser:
+	@if [ -z "$${CHROMIUM:-}" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+	    && ! command -v chromium chromium-browser google-chrome >/dev/null; then \
+	    echo "Installing Chromium for the tests of the documentation (about a minute)"; \
+	    export DEBIAN_FRONTEND=noninteractive; \
+	    { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; } \
+	        >/dev/null || echo "Chromium cannot be installed: its tests are skipped" >&2; \
+	fi
 
 lint: $(VENV)/.installed  ## Run the checks alone.
 	$(BIN)/ruff check
@@ -36,12 +47,17 @@ lint: $(VENV)/.installed  ## Run the checks alone.
 
 doc: $(VENV)/.installed-doc  ## Build the documentation in doc/_build/html.
 	$(BIN)/sphinx-build -W --keep-going --fresh-env -b html doc doc/_build/html
+	$(VENV_PYTHON) doc/check_links.py doc/_build/html
+
+links: $(VENV)/.installed-doc  ## Check the links of the built documentation.
+	$(VENV_PYTHON) doc/check_links.py doc/_build/html
 
 bench: $(VENV)/.installed  ## Run every benchmark, one after the other.
 	for script in benchmarks/[!_]*.py; do $(VENV_PYTHON) "$$script"; done
 
 clean:  ## Remove what the other commands wrote, but not .venv.
-	rm -rf build demo-output doc/_build doc/gallery doc/api/generated *.egg-info \
+	rm -rf build demo-output doc/_build doc/gallery doc/api/generated \
+	    doc/unreleased.inc doc/sg_execution_times.rst *.egg-info \
 	    .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 
 # .installing lives as long as an installation runs: where it is found at the start,

@@ -59,6 +59,8 @@ html_static_path = ["_static"]
 html_css_files = ["skdistill.css"]
 html_show_sourcelink = False
 html_show_sphinx = False
+# What the theme asks for in the console of a browser.
+html_context = {"default_mode": "auto"}
 html_theme_options = {
     "logo": {
         "text": "skdistill",
@@ -66,7 +68,7 @@ html_theme_options = {
         "image_dark": "_static/favicon.svg",
         "alt_text": "",  # the name stands beside it
     },
-    "header_links_before_dropdown": 7,
+    "header_links_before_dropdown": 5,
     "navigation_with_keys": False,
     "show_toc_level": 2,
     "secondary_sidebar_items": {"**": ["page-toc"], "index": []},

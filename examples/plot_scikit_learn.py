@@ -1,7 +1,7 @@
 """
-==================================
+===================================
 Distillation among other estimators
-==================================
+===================================
 
 A distiller is an estimator like any: it can be searched over, cross-validated, put into
 a pipeline and stored.  Everything here is small, so that it runs in half a minute on

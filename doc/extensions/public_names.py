@@ -4,6 +4,7 @@ Docstrings say where a class lives, ``skdistill.metrics.evaluate_synthetic``; it
 that of the name that users import, ``skdistill.evaluate_synthetic``.
 """
 
+
 def resolve(app, env, node, contents):
     """Look for a reference that leads nowhere among the names of the package."""
     target = node.get("reftarget") or ""

@@ -1,0 +1,120 @@
+"""The documentation in a browser: nothing fails, on a desk and on a phone."""
+
+import pytest
+
+MAIN_PAGES = (
+    "index",
+    "tutorial",
+    "user_guide",
+    "theory",
+    "memory_time",
+    "gallery/index",
+    "gallery/plot_scikit_learn",
+    "api",
+    "api/generated/skdistill.STMDistiller",
+    "benchmarks",
+    "changelog",
+)
+PHONE, DESK = 390, 1280
+# What docutils and sphinx-gallery write: roles of citations that are no longer in use, and
+# the second of the two links of an example, whose text is hidden.
+TOLERATED = {"aria-deprecated-role", "aria-required-children", "link-name"}
+
+
+def accessibility_problems(page):
+    """Return what axe-core finds: contrast, alternative texts, labels, headings."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+    options = {"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa"]}}
+    found = axe.Axe().run(page, options=options).response["violations"]
+    return [
+        f"{problem['id']}: {node['html'][:150]} {node['failureSummary'][-150:]}"
+        for problem in found
+        if problem["id"] not in TOLERATED
+        for node in problem["nodes"]
+    ]
+
+
+@pytest.mark.parametrize("width", [PHONE, DESK])
+def test_every_page_opens_without_a_problem(site, address, visit, width):
+    pages = [
+        path.relative_to(site).as_posix()
+        for path in sorted(site.rglob("*.html"))
+        if "_static" not in path.parts
+    ]
+    assert {f"{name}.html" for name in MAIN_PAGES} <= set(pages)
+    window = visit(width)
+    problems = {}
+    for name in pages:
+        page = window.open(f"{address}/{name}")
+        assert page.title()
+        if window.problems:
+            problems[name] = window.problems.copy()
+    assert not problems
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_main_pages_are_accessible(address, visit, scheme):
+    window = visit(DESK, scheme)
+    problems = {}
+    for name in MAIN_PAGES:
+        found = accessibility_problems(window.open(f"{address}/{name}.html"))
+        if found:
+            problems[name] = found
+    assert not problems
+
+
+def test_search_finds_pages(address, visit):
+    window = visit(PHONE)
+    page = window.open(f"{address}/search.html?q=checkpoint")
+    results = page.locator("#search-results li a")
+    results.first.wait_for()
+    assert "STMDistiller" in " ".join(results.all_inner_texts())
+    results.first.click()
+    page.wait_for_load_state()
+    assert "search.html" not in page.url
+    assert not window.problems
+
+
+def test_search_dialog_leads_to_results(address, visit):
+    window = visit(DESK)
+    page = window.open(f"{address}/index.html")
+    page.keyboard.press("Control+k")
+    page.keyboard.type("diverged")
+    page.keyboard.press("Enter")
+    page.locator("#search-results li a").first.wait_for()
+    found = page.locator("#search-results").inner_text()
+    assert "When things go wrong" in found
+    assert not window.problems
+
+
+def test_menu_opens_on_a_phone(address, visit):
+    window = visit(PHONE)
+    page = window.open(f"{address}/theory.html")
+    page.locator("button.primary-toggle").click()
+    link = page.locator("dialog[open] a", has_text="Benchmarks").first
+    link.click()
+    page.wait_for_url("**/benchmarks.html")
+    assert not window.problems
+
+
+def test_a_page_with_problems_is_found_out(tmp_path, visit, served):
+    (tmp_path / "index.html").write_text(
+        '<title>x</title><img src="no.png"><div style="width: 500px">wide</div>'
+        '<div style="overflow-x: auto"><p style="width: 900px">may scroll</p></div>'
+        '<script>console.error("broken"); missing();</script>'
+        '<script src="http://example.invalid/x.js"></script>'
+    )
+    with served(tmp_path) as address:
+        window = visit(PHONE)
+        page = window.open(f"{address}/index.html")
+        found = " | ".join(window.problems)
+        assert any("image-alt" in problem for problem in accessibility_problems(page))
+    for problem in (
+        "console: broken",
+        "missing is not defined",
+        "image http",
+        "asks another site: http://example.invalid/x.js",
+        "the page is 508 wide",
+    ):
+        assert problem in found, found
+    assert "may scroll" not in found
