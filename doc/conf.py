@@ -32,9 +32,9 @@ extensions = [
 templates_path = ["templates"]
 exclude_patterns = ["_build", "extensions", "templates"]
 
-# References that lead nowhere are warnings, and `make doc` makes these errors.  Those to
-# other projects become links where their inventories can be fetched, and stay text
-# where not: the documentation is built without a network.
+# References that lead nowhere are warnings, which `make doc` turns into errors.  The
+# documentation is built without a network: names of other projects stay text, unless
+# SKDISTILL_DOC_ONLINE asks for the inventories that make links of them.
 nitpicky = True
 nitpick_ignore_regex = [
     (r"py:.*", rf"{module}(\..*)?")
@@ -111,9 +111,10 @@ warnings.filterwarnings("ignore", category=DeprecationWarning)
 
 def write_unreleased_changes(app):
     """Render the fragments of changes that no release has yet."""
+    command = [sys.executable, "-m", "towncrier", "build", "--draft"]
+    command += ["--version", release, "--date", "in development"]
     draft = subprocess.run(
-        [sys.executable, "-m", "towncrier", "build", "--draft"]
-        + ["--version", release, "--date", "in development"],
+        command,
         cwd=HERE.parent,
         check=True,
         capture_output=True,

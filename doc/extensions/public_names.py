@@ -1,7 +1,7 @@
 """References to a public name by the subpackage that it comes from.
 
-Docstrings say where a class lives, ``skdistill.metrics.evaluate_synthetic``; its page is
-that of the name that users import, ``skdistill.evaluate_synthetic``.
+Docstrings say where a class lives, ``skdistill.metrics.evaluate_synthetic``; its page
+is that of the name that users import, ``skdistill.evaluate_synthetic``.
 """
 
 

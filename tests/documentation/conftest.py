@@ -22,9 +22,9 @@ WHAT_TO_DO = (
 # What reaches beyond the window although nothing around it scrolls.
 OVERFLOW = """() => {
     const scrolls = (element) => {
-        for (let e = element.parentElement; e && e !== document.body; e = e.parentElement)
-            if (getComputedStyle(e).overflowX !== "visible") return true;
-        return false;
+        const around = element.parentElement;
+        if (!around || around === document.body) return false;
+        return getComputedStyle(around).overflowX !== "visible" || scrolls(around);
     };
     const beyond = [...document.body.querySelectorAll("*")].filter((element) => {
         const box = element.getBoundingClientRect();
