@@ -16,8 +16,8 @@ MAIN_PAGES = (
     "changelog",
 )
 PHONE, DESK = 390, 1280
-# What docutils and sphinx-gallery write: roles of citations that are out of use, and the
-# second of the two links of an example, whose text is hidden.
+# What docutils and sphinx-gallery write: roles of citations that are out of use, and
+# the second of the two links of an example, whose text is hidden.
 TOLERATED = {"aria-deprecated-role", "aria-required-children", "link-name"}
 
 
