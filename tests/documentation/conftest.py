@@ -126,17 +126,20 @@ class Visit:
     def __init__(self, context):
         self.problems = []
         self.page = context.new_page()
-        self.page.set_default_timeout(30_000)
+        self.page.set_default_timeout(60_000)
         self.page.on("console", self._on_console)
         self.page.on("pageerror", lambda error: self.problems.append(f"error: {error}"))
-        self.page.on(
-            "requestfailed", lambda request: self.problems.append(f"no {request.url}")
-        )
+        self.page.on("requestfailed", self._on_failure)
         self.page.on("request", self._on_request)
 
     def _on_console(self, message):
         if message.type == "error":
             self.problems.append(f"console: {message.text}")
+
+    def _on_failure(self, request):
+        # What the page before this one still asked for is given up.
+        if request.failure != "net::ERR_ABORTED":
+            self.problems.append(f"{request.failure}: {request.url}")
 
     def _on_request(self, request):
         local = ("http://127.0.0.1:", "file:", "data:", "blob:")
