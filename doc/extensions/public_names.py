@@ -1,25 +1,28 @@
-"""References to a public name by the subpackage that it comes from.
+"""References to a public name by another name than that of its page.
 
-Docstrings say where a class lives, ``skdistill.metrics.evaluate_synthetic``; its page
-is that of the name that users import, ``skdistill.evaluate_synthetic``.
+Docstrings say where a class lives, ``skdistill.metrics.evaluate_synthetic``, or its
+name alone; its page is that of the name to import, ``skdistill.evaluate_synthetic``.
 """
 
 
 def resolve(app, env, node, contents):
     """Look for a reference that leads nowhere among the names of the package."""
-    target = node.get("reftarget") or ""
-    parts = target.split(".")
-    if node.get("refdomain") != "py" or parts[0] != "skdistill" or len(parts) < 3:
+    if node.get("refdomain") != "py":
         return None
-    return env.get_domain("py").resolve_xref(
-        env,
-        node["refdoc"],
-        app.builder,
-        node["reftype"],
-        ".".join([parts[0], *parts[2:]]),
-        node,
-        contents,
-    )
+    parts = node.get("reftarget", "").removeprefix("skdistill.").split(".")
+    for candidate in (parts, parts[1:]):
+        found = candidate and env.get_domain("py").resolve_xref(
+            env,
+            node["refdoc"],
+            app.builder,
+            node["reftype"],
+            ".".join(["skdistill", *candidate]),
+            node,
+            contents,
+        )
+        if found:
+            return found
+    return None
 
 
 def setup(app):
