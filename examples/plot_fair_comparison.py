@@ -117,7 +117,7 @@ print(f"improvement over random: {gain:.2f}")
 
 # %%
 fig, ax = plt.subplots(figsize=(6, 3), layout="constrained")
-for place, (name, values) in enumerate(accuracies.items()):
+for place, values in enumerate(accuracies.values()):
     ax.plot(np.full(values.size, place), 100 * values.ravel(), "o", alpha=0.4)
     ax.plot(place, 100 * values.mean(), "k_", markersize=20)
 ax.set_xticks(range(len(accuracies)), list(accuracies))
