@@ -4,10 +4,11 @@ A fair comparison
 =================
 
 Is a distilled set better than real images, for its own network and for others?  Every
-arm gets the rate that suits it, chosen on images that are neither trained nor tested on,
-and a difference counts only where its interval excludes zero.
+arm gets the rate that suits it, chosen on images that are neither trained nor tested
+on, and a difference counts only where its interval excludes zero.
 
-Everything is small, so that it runs in half a minute; the way is the same for real work.
+Everything is small, so that it runs in half a minute; the way is the same for real
+work.
 """
 
 import matplotlib.pyplot as plt
