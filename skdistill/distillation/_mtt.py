@@ -54,6 +54,10 @@ class MTTDistiller(TrajectoryDistiller):
     batch_size : int, "auto" or None, default="auto"
         Synthetic images per step of the student, in reshuffled passes, as for
         :class:`~skdistill.distillation.STMDistiller`.
+    n_matches : int or "auto", default="auto"
+        Number of matches, each of another teacher, whose gradients are averaged in an
+        iteration: it takes as many times longer, and steps are less noisy.  "auto" is
+        1, or one in each of the processes of a torch.distributed group.
     augmentation : "dsa", None or sequence of str, default="dsa"
         Families of which one is drawn for each step of the student.
     pixel_lr : float or "auto", default="auto"
@@ -103,8 +107,11 @@ class MTTDistiller(TrajectoryDistiller):
         The fitted teachers.
     history_ : DataFrame of `n_iter_` rows
         Per iteration: ``teacher``, ``start_epoch``, ``loss`` and ``misalignment`` of
-        the match, ``step_size`` before the update, and ``event``, as in
+        the match (of several the first teacher, and means), ``step_size`` before the
+        update, and ``event``, as in
         :class:`~skdistill.distillation.STMDistiller`.
+    n_matches_ : int
+        Number of matches in an iteration.
     n_iter_ : int
         Number of iterations.
     stop_reason_ : str
@@ -159,6 +166,7 @@ class MTTDistiller(TrajectoryDistiller):
         init: Any = "real",
         labels: str = "hard",
         batch_size: int | str | None = "auto",
+        n_matches: int | str = "auto",
         augmentation: str | Sequence[str] | None = "dsa",
         pixel_lr: float | str = "auto",
         step_size_lr: float | str = "auto",
@@ -183,6 +191,7 @@ class MTTDistiller(TrajectoryDistiller):
         self.init = init
         self.labels = labels
         self.batch_size = batch_size
+        self.n_matches = n_matches
         self.augmentation = augmentation
         self.pixel_lr = pixel_lr
         self.step_size_lr = step_size_lr

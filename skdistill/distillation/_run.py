@@ -5,6 +5,7 @@ import os
 import time
 import warnings
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from numbers import Integral, Real
 from pathlib import Path
@@ -23,13 +24,20 @@ from tqdm.auto import tqdm
 
 from skdistill.base import BaseDistiller
 from skdistill.distillation._matching import (
+    Match,
     MatchGradient,
     match,
     match_gradient,
     plan_steps,
 )
 from skdistill.distillation._stages import CHECK_EVERY
-from skdistill.distillation._updates import Descent, Learned, State, StepSizes
+from skdistill.distillation._updates import (
+    BELIEVED_STRETCHES,
+    Descent,
+    Learned,
+    State,
+    StepSizes,
+)
 from skdistill.metrics._evaluate import default_network
 from skdistill.neural_network._augment import resolve_families
 from skdistill.neural_network._derivatives import ConvNetDerivatives, pays_to_compile
@@ -43,6 +51,7 @@ from skdistill.utils._device import resolve_device, to_device
 from skdistill.utils._memory import reused_memory
 from skdistill.utils._pixels import pixel_space
 from skdistill.utils._random import child_seed, root_seed, torch_generator
+from skdistill.utils._ranks import RankError, Ranks
 from skdistill.utils._validation import (
     check_class_sizes,
     check_given_images,
@@ -89,6 +98,10 @@ _HISTORY_COLUMNS = (
     *_PROBE_COLUMNS,
     *("step_size", "event"),
 )
+
+
+# How a process fares in an iteration, as a number that the others are told.
+_WELL, _INTERRUPTED, _FAILED = 0.0, 1.0, 2.0
 
 
 class Task(NamedTuple):
@@ -234,6 +247,19 @@ class Run:
         for place, event in content["events"].items():
             self.rows[int(place)]["event"] = event
 
+    def settle(self, ranks: Ranks) -> None:
+        """Take on what the first process learned.
+
+        The states of all follow from the same numbers, but may differ in their last
+        bits where the machines do.
+        """
+        if ranks.size == 1:
+            return
+        now, self.best = ranks.from_first(
+            lambda: (_on_cpu(self.learned.state()), _on_cpu(self.best))
+        )
+        self.learned.restore(now)
+
 
 class TrajectoryDistiller(BaseDistiller):
     """Base class of distillers that match the trajectories of teachers.
@@ -243,6 +269,10 @@ class TrajectoryDistiller(BaseDistiller):
 
     _parameter_constraints: dict = {
         "ipc": [Interval(Integral, 1, None, closed="left")],
+        "n_matches": [
+            StrOptions({"auto"}),
+            Interval(Integral, 1, None, closed="left"),
+        ],
         "buffer": [TrajectoryBuffer, FrozenEstimator, str, os.PathLike, None],
         "n_steps": [Interval(Integral, 1, None, closed="left")],
         "step_size": [Interval(Real, 0, None, closed="neither")],
@@ -280,6 +310,7 @@ class TrajectoryDistiller(BaseDistiller):
     init: Any
     labels: str
     batch_size: int | str | None
+    n_matches: int | str
     augmentation: Any
     pixel_lr: float | str
     step_size_lr: float | str
@@ -329,10 +360,14 @@ class TrajectoryDistiller(BaseDistiller):
 
         self._pixel_space = pixel_space(X)
 
-        seed = root_seed(self.random_state)
+        ranks = Ranks()
+        self.n_matches_ = self._resolve_matches(ranks)
+        seed = ranks.from_first(lambda: root_seed(self.random_state))
         fingerprint = fingerprint_images(X, codes, weight)
         signature = self._signature(fingerprint)
-        stored = self._read_checkpoint()
+        has_callbacks = bool(getattr(self, "_skl_callbacks", None))
+        ranks.check_same(signature | {"callbacks": has_callbacks})
+        stored = ranks.from_first(self._read_checkpoint)
         if stored is not None:
             # Before teachers are trained for a run that cannot go on.
             self._check_same(stored[1]["signature"], signature)
@@ -340,7 +375,7 @@ class TrajectoryDistiller(BaseDistiller):
             if self.random_state is None:
                 seed = stored_seed
         self.buffer_ = self._fit_buffer(
-            for_teachers, fingerprint, child_seed(seed, 1) % 2**31
+            for_teachers, fingerprint, child_seed(seed, 1) % 2**31, ranks
         )
 
         images = self._initial_images(X, codes, np.random.default_rng([seed, 0]))
@@ -360,13 +395,15 @@ class TrajectoryDistiller(BaseDistiller):
         )
         run = Run(learned, self._first())
         signature |= {"seed of random_state": seed} | self._teachers_signature()
+        ranks.check_same(signature)
         if stored is not None:
             self._check_same(stored[1]["signature"], signature)
             run.restore(*stored)
             self._reopen(run)
         tasks = FitTasks(self, "iteration", self._most_iterations, X, y)
         with reused_memory():
-            self._optimise(run, seed, families, device, signature, tasks)
+            self._optimise(run, seed, families, device, signature, tasks, ranks)
+        run.settle(ranks)
         self._keep(run)
         tasks.end()
         return self
@@ -426,7 +463,11 @@ class TrajectoryDistiller(BaseDistiller):
         return X[np.concatenate(chosen)]
 
     def _fit_buffer(
-        self, data: tuple[np.ndarray, np.ndarray, Any], fingerprint: str, seed: int
+        self,
+        data: tuple[np.ndarray, np.ndarray, Any],
+        fingerprint: str,
+        seed: int,
+        ranks: Ranks,
     ) -> TrajectoryBuffer:
         """Return fitted teachers that match the images."""
         buffer = self.buffer
@@ -453,7 +494,13 @@ class TrajectoryDistiller(BaseDistiller):
             on_disk = buffer.path is not None and manifest_path(buffer.path).exists()
             if buffer.random_state is None and not on_disk:
                 buffer.set_params(random_state=seed)
-            return buffer.fit(*data)
+            if buffer.path is None:
+                # One process trains them while the others wait, however long.
+                return ranks.from_first(lambda: buffer.fit(*data), long=True)
+            if not ranks.is_first:
+                buffer.set_params(verbose=0)
+            # Those that see one folder share its teachers.
+            return ranks.side_by_side(lambda: buffer.fit(*data))
         self._check_epochs(len(buffer.snapshot_epochs_) - 1)
         if buffer.image_shape_ != self.image_shape_:
             raise ValueError(
@@ -465,7 +512,7 @@ class TrajectoryDistiller(BaseDistiller):
                 f"`buffer` was made for the classes {buffer.classes_.tolist()}; y has "
                 f"{self.classes_.tolist()}"
             )
-        if buffer.fingerprint_ != fingerprint:
+        if buffer.fingerprint_ != fingerprint and ranks.is_first:
             warnings.warn(
                 "`buffer` was fitted on other images, labels or weights than X, y: if "
                 "they hold images that the distilled set is later tested on, the test "
@@ -483,6 +530,7 @@ class TrajectoryDistiller(BaseDistiller):
             for name, value in self.get_params(deep=False).items()
             if name not in _FREE_PARAMETERS and name != self._limit_name
         }
+        parameters["`n_matches`"] = self.n_matches_
         parameters["`augmentation`"] = list(resolve_families(self.augmentation))
         init = self.init
         if not isinstance(init, str):
@@ -550,6 +598,15 @@ class TrajectoryDistiller(BaseDistiller):
 
     # The run itself.
 
+    def _resolve_matches(self, ranks: Ranks) -> int:
+        n_matches = ranks.size if self.n_matches == "auto" else int(self.n_matches)
+        if n_matches < ranks.size:
+            raise ValueError(
+                f"`n_matches` must be at least the number of processes, {ranks.size}, "
+                f"each of which makes a match in each iteration; got {n_matches}"
+            )
+        return n_matches
+
     def _images_per_step(self, n_images: int) -> int:
         size = self.batch_size
         if isinstance(size, str):
@@ -568,27 +625,33 @@ class TrajectoryDistiller(BaseDistiller):
         device: torch.device,
         signature: dict[str, Any],
         tasks: FitTasks,
+        ranks: Ranks,
     ) -> None:
         n_images = len(run.learned.images)
         batch_size = self._images_per_step(n_images)
         most = self._most_iterations
         network = ConvNetDerivatives(
             self.buffer_._structure(),
-            compile=pays_to_compile(device, (most or self.max_iter) * self.n_steps),
+            compile=pays_to_compile(
+                device,
+                (most or self.max_iter) * self.n_steps * self.n_matches_ // ranks.size,
+            ),
         )
         keep = self.keep_activations
         if keep == "auto":
             keep = self.n_steps * network.tape_bytes(batch_size) <= _KEPT_BYTES
-        matching = _Matching(self, network, families, device, batch_size, bool(keep))
+        matching = _Matching(
+            self, network, families, device, batch_size, bool(keep), ranks
+        )
         saved_at = time.monotonic()
         bar = tqdm(
             desc="distillation",
             unit="iteration",
             total=most,
             initial=len(run.rows),
-            disable=not self.verbose,
+            disable=not (self.verbose and ranks.is_first),
         )
-        with bar:
+        with bar, ranks.deferred_interrupt() as matching.interrupted:
             while not run.progress.stop_reason:
                 mark = run.mark()
                 tasks.begin_step()
@@ -598,6 +661,11 @@ class TrajectoryDistiller(BaseDistiller):
                     run.back_to(mark)
                     run.advance(stop_reason="interrupted")
                     break
+                except RankError:
+                    run.back_to(mark)
+                    if self.checkpoint is not None and ranks.is_first:
+                        run.save(self._checkpoint_path, signature)
+                    raise
                 row = run.rows[-1]
                 bar.set_postfix(
                     loss=f"{row['loss']:.3f}",
@@ -609,14 +677,19 @@ class TrajectoryDistiller(BaseDistiller):
                 stop = tasks.end_step(
                     lambda: {"synthetic_": self._synthetic_set(run.learned)}
                 )
+                if tasks.are_told:
+                    stop = ranks.any(stop, device)
                 if stop and not run.progress.stop_reason:
                     run.advance(stop_reason="callback")
                 if (
                     self.checkpoint is not None
+                    and ranks.is_first
                     and time.monotonic() - saved_at > _CHECKPOINT_SECONDS
                 ):
                     run.save(self._checkpoint_path, signature)
                     saved_at = time.monotonic()
+        if not ranks.is_first:
+            return
         if self.checkpoint is not None:
             run.save(self._checkpoint_path, signature)
         reason = run.progress.stop_reason
@@ -640,11 +713,22 @@ class TrajectoryDistiller(BaseDistiller):
     def _iterate(self, run: Run, seed: int, matching: "_Matching") -> None:
         """Probe, match, learn, and decide how to go on."""
         iteration = len(run.rows)
-        task = self._task(run, np.random.default_rng([seed, 2, iteration]))
+        rng = np.random.default_rng([seed, 2, iteration])
+        task = self._task(run, rng)
+        teachers = _draw_teachers(
+            rng, task.teacher, self.buffer_.n_teachers_, self.n_matches_
+        )
         # Draws depend on the iteration alone: nothing of them has to be stored.
-        generator = torch_generator(child_seed(seed, 3, iteration))
+        generators = [
+            torch_generator(child_seed(seed, 3, iteration, *([place] if place else [])))
+            for place in range(self.n_matches_)
+        ]
         learned = run.learned
-        numbers, gradient = matching(learned, task, generator)
+        numbers, gradient = matching(
+            learned,
+            [task._replace(teacher=teacher) for teacher in teachers],
+            generators,
+        )
         finite = bool(np.isfinite(list(numbers.values())).all())
         columns = (*_MATCH_COLUMNS, *_PROBE_COLUMNS)
         run.rows.append(
@@ -741,7 +825,7 @@ class TrajectoryDistiller(BaseDistiller):
 
 
 class _Matching:
-    """One probe and one match, with everything that stays the same in a run."""
+    """The matches of an iteration, with everything that stays the same in a run."""
 
     def __init__(
         self,
@@ -751,6 +835,7 @@ class _Matching:
         device: torch.device,
         batch_size: int,
         keep: bool,
+        ranks: Ranks,
     ) -> None:
         self._distiller = distiller
         self._network = network
@@ -758,11 +843,99 @@ class _Matching:
         self._device = device
         self._batch_size = batch_size
         self._keep = keep
+        self._ranks = ranks
+        # Whether the keyboard interrupted the work.
+        self.interrupted: Callable[[], bool]
 
     def __call__(
-        self, learned: Learned, task: Task, generator: torch.Generator
+        self,
+        learned: Learned,
+        tasks: list[Task],
+        generators: list[torch.Generator],
     ) -> tuple[dict[str, float], MatchGradient]:
-        """Return all numbers, in one transfer from the device, and the gradient."""
+        """Return the means over the tasks of all numbers and of the gradient.
+
+        Each process makes its share of the matches; all return the same.
+        """
+        if len(tasks) == 1:
+            found, gradient = self._match(learned, tasks[0], generators[0])
+            # In one transfer from the device.
+            values = torch.stack(list(found.values())).tolist()
+            return dict(zip(found, values, strict=True)), gradient
+        rows: list[dict[str, float]] = []
+        images = torch.zeros_like(learned.images)
+        targets = torch.zeros_like(learned.targets)
+        for first in range(0, len(tasks), self._ranks.size):
+            n_matches = min(self._ranks.size, len(tasks) - first)
+            share, by_images, by_targets = self._share(
+                learned, tasks[first:], generators[first:]
+            )
+            rows += share[:n_matches]
+            images = self._ranks.sums_in_order(images, by_images, n_matches)
+            targets = self._ranks.sums_in_order(targets, by_targets, n_matches)
+        numbers = mean_numbers(rows)
+        matched = Match(*(images.new_tensor(numbers[name]) for name in Match._fields))
+        return numbers, MatchGradient(
+            matched,
+            images / len(tasks),
+            targets / len(tasks),
+            images.new_tensor(numbers["by_step_size"]),
+        )
+
+    def _share(
+        self, learned: Learned, tasks: list[Task], generators: list[torch.Generator]
+    ) -> tuple[list[dict[str, float]], Tensor, Tensor]:
+        """Make this process's match of a round; return all numbers and its gradient.
+
+        An error or an interrupt in one process reaches all of them at once.
+        """
+        ranks = self._ranks
+        names = [*Match._fields, "by_step_size", "checksum"]
+        if tasks[0].probe_epoch is not None:
+            names = [*_PROBE_COLUMNS, *names]
+        by_images = torch.zeros_like(learned.images)
+        by_targets = torch.zeros_like(learned.targets)
+        values = by_images.new_zeros(len(names))
+        state, failure = _WELL, None
+        # In the last round there may be no match left for this process.
+        if ranks.rank < len(tasks):
+            try:
+                found, gradient = self._match(
+                    learned, tasks[ranks.rank], generators[ranks.rank]
+                )
+                values = torch.stack([found[name] for name in names])
+                by_images, by_targets = gradient.images, gradient.targets
+            except KeyboardInterrupt:
+                state = _INTERRUPTED
+            except Exception as error:
+                if ranks.size == 1:
+                    raise
+                state, failure = _FAILED, error
+        if self.interrupted():
+            state = _INTERRUPTED
+        if ranks.size == 1:
+            table = values[None]
+            states = [state]
+        else:
+            own = torch.cat([values.new_tensor([state]), values])
+            gathered = torch.stack(ranks.gather(own))
+            states, table = gathered[:, 0].tolist(), gathered[:, 1:]
+        if failure is not None:
+            raise failure
+        if _FAILED in states:
+            raise RankError(
+                f"process {states.index(_FAILED)} of {ranks.size} failed and ended the "
+                "fit of all; its own message says why"
+            )
+        if _INTERRUPTED in states:
+            raise KeyboardInterrupt
+        rows = [dict(zip(names, row, strict=True)) for row in table.tolist()]
+        return rows, by_images, by_targets
+
+    def _match(
+        self, learned: Learned, task: Task, generator: torch.Generator
+    ) -> tuple[dict[str, Tensor], MatchGradient]:
+        """Probe and match; return all numbers and the gradient."""
         scale = self._distiller.buffer_.pixel_scale_
         found: dict[str, Tensor] = {}
         if task.probe_epoch is not None:
@@ -786,10 +959,7 @@ class _Matching:
         found["by_step_size"] = gradient.log_step_size
         # A sum is finite only if all that it adds up is, and needs no other transfer.
         found["checksum"] = gradient.images.sum() + gradient.targets.sum()
-        numbers = dict(
-            zip(found, torch.stack(list(found.values())).tolist(), strict=True)
-        )
-        return numbers, gradient
+        return found, gradient
 
     def _arguments(
         self,
@@ -843,3 +1013,26 @@ def _set_back(run: Run) -> None:
         watched_from=len(run.rows),
         stop_reason="diverged" if n_setbacks == _MOST_SETBACKS else "",
     )
+
+
+def _draw_teachers(
+    rng: np.random.Generator, first: int, n_teachers: int, n_matches: int
+) -> list[int]:
+    """Return the teachers of an iteration, each as often as any other if it can be."""
+    if n_matches == 1:
+        return [first]
+    others = rng.permutation(np.setdiff1d(np.arange(n_teachers), first)).tolist()
+    order = [first, *others]
+    return [order[place % n_teachers] for place in range(n_matches)]
+
+
+def mean_numbers(rows: list[dict[str, float]]) -> dict[str, float]:
+    """Average the numbers of matches; the stretch, a factor, by its logarithm."""
+    means = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+    stretches = np.array([row["stretch"] for row in rows])
+    means["stretch"] = float(np.exp(np.log(stretches.clip(*BELIEVED_STRETCHES)).mean()))
+    return means
+
+
+def _on_cpu(state: State) -> State:
+    return {name: tensor.cpu() for name, tensor in state.items()}

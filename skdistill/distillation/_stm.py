@@ -73,6 +73,10 @@ class STMDistiller(TrajectoryDistiller):
         32x32 as many as have their pixels), or one per class, and else equal parts of
         at most so many: iterations are shorter by as much, and the images do not fit
         the first epochs so closely that they lose what later ones need.
+    n_matches : int or "auto", default="auto"
+        Number of matches, each of another teacher, whose gradients are averaged in an
+        iteration: it takes as many times longer, and steps are less noisy.  "auto" is
+        1, or one in each of the processes of a torch.distributed group.
     augmentation : "dsa", None or sequence of str, default="dsa"
         Families of which one is drawn for each step of the student, as in
         :class:`~skdistill.neural_network.ConvNetClassifier`.
@@ -140,8 +144,9 @@ class STMDistiller(TrajectoryDistiller):
         The fitted teachers.
     history_ : DataFrame of `n_iter_` rows
         Per iteration: ``n_epochs_matched`` (T), ``teacher``, ``start_epoch``, ``loss``
-        and ``misalignment`` of the match, ``probe_loss`` and ``probe_misalignment``,
-        ``step_size`` before the update, and ``event``: "" or "rolled back", if numbers
+        and ``misalignment`` of the match, ``probe_loss`` and ``probe_misalignment``
+        (of several matches the first teacher, and means), ``step_size`` before the
+        update, and ``event``: "" or "rolled back", if numbers
         were not finite, or losses far above 1 and rising: images, labels and step size
         went back to the last good ones, and the rates and the step size were halved.
     stages_ : DataFrame, a row per stage
@@ -151,6 +156,8 @@ class STMDistiller(TrajectoryDistiller):
         "no trend", "fine-tuned" or as in ``stop_reason_``.
     n_epochs_matched_ : int
         T at the end: the number of epochs of the teachers that were matched.
+    n_matches_ : int
+        Number of matches in an iteration.
     n_iter_ : int
         Number of iterations.
     stop_reason_ : str
@@ -214,6 +221,7 @@ class STMDistiller(TrajectoryDistiller):
         init: Any = "real",
         labels: str = "hard",
         batch_size: int | str | None = "auto",
+        n_matches: int | str = "auto",
         augmentation: str | Sequence[str] | None = "dsa",
         pixel_lr: float | str = "auto",
         step_size_lr: float | str = "auto",
@@ -240,6 +248,7 @@ class STMDistiller(TrajectoryDistiller):
         self.init = init
         self.labels = labels
         self.batch_size = batch_size
+        self.n_matches = n_matches
         self.augmentation = augmentation
         self.pixel_lr = pixel_lr
         self.step_size_lr = step_size_lr
@@ -316,8 +325,8 @@ class STMDistiller(TrajectoryDistiller):
         """Return what the stage's probes measured, and by which teachers."""
         rows = run.stage_rows()
         values = [row[f"probe_{self.trend_on}"] for row in rows]
-        # The literal rule knows nothing of teachers.
-        if self.trend_on == "loss":
+        # The literal rule knows nothing of teachers; a mean over several has none.
+        if self.trend_on == "loss" or self.n_matches_ > 1:
             return values, None
         return values, [row["teacher"] for row in rows]
 

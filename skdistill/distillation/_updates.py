@@ -34,6 +34,7 @@ MOST_LOG_CHANGE = 0.2
 # and the most of that logarithm that it believes.
 AUTO_STEP_SIZE_PART = 0.1
 MOST_LOG_STRETCH = 1.0
+BELIEVED_STRETCHES = math.exp(-MOST_LOG_STRETCH), math.exp(MOST_LOG_STRETCH)
 
 # The probability of its own class that a learned label starts with.
 FIRST_CONFIDENCE = 0.9
@@ -154,7 +155,7 @@ class StepSizes:
         place = self._place(epoch)
         velocities, logarithms = self._velocities.clone(), self._logarithms.clone()
         if isinstance(self._rate, str):
-            least, most = math.exp(-MOST_LOG_STRETCH), math.exp(MOST_LOG_STRETCH)
+            least, most = BELIEVED_STRETCHES
             believed = math.log(max(least, min(most, stretch)))
             logarithms[place] += AUTO_STEP_SIZE_PART * factor * believed
             self._logarithms = logarithms

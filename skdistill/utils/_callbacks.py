@@ -39,6 +39,11 @@ class FitTasks:
             self._root = estimator._init_callback_context(max_subtasks=n_steps)
             self._root.call_on_fit_task_begin(**self._shared)
 
+    @property
+    def are_told(self) -> bool:
+        """Whether there are callbacks."""
+        return self._root is not None
+
     def begin_step(self) -> None:
         """Say that a step begins."""
         if self._root is not None:

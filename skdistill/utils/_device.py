@@ -1,6 +1,9 @@
 """The one place that decides on which device PyTorch computes."""
 
+import os
+
 import torch
+import torch.distributed as dist
 
 
 def resolve_device(device: str | torch.device = "auto") -> torch.device:
@@ -10,7 +13,8 @@ def resolve_device(device: str | torch.device = "auto") -> torch.device:
     ----------
     device : str or torch.device, default="auto"
         Anything that :class:`torch.device` takes, or "auto": a CUDA GPU if there is
-        one, else Apple's GPU, else the CPU.
+        one, else Apple's GPU, else the CPU.  Each of the processes that ``torchrun``
+        starts on a machine takes the GPU of its own number.
 
     Returns
     -------
@@ -23,7 +27,10 @@ def resolve_device(device: str | torch.device = "auto") -> torch.device:
     """
     if isinstance(device, str) and device == "auto":
         if torch.cuda.is_available():
-            return torch.device("cuda")
+            place = os.environ.get("LOCAL_RANK")
+            if place is None or not (dist.is_available() and dist.is_initialized()):
+                return torch.device("cuda")
+            return torch.device("cuda", int(place) % torch.cuda.device_count())
         if torch.backends.mps.is_available():
             return torch.device("mps")
         return torch.device("cpu")
