@@ -69,7 +69,17 @@ def read(folder, name, size, rank):
 
 @pytest.mark.parametrize(
     "name",
-    ["stages", "fine-tuned", "three", "mtt", "trained", "shared", "broken", "whole", "rest"],
+    [
+        "stages",
+        "fine-tuned",
+        "three",
+        "mtt",
+        "trained",
+        "shared",
+        "broken",
+        "whole",
+        "rest",
+    ],
 )
 def test_processes_together_are_one_alone(folder, name):
     alone = read(folder, name, 1, 0)
