@@ -28,4 +28,5 @@ def test_example(script, capsys):
     finally:
         plt.close("all")
     assert capsys.readouterr().out
-    assert found["scores"].mean() > LEAST_ACCURACY[script.stem]
+    if script.stem in LEAST_ACCURACY:
+        assert found["scores"].mean() > LEAST_ACCURACY[script.stem]

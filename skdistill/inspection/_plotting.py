@@ -230,7 +230,7 @@ def new_axes(ax: Any, width: float, height: float) -> Any:
         return ax
     import matplotlib.pyplot as plt
 
-    _, ax = plt.subplots(figsize=(width, height), layout="constrained")
+    _, ax = plt.subplots(figsize=(width, height), layout="compressed")
     return ax
 
 
@@ -271,7 +271,7 @@ def draw_grid(
         left = left + (np.arange(n_columns) // per_group) * _GROUP_GAP
     top = np.arange(len(rows)) * (aspect + _GAP)
     side = np.clip(12 / n_columns, 0.8, 1.3)
-    ax = new_axes(ax, 1.5 + side * (left[-1] + 1), 0.4 + side * (top[-1] + aspect))
+    ax = new_axes(ax, 1.8 + side * (left[-1] + 1), 0.4 + side * (top[-1] + aspect))
     imshow_kw = {"interpolation": "nearest"} | imshow_kw
     drawn = [
         [

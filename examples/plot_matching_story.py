@@ -1,0 +1,63 @@
+"""
+====================================
+How nine images learned to be taught
+====================================
+
+A distillation has a story: losses fall, more of the teachers' epochs are taken in, and
+the images change.  :class:`~skdistill.inspection.MatchingDisplay` tells the first two,
+:class:`~skdistill.inspection.EvolutionDisplay` the third.
+"""
+
+import tempfile
+from pathlib import Path
+
+from skdistill import ChannelScaler, STMDistiller, TrajectoryBuffer, make_galaxies
+from skdistill.inspection import EvolutionDisplay, ImageRecorder, MatchingDisplay
+
+X, y = make_galaxies(360, size=24, random_state=0)
+scaler = ChannelScaler()
+X_scaled = scaler.fit_transform(X)
+
+# %%
+# A recorder
+# ----------
+#
+# It is a callback as scikit-learn 1.9 has them.  However long the fit, it keeps no more
+# than ``max_frames`` frames, evenly spaced, and the last.
+
+recorder = ImageRecorder(max_frames=40)
+teachers = TrajectoryBuffer(n_teachers=2, n_epochs=6, width=16, random_state=0)
+distiller = STMDistiller(
+    buffer=teachers, n_steps=10, max_total_iter=80, init="noise", random_state=0
+)
+distiller.set_callbacks(recorder).fit(X_scaled, y)
+print(f"T = {distiller.n_epochs_matched_} after {distiller.n_iter_} iterations")
+
+# %%
+# Losses, T, step size
+# --------------------
+#
+# The matching loss is that of the epochs in the pool; the probe looks at the next one,
+# which is not matched yet.  When the probe falls significantly, that epoch is taken in:
+# a dotted line marks each such level-up.  A loss of 1 is that of a student that did not
+# move.
+
+MatchingDisplay.from_estimator(distiller)
+
+# %%
+# The images along the way
+# ------------------------
+#
+# From noise: the middle gets bright, and colours part.  The smooth galaxy at the top
+# turns yellow, the spirals at the bottom blue.
+
+display = EvolutionDisplay.from_recorder(
+    recorder, preprocessing=scaler, classes=[0, 4, 5, 7], n_columns=7
+)
+
+# %%
+# The same as an animation.  A name that ends in ``.mp4`` makes a film, with ffmpeg.
+
+path = Path(tempfile.mkdtemp()) / "evolution.gif"
+display.save(path)
+print(f"{len(display.frames)} frames, {path.stat().st_size / 1e3:.0f} kB")

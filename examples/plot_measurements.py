@@ -1,0 +1,145 @@
+"""
+=====================================
+Are spirals bluer, and is there a bar?
+=====================================
+
+In a distilled image it is easy to see what one expects to see.  Measuring tells whether
+it is there: :class:`~skdistill.inspection.MorphologyMeasures` measures real and
+distilled images alike, and of simulated galaxies the truth is known.
+"""
+
+import numpy as np
+from sklearn.metrics import roc_auc_score
+
+from skdistill import (
+    ChannelScaler,
+    ConvNetClassifier,
+    STMDistiller,
+    TrajectoryBuffer,
+    make_galaxies,
+)
+from skdistill.inspection import (
+    MeasuresDisplay,
+    MorphologyMeasures,
+    compare_classes,
+)
+
+NAMES = ("barred spiral", "barred, no arms", "unbarred spiral", "unbarred, no arms")
+
+# The middle of the frames, and only the discs that are seen face-on: classes 5 to 8.
+X, y = make_galaxies(720, size=40, random_state=0)
+X, y = X[y >= 5, 6:-6, 6:-6], y[y >= 5]
+scaler = ChannelScaler()
+X_scaled = scaler.fit_transform(X)
+
+measures = MorphologyMeasures(band_names="rgb").set_output(transform="pandas")
+real = measures.fit_transform(X)
+
+# %%
+# Does the measure find bars where they are?
+# ------------------------------------------
+#
+# Before it is asked about distilled images it has to pass on galaxies whose bars are
+# known: 0.5 would be guessing, 1 without error.
+
+auc = roc_auc_score(y <= 6, real["bar_strength"])
+print(f"bars are told by their strength with an area under the ROC curve of {auc:.2f}")
+
+# %%
+# Two distillations
+# -----------------
+#
+# A single image per class has no error bar.  Distillations with other seeds have: what
+# is in all of them is the classes', what differs is chance.
+
+teachers = TrajectoryBuffer(n_teachers=2, n_epochs=4, width=16, random_state=0)
+teachers.fit(X_scaled, y)
+runs = [
+    STMDistiller(
+        ipc=2, buffer=teachers, n_steps=10, max_total_iter=30, random_state=seed
+    ).fit(X_scaled, y)
+    for seed in (0, 1)
+]
+distilled = np.concatenate([run.synthetic_.X for run in runs])
+labels = np.concatenate([run.synthetic_.y for run in runs])
+found = measures.transform(scaler.inverse_transform(distilled))
+
+display = MeasuresDisplay.from_data(
+    X,
+    y,
+    scaler.inverse_transform(distilled),
+    labels,
+    measures=["color_b_r", "bar_strength", "ellipticity", "concentration"],
+    transformer=measures,
+    class_names=NAMES,
+    random_state=0,
+)
+
+# %%
+# Are spirals bluer?
+# ------------------
+#
+# ``color_b_r`` is the magnitude in blue less that in red: smaller is bluer.  Spirals
+# are compared with discs without arms, with a 95 % interval.
+
+
+def compare(values, y, measure, first, second):
+    """Write down by how much two groups of classes differ."""
+    result = compare_classes(values[measure], y, first, second, random_state=0)
+    return "{difference:+.2f} ({difference_low:+.2f} to {difference_high:+.2f})".format(
+        **result
+    )
+
+
+print("spirals less others, b - r in magnitudes")
+print("  real:     ", compare(real, y, "color_b_r", [5, 7], [6, 8]))
+print("  distilled:", compare(found, labels, "color_b_r", [5, 7], [6, 8]))
+
+# %%
+# Yes, and more so than the galaxies: distillation exaggerates what tells classes apart.
+#
+# Is there a bar?
+# ---------------
+
+print("barred less unbarred, bar strength")
+print("  real:     ", compare(real, y, "bar_strength", [5, 6], [7, 8]))
+print("  distilled:", compare(found, labels, "bar_strength", [5, 6], [7, 8]))
+
+# %%
+# Do not take it for an answer: these images began as real galaxies, bars and all.  Ask
+# what the network uses instead.  Averaging each distilled image over the angle removes
+# every bar and every arm, and leaves the profile and the colours.
+
+
+def without_angles(images):
+    """Replace each ring about the middle of the frame by its mean."""
+    place = np.arange(images.shape[1]) - (images.shape[1] - 1) / 2
+    ring = np.rint(np.hypot(place[:, None], place)).astype(int)
+    result = images.copy()
+    for radius in np.unique(ring):
+        inside = ring == radius
+        result[:, inside] = images[:, inside].mean(axis=1, keepdims=True)
+    return result
+
+
+X_test, y_test = make_galaxies(360, size=40, random_state=1)
+X_test, y_test = X_test[y_test >= 5, 6:-6, 6:-6], y_test[y_test >= 5]
+for name, images in [
+    ("as they are", distilled),
+    ("without angles", without_angles(distilled)),
+]:
+    areas = []
+    for seed in range(3):
+        network = ConvNetClassifier(
+            width=16, learning_rate=0.01, max_iter=60, random_state=seed
+        ).fit(images, labels)
+        barred = network.predict_proba(scaler.transform(X_test))[:, :2].sum(axis=1)
+        areas.append(roc_auc_score(y_test <= 6, barred))
+    print(f"trained on images {name}: {np.mean(areas):.2f} ± {np.std(areas):.2f}")
+
+# %%
+# These are areas under the ROC curve for barred against unbarred galaxies.  What is
+# lost without angles is what the network took from bars and arms; what is left it takes
+# from profiles and colours.  After a short run from real images, as here, there is
+# something to lose.  Of longer runs with one image per class nothing was lost: the user
+# guide has the figures.

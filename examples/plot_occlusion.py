@@ -1,0 +1,72 @@
+"""
+==========================
+What does the network see?
+==========================
+
+A network was trained on nine distilled images and nothing else.  What does it look at
+when it is shown a galaxy?  :func:`~skdistill.inspection.occlusion_maps` hides one part
+after the other and watches the probability of the class fall.
+"""
+
+import numpy as np
+
+from skdistill import (
+    ChannelScaler,
+    ConvNetClassifier,
+    STMDistiller,
+    TrajectoryBuffer,
+    make_galaxies,
+)
+from skdistill.inspection import OcclusionDisplay, occlusion_maps
+
+X, y = make_galaxies(540, size=28, random_state=0)
+scaler = ChannelScaler()
+X_train, y_train = scaler.fit_transform(X[:360]), y[:360]
+X_test, y_test = scaler.transform(X[360:]), y[360:]
+
+teachers = TrajectoryBuffer(n_teachers=2, n_epochs=4, width=16, random_state=0)
+distiller = STMDistiller(
+    buffer=teachers, n_steps=10, max_total_iter=50, random_state=0
+).fit(X_train, y_train)
+network = ConvNetClassifier(
+    width=16, learning_rate=0.01, max_iter=100, random_state=0
+).fit(*distiller.synthetic_)
+print(f"{network.score(X_test, y_test):.2f} of nine classes, from nine images")
+
+# %%
+# One galaxy of each class that is recognised
+# -------------------------------------------
+#
+# Red is what speaks for the class, blue what speaks against it.
+
+right = network.predict(X_test) == y_test
+_, chosen = np.unique(np.where(right, y_test, -1), return_index=True)
+chosen = chosen[right[chosen]]
+names = ["round", "in-between", "cigar", "edge-on, bulge", "edge-on, flat"]
+names += ["barred, arms", "barred", "spiral", "disc"]
+OcclusionDisplay.from_estimator(
+    network,
+    X_test[chosen],
+    y_test[chosen],
+    preprocessing=scaler,
+    window=5,
+    stride=2,
+    names=[names[label] for label in y_test[chosen]],
+)
+
+# %%
+# Centre or edge?
+# ---------------
+#
+# Single maps are anecdotes.  The mean over many galaxies says where the weight is: here
+# as a share of what lies within a third of the half frame.
+
+maps = occlusion_maps(network, X_test[right][:60], y_test[right][:60], window=5)
+place = np.arange(28) - 13.5
+inner = np.hypot(place[:, None], place) < 14 / 3
+weight = np.abs(maps)
+share = weight[:, inner].sum() / weight.sum()
+print(
+    f"{share:.0%} of the weight is in the inner {inner.mean():.0%} of the frame, where "
+    "the galaxy's middle is"
+)
