@@ -257,6 +257,20 @@ def test_fits_columns_of_all_kinds(tmp_path):
     assert galaxies.groupby("votes")["ra"].mean().shape == (3,)
 
 
+def test_identifiers_of_other_releases(table, tmp_path):
+    """The tables of Willett et al. in the SDSS database have several, with gaps."""
+    others = ["1237648721210769659", "", "1237648721210769660"]
+    spectra = ["320933083365079040", "18446744073709551615", ""]
+    path = tmp_path / "zoo2MainSpecz.csv"
+    table.assign(dr8objid=others, specobjid=spectra).to_csv(path, index=False)
+    galaxies = load_galaxy_zoo2(path)
+    assert galaxies["dr8objid"].dtype == "Int64"
+    assert galaxies["dr8objid"].dropna().tolist() == [int(i) for i in others if i]
+    # One is beyond int64: left as text, digits and all.
+    assert galaxies["specobjid"].fillna("").tolist() == spectra
+    assert galaxies["dr7objid"].tolist() == OBJIDS
+
+
 def test_fits_identifiers_as_text(table, tmp_path):
     path = write(table.astype({"dr7objid": str}), tmp_path / "votes.fits")
     assert load_galaxy_zoo2(path)["dr7objid"].tolist() == OBJIDS
