@@ -2,6 +2,7 @@
 
 import http.server
 import threading
+import zlib
 
 import pytest
 
@@ -57,7 +58,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def send_content(self, content, length=None, n_bytes=None):
         """Send a file or the part that is asked for; at most `n_bytes` of it."""
-        etag = self.server.etags.get(self.name, f'"{len(content)}"')
+        tag = f'"{len(content)}-{zlib.crc32(content)}"'
+        etag = self.server.etags.get(self.name, tag)
         start = 0
         wanted = self.headers.get("Range")
         if wanted and self.server.knows_ranges:

@@ -6,20 +6,26 @@ import json
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import threading
 import time
+import zlib
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from skdistill.datasets import _download
 from skdistill.datasets._download import DownloadError, download, remote_size
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
+TAG = f'"{len(CONTENT)}-{zlib.crc32(CONTENT)}"'  # what the server calls this version
 
 
 def drop(n_bytes):
@@ -180,8 +186,8 @@ def test_part_of_another_place_or_size(server, target, fetch):
         target.with_name("file.bin.part.json"),
     )
     for state in [
-        {"url": "http://elsewhere", "size": len(CONTENT), "validator": '"300000"'},
-        {"url": server.url("file.bin"), "size": 9, "validator": '"300000"'},
+        {"url": "http://elsewhere", "size": len(CONTENT), "validator": TAG},
+        {"url": server.url("file.bin"), "size": 9, "validator": TAG},
         {"url": server.url("file.bin")},
         [1],
     ]:
@@ -241,7 +247,7 @@ def test_body_in_chunks(server, target, fetch, is_whole):
         handler.send_response(200)
         handler.send_header("Transfer-Encoding", "chunked")
         handler.send_header("Connection", "close")
-        handler.send_header("ETag", '"300000"')
+        handler.send_header("ETag", TAG)
         handler.end_headers()
         for part in [content[:100_000], content[100_000:]]:
             handler.wfile.write(b"%x\r\n%s\r\n" % (len(part), part))
@@ -587,6 +593,57 @@ def test_folder_that_is_read_only(target, fetch, monkeypatch):
     assert fetch() == SHA256
     with pytest.raises(DownloadError, match="must have the SHA-256"):
         fetch(sha256="0" * 64)
+
+
+# Three of a size, so that it does not tell them apart.
+VERSIONS = [CONTENT[i : i + 40_000] for i in (0, 1, 40_000)]
+VERSIONS += [CONTENT[:n] for n in (0, 1, 40_001)]
+FAULTS = st.one_of(
+    st.integers(0, 40_000).map(drop),
+    st.sampled_from([408, 416, 429, 500, 503]).map(status),
+    st.sampled_from(VERSIONS),
+    st.booleans(),
+)
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(faults=st.lists(FAULTS, max_size=8), n_retries=st.integers(0, 4))
+def test_any_order_of_faults(server, waits, faults, n_retries):
+    """A file that changes, a server that forgets ranges: never a mixture of two."""
+
+    def swap(version):
+        def fault(handler, content):
+            server.files["file.bin"] = version
+            return version
+
+        return fault
+
+    def forget(knows_ranges):
+        def fault(handler, content):
+            server.knows_ranges = knows_ranges
+            handler.send_content(content, n_bytes=len(content) // 2)
+
+        return fault
+
+    server.knows_ranges = True
+    server.files["file.bin"] = VERSIONS[0]
+    server.faults["file.bin"] = [
+        swap(f) if isinstance(f, bytes) else forget(f) if isinstance(f, bool) else f
+        for f in faults
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "file.bin"
+        for _ in range(len(faults) + 1):
+            try:
+                digest = download(server.url("file.bin"), path, n_retries=n_retries)
+            except DownloadError:
+                assert not path.exists()
+            else:
+                break
+        content = path.read_bytes()
+        assert content in VERSIONS
+        assert digest == hashlib.sha256(content).hexdigest()
+        assert names(path) == DONE
 
 
 def test_size_before_the_download(server, target, fetch):
