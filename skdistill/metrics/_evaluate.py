@@ -1,5 +1,6 @@
 """Training new networks on a distilled set and scoring them on real images."""
 
+from collections.abc import Iterator
 from numbers import Integral, Real
 from typing import Any, NamedTuple
 
@@ -12,7 +13,9 @@ from sklearn.utils._param_validation import Interval, StrOptions, validate_param
 from tqdm.auto import tqdm
 
 from skdistill.neural_network import ConvNetClassifier, TrainingDivergedError
+from skdistill.neural_network._together import can_fit_together, fit_together
 from skdistill.synthetic import SyntheticSet, _as_set
+from skdistill.utils._device import resolve_device
 from skdistill.utils._parallel import run_parallel
 from skdistill.utils._pixels import warn_of_other_space
 from skdistill.utils._random import child_seed, root_seed
@@ -78,6 +81,7 @@ class SyntheticScore(_Summary):
         "n_validation_repeats": [Interval(Integral, 1, None, closed="left")],
         "scoring": [str, callable, None],
         "n_repeats": [Interval(Integral, 1, None, closed="left")],
+        "at_once": [StrOptions({"auto"}), "boolean"],
         "n_jobs": [Integral, None],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
@@ -97,6 +101,7 @@ def evaluate_synthetic(
     n_validation_repeats: int = 1,
     scoring: Any = None,
     n_repeats: int = 5,
+    at_once: bool | str = "auto",
     n_jobs: int | None = None,
     random_state: Any = None,
     verbose: int = 0,
@@ -142,6 +147,12 @@ def evaluate_synthetic(
         what the choice of "honest" looks at in any case.
     n_repeats : int, default=5
         Number of networks, each with its own random state.
+    at_once : bool or "auto", default="auto"
+        Whether all networks of one setting take each step together, as suits a GPU,
+        rather than one network after the other.  Scores are the same but for rounding.
+        "auto" does so on a GPU unless there is ``n_jobs``; only a
+        :class:`~skdistill.neural_network.ConvNetClassifier` without batch normalisation
+        and callbacks can be trained so.
     n_jobs : int, default=None
         Number of networks trained at once, in processes of one thread each.  The
         scores are the same whatever the number.
@@ -199,6 +210,7 @@ def evaluate_synthetic(
         estimator = (
             ConvNetClassifier(max_iter=1000) if honest else default_network(synthetic)
         )
+    together = _trains_at_once(at_once, estimator, n_jobs)
     scorer = check_scoring(estimator, scoring)
     seed = root_seed(random_state)
     settings = list(ParameterGrid(_grid(estimator, param_grid))) if honest else [{}]
@@ -215,6 +227,7 @@ def evaluate_synthetic(
             synthetic,
             (X_validation, y_validation),
             check_scoring(estimator, None),
+            together,
             n_jobs,
             verbose,
             "validation",
@@ -232,6 +245,7 @@ def evaluate_synthetic(
         synthetic,
         (X_test, y_test),
         scorer,
+        together,
         n_jobs,
         verbose,
         "evaluation",
@@ -267,18 +281,22 @@ def _train_all(
     synthetic: SyntheticSet,
     test: tuple[Any, Any],
     scorer: Any,
+    at_once: bool,
     n_jobs: int | None,
     verbose: int,
     name: str,
 ) -> np.ndarray:
     """Return the score of each classifier after training, -inf where it diverged."""
-    results = run_parallel(
-        _score_one,
-        (synthetic, *test, scorer),
-        dict(enumerate(tasks)),
-        n_jobs=n_jobs,
-        what="networks",
-    )
+    if at_once:
+        results = _score_together(tasks, synthetic, test, scorer)
+    else:
+        results = run_parallel(
+            _score_one,
+            (synthetic, *test, scorer),
+            dict(enumerate(tasks)),
+            n_jobs=n_jobs,
+            what="networks",
+        )
     scores = np.full(len(tasks), np.nan)
     with tqdm(
         results, desc=name, unit="network", total=len(tasks), disable=not verbose
@@ -287,6 +305,45 @@ def _train_all(
             scores[place] = score
             bar.set_postfix(score=f"{np.nanmean(scores):.3f}")
     return scores
+
+
+def _trains_at_once(at_once: bool | str, estimator: Any, n_jobs: int | None) -> bool:
+    possible = can_fit_together(estimator)
+    if isinstance(at_once, str):
+        return (
+            possible
+            and n_jobs is None
+            and resolve_device(estimator.device).type == "cuda"
+        )
+    if at_once and not possible:
+        raise ValueError(
+            "`at_once`=True needs a ConvNetClassifier without batch normalisation and "
+            f"callbacks as `estimator`; got {estimator!r}"
+        )
+    return at_once
+
+
+def _score_together(
+    tasks: list[tuple[Any, int]],
+    synthetic: SyntheticSet,
+    test: tuple[Any, Any],
+    scorer: Any,
+) -> Iterator[tuple[int, float]]:
+    """Train the classifiers of each setting at once; yield places and scores."""
+    groups: dict[str, list[int]] = {}
+    for place, (classifier, _) in enumerate(tasks):
+        groups.setdefault(repr(sorted(_settings(classifier))), []).append(place)
+    for places in groups.values():
+        classifiers = [_seeded(*tasks[place]) for place in places]
+        finite = fit_together(
+            classifiers, synthetic.X, synthetic.y, synthetic.probabilities
+        )
+        for place, classifier, good in zip(places, classifiers, finite, strict=True):
+            yield place, float(scorer(classifier, *test)) if good else -np.inf
+
+
+def _settings(classifier: Any) -> list[tuple[str, str]]:
+    return [(name, repr(value)) for name, value in classifier.get_params().items()]
 
 
 def default_network(synthetic: SyntheticSet, **parameters: Any) -> ConvNetClassifier:
@@ -311,19 +368,23 @@ def _score_one(
     estimator: Any,
     seed: int,
 ) -> float:
-    # A pipeline has no random state of its own, but its steps have.  A random state of
-    # scikit-learn is an unsigned 32-bit integer.
-    names = sorted(estimator.get_params())
-    estimator.set_params(
-        **{
-            name: (seed if name == "random_state" else child_seed(seed, place)) % 2**32
-            for place, name in enumerate(names)
-            if name == "random_state" or name.endswith("__random_state")
-        }
-    )
+    estimator = _seeded(estimator, seed)
     with single_threaded_torch():
         try:
             fit_on(estimator, synthetic.X, synthetic.y, synthetic.probabilities)
         except TrainingDivergedError:
             return -np.inf
         return float(scorer(estimator, X_test, y_test))
+
+
+def _seeded(estimator: Any, seed: int) -> Any:
+    # A pipeline has no random state of its own, but its steps have.  A random state of
+    # scikit-learn is an unsigned 32-bit integer.
+    names = sorted(estimator.get_params())
+    return estimator.set_params(
+        **{
+            name: (seed if name == "random_state" else child_seed(seed, place)) % 2**32
+            for place, name in enumerate(names)
+            if name == "random_state" or name.endswith("__random_state")
+        }
+    )

@@ -4,7 +4,7 @@ import itertools
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -45,6 +45,25 @@ from skdistill.utils._validation import check_images, check_weights
 # Inference runs in batches of exactly this many images, the last one padded: kernels
 # differ with the batch size, and a prediction must not depend on its neighbours.
 _INFERENCE_BATCH = 64
+
+
+class TrainingData(NamedTuple):
+    """Validated images and labels.
+
+    Attributes
+    ----------
+    images : ndarray of shape (n_samples, height, width, channels)
+    labels : ndarray of shape (n_samples,) or None
+        Class labels, as given.
+    targets : Tensor of shape (n_samples,), int64, or (n_samples, n_classes), float
+        Class codes, or the probability of each class.
+    weight : ndarray of shape (n_samples,) or None
+    """
+
+    images: np.ndarray
+    labels: np.ndarray | None
+    targets: torch.Tensor
+    weight: np.ndarray | None
 
 
 class TrainingDivergedError(ValueError):
@@ -104,8 +123,10 @@ class BaseNetworkClassifier(
         self : ConvNetClassifier
             The fitted classifier.
         """
-        families = resolve_families(self.augmentation)
-        device = resolve_device(self.device)
+        return self._train(self._prepare(X, y, sample_weight))
+
+    def _prepare(self, X: Any, y: Any, sample_weight: Any = None) -> TrainingData:
+        """Validate images and labels."""
         X, y = check_images(
             self, X, y, reset=True, with_labels=True, image_shape=self.image_shape
         )
@@ -123,8 +144,7 @@ class BaseNetworkClassifier(
             weight = per_class[codes] * (1.0 if weight is None else weight)
             if not weight.any():
                 raise ValueError("`class_weight` must not be 0 for every class in y")
-        targets = torch.from_numpy(codes.astype(np.int64))
-        return self._train(X, y, targets, weight, families, device)
+        return TrainingData(X, y, torch.from_numpy(codes.astype(np.int64)), weight)
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit_probabilities(
@@ -147,8 +167,12 @@ class BaseNetworkClassifier(
         self : ConvNetClassifier
             The fitted classifier.
         """
-        families = resolve_families(self.augmentation)
-        device = resolve_device(self.device)
+        return self._train(self._prepare_probabilities(X, probabilities, classes))
+
+    def _prepare_probabilities(
+        self, X: Any, probabilities: Any, classes: Any
+    ) -> TrainingData:
+        """Validate images and soft labels."""
         X, _ = check_images(self, X, reset=True, image_shape=self.image_shape)
         self.classes_ = np.asarray(classes)
         if len(self.classes_) < 2 or len(np.unique(self.classes_)) < len(self.classes_):
@@ -166,37 +190,30 @@ class BaseNetworkClassifier(
         if (targets < 0).any():
             raise ValueError("`probabilities` must not be negative")
         dtype = torch.get_default_dtype()
-        return self._train(
-            X, None, torch.from_numpy(targets).to(dtype), None, families, device
-        )
+        return TrainingData(X, None, torch.from_numpy(targets).to(dtype), None)
 
-    def _train(
-        self,
-        X: np.ndarray,
-        y: np.ndarray | None,
-        targets: torch.Tensor,
-        weight: np.ndarray | None,
-        families: tuple[str, ...],
-        device: torch.device,
-    ) -> "BaseNetworkClassifier":
+    def _rate(self, epoch: int) -> float:
+        """Return the learning rate of an epoch."""
+        return self.learning_rate * (1.0 if epoch < (self.max_iter + 1) // 2 else 0.1)
+
+    def _train(self, data: TrainingData) -> "BaseNetworkClassifier":
+        X, y, targets, weight = data
+        families = resolve_families(self.augmentation)
+        device = resolve_device(self.device)
         dtype = torch.get_default_dtype()
         sample_weight = None
         if weight is not None:
-            weight = weight / weight.mean()
-            sample_weight = torch.from_numpy(weight).to(device, dtype)
+            sample_weight = torch.from_numpy(weight / weight.mean()).to(device, dtype)
         seed = root_seed(self.random_state)
         with isolated_torch_seed(child_seed(seed, 0)):
             module = self._build().to(device)
-        decay_at = (self.max_iter + 1) // 2
         epochs = train_epochs(
             module,
             to_tensor(X, device).to(dtype),
             targets.to(device),
             n_epochs=self.max_iter,
             batch_size=self.batch_size,
-            learning_rate=lambda epoch: (
-                self.learning_rate * (1.0 if epoch < decay_at else 0.1)
-            ),
+            learning_rate=self._rate,
             momentum=self.momentum,
             weight_decay=self.weight_decay,
             families=families,

@@ -20,6 +20,10 @@ from skdistill.neural_network._augment import (
 from skdistill.neural_network._convnet import ConvNet
 from skdistill.neural_network._derivatives import Compiled, ConvNetDerivatives
 
+# On a GPU as many networks at once as their maps fit into this share of free memory.
+_SHARE_OF_MEMORY = 0.4
+_MOST_AT_ONCE = 32
+
 
 class Gradients(NamedTuple):
     """What the networks' losses and gradients in one step are.
@@ -107,6 +111,38 @@ def all_at_once(module: ConvNet, *, compile: bool = False) -> GradientFunction:
         return Gradients(found, losses, logits)
 
     return gradients
+
+
+def networks_at_once(
+    module: ConvNet, batch_size: int, device: torch.device, n_networks: int
+) -> int:
+    """Return how many of ``n_networks`` :func:`all_at_once` is best called with.
+
+    Parameters
+    ----------
+    module : ConvNet
+        Only its structure is used.
+    batch_size : int
+        Images per step.
+    device : torch.device
+        All networks if it is no GPU.
+    n_networks : int
+
+    Returns
+    -------
+    n_at_once : int
+    """
+    if device.type != "cuda":
+        return n_networks
+    free, _ = torch.cuda.mem_get_info(device)
+    # Automatic differentiation keeps three maps of a block, and needs two more.
+    numbers = sum(
+        5 * block.height * block.width * block.out_channels for block in module.blocks
+    )
+    most = _SHARE_OF_MEMORY * free // (4 * numbers * batch_size)
+    most = int(min(max(most, 1), _MOST_AT_ONCE))
+    # Groups of nearly equal size.
+    return -(-n_networks // -(-n_networks // most))
 
 
 def _losses(logits: Tensor, targets: Tensor) -> Tensor:

@@ -15,15 +15,12 @@ from skdistill.neural_network._descent import (
     GradientFunction,
     all_at_once,
     descend_epoch,
+    networks_at_once,
     one_by_one,
     plan_epoch,
 )
 from skdistill.trajectory._store import TeacherRun
 from skdistill.utils._random import child_seed, isolated_torch_seed, torch_generator
-
-# On a GPU as many teachers at once as their maps fit into this share of free memory.
-_SHARE_OF_MEMORY = 0.4
-_MOST_AT_ONCE = 32
 
 
 @dataclass(frozen=True)
@@ -257,13 +254,6 @@ def teachers_at_once(
     """Return how many of ``n_teachers`` are best trained side by side on a device."""
     if device.type != "cuda":
         return 1
-    free, _ = torch.cuda.mem_get_info(device)
-    # Automatic differentiation keeps three maps of a block, and needs two more.
-    numbers = sum(
-        5 * block.height * block.width * block.out_channels
-        for block in settings.build_structure().blocks
+    return networks_at_once(
+        settings.build_structure(), settings.batch_size, device, n_teachers
     )
-    each = 4 * numbers * settings.batch_size
-    most = int(np.clip(_SHARE_OF_MEMORY * free // each, 1, _MOST_AT_ONCE))
-    # Groups of nearly equal size.
-    return -(-n_teachers // -(-n_teachers // most))

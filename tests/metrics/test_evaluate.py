@@ -1,4 +1,5 @@
 import pickle
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.dummy import DummyClassifier
 from sklearn.pipeline import make_pipeline
 
+import skdistill.metrics._evaluate as module
 from skdistill import (
     ChannelScaler,
     ConvNetClassifier,
@@ -390,3 +392,65 @@ def test_real_networks_choose_a_rate_that_learns(data):
     )
     assert found.parameters["learning_rate"] >= 0.01
     assert found.validation["mean_score"].max() > 0.6
+
+
+# Networks that train at once
+
+
+@pytest.mark.parametrize("protocol", ["paper", "honest"])
+def test_networks_at_once_score_as_one_after_the_other(data, network, protocol):
+    X, y, X_test, y_test = data
+    options = {"estimator": network, "n_repeats": 3, "random_state": 0}
+    if protocol == "honest":
+        options |= {
+            "protocol": protocol,
+            "X_validation": X_test[:20],
+            "y_validation": y_test[:20],
+            "n_validation_repeats": 2,
+        }
+    for synthetic in (
+        (X, y),
+        SyntheticSet(X, y, probabilities=np.full((9, 3), 1 / 3) + np.eye(3)[y] / 2),
+    ):
+        together, alone = (
+            evaluate_synthetic(synthetic, X_test, y_test, at_once=at_once, **options)
+            for at_once in (True, False)
+        )
+        assert together.parameters == alone.parameters
+        # A rounding may move an image over the border, at most.
+        np.testing.assert_allclose(together.scores, alone.scores, atol=2 / 51)
+
+
+def test_networks_that_diverge_at_once(data, network):
+    X, y, X_test, y_test = data
+    network.set_params(learning_rate=1e30)
+    with pytest.raises(TrainingDivergedError, match="2 of 2 networks diverged"):
+        evaluate_synthetic(
+            (X, y), X_test, y_test, estimator=network, n_repeats=2, at_once=True
+        )
+
+
+def test_at_once_is_for_convnets_and_a_gpu(data, network, monkeypatch):
+    X, y, X_test, y_test = data
+    with pytest.raises(ValueError, match="needs a ConvNetClassifier without batch"):
+        evaluate_synthetic(
+            (X, y), X_test, y_test, estimator=DummyClassifier(), at_once=True
+        )
+    called = []
+    monkeypatch.setattr(
+        module,
+        "fit_together",
+        lambda classifiers, X, y, p: called.append(len(classifiers)) or [False] * 2,
+    )
+    for kind, n_jobs, expected in [
+        ("cpu", None, []),
+        ("cuda", 1, []),
+        ("cuda", None, [2]),
+    ]:
+        monkeypatch.setattr(module, "resolve_device", lambda _, k=kind: torch.device(k))
+        called.clear()
+        with suppress(TrainingDivergedError):
+            evaluate_synthetic(
+                (X, y), X_test, y_test, estimator=network, n_repeats=2, n_jobs=n_jobs
+            )
+        assert called == expected

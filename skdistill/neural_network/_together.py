@@ -1,0 +1,151 @@
+"""Training several classifiers of one kind at once, as a GPU likes it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from skdistill.neural_network._augment import draw_augmentation, resolve_families
+from skdistill.neural_network._classifier import ConvNetClassifier, TrainingData
+from skdistill.neural_network._convnet import ConvNet, flatten_parameters
+from skdistill.neural_network._descent import (
+    Descent,
+    EpochPlan,
+    all_at_once,
+    descend_epoch,
+    networks_at_once,
+)
+from skdistill.neural_network._training import pixel_scale, to_tensor
+from skdistill.utils._device import resolve_device
+from skdistill.utils._random import (
+    child_seed,
+    isolated_torch_seed,
+    root_seed,
+    torch_generator,
+)
+
+
+def can_fit_together(estimator: Any) -> bool:
+    """Tell whether classifiers like this one can be trained at once.
+
+    A batch normalisation keeps statistics, and callbacks want to see each network.
+    """
+    return (
+        type(estimator) is ConvNetClassifier
+        and estimator.normalization != "batch"
+        and not getattr(estimator, "_skl_callbacks", None)
+    )
+
+
+def fit_together(
+    classifiers: Sequence[ConvNetClassifier], X: Any, y: Any, probabilities: Any = None
+) -> np.ndarray:
+    """Fit classifiers that differ in their random states alone.
+
+    Each becomes what its ``fit`` would make of it, but for rounding.
+
+    Parameters
+    ----------
+    classifiers : sequence of ConvNetClassifier
+        Those that :func:`can_fit_together` accepts.
+    X : array-like of shape (n_samples, height, width, channels)
+        Images.
+    y : array-like of shape (n_samples,)
+        Class labels.
+    probabilities : array-like of shape (n_samples, n_classes), default=None
+        Soft labels, in place of the others.
+
+    Returns
+    -------
+    finite : ndarray of shape (n_classifiers,), bool
+        False for those that diverged.
+    """
+    data = []
+    for classifier in classifiers:
+        classifier._validate_params()
+        if probabilities is None:
+            data.append(classifier._prepare(X, y))
+        else:
+            data.append(
+                classifier._prepare_probabilities(X, probabilities, np.unique(y))
+            )
+    device = resolve_device(classifiers[0].device)
+    with torch.device("meta"):
+        module = classifiers[0]._build()
+    batch_size = min(classifiers[0].batch_size, len(data[0].images))
+    size = networks_at_once(module, batch_size, device, len(classifiers))
+    return np.concatenate(
+        [
+            _fit_group(classifiers[first : first + size], module, data[0], device)
+            for first in range(0, len(classifiers), size)
+        ]
+    )
+
+
+def _fit_group(
+    classifiers: Sequence[ConvNetClassifier],
+    module: ConvNet,
+    data: TrainingData,
+    device: torch.device,
+) -> np.ndarray:
+    one = classifiers[0]
+    dtype = torch.get_default_dtype()
+    families = resolve_families(one.augmentation)
+    images = to_tensor(data.images, device).to(dtype)
+    targets = data.targets
+    if targets.ndim == 1:
+        targets = F.one_hot(targets, len(one.classes_))
+    targets = targets.to(device, dtype)
+    if data.weight is not None:
+        weight = torch.from_numpy(data.weight / data.weight.mean())
+        targets = targets * weight.to(device, dtype)[:, None]
+
+    seeds = [root_seed(classifier.random_state) for classifier in classifiers]
+    initial = []
+    for classifier, seed in zip(classifiers, seeds, strict=True):
+        with isolated_torch_seed(child_seed(seed, 0)):
+            initial.append(flatten_parameters(classifier._build()))
+    generators = [torch_generator(child_seed(seed, 1)) for seed in seeds]
+    parameters = torch.stack(initial).to(device)
+    velocity = torch.zeros_like(parameters) if one.momentum else None
+    gradients = all_at_once(module)
+    scale = pixel_scale(data.images)
+    losses = []
+    for epoch in range(one.max_iter):
+        descent = Descent(
+            one._rate(epoch), one.momentum, one.weight_decay, one.batch_size, scale
+        )
+        plans = [
+            _plan(len(images), one.batch_size, families, generator)
+            for generator in generators
+        ]
+        found = descend_epoch(
+            gradients, parameters, velocity, images, targets, plans, descent
+        )
+        # Read at the end: a GPU need not wait for the host.
+        losses.append(found[0])
+    curves = torch.stack(losses, dim=1).cpu().numpy()
+    learned = parameters.cpu().numpy()
+    for classifier, curve, vector in zip(classifiers, curves, learned, strict=True):
+        classifier.loss_curve_ = curve.tolist()
+        classifier.n_iter_ = len(curve)
+        classifier.parameters_ = vector.copy()
+    return np.isfinite(curves).all(axis=1) & np.isfinite(learned).all(axis=1)
+
+
+def _plan(
+    n_samples: int,
+    batch_size: int,
+    families: Sequence[str],
+    generator: torch.Generator,
+) -> EpochPlan:
+    """Draw what :func:`train_epochs` draws in an epoch, in the same order."""
+    order = torch.randperm(n_samples, generator=generator)
+    draws = [
+        draw_augmentation(families, len(batch), generator)
+        for batch in order.split(batch_size)
+    ]
+    uniforms = torch.cat([draw.uniforms for draw in draws])
+    return EpochPlan(order, [draw.family for draw in draws], uniforms)
