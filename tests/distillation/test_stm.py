@@ -1401,3 +1401,34 @@ def test_an_automatic_batch_holds_more_small_images(make_tiny, shape, most):
     assert distiller._images_per_step(most) == most
     assert distiller._images_per_step(2 * most) == most
     assert distiller._images_per_step(most + 1) == (most + 2) // 2
+
+
+def test_finer_snapshots_are_matched_one_after_the_other(bars):
+    """T counts ways between snapshots, whatever part of an epoch they are."""
+    X, y = bars
+    teachers = TrajectoryBuffer(
+        n_teachers=1,
+        n_epochs=2,
+        width=4,
+        depth=2,
+        learning_rate=0.05,
+        snapshots_per_epoch=(2,),
+        device="cpu",
+        random_state=0,
+    ).fit(X, y)
+    seen = []
+    real = teachers.snapshot
+    teachers.snapshot = lambda teacher, epoch: (
+        seen.append(epoch) or real(teacher, epoch)
+    )
+    distiller = STMDistiller(
+        buffer=teachers, n_steps=2, max_total_iter=1, device="cpu", random_state=0
+    ).fit(X, y)
+    # A probe of the second way, then a match of the first.
+    assert seen == [0.5, 1.0, 0.0, 0.5]
+    assert distiller.n_epochs_matched_ == 1
+    coarse = TrajectoryBuffer(n_teachers=1, n_epochs=1, width=4, device="cpu")
+    with pytest.raises(ValueError, match=r"at least 2"):
+        STMDistiller(buffer=coarse, device="cpu").fit(X, y)
+    finer = coarse.set_params(snapshots_per_epoch=2)
+    STMDistiller(buffer=finer, n_steps=2, max_total_iter=1, device="cpu").fit(X, y)

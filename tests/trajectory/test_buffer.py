@@ -175,6 +175,69 @@ def test_classes_weigh_the_same(bars, make_buffer):
     assert 0.3 < float(end.mean()) < 0.7
 
 
+def test_other_weights_of_classes(bars, make_buffer):
+    """None is a weight of 1 each; what "balanced" is, a dict can say too."""
+    X = bars[0]
+    y = np.repeat([0, 1], [27, 3])
+
+    def end(**changes):
+        buffer = make_buffer(
+            n_epochs=12, learning_rate=0.02, augmentation=None, **changes
+        ).fit(X, y)
+        parameters = buffer.snapshot(0, 12)
+        return parameters, logits(buffer, parameters, to_images(X)).softmax(1)[:, 0]
+
+    plain, share = end(class_weight=None)
+    assert float(share.mean()) > 0.75
+    one_each, _ = end(class_weight={0: 1, 1: 1})
+    np.testing.assert_array_equal(plain, one_each)
+    balanced, _ = end()
+    ninefold, _ = end(class_weight={1: 9})
+    np.testing.assert_allclose(balanced, ninefold, rtol=1e-5, atol=1e-6)
+
+
+def test_weights_of_classes_come_back(tmp_path, make_buffer, bars):
+    X, y = bars
+    y = np.where(y == "lying", 3, 7)
+    class_weight = {3: 2, 7: 0.5}
+    buffer = make_buffer(class_weight=class_weight, path=tmp_path).fit(X, y)
+    loaded = TrajectoryBuffer.load(tmp_path)
+    assert loaded.class_weight == class_weight
+    assert loaded._trained_settings == buffer._trained_settings
+
+
+def test_snapshots_within_epochs(make_buffer, bars, in_memory):
+    """With batches of 8 of 30 images an epoch has four steps."""
+    buffer = make_buffer(snapshots_per_epoch=(4, 2)).fit(*bars)
+    times = [0, 0.25, 0.5, 0.75, 1, 1.5, 2, 3]
+    assert buffer.snapshot_epochs_.tolist() == times
+    for epoch in range(4):
+        assert np.array_equal(buffer.snapshot(1, epoch), in_memory.snapshot(1, epoch))
+    within = [buffer.snapshot(1, time) for time in times[:5]]
+    assert len({snapshot.tobytes() for snapshot in within}) == 5
+    finer = make_buffer(snapshots_per_epoch=4).fit(*bars)
+    assert len(finer.snapshot_epochs_) == 13
+    for time in times:
+        assert np.array_equal(buffer.snapshot(0, time), finer.snapshot(0, time))
+    thirds = make_buffer(snapshots_per_epoch=3).fit(*bars)
+    # The first third of four steps ends with the second of them.
+    assert np.array_equal(thirds.snapshot(0, 1 / 3), finer.snapshot(0, 0.5))
+    with pytest.raises(ValueError, match=r"one of `snapshot_epochs_`; got 1\.25"):
+        buffer.snapshot(0, 1.25)
+
+
+@pytest.mark.parametrize("on_disk", [False, True])
+@pytest.mark.parametrize(("storage", "bits"), [("float16", 11), ("bfloat16", 8)])
+def test_half_precision(tmp_path, make_buffer, bars, in_memory, storage, bits, on_disk):
+    path = tmp_path if on_disk else None
+    buffer = make_buffer(storage=storage, path=path).fit(*bars)
+    exact, rounded = snapshots(in_memory), snapshots(buffer)
+    assert rounded.dtype == np.float32
+    assert buffer.history_.equals(in_memory.history_)
+    error = np.linalg.norm(rounded - exact) / np.linalg.norm(exact)
+    assert 2.0 ** -(bits + 3) < error < 2.0**-bits
+
+
 def test_same_bits_for_any_number_of_processes(in_memory, make_buffer, bars):
     parallel = make_buffer(n_jobs=2).fit(*bars)
     assert np.array_equal(snapshots(parallel), snapshots(in_memory))
