@@ -1,0 +1,102 @@
+"""
+============================================
+Your own images, and a run that can be killed
+============================================
+
+Any array of images with any labels can be distilled.  Long runs are interrupted sooner
+or later: with ``checkpoint`` the same fit goes on from where it was, to the same bits
+on a CPU.  Here this is shown on 8x8 digits in a few seconds; nothing changes for larger
+images but the time.
+"""
+
+import tempfile
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+from sklearn.base import clone
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+
+from skdistill import (
+    ChannelScaler,
+    ConvNetClassifier,
+    STMDistiller,
+    SyntheticSet,
+    TrajectoryBuffer,
+    evaluate_synthetic,
+)
+
+# %%
+# Ten lines
+# ---------
+#
+# Put your own array ``(n_samples, height, width, channels)`` and your labels in place
+# of the first line; grey images have one channel.
+
+X, y = load_digits(return_X_y=True)
+X = X.reshape(-1, 8, 8, 1)
+X, X_test, y, y_test = train_test_split(X, y, stratify=y, random_state=0)
+scaler = ChannelScaler()
+X, X_test = scaler.fit_transform(X), scaler.transform(X_test)
+folder = Path(tempfile.mkdtemp())  # a folder of yours, for a real run
+distiller = STMDistiller(
+    ipc=1,
+    buffer=TrajectoryBuffer(n_teachers=2, n_epochs=3, width=16, random_state=0),
+    n_steps=10,
+    max_total_iter=15,
+    checkpoint=folder,
+    random_state=0,
+).fit(X, y)
+
+# %%
+# The teachers, and the state of the run, are in the folder.  The state is stored twice
+# a minute and at the end.
+
+for path in sorted(folder.rglob("*.*")):
+    print(f"{path.relative_to(folder)}  {path.stat().st_size / 1024:.0f} KiB")
+
+# %%
+# Going on
+# --------
+#
+# The run ended after 15 iterations because it was told to.  The same estimator with a
+# larger limit finds its teachers trained and 15 iterations done, and makes the other
+# 15; after a kill it would be just the same.
+
+longer = clone(distiller).set_params(max_total_iter=30).fit(X, y)
+print(f"{distiller.n_iter_} iterations became {longer.n_iter_}")
+
+at_once = clone(longer).set_params(checkpoint=None, buffer=longer.buffer_.path)
+at_once.fit(X, y)
+same = np.array_equal(at_once.synthetic_.X, longer.synthetic_.X)
+print(f"the same bits as 30 iterations in one go: {same}")
+
+# %%
+# Something else in its place is refused, and the message says what differs.
+
+try:
+    clone(distiller).set_params(n_steps=5).fit(X, y)
+except ValueError as error:
+    print(str(error).replace(str(folder), "folder"))
+
+# %%
+# One file to keep
+# ----------------
+
+longer.synthetic_.save(folder / "digits.safetensors")
+distilled = SyntheticSet.load(folder / "digits.safetensors")
+network = ConvNetClassifier(width=16, max_iter=150)
+scores = evaluate_synthetic(
+    distilled, X_test, y_test, estimator=network, n_repeats=3, random_state=0
+).scores
+print(f"accuracy {scores.mean():.2f} of ten classes, trained on ten images")
+
+fig, axes = plt.subplots(2, 10, figsize=(10, 2.2), layout="constrained")
+rows = {"15": distiller.synthetic_, "30": distilled}
+for axes_row, (n_iter, synthetic) in zip(axes, rows.items(), strict=True):
+    axes_row[0].set_ylabel(f"{n_iter} iterations", fontsize=8)
+    pictures = synthetic.to_images(scaler, value_range=(0, 16))
+    for ax, picture, label in zip(axes_row, pictures, synthetic.y, strict=True):
+        ax.imshow(picture)
+        ax.set(xticks=[], yticks=[], title=label if n_iter == "15" else "")
