@@ -103,7 +103,7 @@ sphinx_gallery_conf = {
     "abort_on_example_error": True,
 }
 # What a plot_gallery=0 build shows for examples that it did not run is no news.
-suppress_warnings = ["config.cache", "toc.empty_glob"]  # sphinx-gallery's settings hold functions
+suppress_warnings = ["config.cache"]  # sphinx-gallery's settings hold functions
 
 # Examples print what skdistill warns of; libraries' deprecations are not for readers.
 warnings.filterwarnings("ignore", category=DeprecationWarning)

@@ -1,7 +1,7 @@
 """
-============================================
+=============================================
 Your own images, and a run that can be killed
-============================================
+=============================================
 
 Any array of images with any labels can be distilled.  Long runs are interrupted sooner
 or later: with ``checkpoint`` the same fit goes on from where it was, to the same bits
