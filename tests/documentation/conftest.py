@@ -19,6 +19,10 @@ WHAT_TO_DO = (
     "--no-install-recommends chromium, or set CHROMIUM to the path of a Chromium"
 )
 
+# What docutils and sphinx-gallery write: roles of citations that are out of use, and
+# the second of the two links of an example, whose text is hidden.
+TOLERATED = {"aria-deprecated-role", "aria-required-children", "link-name"}
+
 # What reaches beyond the window although nothing around it scrolls.
 OVERFLOW = """() => {
     const scrolls = (element) => {
@@ -170,3 +174,23 @@ def visit(browser):
     yield make
     for context in contexts:
         context.close()
+
+
+@pytest.fixture(scope="session")
+def accessibility():
+    """Return a function that lists what axe-core finds in a page.
+
+    Contrast, alternative texts, labels, languages: the rules of WCAG 2, A and AA.
+    """
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    options = {"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa"]}}
+
+    def problems(page):
+        return [
+            f"{problem['id']}: {node['html'][:150]} {node['failureSummary'][-150:]}"
+            for problem in axe.run(page, options=options).response["violations"]
+            if problem["id"] not in TOLERATED
+            for node in problem["nodes"]
+        ]
+
+    return problems

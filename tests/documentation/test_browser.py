@@ -16,22 +16,6 @@ MAIN_PAGES = (
     "changelog",
 )
 PHONE, DESK = 390, 1280
-# What docutils and sphinx-gallery write: roles of citations that are out of use, and
-# the second of the two links of an example, whose text is hidden.
-TOLERATED = {"aria-deprecated-role", "aria-required-children", "link-name"}
-
-
-def accessibility_problems(page):
-    """Return what axe-core finds: contrast, alternative texts, labels, headings."""
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
-    options = {"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa"]}}
-    found = axe.Axe().run(page, options=options).response["violations"]
-    return [
-        f"{problem['id']}: {node['html'][:150]} {node['failureSummary'][-150:]}"
-        for problem in found
-        if problem["id"] not in TOLERATED
-        for node in problem["nodes"]
-    ]
 
 
 @pytest.mark.parametrize("width", [PHONE, DESK])
@@ -53,11 +37,11 @@ def test_every_page_opens_without_a_problem(site, address, visit, width):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_main_pages_are_accessible(address, visit, scheme):
+def test_main_pages_are_accessible(address, visit, accessibility, scheme):
     window = visit(DESK, scheme)
     problems = {}
     for name in MAIN_PAGES:
-        found = accessibility_problems(window.open(f"{address}/{name}.html"))
+        found = accessibility(window.open(f"{address}/{name}.html"))
         if found:
             problems[name] = found
     assert not problems
@@ -97,7 +81,7 @@ def test_menu_opens_on_a_phone(address, visit):
     assert not window.problems
 
 
-def test_a_page_with_problems_is_found_out(tmp_path, visit, served):
+def test_a_page_with_problems_is_found_out(tmp_path, visit, accessibility, served):
     (tmp_path / "index.html").write_text(
         '<title>x</title><img src="no.png"><div style="width: 500px">wide</div>'
         '<div style="overflow-x: auto"><p style="width: 900px">may scroll</p></div>'
@@ -108,7 +92,7 @@ def test_a_page_with_problems_is_found_out(tmp_path, visit, served):
         window = visit(PHONE)
         page = window.open(f"{address}/index.html")
         found = " | ".join(window.problems)
-        assert any("image-alt" in problem for problem in accessibility_problems(page))
+        assert any("image-alt" in problem for problem in accessibility(page))
     for problem in (
         "console: broken",
         "missing is not defined",
