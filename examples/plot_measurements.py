@@ -1,7 +1,7 @@
 """
-=====================================
+======================================
 Are spirals bluer, and is there a bar?
-=====================================
+======================================
 
 In a distilled image it is easy to see what one expects to see.  Measuring tells whether
 it is there: :class:`~skdistill.inspection.MorphologyMeasures` measures real and
