@@ -95,6 +95,7 @@ copybutton_prompt_is_regexp = True
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "gallery",
+    "within_subsection_order": "FileNameSortKey",
     "filename_pattern": r"plot_(?!discover_galaxies)",
     "download_all_examples": False,
     "show_memory": False,

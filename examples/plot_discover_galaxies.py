@@ -14,7 +14,13 @@ and ``images/`` in the layout of Galaxy Zoo 2, they are real::
     python examples/plot_discover_galaxies.py --data path/to/folder
 
 Everything that is shown here is also written to ``demo-output/``.
+
+.. image:: /images/distilled.png
+   :alt: Nine simulated galaxies above the nine distilled images of their classes.
+   :width: 100%
 """
+
+# sphinx_gallery_thumbnail_path = "images/distilled.png"
 
 import argparse
 from pathlib import Path
