@@ -4,12 +4,14 @@ import errno
 import hashlib
 import json
 import signal
+import ssl
 import subprocess
 import sys
 import tempfile
 import textwrap
 import threading
 import time
+import urllib.error
 import zlib
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -408,6 +410,35 @@ def test_no_redirect_from_an_encrypted_connection():
 def test_url_must_be_one_of_the_web(target, url):
     with pytest.raises(DownloadError, match="must begin with http"):
         download(url, target)
+
+
+def test_certificate_that_is_not_trusted(target, fetch, waits, monkeypatch):
+    def refuse(*args, **options):
+        raise urllib.error.URLError(ssl.SSLCertVerificationError("self-signed"))
+
+    monkeypatch.setattr(_download, "_open", refuse)
+    with pytest.raises(DownloadError, match=r"certificate is not trusted: .*self-sig"):
+        fetch()
+    assert waits == []
+
+
+@pytest.mark.parametrize(
+    "value", ["", "bytes", "bytes */300000", "bytes 0-299999/300000", "pages 1000-1/2"]
+)
+def test_answers_of_another_part(server, target, fetch, value):
+    """What is there is given up rather than glued to who knows what."""
+
+    def fault(handler, content):
+        handler.send_response(206)
+        handler.send_header("Content-Range", value)
+        handler.send_header("Content-Length", "299000")
+        handler.end_headers()
+        handler.wfile.write(content[:299_000])
+
+    server.faults["file.bin"] = [drop(1000), fault]
+    fetch()
+    assert target.read_bytes() == CONTENT
+    assert [r[2] for r in server.requests] == [None, "bytes=1000-", None]
 
 
 def test_no_server(server, target, waits):

@@ -204,6 +204,16 @@ def test_real_catalogue_without_images(shared_data):
     assert galaxies["objid"].iloc[0] == 8647474690312307154
 
 
+@pytest.mark.parametrize("name", ["table5.parquet", "table5.fits.gz"])
+def test_real_catalogue_is_the_same_in_each_format(shared_data, tmp_path, name):
+    """The columns of Willett et al., to the last digit."""
+    table = load_galaxy_zoo2(shared_data / "gz2-stripe82" / "table5.csv.gz")[::20]
+    path = write(table, tmp_path / name)
+    pd.testing.assert_frame_equal(
+        load_galaxy_zoo2(path), table.reset_index(drop=True), check_exact=True
+    )
+
+
 @pytest.mark.filterwarnings("error")
 def test_wide_tables_pass_without_a_word_about_fragments(tmp_path):
     """pandas reads a table of many columns in as many pieces, and complains later."""
