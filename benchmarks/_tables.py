@@ -91,7 +91,13 @@ def arguments(description, default_out):
         help="folder of the results; a run that is there goes on",
     )
     parser.add_argument("--seeds", type=int, help="number of seeds of the distillation")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count())
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        # Processes would only share a GPU.
+        default=1 if torch.cuda.is_available() else os.cpu_count(),
+        help="cells to compute side by side",
+    )
     parser.add_argument("--device", default="auto")
     return parser
 

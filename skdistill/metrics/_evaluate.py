@@ -206,6 +206,8 @@ def evaluate_synthetic(
             "`protocol`='honest' chooses on validation images: `X_validation` and "
             "`y_validation` must be a part of the real training images"
         )
+    if honest:
+        warn_of_other_space(synthetic.pixel_space, X_validation, stacklevel=3)
     if estimator is None:
         estimator = (
             ConvNetClassifier(max_iter=1000) if honest else default_network(synthetic)

@@ -454,3 +454,22 @@ def test_at_once_is_for_convnets_and_a_gpu(data, network, monkeypatch):
                 (X, y), X_test, y_test, estimator=network, n_repeats=2, n_jobs=n_jobs
             )
         assert called == expected
+
+
+def test_images_of_another_space_are_warned_about(parts):
+    (X, y), options = parts
+    space = ([0.0, 0.0], [1.0, 1.0], [0.0, 0.0])
+    synthetic = SyntheticSet(X, y, pixel_space=space)
+    rng = np.random.default_rng(0)
+    fine = rng.normal(size=(60, 4, 4, 2))
+    labels = np.arange(60) % 3
+    constant = DummyClassifier(strategy="constant", constant=1)
+    for wrong in ("X_test", "X_validation"):
+        images = {"X_test": fine, "X_validation": fine} | {wrong: 100 * fine}
+        with pytest.warns(UserWarning, match="another pixel space") as caught:
+            evaluate_synthetic(
+                synthetic,
+                estimator=constant,
+                **{**options, **images, "y_test": labels, "y_validation": labels},
+            )
+        assert [warning.filename for warning in caught] == [__file__]
