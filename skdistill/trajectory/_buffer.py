@@ -128,7 +128,7 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
         Number of teachers trained at once, in processes of one thread each.  None
         means 1 unless in a :func:`joblib.parallel_config` context, -1 one per core.
         The result is the same to the last bit whatever the number.  A GPU trains
-        several teachers in one process by itself.
+        several teachers in one process by itself, and only the context counts.
     device : str or torch.device, default="auto"
         Where to compute; "auto" takes a GPU if there is one.
     random_state : int, RandomState instance or None, default=None
@@ -275,7 +275,7 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
             The fitted buffer.
         """
         families = resolve_families(self.augmentation)
-        device = resolve_device(self.device)
+        resolve_device(self.device)
         X, y = check_images(
             self, X, y, reset=True, with_labels=True, image_shape=self.image_shape
         )
@@ -295,7 +295,8 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
         if place is not None:
             found = self._found(place, numbers)
         missing = [number for number in numbers if number not in found]
-        data = (X, codes, weight, device)
+        # The machine of a worker may have another device than this one.
+        data = (X, codes, weight, self.device)
         snapshots: dict[int, np.ndarray] = {}
         told = FitTasks(self, "teacher", len(missing), X, y)
         try:
@@ -345,13 +346,14 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
     def _train(
         self,
         settings: TeacherSettings,
-        data: tuple[np.ndarray, np.ndarray, np.ndarray, torch.device],
+        data: tuple[np.ndarray, np.ndarray, np.ndarray, str | torch.device],
         missing: list[int],
         place: Place | None,
     ) -> Iterator[Trained]:
         """Train missing teachers; yields each when it is done."""
+        device = resolve_device(self.device)
         while missing:
-            size = teachers_at_once(settings, data[-1], len(missing))
+            size = teachers_at_once(settings, device, len(missing))
             groups = [missing[i : i + size] for i in range(0, len(missing), size)]
             tasks = {
                 tuple(group): (
@@ -363,7 +365,8 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
                 train_group,
                 (settings, *data, int(self.n_epochs), place),
                 tasks,
-                n_jobs=self.n_jobs,
+                # On a GPU a group fills it: more processes would only share it.
+                n_jobs=self.n_jobs if device.type == "cpu" else None,
                 what="teachers",
             )
             done = set()

@@ -21,6 +21,7 @@ from skdistill.trajectory._store import (
 )
 from skdistill.trajectory._teacher import Teachers, TeacherSettings
 from skdistill.utils._claims import claim
+from skdistill.utils._device import resolve_device
 from skdistill.utils._files import SharedFolder
 from skdistill.utils._memory import reused_memory
 from skdistill.utils._threads import single_threaded_torch
@@ -71,7 +72,7 @@ def train_group(
     images: np.ndarray,
     codes: np.ndarray,
     weight: np.ndarray,
-    device: torch.device,
+    device: str | torch.device,
     n_epochs: int,
     place: Place | None,
     seeds: dict[int, int],
@@ -86,7 +87,8 @@ def train_group(
         Class codes.
     weight : ndarray of shape (n_samples,)
         Weights of the images, with mean 1.
-    device : torch.device
+    device : str or torch.device
+        "auto" is what the machine that this runs on has.
     n_epochs : int
     place : Place or None
         Where they are stored, if this process sees it; else their runs are returned.
@@ -125,13 +127,14 @@ def train_group(
         ages = {n: 0 if run is None else run.n_epochs for n, run in runs.items()}
         for age, members in groupby(sorted(runs, key=lambda n: (ages[n], n)), ages.get):
             numbers = list(members)
+            where = resolve_device(device)
             begun = [run for n in numbers if (run := runs[n]) is not None]
             with single_threaded_torch(), reused_memory():
                 teachers = Teachers(
                     settings,
-                    to_tensor(images, device),
-                    torch.from_numpy(codes.astype(np.int64)).to(device),
-                    torch.from_numpy(weight.astype(np.float32)).to(device),
+                    to_tensor(images, where),
+                    torch.from_numpy(codes.astype(np.int64)).to(where),
+                    torch.from_numpy(weight.astype(np.float32)).to(where),
                     [seeds[number] for number in numbers],
                     n_epochs,
                     begun if age else None,
