@@ -113,11 +113,11 @@ class Sources:
         if path is None:
             return member
         if member is None:
-            with open(path, "rb") as file:
-                content = file.read(MAX_BYTES + 1)
-            if len(content) > MAX_BYTES:
-                raise ValueError(f"it has more than {MAX_BYTES} bytes")
-            return content
+            # Without a buffer: the whole is read in one call.
+            with open(path, "rb", buffering=0) as file:
+                if os.fstat(file.fileno()).st_size > MAX_BYTES:
+                    raise ValueError(f"it has more than {MAX_BYTES} bytes")
+                return file.readall()
         archive = self._open(path)
         info = archive.getinfo(member)
         if info.flag_bits & 1:
