@@ -53,6 +53,7 @@ class ArrayFile:
         self.digests = digests
         # What is worth knowing of each finished part, by its number.
         self.finished: dict[int, Any] = {}
+        self._noted = time.monotonic()
         self._lock = threading.Lock()
         self._part = self.path.with_name(self.path.name + ".part")
         self._notes = self.path.with_name(self.path.name + ".part.json")
@@ -67,7 +68,6 @@ class ArrayFile:
         except BaseException:
             self._file.close()
             raise
-        self._noted = time.monotonic()
         return self
 
     def __exit__(self, kind: Any, *rest: Any) -> None:
@@ -122,7 +122,8 @@ class ArrayFile:
             The array, for reading.
         """
         if len(keep) < self.shape[0]:
-            # From here on positions are others: an interrupt starts anew.
+            # From here on positions are others: after an interrupt all starts anew.
+            self.finished = {}
             self._notes.unlink(missing_ok=True)
             self._compact(keep)
         with self._lock:
@@ -178,6 +179,9 @@ class ArrayFile:
             self.finished = {}
         self._check_space(size - present)
         self._file.truncate(size)
+        if self._notes.exists():
+            # Before parts that are not taken over are written over.
+            self._note()
 
     def _check_space(self, needed: int) -> None:
         free = shutil.disk_usage(self.path.parent).free

@@ -38,13 +38,13 @@ def decode(
     Exception
         Whatever a damaged file leads the decoders to; the message says what is wrong.
     """
-    if content.startswith(_JPEG):
-        return _to_rgb(decode_jpeg(content))
     if content.startswith(_GZIP):
         content = _unzip(content)
     if content.startswith(SIGNATURE):
         return decode_fits(content, bands)
     try:
+        if content.startswith(_JPEG):
+            return _to_rgb(decode_jpeg(content))
         if content.startswith(_PNG):
             # Pillow checks what the image is made of only when it is asked to.
             open_checked(io.BytesIO(content)).verify()

@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -455,7 +455,7 @@ def _locate_all(
     sources: list[tuple | None] = []
     missing: dict[int, Exception] = {}
     for i, value in enumerate(values):
-        if isinstance(value, (dict, bytearray, memoryview)):
+        if not isinstance(value, Hashable):
             found = _locate(files, value, by_asset)
         else:
             if value not in known:

@@ -211,3 +211,40 @@ def test_a_killed_process(folder, tmp_path):
 def test_progress(folder, rows, capsys):
     reader_of(folder, verbose=1).transform(rows)
     assert "200/200" in capsys.readouterr().err
+
+
+def test_notes_of_an_attempt_between(folder, rows, tmp_path, monkeypatch):
+    """What another call wrote over before it was killed is not taken for one's own."""
+    out = tmp_path / "X.npy"
+    with monkeypatch.context() as patch:
+        Interruption(patch, after=150)
+        with pytest.raises(KeyboardInterrupt):
+            reader_of(folder, out=out).transform(rows)
+    with monkeypatch.context() as patch:
+        Interruption(patch, after=150)
+        # A kill: no notes at the end.
+        patch.setattr(ArrayFile, "__exit__", lambda self, *rest: self._file.close())
+        with pytest.raises(KeyboardInterrupt):
+            reader_of(folder, out=out, crop=0.9).transform(rows)
+    X = reader_of(folder, out=out).transform(rows)
+    np.testing.assert_array_equal(X, reader_of(folder).transform(rows))
+
+
+def test_an_interrupt_while_rows_are_moved(folder, rows, tmp_path, monkeypatch):
+    rows.loc[[3, 70], "asset_id"] = 1000
+    reader = reader_of(folder, out=tmp_path / "X.npy", on_error="skip")
+    compact = ArrayFile._compact
+
+    def interrupted(self, keep):
+        compact(self, keep)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ArrayFile, "_compact", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            reader.transform(rows)
+    assert not (tmp_path / "X.npy").exists()
+    with pytest.warns(UserWarning, match="2 of 200"):
+        X = reader.transform(rows)
+    expected = reader_of(folder).transform(rows[rows["asset_id"] < 1000])
+    np.testing.assert_array_equal(X, expected)

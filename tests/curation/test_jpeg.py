@@ -174,3 +174,21 @@ def test_real_files_cut_short_or_changed(shared_data, tmp_path):
                 assert str(error)  # noqa: PT017
             else:
                 assert grey_share(image, original) < 0.005
+
+
+def test_files_of_several_pictures():
+    """Of a camera's stereo pair the first counts."""
+    first, second = (Image.open(io.BytesIO(make_jpeg(seed=seed))) for seed in (0, 1))
+    file = io.BytesIO()
+    first.save(file, "MPO", save_all=True, append_images=[second])
+    expected = Image.open(io.BytesIO(file.getvalue()))
+    assert decode_jpeg(file.getvalue()).tobytes() == expected.tobytes()
+
+
+def test_four_inks():
+    file = io.BytesIO()
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 255, (20, 20, 4), dtype=np.uint8)
+    Image.fromarray(pixels, "CMYK").save(file, "JPEG")
+    expected = Image.open(io.BytesIO(file.getvalue())).convert("RGB")
+    assert decode(file.getvalue()).tobytes() == expected.tobytes()

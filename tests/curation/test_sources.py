@@ -187,6 +187,13 @@ def test_bytes_that_are_no_image(rows):
     assert reader.skipped_["error"].str.contains("no image format|not a path").all()
 
 
+def test_values_of_strange_types(rows):
+    for value in ([1, 2], np.zeros((4, 4)), 5.5, {"path": None}, ("a", [1])):
+        table = pd.DataFrame({"path": pd.Series([value], dtype=object)})
+        with pytest.raises((ValueError, TypeError), match=r"is not a path|unhashable"):
+            ImageReader().transform(table)
+
+
 def test_rotations_of_bytes_are_those_of_files(folder, rows):
     table = rows.assign(image=[make_png(i) for i in rows["asset_id"]])
     turned, _ = RotationAugmenter(3).fit_resample(table)
