@@ -60,18 +60,6 @@ class _Layout:
         return n_across * -(-self.height * down // (8 * tallest))
 
 
-class _Feed(io.BytesIO):
-    """A file that is handed out in two pieces and knows which were asked for."""
-
-    # Where the second piece starts; None before the header is read.
-    border: int | None = None
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        if self.border is not None and self.tell() < self.border:
-            return super().read(self.border - self.tell())
-        return super().read(size)
-
-
 def decode_jpeg(content: bytes) -> Image.Image:
     """Decode a whole JPEG file, or say why that cannot be.
 
@@ -150,12 +138,13 @@ def open_checked(file: io.BytesIO, formats: tuple[str, ...] | None = None):
 
 def _decode_watched(content: bytes, start: int, end: int) -> Image.Image:
     """Decode a file of one stretch of data; see that it is used up, and suffices."""
-    file = _Feed(content[:end] + _ONES)
+    file = io.BytesIO(content[:end] + _ONES)
     image = open_checked(file, ("JPEG",))
     # FF and 00 belong together.
     border = max(start, end - _TAIL)
     border -= content[border - 1] == 0xFF
-    file.border = border
+    # Pillow gets the file in two pieces, and asks for the second if it needs it.
+    image.decodermaxblock = border
     try:
         image.load()
     except OSError as error:
