@@ -39,8 +39,9 @@ distiller = STMDistiller(
 # --------
 #
 # Labels are the names of the leaves, or as here their numbers.  ``preprocessing`` takes
-# the images back to the colours that the camera saw; all have the same stretch.  With a
-# tree of your own, ``tree={"class": [("answer",), ("next answer",)], ...}``.
+# the images back to the colours that the camera saw; all have the same stretch.  For a
+# tree of your own give ``tree=``: the curator that has it, or ``{question: {answer:
+# class or question, ...}}``.
 
 display = TreeDisplay.from_estimator(
     distiller, X_test, y_test, preprocessing=scaler, interpolation="bicubic"

@@ -6,7 +6,13 @@ import numpy as np
 from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix
 
 from skdistill.inspection._plotting import check_matplotlib, new_axes, plain_text
-from skdistill.inspection._tree_layout import grow, leaf_positions, paths_of
+from skdistill.inspection._tree_layout import (
+    MOST_LEAVES,
+    grow,
+    leaf_positions,
+    pruned,
+    tree_of,
+)
 
 
 class TreeConfusionDisplay(ConfusionMatrixDisplay):
@@ -22,8 +28,8 @@ class TreeConfusionDisplay(ConfusionMatrixDisplay):
         The matrix, a row per true class.
     display_labels : sequence of str
         The names of the leaves, in the order of the tree.
-    tree : mapping of str to sequence of steps, default=None
-        The way to each leaf; None takes the nine leaves of Galaxy Zoo 2.
+    tree : {"nine", "gz2"}, dict or GalaxyZooCurator, default=None
+        The tree, as for :class:`~skdistill.inspection.TreeDisplay`.
 
     Attributes
     ----------
@@ -75,7 +81,7 @@ class TreeConfusionDisplay(ConfusionMatrixDisplay):
             Images.
         y : array-like of shape (n_samples,)
             Their labels: names of leaves, or their positions in the tree.
-        tree : mapping or GalaxyZooCurator, default=None
+        tree : {"nine", "gz2"}, dict or GalaxyZooCurator, default=None
             The tree, as for :class:`~skdistill.inspection.TreeDisplay`.
         normalize : {"true", "pred", "all", None}, default="true"
             What to count in shares of: the true class, the predicted one, all, or
@@ -113,7 +119,7 @@ class TreeConfusionDisplay(ConfusionMatrixDisplay):
             Labels: names of leaves, or their positions in the tree.
         y_pred : array-like of shape (n_samples,)
             Predicted labels.
-        tree : mapping or GalaxyZooCurator, default=None
+        tree : {"nine", "gz2"}, dict or GalaxyZooCurator, default=None
             The tree, as for :class:`~skdistill.inspection.TreeDisplay`.
         normalize : {"true", "pred", "all", None}, default="true"
             What to count in shares of: the true class, the predicted one, all, or
@@ -129,16 +135,19 @@ class TreeConfusionDisplay(ConfusionMatrixDisplay):
             The display, drawn.
         """
         check_matplotlib(f"{cls.__name__}.from_predictions")
-        paths = paths_of(tree)
-        names = list(paths)
-        ordered = [leaf.leaf for leaf in grow(paths).leaves()]
+        tree = tree_of(tree)
+        names = list(tree.leaves)
+        truth, found = leaf_positions(y_true, names), leaf_positions(y_pred, names)
+        if len(names) > MOST_LEAVES:
+            tree = pruned(tree, {names[k] for k in np.union1d(truth, found)})
+        ordered = [leaf.leaf for leaf in grow(tree).leaves()]
         matrix = confusion_matrix(
-            leaf_positions(y_true, names),
-            leaf_positions(y_pred, names),
+            truth,
+            found,
             labels=[names.index(name) for name in ordered],
             normalize=normalize,
         )
-        display = cls(matrix, display_labels=ordered, tree=paths)
+        display = cls(matrix, display_labels=ordered, tree=tree)
         return display.plot(ax=ax, **plot_kw)
 
     def plot(
@@ -188,8 +197,8 @@ class TreeConfusionDisplay(ConfusionMatrixDisplay):
         for label in ax.get_xticklabels():
             label.set(ha="right", rotation_mode="anchor")
         plain_text(ax)
-        paths = paths_of(self.tree)
-        ways = [[tuple(step) for step in paths[name]] for name in self.display_labels]
+        leaves = tree_of(self.tree).leaves
+        ways = [leaves[name] for name in self.display_labels]
         for place in range(1, number):
             shared = 0
             for one, two in zip(ways[place - 1], ways[place], strict=False):

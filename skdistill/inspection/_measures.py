@@ -209,6 +209,12 @@ class MorphologyMeasures(TransformerMixin, DocLinkMixin, BaseEstimator):
         _check_feature_names_in(self, input_features, generate_names=False)
         return np.asarray([*_MEASURES, *self._color_names()], dtype=object)
 
+    @property
+    def _doc_link_template(self) -> str:
+        # Its page is not among those of the top level.
+        template = super()._doc_link_template
+        return template.replace("skdistill.{", "skdistill.inspection.{")
+
     def _color_names(self) -> list[str]:
         n_channels = self.image_shape_[2]
         names = range(n_channels) if self.band_names is None else self.band_names

@@ -30,7 +30,7 @@ from skdistill.inspection._plotting import (
     to_pixels,
 )
 from skdistill.inspection._tree import TreeDisplay
-from skdistill.inspection._tree_layout import grow, leaf_positions, paths_of
+from skdistill.inspection._tree_layout import grow, leaf_positions, tree_of
 from skdistill.synthetic import SyntheticSet
 from skdistill.utils._files import atomic_path
 
@@ -78,7 +78,7 @@ def report(
     preprocessing : transformer, default=None
         What the real images were transformed by, fitted and with
         ``inverse_transform``; not for a pipeline, which has it inside.
-    tree : mapping, GalaxyZooCurator or False, default=None
+    tree : {"nine", "gz2"}, dict, GalaxyZooCurator or False, default=None
         The decision tree, as for :class:`~skdistill.inspection.TreeDisplay`.  None
         takes that of Galaxy Zoo 2 if the labels are its classes, and leaves the tree
         out if not; False leaves it out.
@@ -138,8 +138,8 @@ def report(
             "`X_test` and `y_test` must be of one length, at least 1; got "
             f"{len(real)} images and labels of shape {y_test.shape}"
         )
-    paths = None if tree is False else _tree(tree, classes)
-    names = _names(class_names, classes, paths)
+    tree = None if tree is False else _tree(tree, classes)
+    names = _names(class_names, classes, tree)
     inner = _innermost(distiller)
     pixels = to_pixels(synthetic.X, preprocessing)
 
@@ -160,13 +160,13 @@ def report(
             _images(pixels, real, synthetic, classes, names, value_range, composite),
         )
     ]
-    if paths is not None:
+    if tree is not None:
         sections.append(
             (
                 "tree",
                 "Tree",
                 _tree_section(
-                    synthetic, pixels, real, y_test, paths, value_range, composite
+                    synthetic, pixels, real, y_test, tree, value_range, composite
                 ),
             )
         )
@@ -177,7 +177,7 @@ def report(
         (
             "confusion",
             "Confusion",
-            _confusion(predictions, y_test, names, classes, paths),
+            _confusion(predictions, y_test, names, classes, tree),
         ),
     ]
     if min(real.shape[1:3]) >= _SMALLEST:
@@ -207,23 +207,23 @@ def _innermost(distiller: Any) -> Any:
 
 
 def _tree(tree: Any, classes: np.ndarray) -> Any:
-    """Return the paths of a tree whose leaves the classes are, None if they are not."""
-    paths = paths_of(tree)
+    """Return a tree whose leaves the classes are, None if they are not."""
+    found = tree_of(tree)
     try:
-        leaves = leaf_positions(classes, list(paths))
+        leaves = leaf_positions(classes, list(found.leaves))
     except ValueError:
         if tree is None:
             return None
         raise
     # Numbers of classes are only leaves of the tree nobody named if all are there.
-    if tree is None and classes.dtype.kind in "iu" and len(leaves) != len(paths):
+    if tree is None and classes.dtype.kind in "iu" and len(leaves) != len(found.leaves):
         return None
-    return paths
+    return found
 
 
-def _names(class_names: Any, classes: np.ndarray, paths: Any) -> list[str]:
-    if class_names is None and paths is not None:
-        leaves = list(paths)
+def _names(class_names: Any, classes: np.ndarray, tree: Any) -> list[str]:
+    if class_names is None and tree is not None:
+        leaves = list(tree.leaves)
         return [leaves[place] for place in leaf_positions(classes, leaves)]
     return check_names(class_names, classes.tolist())
 
@@ -323,17 +323,17 @@ def _tree_section(
     pixels: np.ndarray,
     real: np.ndarray,
     y_test: np.ndarray,
-    paths: Any,
+    tree: Any,
     value_range: Any,
     composite: Any,
 ) -> str:
     display = TreeDisplay._of_groups(
         {"real": (real, y_test), "distilled": (pixels, synthetic.y)},
-        paths,
+        tree,
         value_range=value_range,
         composite=composite,
     ).plot()
-    leaves = ", ".join(leaf.leaf for leaf in grow(paths).leaves())
+    leaves = ", ".join(leaf.leaf for leaf in grow(tree).leaves())
     return _html.plot(
         display.figure_,
         "Decision tree whose leaves are, from left to right: "
@@ -399,12 +399,12 @@ def _confusion(
     y_test: np.ndarray,
     names: list[str],
     classes: np.ndarray,
-    paths: Any,
+    tree: Any,
 ) -> str:
     truth = np.tile(y_test, len(predictions))
     predicted = np.concatenate(predictions)
-    if paths is not None:
-        display = TreeConfusionDisplay.from_predictions(truth, predicted, tree=paths)
+    if tree is not None:
+        display = TreeConfusionDisplay.from_predictions(truth, predicted, tree=tree)
     else:
         matrix = confusion_matrix(truth, predicted, labels=classes, normalize="true")
         size = 2.5 + 0.55 * len(classes)
@@ -425,7 +425,7 @@ def _confusion(
         f"{labels[row]} is taken for {labels[column]} in {matrix[row, column]:.0%} of "
         "the cases."
     )
-    order = " in the order of the tree" if paths is not None else ""
+    order = " in the order of the tree" if tree is not None else ""
     return _html.plot(
         display.figure_,
         alternative,

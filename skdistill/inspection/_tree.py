@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from skdistill.curation._tree import VoteTree
 from skdistill.inspection._plotting import (
     check_matplotlib,
     distilled_by,
@@ -17,11 +18,12 @@ from skdistill.inspection._plotting import (
     wrapped,
 )
 from skdistill.inspection._tree_layout import (
+    MOST_LEAVES,
     Node,
-    Paths,
     grow,
     leaf_positions,
-    paths_of,
+    pruned,
+    tree_of,
 )
 
 # Lengths in widths of an image.
@@ -40,9 +42,9 @@ class TreeDisplay:
     ----------
     rows : dict of str to list of ndarray of shape (height, width, 3), uint8, or None
         What is shown below the leaves, row by row: a title of the row, and for each
-        leaf, in the order of the tree's definition, an image or None.
-    tree : mapping of str to sequence of steps, default=None
-        The way to each leaf, as for :meth:`from_data`.
+        leaf, in the order of the tree, an image or None.
+    tree : {"nine", "gz2"}, dict or GalaxyZooCurator, default=None
+        The tree, as for :meth:`from_data`.
 
     Attributes
     ----------
@@ -76,7 +78,7 @@ class TreeDisplay:
     """
 
     def __init__(
-        self, rows: Mapping[str, list[np.ndarray | None]], *, tree: Paths | None = None
+        self, rows: Mapping[str, list[np.ndarray | None]], *, tree: Any = None
     ) -> None:
         self.rows = rows
         self.tree = tree
@@ -109,7 +111,7 @@ class TreeDisplay:
             shown: of what :class:`~skdistill.GalaxyZooCurator` selects, the surest.
         y : array-like of shape (n_samples,), default=None
             Their labels.
-        tree : mapping or GalaxyZooCurator, default=None
+        tree : {"nine", "gz2"}, dict or GalaxyZooCurator, default=None
             The tree, as for :meth:`from_data`.
         preprocessing : transformer, default=None
             What the real images were transformed by, fitted and with
@@ -136,18 +138,18 @@ class TreeDisplay:
         if (X is None) != (y is None):
             raise ValueError("X and y must be given both, or neither")
         synthetic, preprocessing = distilled_by(estimator, preprocessing)
-        paths = paths_of(tree)
+        tree = tree_of(tree)
         groups = {}
         if X is not None:
             # Only what is shown is transformed.
             X, y = np.asarray(X), np.asarray(y)
-            first = _first_of_each(y, paths, n_images)
+            first = _first_of_each(y, tree, n_images)
             used = np.unique(first[first >= 0])
             shape = synthetic.X.shape[1:]
             images = real_images(X[used], estimator, shape, preprocessing)
             groups["real"] = images, y[used]
         groups["distilled"] = to_pixels(synthetic.X, preprocessing), synthetic.y
-        display = cls._of_groups(groups, paths, n_images, value_range, composite)
+        display = cls._of_groups(groups, tree, n_images, value_range, composite)
         return display.plot(ax=ax, **imshow_kw)
 
     @classmethod
@@ -173,11 +175,10 @@ class TreeDisplay:
             Images; the first of each class are shown.
         y : array-like of shape (n_samples,)
             Their labels: names of leaves, or their positions in the tree.
-        tree : mapping or GalaxyZooCurator, default=None
-            For the name of each leaf the steps that lead to it, or a curator that has
-            such a tree.  A step is a tuple of answers; names such as
-            ``"t02_edgeon_a04_yes"`` are read as question and answer.  None takes the
-            nine leaves of Galaxy Zoo 2.
+        tree : {"nine", "gz2"}, dict or GalaxyZooCurator, default=None
+            The tree, in the form that :class:`~skdistill.GalaxyZooCurator` takes it, or
+            a curator that has it.  None takes the nine classes.  Of more than 40
+            leaves only those are drawn that have images.
         title : str, default=""
             What the images are.
         preprocessing : transformer, default=None
@@ -202,18 +203,18 @@ class TreeDisplay:
             The display, drawn.
         """
         check_matplotlib(f"{cls.__name__}.from_data")
-        X, y, paths = np.asarray(X), np.asarray(y), paths_of(tree)
-        first = _first_of_each(y, paths, n_images)
+        X, y, tree = np.asarray(X), np.asarray(y), tree_of(tree)
+        first = _first_of_each(y, tree, n_images)
         used = np.unique(first[first >= 0])
         groups = {title: (to_pixels(X[used], preprocessing), y[used])}
-        display = cls._of_groups(groups, paths, n_images, value_range, composite)
+        display = cls._of_groups(groups, tree, n_images, value_range, composite)
         return display.plot(ax=ax, **imshow_kw)
 
     @classmethod
     def _of_groups(
         cls,
         groups: Mapping[str, tuple[np.ndarray, np.ndarray]],
-        paths: Paths,
+        tree: VoteTree,
         n_images: int = 1,
         value_range: tuple[float, float] | None = None,
         composite: ArrayLike | None = None,
@@ -227,8 +228,20 @@ class TreeDisplay:
         )
         rows: dict[str, list[np.ndarray | None]] = {}
         for (name, (_, y)), coloured in zip(groups.items(), pixels, strict=True):
-            rows |= _rows(name, coloured, _first_of_each(y, paths, n_images))
-        return cls(rows, tree=paths)
+            rows |= _rows(name, coloured, _first_of_each(y, tree, n_images))
+        if len(tree.leaves) > MOST_LEAVES:
+            # Of a large tree only what there are images of.
+            used = [
+                place
+                for place in range(len(tree.leaves))
+                if any(row[place] is not None for row in rows.values())
+            ]
+            names = list(tree.leaves)
+            tree = pruned(tree, {names[place] for place in used})
+            rows = {
+                title: [row[place] for place in used] for title, row in rows.items()
+            }
+        return cls(rows, tree=tree)
 
     def plot(self, *, ax: Any = None, **imshow_kw: Any) -> "TreeDisplay":
         """Draw the tree and the images.
@@ -246,8 +259,8 @@ class TreeDisplay:
             The display itself.
         """
         check_matplotlib(f"{type(self).__name__}.plot")
-        paths = paths_of(self.tree)
-        root = grow(paths, spacing=1 + _GAP)
+        tree = tree_of(self.tree)
+        root = grow(tree, spacing=1 + _GAP)
         leaves = root.leaves()
         depth = max(leaf.depth for leaf in leaves)
         shown = [image for row in self.rows.values() for image in row]
@@ -267,7 +280,7 @@ class TreeDisplay:
 
         self.texts_: list[Any] = []
         self._draw(ax, root, depth, size)
-        names = list(paths)
+        names = list(tree.leaves)
         self.images_ = []
         imshow_kw = {"interpolation": "nearest"} | imshow_kw
         bottom = -depth * _LEVEL - _NAMES
@@ -339,16 +352,16 @@ class TreeDisplay:
         )
 
 
-def _first_of_each(y: Any, paths: Paths, n_images: int) -> np.ndarray:
+def _first_of_each(y: Any, tree: VoteTree, n_images: int) -> np.ndarray:
     """Return positions of the first images of each leaf, (n_leaves, n_images).
 
     -1 stands where a leaf has fewer images.
     """
     if n_images < 1:
         raise ValueError(f"`n_images` must be at least 1; got {n_images}")
-    leaves = leaf_positions(y, list(paths))
-    first = np.full((len(paths), n_images), -1)
-    for leaf in range(len(paths)):
+    leaves = leaf_positions(y, list(tree.leaves))
+    first = np.full((len(tree.leaves), n_images), -1)
+    for leaf in range(len(tree.leaves)):
         some = np.flatnonzero(leaves == leaf)[:n_images]
         first[leaf, : len(some)] = some
     # No rows that would be empty.

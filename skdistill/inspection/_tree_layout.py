@@ -1,20 +1,19 @@
 """Decision trees: their questions, their leaves and where to draw each."""
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from skdistill.curation import GalaxyZooCurator
-from skdistill.curation._tree import LEAVES
+from skdistill.curation._tree import TREES, VoteTree, parse_tree
 
-# A tree is a mapping from the name of each leaf to the steps on the way to it; a step
-# is a tuple of answers, whose votes are summed.
-Paths = Mapping[str, Sequence[Sequence[str]]]
+# The numbers in names of questions and answers of Galaxy Zoo: t02_edgeon, a04_yes.
+_NUMBER = re.compile(r"[ta]\d\d_")
 
-_ANSWER = re.compile(r"t\d+_(?P<question>.+?)_a\d+_(?P<answer>.+)")
+MOST_LEAVES = 40  # of a larger tree only a part can be read
 
 
 @dataclass
@@ -28,7 +27,7 @@ class Node:
     answer : str
         The answer that leads to it from the question above; "" for the root.
     question : str
-        What is asked here; "" for a leaf, or where it is not known.
+        What is asked here; "" for a leaf.
     leaf : str
         The name of the class; "" for a question.
     children : list of Node
@@ -51,27 +50,36 @@ class Node:
         return [leaf for child in self.children for leaf in child.leaves()]
 
 
-def paths_of(tree: Any) -> Paths:
-    """Return the paths of a tree, of a curator that has one, or of Galaxy Zoo 2."""
+def tree_of(tree: Any) -> VoteTree:
+    """Read a tree, or take that of a curator; None stands for that of nine classes."""
     if isinstance(tree, GalaxyZooCurator):
-        tree = getattr(tree, "tree", None)
-    if tree is None:
-        return LEAVES
-    if isinstance(tree, Mapping) and tree:
+        tree = tree.tree
+    if isinstance(tree, VoteTree):
         return tree
-    raise ValueError(
-        "`tree` must be a mapping from the name of each class to the steps that lead "
-        f"to it; got {tree!r}"
+    if tree is None:
+        tree = "nine"
+    if isinstance(tree, str):
+        if tree not in TREES:
+            raise ValueError(
+                f"`tree` as a name must be one of {sorted(TREES)}; got {tree!r}"
+            )
+        tree = TREES[tree]()
+    return parse_tree(tree)
+
+
+def pruned(tree: VoteTree, leaves: Collection[str]) -> VoteTree:
+    """Return a tree with nothing but some of its leaves and the ways to them."""
+    return replace(
+        tree, leaves={name: way for name, way in tree.leaves.items() if name in leaves}
     )
 
 
-def grow(paths: Paths, spacing: float = 1.0) -> Node:
-    """Make nodes of the paths to the leaves, and place them.
+def grow(tree: VoteTree, spacing: float = 1.0) -> Node:
+    """Make nodes of the ways to the leaves, and place them.
 
     Parameters
     ----------
-    paths : mapping of str to sequence of steps
-        A step is a sequence of answers.
+    tree : VoteTree
     spacing : float, default=1.0
         From one leaf to the next.
 
@@ -81,28 +89,17 @@ def grow(paths: Paths, spacing: float = 1.0) -> Node:
     """
     root = Node(0)
     nodes: dict[tuple[tuple[str, ...], ...], Node] = {(): root}
-    for leaf, path in paths.items():
-        steps = tuple(tuple(step) for step in path)
-        for depth in range(1, len(steps) + 1):
-            way = steps[:depth]
-            if way in nodes:
-                continue
-            question, answer = _read(way[-1])
-            nodes[way] = Node(depth, answer)
-            parent = nodes[way[:-1]]
-            parent.children.append(nodes[way])
-            # A task may have answers that only its sibling's name tells apart.
-            parent.question = parent.question or question
-        end = nodes[steps]
-        if end.children or end.leaf or not steps:
-            end.children.append(Node(len(steps) + 1, leaf=leaf))
-        else:
-            end.leaf = leaf
-    for node in nodes.values():
-        # A leaf that turned out to be a question for others.
-        if node.leaf and node.children:
-            node.children.insert(0, Node(node.depth + 1, leaf=node.leaf))
-            node.leaf = ""
+    for leaf, way in tree.leaves.items():
+        for depth, (question, step) in enumerate(
+            zip(tree.questions[leaf], way, strict=True), start=1
+        ):
+            here = way[:depth]
+            if here not in nodes:
+                nodes[here] = Node(depth, _answer(question, step))
+                parent = nodes[way[: depth - 1]]
+                parent.question = f"{_words(question)}?"
+                parent.children.append(nodes[here])
+        nodes[way].leaf = leaf
     for number, leaf_node in enumerate(root.leaves()):
         leaf_node.x = number * spacing
     _place(root)
@@ -115,7 +112,7 @@ def leaf_positions(labels: Any, names: Sequence[str]) -> np.ndarray:
     Parameters
     ----------
     labels : array-like of shape (n_labels,)
-        Names of leaves, or their positions in the order of the tree's definition.
+        Names of leaves, or their positions in the order of the tree.
     names : sequence of str
         The names of all leaves, in that order.
 
@@ -133,10 +130,11 @@ def leaf_positions(labels: Any, names: Sequence[str]) -> np.ndarray:
         positions = np.asarray(found, dtype=np.int64)
         wrong = positions < 0
     if wrong.any():
+        some = list(names[:12]) + ["..."] * (len(names) > 12)
         raise ValueError(
             "labels must be names of the tree's leaves, or their positions from 0 to "
-            f"{len(names) - 1}; got {labels[wrong][0]!r}, and the leaves are "
-            f"{list(names)}"
+            f"{len(names) - 1}; got {labels[wrong].tolist()[0]!r}, and the leaves are "
+            f"{some}"
         )
     return positions
 
@@ -149,17 +147,10 @@ def _place(node: Node) -> None:
     node.x = (node.children[0].x + node.children[-1].x) / 2
 
 
-def _read(step: Sequence[str]) -> tuple[str, str]:
-    """Make words of the names of the answers of a step: its question, its answers."""
-    read = [_ANSWER.fullmatch(answer) for answer in step]
-    if all(read):
-        questions = {match["question"] for match in read if match}
-        answers = [match["answer"] for match in read if match]
-        question = f"{_words(questions.pop())}?" if len(questions) == 1 else ""
-        return question, " or ".join(_words(answer) for answer in answers)
-    return "", " or ".join(_words(answer) for answer in step)
+def _answer(question: str, step: Sequence[str]) -> str:
+    return " or ".join(_words(answer.removeprefix(f"{question}_")) for answer in step)
 
 
 def _words(name: str) -> str:
-    words = str(name).replace("_", " ").strip()
+    words = _NUMBER.sub("", name, count=1).replace("_", " ").strip()
     return "edge-on" if words == "edgeon" else words

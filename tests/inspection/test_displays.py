@@ -12,13 +12,14 @@ from skdistill import (
     ChannelScaler,
     ConvNetClassifier,
     DistilledClassifier,
+    GalaxyZooCurator,
     STMDistiller,
     SyntheticSet,
     TrajectoryBuffer,
 )
-from skdistill.curation._tree import CLASS_NAMES, LEAVES
+from skdistill.curation._tree import CLASS_NAMES, NINE
 from skdistill.inspection import SyntheticSetDisplay, TreeDisplay
-from skdistill.inspection._tree_layout import grow, leaf_positions
+from skdistill.inspection._tree_layout import grow, leaf_positions, tree_of
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +129,7 @@ def test_tree_has_real_and_distilled_images_below_their_leaves(images, fitted):
     )
     for display in (alone, inside, flat):
         assert len(display.images_) == 18
-        leaves = grow(LEAVES, spacing=display.images_[1].get_extent()[0] + 0.5).leaves()
+        leaves = grow(NINE, spacing=display.images_[1].get_extent()[0] + 0.5).leaves()
         for leaf, image in zip(leaves, display.images_, strict=False):
             label = CLASS_NAMES.index(leaf.leaf)
             first = X[np.flatnonzero(y == label)[0]]
@@ -167,27 +168,46 @@ def test_tree_leaves_gaps_where_there_are_no_images(images):
 
 def test_tree_of_the_user(images):
     X, _ = images
-    tree = {"dog": [["barks"], ["big"]], "cat": [["meows"]], "pup": [["barks"], ["no"]]}
+    tree = {"sound": {"barks": {"big": {"yes": "dog", "no": "pup"}}, "meows": "cat"}}
     display = TreeDisplay.from_data(X[:3], ["cat", "dog", "pup"], tree=tree)
     texts = [text.get_text() for text in display.texts_]
-    assert {"barks", "meows", "big", "no", "dog", "cat", "pup"} <= set(texts)
-    # leaves of one branch are beside each other, whatever the order they come in
-    leaves = [leaf.leaf for leaf in grow(tree).leaves()]
-    assert leaves == ["dog", "pup", "cat"]
+    assert {"sound?", "barks", "meows", "big?", "no", "dog", "cat", "pup"} <= set(texts)
     shades = [image[0, 0, 0] for image in shown(display)]
     assert np.argsort(shades).tolist() == [2, 0, 1]  # the cat's is the darkest
 
 
+def test_tree_of_a_curator(images):
+    X, y = images
+    tree = {"sound": {"barks": "dog", "meows": "cat", "none": None}}
+    curator = GalaxyZooCurator(tree=tree)
+    display = TreeDisplay.from_data(X[:2], ["cat", "dog"], tree=curator)
+    texts = [text.get_text() for text in display.texts_]
+    assert texts[:3] == ["barks", "dog", "meows"]
+    by_default = TreeDisplay.from_data(X, y, tree=GalaxyZooCurator())
+    assert len(by_default.images_) == 9
+
+
+def test_of_a_large_tree_only_leaves_with_images_are_drawn(images):
+    X, _ = images
+    leaves = list(tree_of("gz2").leaves)
+    labels = [leaves[5], leaves[700]]
+    display = TreeDisplay.from_data(X[:2], labels, tree="gz2")
+    texts = [text.get_text().replace("\n", " ") for text in display.texts_]
+    assert len(display.images_) == 2
+    assert sum(text in leaves for text in texts) <= 2
+    assert len(texts) < 40
+
+
 def test_nodes_of_the_tree():
-    root = grow(LEAVES)
+    root = grow(NINE)
     leaves = root.leaves()
     assert [leaf.leaf for leaf in leaves] == list(CLASS_NAMES)
-    assert [leaf.depth for leaf in leaves] == [len(path) for path in LEAVES.values()]
+    assert [leaf.depth for leaf in leaves] == [len(w) for w in NINE.leaves.values()]
     assert [leaf.x for leaf in leaves] == list(range(9))
     assert [child.x for child in root.children] == [1, pytest.approx(5.0)]
-    # A question that is also a leaf keeps its leaf beside the others.
-    both = grow({"a": [["x"]], "b": [["x"], ["y"]], "c": [["x"], ["z"]]})
-    assert [leaf.leaf for leaf in both.leaves()] == ["a", "b", "c"]
+    assert root.question == "smooth or features?"
+    assert root.children[1].question == "edge-on?"
+    assert root.children[1].children[0].children[0].answer == "rounded or boxy"
 
 
 def test_labels_of_leaves():
@@ -224,8 +244,10 @@ def test_errors(images, fitted):
     with pytest.raises(ValueError, match="`n_images` must be at least 1"):
         TreeDisplay.from_data(X, y, n_images=0)
     for wrong in (3, {}):
-        with pytest.raises(ValueError, match="`tree` must be a mapping"):
+        with pytest.raises(ValueError, match="`tree` must have one question"):
             TreeDisplay.from_data(X, y, tree=wrong)
+    with pytest.raises(ValueError, match="`tree` as a name must be one of"):
+        TreeDisplay.from_data(X, y, tree="ten")
 
 
 def test_missing_matplotlib_is_told(monkeypatch, images):

@@ -195,5 +195,5 @@ def test_errors(small, tmp_path):
     with pytest.raises(ValueError, match="must be of one length"):
         report(distiller, Z, y[:5], path)
     with pytest.raises(ValueError, match="labels must be names of the tree's leaves"):
-        report(distiller, Z, y, path, tree={"a": [["x"]]})
+        report(distiller, Z, y, path, tree={"x": {"y": "a", "z": "b"}})
     assert not path.exists()

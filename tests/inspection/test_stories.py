@@ -176,8 +176,8 @@ def test_frames_are_checked():
 
 def test_confusion_is_in_the_order_of_the_tree():
     rng = np.random.default_rng(0)
-    tree = {"dog": [["barks"], ["big"]], "cat": [["meows"]], "pup": [["barks"], ["no"]]}
-    y, predicted = rng.choice(list(tree), (2, 60))
+    tree = {"sound": {"barks": {"big": {"yes": "dog", "no": "pup"}}, "meows": "cat"}}
+    y, predicted = rng.choice(["cat", "dog", "pup"], (2, 60))
     display = TreeConfusionDisplay.from_predictions(y, predicted, tree=tree)
     ordered = ["dog", "pup", "cat"]
     expected = confusion_matrix(y, predicted, labels=ordered, normalize="true")
@@ -191,6 +191,13 @@ def test_confusion_is_in_the_order_of_the_tree():
     )
     assert counts.confusion_matrix.sum() == 60
     assert counts.text_[0, 0].get_text() == str(counts.confusion_matrix[0, 0])
+
+
+def test_confusion_of_a_large_tree_has_the_classes_that_are_there():
+    display = TreeConfusionDisplay.from_predictions([9, 700, 9], [9, 9, 4], tree="gz2")
+    np.testing.assert_allclose(
+        display.confusion_matrix, [[0, 0, 0], [0.5, 0.5, 0], [0, 1, 0]]
+    )
 
 
 def test_confusion_of_a_classifier(small):
