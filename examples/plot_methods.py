@@ -59,7 +59,7 @@ print(f"STM matched {stm.n_epochs_matched_} epochs in the end")
 # Learned labels are used for training too, which :func:`~skdistill.evaluate_synthetic`
 # does by itself.  One short run of each does not tell which method is better: in so few
 # iterations STM has seen the first epochs only, and has not had to stop by itself.
-# ``benchmarks/stm_vs_mtt.py`` makes several trials of each.
+# ``benchmarks/figure4.py`` makes several trials of each.
 
 network = ConvNetClassifier(width=16, max_iter=150)
 accuracy = {

@@ -1,5 +1,6 @@
 """The documentation builds without warnings and its links lead somewhere."""
 
+import re
 import runpy
 from pathlib import Path
 
@@ -40,3 +41,17 @@ def test_formulas_are_drawn_without_a_network(site):
     page = (site / "theory.html").read_text(encoding="utf-8")
     assert page.count("<math") > 50
     assert "mathjax" not in page.lower()
+
+
+def test_scripts_that_the_documentation_names_are_there():
+    root = DOC.parent
+    texts = [*DOC.glob("*.rst"), *root.glob("*.rst"), *root.glob("examples/*.py")]
+    named = {
+        name
+        for path in texts
+        for name in re.findall(
+            r"(?:benchmarks|examples)/\w+\.py", path.read_text(encoding="utf-8")
+        )
+    }
+    assert "benchmarks/matching.py" in named
+    assert [name for name in named if not (root / name).is_file()] == []
