@@ -165,7 +165,8 @@ def make_galaxies(
 
     noise : float, default=0.008
         Standard deviation of the sky noise in a pixel, as a share of the brightness
-        that is shown white.  Brighter pixels have more noise, as photons do.
+        that textbook style shows white.  Brighter pixels have more noise, as photons
+        do.
 
     neighbors : float, default=1.5
         Mean number of foreground stars and background galaxies drawn in a frame.
@@ -211,8 +212,9 @@ def make_galaxies(
     Returns
     -------
     X : ndarray of shape (n_samples, size, size, n_bands), dtype float32
-        Images in [0, 1].  Galaxies are inside the central 70 % of the frame, so
-        that images may be rotated and cropped; stars and neighbours are anywhere.
+        Images in [0, 1].  Galaxies are inside the central 70 % of the frame, where
+        the seeing leaves them there, so that images may be rotated and cropped; stars
+        and neighbours are anywhere.
 
     y : ndarray of shape (n_samples,), dtype int64
         Classes 0 to 8.  The class counts differ by no more than 1 if `weights` is
