@@ -3,6 +3,8 @@
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from skdistill import GalaxyZooCurator
 from skdistill.datasets import make_galaxies
@@ -335,6 +337,32 @@ def test_last_weight_is_what_remains():
     weights = [0.2, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1]
     y = make_galaxies(100, size=8, weights=weights, random_state=0)[1]
     assert np.bincount(y).tolist() == [20] + [10] * 8
+
+
+@given(
+    size=st.integers(8, 20),
+    n_bands=st.integers(1, 7),
+    style=st.sampled_from(["textbook", "survey"]),
+    noise=st.floats(0, 1),
+    neighbors=st.floats(0, 5),
+    seeing=st.none() | st.floats(0.01, 50),
+    psf=st.sampled_from(PSFS),
+    redshift=st.none() | st.floats(NEAREST, 1),
+    scale_cutouts=st.booleans(),
+    random_state=st.integers(0, 2**31 - 1),
+)
+@settings(max_examples=30)
+def test_images_and_probabilities_are_in_range(**parameters):
+    X, y, votes, truth = make_galaxies(
+        9, return_votes=True, return_truth=True, **parameters
+    )
+    assert np.isfinite(X).all()
+    assert X.min() >= 0
+    assert X.max() <= 1
+    assert sorted(y) == list(range(9))
+    for table in votes, truth:
+        assert np.isfinite(table).all(axis=None)
+        assert table.filter(regex="_(fraction|debiased)$").stack().between(0, 1).all()
 
 
 @pytest.mark.parametrize(
