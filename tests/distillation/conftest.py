@@ -9,6 +9,9 @@ import skdistill.distillation._run as run_module
 from skdistill.distillation._matching import match_gradient
 from skdistill.trajectory import TrajectoryBuffer
 
+# A program, no module with doctests.
+collect_ignore = ["rank_program.py"]
+
 
 @pytest.fixture(scope="session")
 def make_bars():
