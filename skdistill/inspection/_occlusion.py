@@ -72,7 +72,8 @@ def occlusion_maps(
     -------
     maps : ndarray of shape (n_samples, height, width), float64
         Mean fall of the probability of the class over all squares that cover a pixel:
-        positive where the image speaks for the class, negative where against it.
+        positive where the image speaks for the class, negative where against it, 0
+        where steps larger than the window leave a pixel uncovered.
 
     See Also
     --------
