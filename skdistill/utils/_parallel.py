@@ -142,9 +142,16 @@ def _outcomes(
     ]
     try:
         if backend.supports_return_generator:
-            yield from Parallel(
+            results = Parallel(
                 n_jobs=n_jobs, batch_size=1, return_as="generator_unordered"
             )(calls)
+            try:
+                yield from _one_by_one(results)
+            finally:
+                # After an error joblib warns that the rest was cancelled.
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", UserWarning)
+                    results.close()
             return
         # Results come when a call ends: in rounds, so that a loss costs one round.
         n_workers = effective_n_jobs(n_jobs)
@@ -155,6 +162,12 @@ def _outcomes(
         raise
     except Exception as error:
         raise _LossError from error
+
+
+def _one_by_one(results: Iterator[_Outcome]) -> Iterator[_Outcome]:
+    # Without "yield from", which would close what it goes through.
+    for outcome in results:  # noqa: UP028
+        yield outcome
 
 
 def _attempt(

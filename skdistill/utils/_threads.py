@@ -9,6 +9,7 @@ import torch
 _lock = threading.Lock()
 _n_inside = 0
 _n_before = 1
+_own = threading.local()
 
 
 @contextmanager
@@ -16,21 +17,25 @@ def single_threaded_torch() -> Iterator[None]:
     """Compute with one thread inside the block.
 
     Sums are split over threads, so their last bits depend on the number of threads:
-    work that several processes may share must always use the same number.  Where
-    several threads of a process are inside, as in a worker of dask, the last to leave
-    gives the number back.
+    work that several processes may share must always use the same number.  Several
+    threads of a process may be inside, as in a worker of dask.
     """
     global _n_inside, _n_before
+    depth = getattr(_own, "depth", 0)
+    # PyTorch has a number for each thread, which starts as the last that any thread
+    # has set, when the thread first asks; from then on it is the thread's own.
+    n_now = torch.get_num_threads()
     with _lock:
         if _n_inside == 0:
-            _n_before = torch.get_num_threads()
+            _n_before = n_now
         _n_inside += 1
-    # PyTorch has a number for the process and one for each thread that has computed.
+    _own.depth = depth + 1
     torch.set_num_threads(1)
     try:
         yield
     finally:
+        _own.depth = depth
         with _lock:
             _n_inside -= 1
-            if _n_inside == 0:
+            if depth == 0:
                 torch.set_num_threads(_n_before)

@@ -34,21 +34,35 @@ def test_given_back_after_an_error():
 
 
 @pytest.mark.usefixtures("two_threads")
-def test_first_of_several_threads_to_leave_leaves_one_to_the_others():
+def test_threads_of_a_process_leave_each_other_alone():
     inside, left = Barrier(2), Barrier(2)
 
     def leave_first():
         with single_threaded_torch():
             inside.wait(10)
+        after = torch.get_num_threads()
         left.wait(10)
+        return after
 
     def leave_last():
         with single_threaded_torch():
             inside.wait(10)
             left.wait(10)
-            return torch.get_num_threads()
+            during = torch.get_num_threads()
+        return during, torch.get_num_threads()
 
     with ThreadPoolExecutor() as pool:
-        pool.submit(leave_first)
-        assert pool.submit(leave_last).result() == 1
+        first, last = pool.submit(leave_first), pool.submit(leave_last)
+        assert first.result() == 2
+        assert last.result() == (1, 2)
+    with ThreadPoolExecutor() as pool:
         assert pool.submit(torch.get_num_threads).result() == 2
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_block_in_a_block():
+    with single_threaded_torch():
+        with single_threaded_torch():
+            pass
+        assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == 2
