@@ -35,7 +35,8 @@ class MTTDistiller(TrajectoryDistiller):
         wrap it in a :class:`~sklearn.frozen.FrozenEstimator`.
     max_start_epoch : int, default=10
         Size of the pool: a student starts after one of the epochs 0, ...,
-        ``max_start_epoch`` - 1 of a teacher.
+        ``max_start_epoch`` - 1 of a teacher.  Snapshots that are finer than epochs
+        count as epochs, here and below.
     n_target_epochs : int, default=2
         Number M of the teacher's epochs that the student's steps stand for.
     n_steps : int, default=20

@@ -155,7 +155,8 @@ class STMDistiller(TrajectoryDistiller):
         null hypothesis, and the ``reason`` that ended the stage: "level-up", "overfit",
         "no trend", "fine-tuned" or as in ``stop_reason_``.
     n_epochs_matched_ : int
-        T at the end: the number of epochs of the teachers that were matched.
+        T at the end: the number of epochs of the teachers that were matched; of ways
+        between snapshots where these are finer than epochs.
     n_matches_ : int
         Number of matches in an iteration.
     n_iter_ : int

@@ -114,7 +114,11 @@ def train_group(
                 path = teacher_path(place.folder, number)
                 if not claims.enter_context(claim(path)):
                     del runs[number]
-                elif path.exists():
+                    continue
+                for left in place.folder.glob(f".{path.name}.*.part"):
+                    # Of a process that was killed while it wrote.
+                    left.unlink(missing_ok=True)
+                if path.exists():
                     with TeacherFile(place.folder, number, place.buffer) as file:
                         # A merged buffer has teachers of several seeds.
                         runs[number], seeds[number] = file.run(), file.seed

@@ -107,27 +107,41 @@ def test_what_is_done_of_a_teacher_is_stored_now_and_then(
     assert files(tmp_path / "cut") == files(tmp_path / "whole")
 
 
+SETTINGS = {
+    "n_epochs": 6,
+    "width": 4,
+    "depth": 2,
+    "momentum": 0.9,
+    "device": "cpu",
+}
+
+
+def make_data():
+    rng = np.random.default_rng(0)
+    return rng.normal(size=(60, 8, 8, 1)).astype(np.float32), np.arange(60) % 2
+
+
 SCRIPT = textwrap.dedent(
-    """
+    f"""
     import sys
     import numpy as np
     from skdistill.trajectory import TrajectoryBuffer, _jobs
     _jobs._STORE_SECONDS = 0.0
-    folder, n_teachers, first = sys.argv[1], int(sys.argv[2]), sys.argv[3]
     rng = np.random.default_rng(0)
-    X, y = rng.normal(size=(60, 8, 8, 1)).astype("f4"), np.arange(60) % 2
+    X, y = rng.normal(size=(60, 8, 8, 1)).astype(np.float32), np.arange(60) % 2
     buffer = TrajectoryBuffer(
-        n_teachers=n_teachers, n_epochs=6, width=4, depth=2, momentum=0.9,
-        path=folder, device="cpu", random_state=0 if first == "0" else None,
+        path=sys.argv[1],
+        n_teachers=int(sys.argv[2]),
+        random_state=None if sys.argv[3] == "none" else int(sys.argv[3]),
+        **{SETTINGS},
     )
     print("ready", flush=True)
     buffer.fit(X, y)
-    print("done", flush=True)
     """
 )
 
 
-def start(folder, n_teachers=6, seed=0):
+def start(folder, n_teachers, seed=0):
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.getcwd()}
     return subprocess.Popen(
         [sys.executable, "-c", SCRIPT, str(folder), str(n_teachers), str(seed)],
@@ -142,8 +156,7 @@ def start(folder, n_teachers=6, seed=0):
 def test_kills_lose_nothing_that_was_done(tmp_path):
     """Two processes share a buffer; one after the other is killed as it trains."""
     rng = np.random.default_rng()
-    processes = [start(tmp_path / "killed") for _ in range(3)]
-    whole = start(tmp_path / "whole")
+    processes = [start(tmp_path / "killed", 8) for _ in range(3)]
     n_epochs = 0
     for process in processes[:2]:
         assert process.stdout.readline() == "ready\n"
@@ -155,23 +168,35 @@ def test_kills_lose_nothing_that_was_done(tmp_path):
             assert now["problem"].eq("").all()
             assert now["n_epochs"].sum() >= n_epochs
             n_epochs = now["n_epochs"].sum()
-    for process in (processes[2], whole):
-        _, errors = process.communicate(timeout=120)
-        assert process.returncode == 0, errors
+    _, errors = processes[2].communicate(timeout=300)
+    assert processes[2].returncode == 0, errors
+    whole = TrajectoryBuffer(
+        n_teachers=8, path=tmp_path / "whole", random_state=0, **SETTINGS
+    )
+    whole.fit(*make_data())
     assert files(tmp_path / "killed") == files(tmp_path / "whole")
-    assert len(files(tmp_path / "whole")) == 6
+    assert not list((tmp_path / "killed").glob(".teacher*"))
+    assert len(files(tmp_path / "whole")) == 8
 
 
 def test_two_processes_share_the_work(tmp_path):
     """Neither has a seed: the first to come decides for both."""
-    processes = [start(tmp_path, 12, "none") for _ in range(2)]
+    processes = [start(tmp_path, 6, "none") for _ in range(2)]
     for process in processes:
-        _, errors = process.communicate(timeout=120)
+        _, errors = process.communicate(timeout=300)
         assert process.returncode == 0, errors
     found = list_teachers(tmp_path)
-    assert found.index.tolist() == list(range(12))
+    assert found.index.tolist() == list(range(6))
     assert found["complete"].all()
-    assert TrajectoryBuffer.load(tmp_path).n_teachers_ == 12
+    assert TrajectoryBuffer.load(tmp_path).n_teachers_ == 6
     hidden = [path.name for path in tmp_path.glob(".*") if "teacher" in path.name]
     assert hidden == []
-    assert teacher_path(tmp_path, 11).exists()
+    assert teacher_path(tmp_path, 5).exists()
+
+
+def test_what_a_kill_left_half_written_is_removed(tmp_path, make_buffer, bars):
+    half = tmp_path / ".teacher-00000.safetensors.abc.part"
+    half.write_bytes(b"half of it")
+    make_buffer(path=tmp_path).fit(*bars)
+    assert not half.exists()
+    assert not list(tmp_path.glob(".teacher*"))
