@@ -319,8 +319,9 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
                         )
                     elif trained.run is not None and place is not None:
                         # From a worker that does not see the folder.
-                        seed = child_seed(self.seed_, number)
-                        identity = Identity(number, place.buffer, seed)
+                        identity = Identity(
+                            number, place.buffer, self._seed(number, place)
+                        )
                         write_teacher(
                             place.folder, trained.run, identity, settings.storage
                         )
@@ -343,6 +344,13 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
         told.end()
         return self
 
+    def _seed(self, number: int, place: Place | None) -> int:
+        """Return the seed of a teacher; those of a merged buffer have their own."""
+        if place is not None and teacher_path(place.folder, number).exists():
+            with TeacherFile(place.folder, number, place.buffer) as file:
+                return file.seed
+        return child_seed(self.seed_, number)
+
     def _train(
         self,
         settings: TeacherSettings,
@@ -357,7 +365,7 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
             groups = [missing[i : i + size] for i in range(0, len(missing), size)]
             tasks = {
                 tuple(group): (
-                    {number: child_seed(self.seed_, number) for number in group},
+                    {number: self._seed(number, place) for number in group},
                 )
                 for group in groups
             }

@@ -10,6 +10,7 @@ from skdistill.trajectory import (
     merge_buffers,
 )
 from skdistill.trajectory._store import teacher_path
+from skdistill.utils._files import SharedFolder
 
 
 def last(buffer):
@@ -98,6 +99,19 @@ class TestMerge:
         longer = make_buffer(n_teachers=5, n_epochs=4, path=tmp_path / "all").fit(*bars)
         expected = make_buffer(n_teachers=3, n_epochs=4).fit(*bars)
         assert same(last(longer), last(expected) + last(other))
+
+    def test_workers_that_do_not_see_the_folder(
+        self, stored, tmp_path, make_buffer, bars, monkeypatch
+    ):
+        make_buffer(n_epochs=4, random_state=1, path=tmp_path / "b").fit(*bars)
+        merge_buffers([stored, tmp_path / "b"], tmp_path / "all")
+        monkeypatch.setattr(SharedFolder, "is_here", lambda self: False)
+        longer = make_buffer(n_teachers=5, n_epochs=5, path=tmp_path / "all").fit(*bars)
+        again = make_buffer(n_teachers=5, n_epochs=5, path=tmp_path / "all").fit(*bars)
+        first = make_buffer(n_teachers=3, n_epochs=5).fit(*bars)
+        expected = make_buffer(n_epochs=5, random_state=1).fit(*bars)
+        assert same(last(longer), last(first) + last(expected))
+        assert same(last(again), last(longer))
 
     def test_teachers_of_one_seed_are_taken_once(
         self, stored, tmp_path, make_buffer, bars
