@@ -31,8 +31,7 @@ figure { margin: 0; }
 .plot img { max-width: 100%; height: auto; display: block; }
 .scroll { overflow-x: auto; }
 .scroll:focus-visible, a:focus-visible { outline: 3px solid #0b4f9e; }
-.wide img { width: clamp(var(--least), 100%, var(--most)); max-width: none;
-  height: auto; display: block; }
+.wide img { max-width: none; }
 figcaption { margin: 0.4rem 0 1rem; }
 table { border-collapse: collapse; font-size: 0.92rem; overflow-wrap: break-word; }
 caption { text-align: left; padding-bottom: 0.4rem; }
@@ -45,6 +44,7 @@ dl.facts { display: grid; gap: 0.8rem; margin: 1rem 0;
   grid-template-columns: repeat(auto-fill, minmax(10.5rem, 1fr)); }
 dl.facts dt { color: #444b55; font-size: 0.92rem; }
 dl.facts dd { margin: 0; font-size: 1.25rem; font-weight: 600; }
+@media (min-width: 60rem) { .wide img { max-width: 100%; } }
 @media print { .scroll { overflow: visible; } }
 """
 
