@@ -364,9 +364,7 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
             size = teachers_at_once(settings, device, len(missing))
             groups = [missing[i : i + size] for i in range(0, len(missing), size)]
             tasks = {
-                tuple(group): (
-                    {number: self._seed(number, place) for number in group},
-                )
+                tuple(group): ({number: self._seed(number, place) for number in group},)
                 for group in groups
             }
             results = run_parallel(
