@@ -22,6 +22,7 @@ _MAX_SCANS = 100
 # Start of frame, by coding: baseline and extended Huffman, progressive Huffman.
 _SEQUENTIAL, _PROGRESSIVE = (0xC0, 0xC1), 0xC2
 _OTHER_CODINGS = (0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF)
+_FRAMES = frozenset((*_SEQUENTIAL, _PROGRESSIVE, *_OTHER_CODINGS))
 
 # The decoder looks 8 bytes ahead. Bits of 1 are no code of any Huffman table: each
 # costs the decoder 17 bits, so that this lasts for four blocks of 8 x 8 pixels at most.
@@ -181,7 +182,7 @@ def _parse(content: bytes) -> _Layout:
                 f"the segment at byte {match.start()} is longer than the file"
             )
         segment = content[start + 2 : position]
-        if marker in (*_SEQUENTIAL, _PROGRESSIVE, *_OTHER_CODINGS):
+        if marker in _FRAMES:
             _parse_frame(marker, segment, layout)
         elif marker == _RESTART_INTERVAL:
             layout.restart_interval = int.from_bytes(segment, "big")
