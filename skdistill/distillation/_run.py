@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 import torch
 from joblib import hash as joblib_hash
 from sklearn.base import _fit_context, clone
@@ -23,6 +22,12 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from skdistill.base import BaseDistiller
+from skdistill.distillation._history import (
+    MATCH_COLUMNS,
+    PROBE_COLUMNS,
+    History,
+    Probes,
+)
 from skdistill.distillation._matching import (
     Match,
     MatchGradient,
@@ -89,17 +94,6 @@ _FREE_PARAMETERS = {
     "verbose",
 }
 
-# What of a match and of a probe goes into the history, and the whole of it.
-_MATCH_COLUMNS = ("loss", "misalignment")
-_PROBE_COLUMNS = ("probe_loss", "probe_misalignment")
-_HISTORY_COLUMNS = (
-    *("n_epochs_matched", "teacher", "start_epoch"),
-    *_MATCH_COLUMNS,
-    *_PROBE_COLUMNS,
-    *("step_size", "event"),
-)
-
-
 # How a process fares in an iteration, as a number that the others are told.
 _WELL, _INTERRUPTED, _FAILED = 0.0, 1.0, 2.0
 
@@ -160,7 +154,11 @@ class Run:
     def __init__(self, learned: Learned, progress: Progress) -> None:
         self.learned = learned
         self.progress = progress
-        self.rows: list[dict[str, Any]] = []
+        self.history = History()
+        # Those of the stage whose numbers count.
+        self.probes = Probes.none()
+        # The last losses that tell of a divergence.
+        self.losses: tuple[float, ...] = ()
         self.stages: list[dict[str, Any]] = []
         self.good: State = learned.state()
         self.best: State = learned.state()
@@ -171,50 +169,48 @@ class Run:
         """Change where the run is."""
         self.progress = replace(self.progress, **changes)
 
-    def stage_rows(self) -> list[dict[str, Any]]:
-        """Return the rows of the stage whose numbers count."""
-        start = self.progress.stage_start
-        return [row for row in self.rows[start:] if not row["event"]]
-
-    def mark(self) -> tuple:
+    def begin_iteration(self) -> tuple:
         """Return what :meth:`back_to` needs to undo whatever comes."""
+        self.history.condense()
         return (
             self.learned.state(),
             self.progress,
-            len(self.rows),
+            len(self.history),
+            (self.probes, len(self.probes.teacher)),
+            self.losses,
             len(self.stages),
             self.good,
             (self.best, self.best_loss, self.best_iteration),
         )
 
     def back_to(self, mark: tuple) -> None:
-        """Undo everything since a mark."""
-        state, self.progress, n_rows, n_stages, self.good, best = mark
+        """Undo an iteration."""
+        state, self.progress, n_iter, probes, self.losses, n_stages, *states = mark
         self.learned.restore(state)
-        del self.rows[n_rows:], self.stages[n_stages:]
+        self.history.truncate(n_iter)
+        self.probes, n_probes = probes
+        self.probes.truncate(n_probes)
+        del self.stages[n_stages:]
+        self.good, best = states
         self.best, self.best_loss, self.best_iteration = best
 
     def save(self, path: Path, signature: dict[str, Any]) -> None:
         """Write the run to a file."""
         states = {"now": self.learned.state(), "good": self.good, "best": self.best}
-        table = pd.DataFrame(self.rows)
-        numbers = table.drop(columns="event", errors="ignore")
         tensors = {
             f"{name}/{key}": tensor
             for name, state in states.items()
             for key, tensor in state.items()
         }
-        tensors["history"] = torch.from_numpy(numbers.to_numpy(dtype=np.float64))
+        rows, reading = self.history.state()
+        tensors["history"] = torch.from_numpy(rows)
+        tensors["probes"] = torch.from_numpy(np.array(self.probes, dtype=np.float64))
         content = {
             "signature": signature,
             "progress": asdict(self.progress),
             "stages": self.stages,
-            "columns": {name: str(kind) for name, kind in numbers.dtypes.items()},
-            "events": {
-                place: row["event"]
-                for place, row in enumerate(self.rows)
-                if row["event"]
-            },
+            "history": reading,
+            "losses": self.losses,
             "best_loss": self.best_loss,
             "best_iteration": self.best_iteration,
         }
@@ -236,16 +232,13 @@ class Run:
         self.best_iteration = content["best_iteration"]
         self.progress = Progress(**content["progress"])
         self.stages = content["stages"]
-        columns = content["columns"]
-        table = pd.DataFrame(tensors["history"].numpy(), columns=list(columns))
-        table = table.astype(columns)
-        table["event"] = ""
-        self.rows = [
-            {str(name): value for name, value in row.items()}
-            for row in table.to_dict("records")
-        ]
-        for place, event in content["events"].items():
-            self.rows[int(place)]["event"] = event
+        self.history.restore(tensors["history"].numpy(), content["history"])
+        self.losses = tuple(content["losses"])
+        for values, stored in zip(self.probes, tensors["probes"], strict=True):
+            values.extend(
+                int(value) if values.typecode == "q" else value
+                for value in stored.tolist()
+            )
 
     def settle(self, ranks: Ranks) -> None:
         """Take on what the first process learned.
@@ -586,7 +579,7 @@ class TrajectoryDistiller(BaseDistiller):
     def _reopen(self, run: Run) -> None:
         """Let a run that was stored go on, unless it had come to its own end."""
         most = self._most_iterations
-        n_done = len(run.rows)
+        n_done = len(run.history)
         if most is not None and n_done > most:
             raise ValueError(
                 f"`checkpoint`: {self.checkpoint} holds {n_done} iterations; at most "
@@ -648,15 +641,15 @@ class TrajectoryDistiller(BaseDistiller):
             desc="distillation",
             unit="iteration",
             total=most,
-            initial=len(run.rows),
+            initial=len(run.history),
             disable=not (self.verbose and ranks.is_first),
         )
         with bar, ranks.deferred_interrupt() as matching.interrupted:
             while not run.progress.stop_reason:
-                mark = run.mark()
+                mark = run.begin_iteration()
                 tasks.begin_step()
                 try:
-                    self._iterate(run, seed, matching)
+                    numbers = self._iterate(run, seed, matching)
                 except KeyboardInterrupt:
                     run.back_to(mark)
                     run.advance(stop_reason="interrupted")
@@ -666,11 +659,10 @@ class TrajectoryDistiller(BaseDistiller):
                     if self.checkpoint is not None and ranks.is_first:
                         run.save(self._checkpoint_path, signature)
                     raise
-                row = run.rows[-1]
                 bar.set_postfix(
-                    loss=f"{row['loss']:.3f}",
+                    loss=f"{numbers['loss']:.3f}",
                     T=run.progress.n_epochs_matched,
-                    step_size=f"{row['step_size']:.2g}",
+                    step_size=f"{numbers['step_size']:.2g}",
                     refresh=False,
                 )
                 bar.update()
@@ -696,8 +688,8 @@ class TrajectoryDistiller(BaseDistiller):
         if reason == "interrupted":
             where = "" if self.checkpoint is None else "; the same fit goes on from it"
             warnings.warn(
-                f"the distillation was interrupted after {len(run.rows)} iterations; "
-                f"the images so far are kept{where}",
+                f"the distillation was interrupted after {len(run.history)} "
+                f"iterations; the images so far are kept{where}",
                 stacklevel=4,
             )
         elif reason == "diverged":
@@ -710,9 +702,9 @@ class TrajectoryDistiller(BaseDistiller):
                 stacklevel=4,
             )
 
-    def _iterate(self, run: Run, seed: int, matching: "_Matching") -> None:
-        """Probe, match, learn, and decide how to go on."""
-        iteration = len(run.rows)
+    def _iterate(self, run: Run, seed: int, matching: "_Matching") -> dict[str, float]:
+        """Probe, match, learn, and decide how to go on; return what was measured."""
+        iteration = len(run.history)
         rng = np.random.default_rng([seed, 2, iteration])
         task = self._task(run, rng)
         teachers = _draw_teachers(
@@ -730,19 +722,15 @@ class TrajectoryDistiller(BaseDistiller):
             generators,
         )
         finite = bool(np.isfinite(list(numbers.values())).all())
-        columns = (*_MATCH_COLUMNS, *_PROBE_COLUMNS)
-        run.rows.append(
-            {
-                "n_epochs_matched": run.progress.n_epochs_matched,
-                "teacher": task.teacher,
-                "start_epoch": task.start_epoch,
-                **{name: numbers.get(name, np.nan) for name in columns},
-                "step_size": float(
-                    learned.step_sizes.logarithm(task.start_epoch).exp()
-                ),
-                "event": "" if finite else "rolled back",
-            }
-        )
+        row = {
+            "n_epochs_matched": run.progress.n_epochs_matched,
+            "teacher": task.teacher,
+            "start_epoch": task.start_epoch,
+            "step_size": float(learned.step_sizes.logarithm(task.start_epoch).exp()),
+        }
+        row |= {n: numbers[n] for n in (*MATCH_COLUMNS, *PROBE_COLUMNS) if n in numbers}
+        run.history.append(row)
+        good = finite
         if finite:
             learned.step(
                 task.start_epoch,
@@ -751,40 +739,44 @@ class TrajectoryDistiller(BaseDistiller):
                 numbers["stretch"],
                 run.progress.rate,
             )
-            self._watch(run)
-        else:
+            good = self._watch(run, numbers["loss"])
+        if not good:
+            run.history.mark_rolled_back()
             _set_back(run)
+        elif task.probe_epoch is not None:
+            run.probes.append(row)
         if not run.progress.stop_reason:
             self._review(run)
-        if not run.progress.stop_reason and len(run.rows) == self._most_iterations:
+        if not run.progress.stop_reason and len(run.history) == self._most_iterations:
             run.advance(stop_reason=self._limit_name)
+        return row
 
-    def _watch(self, run: Run) -> None:
-        """Keep the state if the losses are good, go back if they are very bad."""
-        if (len(run.rows) - run.progress.watched_from) % CHECK_EVERY:
-            return
-        losses = [row["loss"] for row in run.rows[run.progress.watched_from :]]
-        recent = np.mean(losses[-CHECK_EVERY:])
-        before = losses[-2 * CHECK_EVERY : -CHECK_EVERY]
+    def _watch(self, run: Run, loss: float) -> bool:
+        """Keep the state if the losses are good; tell if they are very bad."""
+        run.losses = (*run.losses, loss)[-2 * CHECK_EVERY :]
+        if (len(run.history) - run.progress.watched_from) % CHECK_EVERY:
+            return True
+        recent = np.mean(run.losses[-CHECK_EVERY:])
+        before = run.losses[:-CHECK_EVERY]
         rising = bool(before) and recent > np.mean(before)
         if (recent > _FAR_ABOVE and rising) or not run.learned.is_finite():
-            run.rows[-1]["event"] = "rolled back"
-            _set_back(run)
-        elif recent <= _FAR_ABOVE or before:
+            return False
+        if recent <= _FAR_ABOVE or before:
             run.good = run.learned.state()
             run.advance(n_setbacks=0)
             if recent < run.best_loss:
                 run.best, run.best_loss = run.good, float(recent)
-                run.best_iteration = len(run.rows)
+                run.best_iteration = len(run.history)
+        return True
 
     def _keep(self, run: Run) -> None:
         """Set what a fit leaves behind."""
         if not run.learned.is_finite():
             # The last update was too much, and no match has seen it.
             run.learned.restore(run.good)
-            run.rows[-1]["event"] = "rolled back"
-        self.history_ = pd.DataFrame(run.rows, columns=list(_HISTORY_COLUMNS))
-        self.n_iter_ = len(run.rows)
+            run.history.mark_rolled_back()
+        self.history_ = run.history.table()
+        self.n_iter_ = len(run.history)
         self.stop_reason_ = run.progress.stop_reason
         self.step_sizes_ = np.asarray(run.learned.step_sizes.values())
         self.best_iteration_ = run.best_iteration
@@ -892,7 +884,7 @@ class _Matching:
         ranks = self._ranks
         names = [*Match._fields, "by_step_size", "checksum"]
         if tasks[0].probe_epoch is not None:
-            names = [*_PROBE_COLUMNS, *names]
+            names = [*PROBE_COLUMNS, *names]
         by_images = torch.zeros_like(learned.images)
         by_targets = torch.zeros_like(learned.targets)
         values = by_images.new_zeros(len(names))
@@ -945,7 +937,7 @@ class _Matching:
                 scale=scale,
             )
             found |= dict(
-                zip(_PROBE_COLUMNS, (probe.loss, probe.misalignment), strict=True)
+                zip(PROBE_COLUMNS, (probe.loss, probe.misalignment), strict=True)
             )
         gradient = match_gradient(
             *self._arguments(
@@ -1001,6 +993,7 @@ class _Matching:
 
 def _set_back(run: Run) -> None:
     """Go back to the last good state, with smaller rates."""
+    run.losses = ()
     n_setbacks = run.progress.n_setbacks + 1
     run.learned.restore(run.good)
     # The good state may be older than the last level-up.
@@ -1010,7 +1003,7 @@ def _set_back(run: Run) -> None:
     run.advance(
         n_setbacks=n_setbacks,
         rate=run.progress.rate / 2,
-        watched_from=len(run.rows),
+        watched_from=len(run.history),
         stop_reason="diverged" if n_setbacks == _MOST_SETBACKS else "",
     )
 

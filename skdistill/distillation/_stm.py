@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 from sklearn.utils._param_validation import Interval, StrOptions
 
+from skdistill.distillation._history import Probes
 from skdistill.distillation._run import Progress, Run, Task, TrajectoryDistiller
 from skdistill.distillation._stages import decide, strongest_trend
 from skdistill.trajectory import TrajectoryBuffer
@@ -142,13 +143,17 @@ class STMDistiller(TrajectoryDistiller):
         All step sizes that were learned.
     buffer_ : TrajectoryBuffer
         The fitted teachers.
-    history_ : DataFrame of `n_iter_` rows
+    history_ : DataFrame of `n_iter_` rows, but at most 20,000
         Per iteration: ``n_epochs_matched`` (T), ``teacher``, ``start_epoch``, ``loss``
         and ``misalignment`` of the match, ``probe_loss`` and ``probe_misalignment``
         (of several matches the first teacher, and means), ``step_size`` before the
         update, and ``event``: "" or "rolled back", if numbers
         were not finite, or losses far above 1 and rising: images, labels and step size
         went back to the last good ones, and the rates and the step size were halved.
+        Of a longer run than 20,000 iterations a row stands for 2, 4, 8, ... of them,
+        the first of which is its index: there are at most 20,000 rows.  Losses and
+        misalignments are then means, "rolled back" says that one of them was, and the
+        rest is that of the first.
     stages_ : DataFrame, a row per stage
         ``n_epochs_matched`` (T), ``first_iteration``, ``n_iter``, the ``correlation``
         of the probe with time at the end of the stage, its ``deviation`` under the
@@ -278,7 +283,7 @@ class STMDistiller(TrajectoryDistiller):
 
     def _task(self, run: Run, rng: np.random.Generator) -> Task:
         progress = run.progress
-        start = len(run.rows) % progress.n_epochs_matched
+        start = len(run.history) % progress.n_epochs_matched
         return Task(
             teacher=int(rng.integers(self.buffer_.n_teachers_)),
             start_epoch=start,
@@ -315,21 +320,22 @@ class STMDistiller(TrajectoryDistiller):
 
     def _fine_tune(self, run: Run) -> None:
         period = max(1, self.max_iter // _DECAYS_PER_MAX_ITER)
-        n_periods, rest = divmod(len(run.rows) - run.progress.stage_start, period)
+        n_periods, rest = divmod(len(run.history) - run.progress.stage_start, period)
         if rest:
             return
         run.advance(rate=run.progress.rate * _DECAY)
         if n_periods == _N_DECAYS:
             run.advance(stop_reason="no trend")
 
-    def _probes(self, run: Run) -> tuple[list[float], list[int] | None]:
+    def _probes(self, run: Run) -> tuple[Sequence[float], Sequence[int] | None]:
         """Return what the stage's probes measured, and by which teachers."""
-        rows = run.stage_rows()
-        values = [row[f"probe_{self.trend_on}"] for row in rows]
+        probes = run.probes
         # The literal rule knows nothing of teachers; a mean over several has none.
-        if self.trend_on == "loss" or self.n_matches_ > 1:
-            return values, None
-        return values, [row["teacher"] for row in rows]
+        if self.trend_on == "loss":
+            return probes.probe_loss, None
+        if self.n_matches_ > 1:
+            return probes.probe_misalignment, None
+        return probes.probe_misalignment, probes.teacher
 
     def _stage(self, run: Run, reason: str) -> dict[str, Any]:
         progress = run.progress
@@ -339,7 +345,7 @@ class STMDistiller(TrajectoryDistiller):
         return {
             "n_epochs_matched": progress.n_epochs_matched,
             "first_iteration": progress.stage_start,
-            "n_iter": len(run.rows) - progress.stage_start,
+            "n_iter": len(run.history) - progress.stage_start,
             "correlation": correlation,
             "deviation": deviation,
             "reason": reason,
@@ -347,14 +353,15 @@ class STMDistiller(TrajectoryDistiller):
 
     def _end_stage(self, run: Run, reason: str) -> None:
         run.stages.append(self._stage(run, reason))
-        run.advance(stage_start=len(run.rows))
+        run.probes = Probes.none()
+        run.advance(stage_start=len(run.history))
 
     def _set_attributes(self, run: Run) -> None:
         progress, stages = run.progress, list(run.stages)
         reason = progress.stop_reason
         if progress.fine_tuning and reason == "no trend":
             reason = "fine-tuned"
-        if progress.stage_start < len(run.rows) or not stages:
+        if progress.stage_start < len(run.history) or not stages:
             stages.append(self._stage(run, reason))
         self.stages_ = pd.DataFrame(stages)
         self.n_epochs_matched_ = progress.n_epochs_matched

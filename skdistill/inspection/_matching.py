@@ -124,7 +124,10 @@ class MatchingDisplay:
         if len(self.axes_) not in (1, 3):
             raise ValueError(f"`axes` must be one or three; got {len(self.axes_)}")
         history = self.history
-        iteration = np.arange(1, len(history) + 1)
+        # Of a long run each row stands for several iterations.
+        stride = getattr(history.index, "step", 1)
+        iteration = np.asarray(history.index) + 1
+        window = max(1, window // stride)
         losses = {
             "loss": ("loss of the matched epochs", _LOSS, "-"),
             "probe_loss": ("probe: the epoch after them", _PROBE, "--"),

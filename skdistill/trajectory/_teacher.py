@@ -79,6 +79,13 @@ def snapshot_epochs(per_epoch: int | tuple[int, ...], n_epochs: int) -> np.ndarr
     return np.array(times)
 
 
+def n_snapshots_until(per_epoch: int | tuple[int, ...], n_epochs: int) -> int:
+    """Return the number of snapshots of some epochs, with the first of all."""
+    if isinstance(per_epoch, int):
+        return 1 + per_epoch * n_epochs
+    return 1 + sum(per_epoch[:n_epochs]) + max(0, n_epochs - len(per_epoch))
+
+
 class Teachers:
     """Teachers in training, side by side.
 
@@ -118,7 +125,7 @@ class Teachers:
         self._numbers = range(len(seeds)) if numbers is None else numbers
         self._first = runs[0].n_epochs if runs else 0
         self._last = n_epochs
-        n_snapshots = len(snapshot_epochs(settings.snapshots_per_epoch, n_epochs))
+        n_snapshots = n_snapshots_until(settings.snapshots_per_epoch, n_epochs)
         if runs:
             start = torch.stack([run.parameters[-1] for run in runs])
         else:
@@ -173,7 +180,7 @@ class Teachers:
                 for seed in self._seeds
             ]
             n_snapshots = snapshots_in(settings.snapshots_per_epoch, epoch)
-            first = len(snapshot_epochs(settings.snapshots_per_epoch, epoch))
+            first = n_snapshots_until(settings.snapshots_per_epoch, epoch)
             places = {
                 -(-n_steps * (k + 1) // n_snapshots): first + k
                 for k in range(n_snapshots)
@@ -205,7 +212,7 @@ class Teachers:
         n_epochs : int
             The number of epochs that was yielded last.
         """
-        n_snapshots = len(snapshot_epochs(self._settings.snapshots_per_epoch, n_epochs))
+        n_snapshots = n_snapshots_until(self._settings.snapshots_per_epoch, n_epochs)
         velocity = torch.empty(len(self._seeds), 0)
         if self._velocity is not None:
             velocity = self._velocity.cpu()

@@ -12,7 +12,7 @@ from torch import Tensor
 from skdistill.utils._files import atomic_path
 
 _FORMAT = "skdistill-checkpoint"
-_VERSION = "1"
+_VERSION = "2"
 
 
 def save_checkpoint(

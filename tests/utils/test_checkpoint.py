@@ -142,7 +142,7 @@ def test_truncated_files_are_named(path):
             load_checkpoint(path)
 
 
-GOOD = {"format": "skdistill-checkpoint", "version": "1", "content": "{}"}
+GOOD = {"format": "skdistill-checkpoint", "version": "2", "content": "{}"}
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ GOOD = {"format": "skdistill-checkpoint", "version": "1", "content": "{}"}
     [
         ({"format": None}, "not a checkpoint"),
         ({"format": "skdistill-synthetic-set"}, "not a checkpoint"),
-        ({"version": "2"}, "format version is '2', this version .* reads '1'"),
+        ({"version": "3"}, "format version is '3', this version .* reads '2'"),
         ({"version": None}, "format version is None"),
         ({"content": None}, "content"),
         ({"content": "{"}, ""),
