@@ -3,8 +3,8 @@
 Whatever a run remembers must not grow with it.  Small images and a small network make
 the iterations short, so that what surrounds the arithmetic shows as clearly as it can:
 the history, the trend test, the checkpoint.  The first and the last tenth of the run
-are compared: resident memory without that of files, time of an iteration (that of the process, since others
-may use the machine too), and the size of the checkpoint.
+are compared: resident memory without that of files, the time of an iteration (of the
+process, since others may use the machine too), and the size of the checkpoint.
 
 Two runs: one with a level-up or a new stage now and then, and one of a single stage,
 whose trend test looks at ever more probes.  A third compares the first and the last

@@ -16,6 +16,9 @@ _WHOLE_COLUMNS = ("n_epochs_matched", "teacher", "start_epoch")
 _COLUMNS = (*_WHOLE_COLUMNS, *MATCH_COLUMNS, *PROBE_COLUMNS, "step_size", "event")
 _MEANS = [_COLUMNS.index(name) for name in (*MATCH_COLUMNS, *PROBE_COLUMNS)]
 _EVENT = _COLUMNS.index("event")
+# Behind the columns: of how many iterations each of the means is.
+_COUNTS = [len(_COLUMNS) + place for place in range(len(_MEANS))]
+_N_NUMBERS = len(_COLUMNS) + len(_COUNTS)
 
 
 class History:
@@ -27,7 +30,7 @@ class History:
 
     def __init__(self) -> None:
         # Numbers alone: the event is 0 or 1.
-        self._rows = np.empty((MOST_ROWS, len(_COLUMNS)))
+        self._rows = np.empty((MOST_ROWS, _N_NUMBERS))
         self._n_rows = 0
         # How many iterations each of these stands for.
         self._stride = 1
@@ -40,8 +43,10 @@ class History:
 
     def append(self, numbers: dict[str, float]) -> None:
         """Add an iteration: all that it measured, but for the event."""
-        row = np.array([numbers.get(name, np.nan) for name in _COLUMNS], dtype=float)
+        row = np.zeros(_N_NUMBERS)
+        row[: len(_COLUMNS)] = [numbers.get(name, np.nan) for name in _COLUMNS]
         row[_EVENT] = 0.0
+        row[_COUNTS] = np.isfinite(row[_MEANS])
         self._pending.append(row)
 
     def mark_rolled_back(self) -> None:
@@ -60,7 +65,7 @@ class History:
             self._n_rows += 1
             self._pending = []
         if self._n_rows == MOST_ROWS:
-            pairs = self._rows.reshape(-1, 2, len(_COLUMNS))
+            pairs = self._rows.reshape(-1, 2, _N_NUMBERS)
             self._n_rows = len(pairs)
             self._rows[: self._n_rows] = _merged(pairs)
             self._stride *= 2
@@ -70,7 +75,7 @@ class History:
         rows = self._rows[: self._n_rows]
         if self._pending:
             rows = np.concatenate([rows, _merged(np.stack(self._pending)[None])])
-        columns: dict[str, Any] = dict(zip(_COLUMNS, rows.T.copy(), strict=True))
+        columns: dict[str, Any] = dict(zip(_COLUMNS, rows.T.copy(), strict=False))
         for name in _WHOLE_COLUMNS:
             columns[name] = columns[name].astype(np.int64)
         columns["event"] = ["rolled back" if e else "" for e in columns["event"]]
@@ -79,7 +84,7 @@ class History:
 
     def state(self) -> tuple[np.ndarray, dict[str, int]]:
         """Return all that there is: an array of rows, and how to read it."""
-        pending = np.reshape(self._pending, (-1, len(_COLUMNS)))
+        pending = np.reshape(self._pending, (-1, _N_NUMBERS))
         rows = np.concatenate([self._rows[: self._n_rows], pending])
         return rows, {"stride": self._stride, "n_pending": len(pending)}
 
@@ -96,17 +101,16 @@ def _merged(groups: np.ndarray) -> np.ndarray:
 
     Parameters
     ----------
-    groups : ndarray of shape (n_groups, n_rows, n_columns)
+    groups : ndarray of shape (n_groups, n_rows, n_numbers)
 
     Returns
     -------
-    rows : ndarray of shape (n_groups, n_columns)
+    rows : ndarray of shape (n_groups, n_numbers)
     """
     rows = groups[:, 0].copy()
-    measured = groups[:, :, _MEANS]
-    finite = np.isfinite(measured)
-    n_finite = finite.sum(axis=1)
-    sums = np.where(finite, measured, 0.0).sum(axis=1)
+    means, counts = groups[:, :, _MEANS], groups[:, :, _COUNTS]
+    sums = (np.where(counts > 0, means, 0.0) * counts).sum(axis=1)
+    rows[:, _COUNTS] = n_finite = counts.sum(axis=1)
     rows[:, _MEANS] = np.divide(
         sums, n_finite, out=rows[:, _MEANS].copy(), where=n_finite > 0
     )
