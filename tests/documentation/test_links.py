@@ -55,3 +55,23 @@ def test_scripts_that_the_documentation_names_are_there():
     }
     assert "benchmarks/matching.py" in named
     assert [name for name in named if not (root / name).is_file()] == []
+
+
+def test_tests_that_the_documentation_names_are_there():
+    root = DOC.parent
+    named = {
+        name
+        for path in DOC.glob("*.rst")
+        for name in re.findall(
+            r"``(tests/[^`]+\.py\S*?)``", path.read_text(encoding="utf-8")
+        )
+    }
+    assert "tests/test_formats.py" in named
+    missing = []
+    for name in named:
+        path, _, test = name.partition("::")
+        if not (root / path).is_file() or (
+            test and f"def {test}(" not in (root / path).read_text(encoding="utf-8")
+        ):
+            missing.append(name)
+    assert missing == []

@@ -1,0 +1,221 @@
+"""The files that are kept: their layouts, and that a layout has one version.
+
+A test that fails here means that files that users have are read otherwise, or that new
+ones are not what the documentation says: a new layout needs a new version, and a
+published synthetic set must be readable for ever.
+"""
+
+import json
+import re
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors import safe_open
+from safetensors.numpy import save_file
+
+from skdistill import (
+    STMDistiller,
+    SyntheticSet,
+    TrajectoryBuffer,
+    make_galaxies,
+    synthetic,
+)
+from skdistill.trajectory import _store
+from skdistill.utils import _checkpoint
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """The folder of a buffer, a checkpoint and a set of the smallest distillation."""
+    folder = tmp_path_factory.mktemp("run")
+    X, y = make_galaxies(18, size=8, random_state=0)
+    teachers = TrajectoryBuffer(
+        n_teachers=1, n_epochs=2, width=4, depth=1, path=folder / "buffer"
+    )
+    distiller = STMDistiller(
+        buffer=teachers,
+        n_steps=1,
+        max_total_iter=1,
+        checkpoint=folder / "checkpoint",
+        random_state=0,
+    ).fit(X / 255, y)
+    distiller.synthetic_.save(folder / "set.safetensors")
+    return folder
+
+
+def contents(path):
+    """Return the tensors of a file as "type shape", and its header's entries."""
+    with safe_open(path, framework="pt") as file:
+        parts = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+        tensors = {
+            name: f"{part.get_dtype()} {part.get_shape()}"
+            for name, part in parts.items()
+        }
+        return tensors, file.metadata()
+
+
+def raw_safetensors(tensors, metadata):
+    """Return the bytes of a file as the format is specified."""
+    header, data = {"__metadata__": metadata}, b""
+    for name, (kind, array) in tensors.items():
+        end = len(data) + array.nbytes
+        header[name] = {
+            "dtype": kind,
+            "shape": list(array.shape),
+            "data_offsets": [len(data), end],
+        }
+        data += array.tobytes()
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + data
+
+
+@pytest.mark.parametrize("more", [False, True])
+def test_published_sets_of_version_1_are_read(tmp_path, more):
+    X = np.arange(24, dtype="<f4").reshape(2, 2, 2, 3)
+    probabilities = np.array([[0.25, 0.75], [1, 0]], dtype="<f4")
+    space = np.array([[0, 0, 0], [1, 1, 1], [0.5, 0.5, 0.5]], dtype="<f8")
+    tensors = {"X": ("F32", X), "y": ("I64", np.array([1, 0], dtype="<i8"))}
+    if more:
+        tensors["probabilities"] = ("F32", probabilities)
+        tensors["pixel_space"] = ("F64", space)
+    path = tmp_path / "published.safetensors"
+    path.write_bytes(
+        raw_safetensors(
+            tensors,
+            {
+                "format": "skdistill-synthetic-set",
+                "version": "1",
+                "classes": '["edge-on", "smooth"]',
+                "step_size": "0.02" if more else "null",
+                "metadata": '{"ipc": "1"}',
+            },
+        )
+    )
+    found = SyntheticSet.load(path)
+    assert np.array_equal(found.X, X)
+    assert found.y.tolist() == ["smooth", "edge-on"]
+    assert found.step_size == (0.02 if more else None)
+    assert found.metadata == {"ipc": "1"}
+    assert (found.probabilities is not None) == more
+    assert (found.pixel_space is not None) == more
+    if more:
+        assert np.array_equal(found.probabilities, probabilities)
+        assert np.array_equal(np.asarray(found.pixel_space), space)
+
+
+def test_layout_of_a_set(run):
+    tensors, header = contents(run / "set.safetensors")
+    assert tensors == {
+        "X": "F32 [9, 8, 8, 3]",
+        "y": "I64 [9]",
+        "pixel_space": "F64 [3, 3]",
+    }
+    assert set(header) == {"format", "version", "classes", "step_size", "metadata"}
+    assert header["version"] == "1"
+
+
+def test_layout_of_a_buffer(run):
+    folder = run / "buffer"
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert set(manifest) == {
+        "format",
+        "version",
+        "parameters",
+        "settings",
+        "classes",
+        "fingerprint",
+        "n_parameters",
+        "seed",
+        "dropped",
+        "checksum",
+    }
+    assert manifest["version"] == 2
+    tensors, header = contents(folder / "teacher-00000.safetensors")
+    n_parameters = manifest["n_parameters"]
+    assert tensors == {
+        "parameters": f"F32 [3, {n_parameters}]",
+        "loss": "F64 [2]",
+        "accuracy": "F64 [2]",
+    }
+    assert list(header) == ["skdistill"]
+    content = json.loads(header["skdistill"])
+    assert set(content) == {
+        "format",
+        "version",
+        "teacher",
+        "buffer",
+        "seed",
+        "digests",
+        "snapshots",
+        "checksum",
+    }
+    assert content["version"] == 2
+
+
+def test_layout_of_a_checkpoint(run):
+    assert [path.name for path in (run / "checkpoint").glob("*.safetensors")] == [
+        "state.safetensors"
+    ]
+    tensors, header = contents(run / "checkpoint" / "state.safetensors")
+    states, others = {}, set()
+    for name in tensors:
+        state, slash, part = name.partition("/")
+        if slash:
+            states.setdefault(state, set()).add(part)
+        else:
+            others.add(name)
+    parts = {
+        *(f"images.{name}" for name in ("average", "known", "n_steps", "rms")),
+        *(f"images.{name}" for name in ("value", "velocity")),
+        *(f"step_sizes.{name}" for name in ("logarithms", "velocities")),
+    }
+    assert states == {"best": parts, "good": parts, "now": parts}
+    assert others == {"history", "probes"}
+    assert set(header) == {"format", "version", "content"}
+    assert header["version"] == "2"
+    assert set(json.loads(header["content"])) == {
+        "signature",
+        "progress",
+        "stages",
+        "history",
+        "losses",
+        "best_loss",
+        "best_iteration",
+    }
+
+
+def test_other_versions_are_refused_by_name(run, tmp_path):
+    """A file of the future is not guessed at, and the message says whose it is."""
+    X = np.zeros((1, 2, 2, 1), dtype=np.float32)
+    path = tmp_path / "set.safetensors"
+    header = {"classes": "[0]", "step_size": "null", "metadata": "{}", "version": "2"}
+    tensors = {"X": X, "y": np.zeros(1, dtype=np.int64)}
+    save_file(tensors, path, metadata={"format": "skdistill-synthetic-set", **header})
+    with pytest.raises(ValueError, match=r"set\.safetensors.*version is '2'.*reads 1"):
+        SyntheticSet.load(path)
+
+    manifest = json.loads((run / "buffer" / "manifest.json").read_text())
+    folder = tmp_path / "buffer"
+    folder.mkdir()
+    (folder / "manifest.json").write_text(json.dumps({**manifest, "version": 3}))
+    with pytest.raises(ValueError, match=r"format version 3; .*reads version 2"):
+        TrajectoryBuffer.load(folder)
+
+    path = tmp_path / "state.safetensors"
+    header = {"format": "skdistill-checkpoint", "version": "99", "content": "{}"}
+    save_file({"x": X}, path, metadata=header)
+    with pytest.raises(ValueError, match=r"version is '99'.*reads"):
+        _checkpoint.load_checkpoint(path)
+
+
+def test_versions_are_those_of_the_documentation():
+    page = Path(__file__).parents[1] / "doc" / "promises.rst"
+    table = page.read_text(encoding="utf-8").partition("- Version\n")[2]
+    versions = re.findall(r"^     - (\d+)$", table, re.MULTILINE)
+    assert versions == [
+        str(synthetic._VERSION),
+        str(_store.FORMAT_VERSION),
+        _checkpoint._VERSION,
+    ]
