@@ -474,7 +474,8 @@ def _gradient(
         back = _back(block, layer, left)
         outputs = convolution.outputs(back)
         if not with_gradient:
-            left = left._replace(shared=_Shared(transformed, back, outputs))
+            # torch 2.11 cannot compile `_replace`.
+            left = _BlockTape(*left[:-1], _Shared(transformed, back, outputs))
         tapes.append(left)
         if with_gradient:
             bias = back.sum(dim=(0, 1, 2))
