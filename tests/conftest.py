@@ -1,6 +1,10 @@
 """What all tests share."""
 
+import functools
+import ipaddress
 import os
+import socket
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +21,50 @@ settings.register_profile(
     "skdistill", deadline=None, print_blob=True, derandomize="CI" in os.environ
 )
 settings.load_profile("skdistill")
+
+
+def _refuse_network(event, arguments):
+    """Fail what would reach another machine; an audit hook sees all sockets of Python.
+
+    Clusters connect to this machine under its own name and addresses.  To learn these,
+    they "connect" a socket of datagrams to the outside, which sends nothing.
+    """
+    if event == "socket.getaddrinfo":
+        host = arguments[0]
+    elif event in ("socket.connect", "socket.sendto", "socket.sendmsg"):
+        connection, address = arguments[:2]
+        is_silent = event == "socket.connect" and connection.type == socket.SOCK_DGRAM
+        if connection.family == getattr(socket, "AF_UNIX", None) or is_silent:
+            return
+        host = address[0] if isinstance(address, tuple) else None
+    else:
+        return
+    if isinstance(host, bytes):
+        host = host.decode("ascii", "replace")
+    if host and not _is_here(host, is_looked_up=event == "socket.getaddrinfo"):
+        pytest.fail(f"tests must not use the network; {event} of {host}")
+
+
+@functools.cache
+def _is_here(host, is_looked_up):
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        own = socket.gethostname().partition(".")[0]
+        return host == "localhost" or host.partition(".")[0] == own
+    if is_looked_up or address.is_loopback or address.is_unspecified:
+        return True
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    with socket.socket(family) as own:
+        try:
+            own.bind((host, 0))  # which only this machine's own addresses allow
+        except OSError:
+            return False
+    return True
+
+
+def pytest_configure():
+    sys.addaudithook(_refuse_network)
 
 
 def pytest_runtest_setup(item):
