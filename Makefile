@@ -2,16 +2,19 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint doc links bench clean browser
+.PHONY: help demo test oldest lint doc links bench constraints clean browser
 
 VENV := .venv
+EXTRAS := lint,plot,test
+CONSTRAINTS := constraints.txt
 BIN := $(VENV)/bin
 VENV_PYTHON := $(BIN)/python
 INSTALL := $(VENV_PYTHON) -m pip install -qq --disable-pip-version-check \
-           --constraint constraints.txt --editable
+           --constraint $(CONSTRAINTS) --editable
 
 # Any Python >= 3.11 that really starts and can make virtual environments.
-PYTHON ?= $(shell for python in python3.12 python3.11 python3; do \
+PYTHONS := python3.12 python3.11 python3
+PYTHON ?= $(shell for python in $(PYTHONS); do \
     "$$python" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' \
     2>/dev/null && echo "$$python" && break; done)
 
@@ -25,6 +28,12 @@ demo: $(VENV)/.installed  ## From a catalogue to distilled galaxies (DATA=folder
 
 test: lint $(VENV)/.installed-doc browser  ## Run the checks and the tests.
 	$(BIN)/pytest
+
+oldest:  ## Run the tests with the oldest versions that are allowed.
+	@$(MAKE) --no-print-directory VENV=.venv-oldest CONSTRAINTS=constraints-oldest.txt \
+	    EXTRAS=plot,test PYTHONS="python3.11 python3.12 python3" .venv-oldest/.installed
+	.venv-oldest/bin/pip check
+	.venv-oldest/bin/pytest --ignore tests/documentation
 
 # The documentation is opened in Chromium.  Where it cannot be installed these tests are
 # skipped, and say how to.
@@ -55,6 +64,20 @@ links: $(VENV)/.installed-doc  ## Check the links of the built documentation.
 bench: $(VENV)/.installed  ## Run every benchmark, one after the other.
 	for script in benchmarks/[!_]*.py; do $(VENV_PYTHON) "$$script"; done
 
+# The CUDA libraries and triton are left out: torch's own metadata chooses them.
+RESOLVE := uv pip compile --quiet --universal --python-version 3.11 --upgrade \
+           --no-header --no-annotate pyproject.toml --extra plot
+CUDA := ^(cuda|nvidia)-|^triton=
+
+constraints:  ## Resolve the newest and the oldest versions anew (needs uv).
+	newest=$$($(RESOLVE) --extra dev | grep -vE '$(CUDA)'); \
+	oldest=$$($(RESOLVE) --extra test --resolution lowest-direct | grep -vE '$(CUDA)'); \
+	{ echo "# The newest versions, as \`make constraints\` found them:"; \
+	  echo "#     pip install -c constraints.txt -e \".[test]\""; \
+	  echo "$$newest"; } > constraints.txt; \
+	{ echo "# The oldest versions that pyproject.toml allows, for \`make oldest\`."; \
+	  echo "$$oldest"; } > constraints-oldest.txt
+
 clean:  ## Remove what the other commands wrote, but not .venv.
 	rm -rf build demo-output doc/_build doc/gallery doc/api/generated \
 	    doc/unreleased.inc doc/sg_execution_times.rst *.egg-info \
@@ -62,7 +85,7 @@ clean:  ## Remove what the other commands wrote, but not .venv.
 
 # .installing lives as long as an installation runs: where it is found at the start,
 # the last one was cut off, and the environment is made anew.
-$(VENV)/.installed: pyproject.toml constraints.txt
+$(VENV)/.installed: pyproject.toml $(CONSTRAINTS)
 	@rm -f $@
 	@if [ -e $(VENV)/.installing ] || ! $(VENV_PYTHON) -m pip --version &>/dev/null; then \
 	    python="$(PYTHON)"; \
@@ -75,7 +98,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	fi
 	@touch $(VENV)/.installing
 	@echo "Installing skdistill into $(VENV) (torch brings its CUDA libraries: 1 to 3 minutes)"
-	@$(INSTALL) '.[lint,plot,test]'
+	@$(INSTALL) '.[$(EXTRAS)]'
 	@rm $(VENV)/.installing
 	@touch $@
 
