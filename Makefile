@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test oldest lint doc links bench constraints clean browser
+.PHONY: help demo test oldest lint doc links bench resolve clean browser
 
 VENV := .venv
 EXTRAS := lint,plot,test
@@ -69,10 +69,10 @@ RESOLVE := uv pip compile --quiet --universal --python-version 3.11 --upgrade \
            --no-header --no-annotate pyproject.toml --extra plot
 CUDA := ^(cuda|nvidia)-|^triton=
 
-constraints:  ## Resolve the newest and the oldest versions anew (needs uv).
+resolve:  ## Resolve the newest and the oldest versions anew (needs uv).
 	newest=$$($(RESOLVE) --extra dev | grep -vE '$(CUDA)'); \
 	oldest=$$($(RESOLVE) --extra test --resolution lowest-direct | grep -vE '$(CUDA)'); \
-	{ echo "# The newest versions, as \`make constraints\` found them:"; \
+	{ echo "# The newest versions, as \`make resolve\` found them:"; \
 	  echo "#     pip install -c constraints.txt -e \".[test]\""; \
 	  echo "$$newest"; } > constraints.txt; \
 	{ echo "# The oldest versions that pyproject.toml allows, for \`make oldest\`."; \
