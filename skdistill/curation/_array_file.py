@@ -6,13 +6,14 @@ import os
 import shutil
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from skdistill.utils._files import atomic_path
+from skdistill.utils._files import atomic_path, check_writable
 
 # What an interrupt of any kind can cost at most.
 _SECONDS_BETWEEN_NOTES = 5.0
@@ -61,7 +62,7 @@ class ArrayFile:
         self._row_bytes = self.dtype.itemsize * int(np.prod(shape[1:]))
 
     def __enter__(self) -> "ArrayFile":
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        check_writable(self.path.parent, "out")
         self._file = self._open()
         try:
             self._resume()
@@ -74,9 +75,12 @@ class ArrayFile:
         try:
             # Not after the end: then there is no part any more.
             if kind is not None and self._part.exists():
-                self._note()
+                # On a full disk older notes stay, and what went wrong is told already.
+                with suppress(OSError):
+                    self._note()
         finally:
-            self._file.close()
+            with suppress(OSError):
+                self._file.close()
 
     def write(self, start: int, rows: np.ndarray) -> None:
         """Write some rows; from any thread.
@@ -89,7 +93,7 @@ class ArrayFile:
         rows : ndarray of shape (n_rows, *shape[1:])
             The rows.
         """
-        with self._lock:
+        with self._lock, self._telling():
             self._file.seek(len(self._header) + start * self._row_bytes)
             self._file.write(np.ascontiguousarray(rows, dtype=self.dtype).data)
 
@@ -106,7 +110,8 @@ class ArrayFile:
         """
         self.finished[number] = content
         if time.monotonic() - self._noted > _SECONDS_BETWEEN_NOTES:
-            self._note()
+            with self._telling():
+                self._note()
 
     def complete(self, keep: np.ndarray) -> np.memmap:
         """Give the file its name.
@@ -121,20 +126,20 @@ class ArrayFile:
         array : memmap of shape (len(keep), *shape[1:])
             The array, for reading.
         """
-        if len(keep) < self.shape[0]:
-            # From here on positions are others: after an interrupt all starts anew.
-            self.finished = {}
-            self._notes.unlink(missing_ok=True)
-            self._compact(keep)
-        with self._lock:
+        with self._lock, self._telling():
+            if len(keep) < self.shape[0]:
+                # From here on positions are others: after an interrupt all starts anew.
+                self.finished = {}
+                self._notes.unlink(missing_ok=True)
+                self._compact(keep)
             self._file.seek(0)
             self._file.write(_header((len(keep), *self.shape[1:]), self.dtype))
             self._file.truncate(len(self._header) + len(keep) * self._row_bytes)
             self._file.flush()
             os.fsync(self._file.fileno())
-        # Windows renames no open file.
-        self._file.close()
-        os.replace(self._part, self.path)
+            # Windows renames no open file.
+            self._file.close()
+            os.replace(self._part, self.path)
         self._notes.unlink(missing_ok=True)
         return np.load(self.path, mmap_mode="r")
 
@@ -155,6 +160,8 @@ class ArrayFile:
                 raise BlockingIOError(
                     f"`out='{self.path}'` is being written by another process."
                 ) from error
+            except OSError:  # a file system without locks
+                return file
             # The other process may just have finished, and renamed what was opened.
             with suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(handle), os.stat(self._part)):
@@ -191,13 +198,26 @@ class ArrayFile:
                 f"which has {free / 1e9:.1f} GB free."
             )
 
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        """Say of an error of the disk what it was that could not be written."""
+        try:
+            yield
+        except OSError as error:
+            raise OSError(
+                error.errno,
+                f"`out` cannot be written: {os.strerror(error.errno or 0)}; what was "
+                "finished is kept beside it, and the next call goes on from there",
+                os.fspath(self.path),
+            ) from error
+
     def _note(self) -> None:
         """Store which parts are finished, after they are safe on the disk."""
         with self._lock:
             self._file.flush()
             os.fsync(self._file.fileno())
         parts = {n: (self.digests[n], content) for n, content in self.finished.items()}
-        with atomic_path(self._notes) as temporary:
+        with atomic_path(self._notes, make_folder=False) as temporary:
             temporary.write_text(
                 json.dumps({"header": self._header.hex(), "parts": parts})
             )

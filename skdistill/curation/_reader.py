@@ -22,6 +22,7 @@ from skdistill.curation._sources import Sources, path_of
 from skdistill.utils._doc_link import DocLinkMixin
 from skdistill.utils._frames import as_pandas
 from skdistill.utils._memory import reused_memory
+from skdistill.utils._termination import orderly_end
 
 _PATH_COLUMNS = ("path", "file_loc")
 # A batch takes some 50 ms, which hides the cost of handing it to a thread.
@@ -356,7 +357,8 @@ class ImageReader(TransformerMixin, DocLinkMixin, BaseEstimator):
             return X[_without(n, failures)] if failures else X, failures
 
         digests = [job.digest(batch) for batch in batches]
-        with ArrayFile(self.out, (n, *shape), dtype, digests) as file:
+        # A SIGTERM too leaves notes of all that is finished.
+        with orderly_end(), ArrayFile(self.out, (n, *shape), dtype, digests) as file:
             todo = [i for i in range(len(batches)) if i not in file.finished]
             for number, failed in self._read(job, batches, todo, file, form):
                 file.finish_part(number, failed)

@@ -6,6 +6,7 @@ import time
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from numbers import Integral, Real
 from pathlib import Path
@@ -52,11 +53,14 @@ from skdistill.trajectory import TrajectoryBuffer
 from skdistill.trajectory._store import manifest_path
 from skdistill.utils._callbacks import FitTasks
 from skdistill.utils._checkpoint import load_checkpoint, save_checkpoint
+from skdistill.utils._claims import claim
 from skdistill.utils._device import resolve_device, to_device
-from skdistill.utils._memory import reused_memory
+from skdistill.utils._files import check_writable
+from skdistill.utils._memory import is_out_of_memory, reused_memory
 from skdistill.utils._pixels import pixel_space
 from skdistill.utils._random import child_seed, root_seed, torch_generator
 from skdistill.utils._ranks import RankError, Ranks
+from skdistill.utils._termination import Request, Termination, orderly_end
 from skdistill.utils._validation import (
     check_class_sizes,
     check_given_images,
@@ -320,6 +324,8 @@ class TrajectoryDistiller(BaseDistiller):
         """Distil X, y into ``synthetic_``.
 
         An interrupt from the keyboard ends the fit early, with the images so far.
+        With a ``checkpoint`` a SIGTERM, as batch systems send it before they end a job,
+        stores the run and then ends the process.
 
         Parameters
         ----------
@@ -360,45 +366,53 @@ class TrajectoryDistiller(BaseDistiller):
         signature = self._signature(fingerprint)
         has_callbacks = bool(getattr(self, "_skl_callbacks", None))
         ranks.check_same(signature | {"callbacks": has_callbacks})
-        stored = ranks.from_first(self._read_checkpoint)
-        if stored is not None:
-            # Before teachers are trained for a run that cannot go on.
-            self._check_same(stored[1]["signature"], signature)
-            stored_seed = stored[1]["signature"]["seed of random_state"]
-            if self.random_state is None:
-                seed = stored_seed
-        self.buffer_ = self._fit_buffer(
-            for_teachers, fingerprint, child_seed(seed, 1) % 2**31, ranks
-        )
+        with ExitStack() as held:
+            ranks.from_first(lambda: self._claim_checkpoint(held))
+            stored = ranks.from_first(self._read_checkpoint)
+            if stored is not None:
+                # Before teachers are trained for a run that cannot go on.
+                self._check_same(stored[1]["signature"], signature)
+                stored_seed = stored[1]["signature"]["seed of random_state"]
+                if self.random_state is None:
+                    seed = stored_seed
+            self.buffer_ = self._fit_buffer(
+                for_teachers, fingerprint, child_seed(seed, 1) % 2**31, ranks
+            )
 
-        images = self._initial_images(X, codes, np.random.default_rng([seed, 0]))
-        targets = torch.arange(len(self.classes_)).repeat_interleave(self.ipc)
-        learned = Learned(
-            Descent(
-                to_tensor(images, device), self.pixel_lr, self.buffer_.pixel_scale_
-            ),
-            targets.to(device),
-            len(self.classes_),
-            StepSizes(
-                self.step_size,
-                self.step_size_lr,
-                per_epoch=getattr(self, "step_size_per_epoch", False),
-            ),
-            self.label_lr if self.labels == "learned" else None,
-        )
-        run = Run(learned, self._first())
-        signature |= {"seed of random_state": seed} | self._teachers_signature()
-        ranks.check_same(signature)
-        if stored is not None:
-            self._check_same(stored[1]["signature"], signature)
-            run.restore(*stored)
-            self._reopen(run)
-        tasks = FitTasks(self, "iteration", self._most_iterations, X, y)
-        with reused_memory():
-            self._optimise(run, seed, families, device, signature, tasks, ranks)
-        run.settle(ranks)
-        self._keep(run)
-        tasks.end()
+            images = self._initial_images(X, codes, np.random.default_rng([seed, 0]))
+            targets = torch.arange(len(self.classes_)).repeat_interleave(self.ipc)
+            learned = Learned(
+                Descent(
+                    to_tensor(images, device), self.pixel_lr, self.buffer_.pixel_scale_
+                ),
+                targets.to(device),
+                len(self.classes_),
+                StepSizes(
+                    self.step_size,
+                    self.step_size_lr,
+                    per_epoch=getattr(self, "step_size_per_epoch", False),
+                ),
+                self.label_lr if self.labels == "learned" else None,
+            )
+            run = Run(learned, self._first())
+            signature |= {"seed of random_state": seed} | self._teachers_signature()
+            ranks.check_same(signature)
+            if stored is not None:
+                self._check_same(stored[1]["signature"], signature)
+                run.restore(*stored)
+                self._reopen(run)
+            tasks = FitTasks(self, "iteration", self._most_iterations, X, y)
+            # A process does not leave while others wait for it.
+            end = Request(at_once=False)
+            if self.checkpoint is not None:
+                end = held.enter_context(orderly_end(at_once=ranks.size == 1))
+            with reused_memory():
+                self._optimise(
+                    run, seed, families, device, signature, tasks, ranks, end
+                )
+            run.settle(ranks)
+            self._keep(run)
+            tasks.end()
         return self
 
     # What subclasses decide.
@@ -552,13 +566,23 @@ class TrajectoryDistiller(BaseDistiller):
     def _checkpoint_path(self) -> Path:
         return Path(self.checkpoint) / "state.safetensors"
 
-    def _read_checkpoint(self) -> tuple[State, dict[str, Any]] | None:
+    def _claim_checkpoint(self, held: ExitStack) -> None:
+        """Keep other processes out, and see early what could not be stored late."""
         if self.checkpoint is None:
-            return None
+            return
         folder = Path(self.checkpoint)
         if folder.exists() and not folder.is_dir():
             raise ValueError(f"`checkpoint` must be a folder; {folder} is a file")
         if not self._checkpoint_path.exists():
+            check_writable(folder, "checkpoint")
+        if not held.enter_context(claim(self._checkpoint_path)):
+            raise BlockingIOError(
+                f"`checkpoint`: another fit works in {folder} at this moment; wait for "
+                "its end, or give another folder"
+            )
+
+    def _read_checkpoint(self) -> tuple[State, dict[str, Any]] | None:
+        if self.checkpoint is None or not self._checkpoint_path.exists():
             return None
         return load_checkpoint(self._checkpoint_path)
 
@@ -588,6 +612,8 @@ class TrajectoryDistiller(BaseDistiller):
         reason = run.progress.stop_reason
         if reason in ("", "interrupted", "callback", self._limit_name):
             run.advance(stop_reason=self._limit_name if n_done == most else "")
+        if not run.progress.stop_reason:
+            check_writable(Path(self.checkpoint), "checkpoint")
 
     # The run itself.
 
@@ -619,7 +645,13 @@ class TrajectoryDistiller(BaseDistiller):
         signature: dict[str, Any],
         tasks: FitTasks,
         ranks: Ranks,
+        end: Request,
     ) -> None:
+        if run.progress.stop_reason:
+            # What was stored had come to its end.
+            if ranks.is_first:
+                self._tell_of_end(run)
+            return
         n_images = len(run.learned.images)
         batch_size = self._images_per_step(n_images)
         most = self._most_iterations
@@ -636,6 +668,7 @@ class TrajectoryDistiller(BaseDistiller):
         matching = _Matching(
             self, network, families, device, batch_size, bool(keep), ranks
         )
+        stores = self.checkpoint is not None and ranks.is_first
         saved_at = time.monotonic()
         bar = tqdm(
             desc="distillation",
@@ -644,53 +677,86 @@ class TrajectoryDistiller(BaseDistiller):
             initial=len(run.history),
             disable=not (self.verbose and ranks.is_first),
         )
-        with bar, ranks.deferred_interrupt() as matching.interrupted:
+        is_stored = True
+        with bar, ranks.deferred_interrupt() as interrupted:
+            matching.interrupted = lambda: interrupted() or end.received
             while not run.progress.stop_reason:
                 mark = run.begin_iteration()
-                tasks.begin_step()
                 try:
+                    tasks.begin_step()
                     numbers = self._iterate(run, seed, matching)
-                except KeyboardInterrupt:
+                    bar.set_postfix(
+                        loss=f"{numbers['loss']:.3f}",
+                        T=run.progress.n_epochs_matched,
+                        step_size=f"{numbers['step_size']:.2g}",
+                        refresh=False,
+                    )
+                    bar.update()
+                    stop = tasks.end_step(
+                        lambda: {"synthetic_": self._synthetic_set(run.learned)}
+                    )
+                    if tasks.are_told:
+                        stop = ranks.any(stop, device)
+                    if stop and not run.progress.stop_reason:
+                        run.advance(stop_reason="callback")
+                    if (
+                        stores
+                        and not run.progress.stop_reason
+                        and time.monotonic() - saved_at > _CHECKPOINT_SECONDS
+                    ):
+                        is_stored = self._store(run, signature, tell=is_stored)
+                        saved_at = time.monotonic()
+                except (KeyboardInterrupt, Termination):
                     run.back_to(mark)
                     run.advance(stop_reason="interrupted")
-                    break
-                except RankError:
+                except Exception as error:
+                    # As a GPU without memory, or a disk that is gone.
                     run.back_to(mark)
-                    if self.checkpoint is not None and ranks.is_first:
-                        run.save(self._checkpoint_path, signature)
+                    if is_out_of_memory(error):
+                        error.add_note(
+                            "With `keep_activations=False` the fit needs less memory."
+                            if keep
+                            else "A smaller `batch_size` needs less memory."
+                        )
+                    if stores and self._store(run, signature):
+                        error.add_note(
+                            f"The {len(run.history)} iterations before this are stored "
+                            f"in {self.checkpoint}: the same fit goes on from them."
+                        )
                     raise
-                bar.set_postfix(
-                    loss=f"{numbers['loss']:.3f}",
-                    T=run.progress.n_epochs_matched,
-                    step_size=f"{numbers['step_size']:.2g}",
-                    refresh=False,
-                )
-                bar.update()
-                stop = tasks.end_step(
-                    lambda: {"synthetic_": self._synthetic_set(run.learned)}
-                )
-                if tasks.are_told:
-                    stop = ranks.any(stop, device)
-                if stop and not run.progress.stop_reason:
-                    run.advance(stop_reason="callback")
-                if (
-                    self.checkpoint is not None
-                    and ranks.is_first
-                    and time.monotonic() - saved_at > _CHECKPOINT_SECONDS
-                ):
-                    run.save(self._checkpoint_path, signature)
-                    saved_at = time.monotonic()
-        if not ranks.is_first:
-            return
-        if self.checkpoint is not None:
+        # From here on a signal waits until all is put away.
+        end.at_once = False
+        if stores:
+            self._store(run, signature)
+        if ranks.is_first:
+            self._tell_of_end(run)
+
+    def _store(self, run: Run, signature: dict[str, Any], *, tell: bool = True) -> bool:
+        """Store a run, and tell whether that went well.
+
+        The fit does not fail with it: what it has is more than what is stored.
+        """
+        try:
             run.save(self._checkpoint_path, signature)
+        except OSError as error:
+            if tell:
+                warnings.warn(
+                    f"the state after {len(run.history)} iterations could not be "
+                    f"stored: {error}; the fit goes on with what it has in memory, and "
+                    "the next attempt is made in half a minute or at its end",
+                    stacklevel=5,
+                )
+            return False
+        return True
+
+    def _tell_of_end(self, run: Run) -> None:
         reason = run.progress.stop_reason
         if reason == "interrupted":
             where = "" if self.checkpoint is None else "; the same fit goes on from it"
             warnings.warn(
                 f"the distillation was interrupted after {len(run.history)} "
                 f"iterations; the images so far are kept{where}",
-                stacklevel=4,
+                stacklevel=5,
             )
         elif reason == "diverged":
             warnings.warn(
@@ -699,7 +765,7 @@ class TrajectoryDistiller(BaseDistiller):
                 "kept.  A smaller `step_size` or, if it is a number, `pixel_lr` may "
                 "help",
                 ConvergenceWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
 
     def _iterate(self, run: Run, seed: int, matching: "_Matching") -> dict[str, float]:

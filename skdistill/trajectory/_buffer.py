@@ -1,7 +1,8 @@
 """TrajectoryBuffer: teachers trained on real images, snapshots kept per epoch."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import asdict
 from numbers import Integral, Real
 from pathlib import Path
@@ -51,10 +52,12 @@ from skdistill.trajectory._teacher import (
 from skdistill.utils._callbacks import CallbackSupportMixin, FitTasks
 from skdistill.utils._device import resolve_device
 from skdistill.utils._doc_link import DocLinkMixin
-from skdistill.utils._files import SharedFolder
+from skdistill.utils._files import SharedFolder, check_writable
 from skdistill.utils._frames import TablesMixin
+from skdistill.utils._memory import is_out_of_memory
 from skdistill.utils._parallel import WorkerLostError, run_parallel
 from skdistill.utils._random import child_seed, root_seed
+from skdistill.utils._termination import orderly_end
 from skdistill.utils._validation import (
     check_class_sizes,
     check_images,
@@ -295,19 +298,26 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
         if place is not None:
             found = self._found(place, numbers)
         missing = [number for number in numbers if number not in found]
+        if place is not None and missing:
+            check_writable(place.folder, "path")
         # The machine of a worker may have another device than this one.
         data = (X, codes, weight, self.device)
         snapshots: dict[int, np.ndarray] = {}
         told = FitTasks(self, "teacher", len(missing), X, y)
         try:
-            with tqdm(
-                self._train(settings, data, missing, place),
-                desc="teachers",
-                unit="teacher",
-                total=len(numbers),
-                initial=len(found),
-                disable=not self.verbose,
-            ) as bar:
+            # A SIGTERM ends the workers too.
+            with (
+                orderly_end(),
+                closing(self._train(settings, data, missing, place)) as training,
+                tqdm(
+                    training,
+                    desc="teachers",
+                    unit="teacher",
+                    total=len(numbers),
+                    initial=len(found),
+                    disable=not self.verbose,
+                ) as bar,
+            ):
                 for trained in bar:
                     # They run side by side: each is told of when it is there.
                     told.begin_step()
@@ -336,6 +346,14 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
                 kept = f"complete ones are kept in {place.folder}: fit again to go on"
             error.args = (f"{error}; {kept}",)
             raise
+        except Exception as error:
+            if place is not None and (
+                isinstance(error, OSError) or is_out_of_memory(error)
+            ):
+                error.add_note(
+                    f"Complete teachers are kept in {place.folder}: fit again to go on."
+                )
+            raise
         if place is not None:
             # Another process may have asked for less at the same moment.
             grow_manifest(place.folder, self._plain_parameters())
@@ -357,7 +375,7 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
         data: tuple[np.ndarray, np.ndarray, np.ndarray, str | torch.device],
         missing: list[int],
         place: Place | None,
-    ) -> Iterator[Trained]:
+    ) -> Generator[Trained]:
         """Train missing teachers; yields each when it is done."""
         device = resolve_device(self.device)
         while missing:

@@ -19,6 +19,7 @@ from skdistill.trajectory._store import (
     write_manifest,
     write_teacher,
 )
+from skdistill.utils._files import check_writable
 
 # What of the parameters a later fit may raise.
 _GROWING = ("n_teachers", "n_epochs")
@@ -64,7 +65,7 @@ def join_buffer(
                 f"`path`: {folder} holds teachers but no manifest that says how they "
                 "were trained; delete them or give another folder"
             )
-        folder.mkdir(parents=True, exist_ok=True)
+        check_writable(folder, "path")
         # Another process may do the same at the same time: then its manifest counts.
         write_manifest(folder, fresh, new=True)
     manifest = read_manifest(folder)

@@ -1,6 +1,7 @@
 """The work of training some teachers, as a process here or elsewhere does it."""
 
 import time
+import warnings
 from contextlib import ExitStack
 from itertools import groupby
 from pathlib import Path
@@ -22,7 +23,7 @@ from skdistill.trajectory._store import (
 from skdistill.trajectory._teacher import Teachers, TeacherSettings
 from skdistill.utils._claims import claim
 from skdistill.utils._device import resolve_device
-from skdistill.utils._files import SharedFolder
+from skdistill.utils._files import SharedFolder, remove_leftovers
 from skdistill.utils._memory import reused_memory
 from skdistill.utils._threads import single_threaded_torch
 
@@ -115,9 +116,7 @@ def train_group(
                 if not claims.enter_context(claim(path)):
                     del runs[number]
                     continue
-                for left in place.folder.glob(f".{path.name}.*.part"):
-                    # Of a process that was killed while it wrote.
-                    left.unlink(missing_ok=True)
+                remove_leftovers(path)
                 if path.exists():
                     with TeacherFile(place.folder, number, place.buffer) as file:
                         # A merged buffer has teachers of several seeds.
@@ -167,9 +166,20 @@ def _train(
         late = time.monotonic() - stored_at > _STORE_SECONDS
         if place is None or not (late or epoch == n_epochs):
             continue
-        for number, run in zip(numbers, teachers.runs(epoch), strict=True):
-            identity = Identity(number, place.buffer, seeds[number])
-            write_teacher(place.folder, run, identity, storage)
+        try:
+            for number, run in zip(numbers, teachers.runs(epoch), strict=True):
+                identity = Identity(number, place.buffer, seeds[number])
+                write_teacher(place.folder, run, identity, storage)
+        except OSError as error:
+            if epoch == n_epochs:
+                raise
+            # The disk may be there again, or have room, a minute later.
+            warnings.warn(
+                f"{epoch} of {n_epochs} epochs of teachers {numbers} could not be "
+                f"stored: {error}; the training goes on, and the next attempt is made "
+                "in a minute or at its end",
+                stacklevel=2,
+            )
         stored_at = time.monotonic()
 
 

@@ -150,7 +150,8 @@ def write_teacher(
     content["checksum"] = _digest(content)
     # One entry: several are written in any order, and files of the same would differ.
     metadata = {_METADATA: json.dumps(content)}
-    with atomic_path(teacher_path(folder, identity.teacher)) as path:
+    # A folder that is gone is not made anew: it would hold one teacher of all.
+    with atomic_path(teacher_path(folder, identity.teacher), make_folder=False) as path:
         save_file(tensors, path, metadata=metadata)
 
 

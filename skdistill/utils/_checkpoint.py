@@ -27,6 +27,11 @@ def save_checkpoint(
         On any device.
     content : dict
         Anything that JSON can hold; floats come back to the same bits.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written, as where its folder is gone; the message names it.
     """
     metadata = {
         "format": _FORMAT,
@@ -38,7 +43,7 @@ def save_checkpoint(
         name: tensor.detach().cpu().contiguous().clone()
         for name, tensor in tensors.items()
     }
-    with atomic_path(path) as temporary:
+    with atomic_path(path, make_folder=False) as temporary:
         save_file(copies, temporary, metadata=metadata)
 
 

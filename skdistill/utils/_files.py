@@ -1,46 +1,161 @@
 """Writing files so that a reader never meets half of one."""
 
+import glob
 import os
+import re
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+# In the folder of an unfinished file: whoever writes it holds a lock on this.
+_LOCK = ".lock"
 
 
 @contextmanager
-def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a temporary path beside ``path`` that takes its name on success.
+def atomic_path(
+    path: str | os.PathLike[str], *, make_folder: bool = True
+) -> Iterator[Path]:
+    """Yield a temporary path near ``path`` that takes its name on success.
+
+    What a process that was killed left of an earlier attempt is removed.
 
     Parameters
     ----------
     path : path-like
-        Where the finished file shall be.  Its folder is made if it is missing.
+        Where the finished file shall be.
+    make_folder : bool, default=True
+        Whether to make its folder if it is missing.  Not where a missing folder means
+        that a disk is gone.
 
     Yields
     ------
     Path
-        A file in the same folder, to be written; removed if the block raises.
+        An empty file in a folder of its own, to be written; removed if the block
+        raises.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written, whatever library the block writes it with; the
+        message names ``path``.
     """
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(
-        prefix=f".{target.name}.", suffix=".part", dir=target.parent
-    )
-    os.close(handle)
-    temporary = Path(name)
+    if make_folder:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(target)
     try:
-        yield temporary
-        # A power cut after the rename must not find an empty file under the name.
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        # mkstemp made it private; the finished file gets the usual permissions.
-        mask = os.umask(0)
-        os.umask(mask)
-        temporary.chmod(0o666 & ~mask)
-        os.replace(temporary, target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+        with _own_folder(target) as folder:
+            temporary = folder / target.name
+            temporary.touch()
+            yield temporary
+            # A power cut after the rename must not find an empty file under the name.
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+            # Some writers make it private; finished it gets the usual permissions.
+            mask = os.umask(0)
+            os.umask(mask)
+            temporary.chmod(0o666 & ~mask)
+            os.replace(temporary, target)
+    except Exception as error:
+        number = _number_of(error, target)
+        if number is None:
+            raise
+        raise OSError(
+            number,
+            f"the file cannot be written, one of its name stays as it was: "
+            f"{os.strerror(number)}",
+            os.fspath(target),
+        ) from error
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what processes that were killed left of a file they were writing."""
+    pattern = f"{glob.escape(f'.{path.name}.')}*.part"
+    for folder in path.parent.glob(pattern):
+        with suppress(OSError), (folder / _LOCK).open("r+b") as lock:
+            # Without a mark it is one that is just being made.
+            if lock.read(1) and _try_to_lock(lock):
+                _remove(folder)
+
+
+def check_writable(folder: Path, parameter: str) -> None:
+    """Make a folder if it is missing, and see that files can be made in it.
+
+    Raises
+    ------
+    OSError
+        If they cannot; the message names the parameter and the folder.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=".", suffix=".part", dir=folder)
+        os.close(handle)
+        os.unlink(name)
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"`{parameter}` needs a folder in which files can be made: "
+            f"{error.strerror}",
+            os.fspath(folder),
+        ) from error
+
+
+@contextmanager
+def _own_folder(target: Path) -> Iterator[Path]:
+    """Make a folder beside a file that is removed at the end, if only by the next one.
+
+    Some writers make files of their own beside the one they write.
+    """
+    folder = Path(
+        tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
+    )
+    try:
+        with (folder / _LOCK).open("w+b", buffering=0) as lock:
+            if _try_to_lock(lock):
+                lock.write(b"1")
+            yield folder
+    finally:
+        _remove(folder)
+
+
+def _try_to_lock(file: IO[bytes]) -> bool:
+    """Lock an open file until it is closed; tell whether that was possible."""
+    if fcntl is None:
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _remove(folder: Path) -> None:
+    with suppress(OSError):
+        # The lock last: a kill in between leaves what can be found again.
+        for file in sorted(folder.iterdir(), key=lambda file: file.name == _LOCK):
+            file.unlink(missing_ok=True)
+        folder.rmdir()
+
+
+def _number_of(error: Exception, target: Path) -> int | None:
+    """Return the system's number of an error in writing; None if it is another one."""
+    if isinstance(error, OSError):
+        # A block may also fail to read something elsewhere.
+        name = error.filename
+        is_own = name is None or Path(os.fsdecode(name)).parent.is_relative_to(
+            target.parent
+        )
+        return error.errno if is_own else None
+    # safetensors, which is written in Rust, says the number only in words.
+    found = re.search(r"\(os error (\d+)\)", str(error))
+    return int(found[1]) if found else None
 
 
 class SharedFolder:

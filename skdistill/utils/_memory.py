@@ -16,6 +16,16 @@ _lock = threading.Lock()
 _n_inside = 0
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether an error says that memory is used up, that of a GPU or another."""
+    # By its name: this module is for packages too that import no torch.
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or "can't allocate memory" in str(error)
+    )
+
+
 @contextmanager
 def reused_memory() -> Iterator[None]:
     """Let freed memory be used again inside the block, instead of returning it.

@@ -196,7 +196,9 @@ def test_two_processes_share_the_work(tmp_path):
 
 def test_what_a_kill_left_half_written_is_removed(tmp_path, make_buffer, bars):
     half = tmp_path / ".teacher-00000.safetensors.abc.part"
-    half.write_bytes(b"half of it")
+    half.mkdir()
+    (half / ".lock").write_bytes(b"1")
+    (half / "teacher-00000.safetensors").write_bytes(b"half of it")
     make_buffer(path=tmp_path).fit(*bars)
     assert not half.exists()
     assert not list(tmp_path.glob(".teacher*"))

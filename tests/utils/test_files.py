@@ -9,7 +9,8 @@ from skdistill.utils._files import atomic_path
 def test_makes_the_folder_and_only_the_file(tmp_path):
     target = tmp_path / "a" / "b" / "file.bin"
     with atomic_path(target) as temporary:
-        assert temporary.parent == target.parent
+        # On the same file system, or it could not be renamed.
+        assert temporary.parent.parent == target.parent
         assert not target.exists()
         temporary.write_bytes(b"new")
     assert target.read_bytes() == b"new"
