@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test oldest lint doc links bench resolve clean browser
+.PHONY: help demo test oldest lint doc links bench resolve soak clean browser
 
 VENV := .venv
 EXTRAS := lint,plot,test
@@ -77,6 +77,9 @@ resolve:  ## Resolve the newest and the oldest versions anew (needs uv).
 	  echo "$$newest"; } > constraints.txt; \
 	{ echo "# The oldest versions that pyproject.toml allows, for \`make oldest\`."; \
 	  echo "$$oldest"; } > constraints-oldest.txt
+
+soak: $(VENV)/.installed  ## Kill a pipeline at random for half an hour (MINUTES=n: longer or less).
+	OMP_NUM_THREADS=1 $(VENV_PYTHON) tests/soak.py --minutes $(or $(MINUTES),30)
 
 clean:  ## Remove what the other commands wrote, but not .venv.
 	rm -rf build demo-output doc/_build doc/gallery doc/api/generated \

@@ -1,9 +1,14 @@
+import errno
 import os
+import signal
 import stat
+from contextlib import contextmanager
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
-from skdistill.utils._files import atomic_path
+from skdistill.utils._files import atomic_path, check_writable
 
 
 def test_makes_the_folder_and_only_the_file(tmp_path):
@@ -61,3 +66,120 @@ def test_permissions_are_those_of_a_usual_file(tmp_path, mask):
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o666 & ~mask
+
+
+def small_disk(n_bytes):
+    """Let no file of this process grow beyond a size, as on a disk that fills."""
+    resource = pytest.importorskip("resource")
+
+    @contextmanager
+    def limited():
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    return limited()
+
+
+WRITERS = {
+    "python": lambda path: path.write_bytes(bytes(100_000)),
+    # It writes a file of its own beside the one that it is given.
+    "safetensors": lambda path: save_file({"a": np.zeros(100_000)}, path),
+}
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_a_disk_that_fills(tmp_path, writer):
+    target = tmp_path / "file"
+    target.write_text("old")
+
+    def write():
+        with atomic_path(target) as temporary:
+            WRITERS[writer](temporary)
+
+    with (
+        small_disk(50_000),
+        pytest.raises(OSError, match=r"cannot be written, .*stays.*large.*/file'") as e,
+    ):
+        write()
+    assert e.value.errno == errno.EFBIG
+    assert e.value.filename == str(target)
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+    write()
+    assert target.stat().st_size >= 100_000
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.ESTALE, errno.ENOSPC, errno.EDQUOT])
+def test_a_disk_that_fails_at_the_last_moment(tmp_path, monkeypatch, code):
+    """As one of a network does: it tells only when the data must be safe."""
+    target = tmp_path / "file"
+    target.write_text("old")
+
+    def fail(handle):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="file") as e, atomic_path(target) as temporary:
+        temporary.write_text("new")
+    assert e.value.errno == code
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_errors_that_are_no_write_stay_what_they_are(tmp_path):
+    other = tmp_path / "elsewhere" / "source"
+    with (
+        pytest.raises(FileNotFoundError) as e,
+        atomic_path(tmp_path / "folder" / "file"),
+    ):
+        other.read_text()
+    assert e.value.filename == str(other)
+
+
+def test_a_folder_that_is_gone(tmp_path):
+    target = tmp_path / "gone" / "file"
+    with (
+        pytest.raises(FileNotFoundError, match=r"cannot be written.*gone/file"),
+        atomic_path(target, make_folder=False),
+    ):
+        pass
+    assert not target.parent.exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_what_a_killed_process_left_is_removed(tmp_path):
+    """But not what another, living one is writing."""
+    target = tmp_path / "file"
+    child = os.fork()
+    if not child:
+        with atomic_path(target) as temporary:
+            temporary.write_text("half of")
+            (temporary.parent / ".own").write_text("the writer's own")
+            os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
+    assert len(list(tmp_path.iterdir())) == 1
+    with atomic_path(target) as first:
+        first.write_text("first")
+        assert list(tmp_path.iterdir()) == [first.parent]
+        with atomic_path(target) as second:
+            second.write_text("second")
+        assert target.read_text() == "second"
+    assert target.read_text() == "first"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("below", [False, True])
+def test_a_folder_that_cannot_be_written_in(tmp_path, below):
+    file = tmp_path / "file"
+    file.write_text("precious")
+    folder = file / "below" if below else file
+    with pytest.raises(OSError, match=r"`out` needs a folder .*file") as e:
+        check_writable(folder, "out")
+    assert e.value.errno in (errno.EEXIST, errno.ENOTDIR)
+    assert file.read_text() == "precious"
+    check_writable(tmp_path / "a" / "b", "out")
+    assert list((tmp_path / "a" / "b").iterdir()) == []
