@@ -183,7 +183,7 @@ class GalaxyZooCurator(TransformerMixin, DocLinkMixin, BaseEstimator):
     >>> rows, labels = curator.fit_resample(catalog)
     >>> rows["split"].value_counts().to_dict()
     {'train': 54, 'test': 18}
-    >>> curator.summary_.loc["barred spiral", ["available", "selected"]].tolist()
+    >>> curator.summary_[["available", "selected"]].loc["barred spiral"].tolist()
     [10, 8]
     >>> curator.transform(catalog).shape
     (90, 9)
