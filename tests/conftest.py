@@ -1,6 +1,7 @@
 """What all tests share."""
 
 import functools
+import importlib.util
 import ipaddress
 import os
 import socket
@@ -73,10 +74,17 @@ def pytest_runtest_setup(item):
 
         if not torch.accelerator.is_available():
             pytest.skip("torch finds no GPU")
-    if isinstance(item, pytest.DoctestItem) and "set_callbacks" in item.dtest.docstring:
-        pytest.importorskip(
-            "sklearn.callback", reason="this version of scikit-learn has no callbacks"
-        )
+
+
+def pytest_collection_modifyitems(items):
+    """Skip the examples in docstrings that older versions of scikit-learn cannot run."""
+    if importlib.util.find_spec("sklearn.callback") is None:
+        skip = pytest.mark.skip(reason="this version of scikit-learn has no callbacks")
+        for item in items:
+            if isinstance(item, pytest.DoctestItem) and (
+                "set_callbacks" in item.dtest.docstring
+            ):
+                item.add_marker(skip)
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from sklearn import config_context
 from sklearn.base import _fit_context, clone
 from sklearn.cluster import KMeans
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
@@ -552,9 +553,11 @@ def _clusters(
     features: np.ndarray, weight: np.ndarray, n_clusters: int, n_init: int, seed: int
 ) -> list[np.ndarray]:
     """Return the rows of each cluster, none of them empty."""
-    found = KMeans(n_clusters, n_init=n_init, random_state=seed).fit(
-        features, sample_weight=weight
-    )
+    # NumPy's arrays, which scikit-learn 1.7 fails on where it dispatches on others.
+    with config_context(array_api_dispatch=False):
+        found = KMeans(n_clusters, n_init=n_init, random_state=seed).fit(
+            features, sample_weight=weight
+        )
     clusters = [np.flatnonzero(found.labels_ == k) for k in range(n_clusters)]
     # Of fewer different images than clusters some are left empty: they take one of the
     # largest cluster each.
