@@ -77,7 +77,7 @@ def pytest_runtest_setup(item):
 
 
 def pytest_collection_modifyitems(items):
-    """Skip the examples in docstrings that older versions of scikit-learn cannot run."""
+    """Skip docstrings' examples that older versions of scikit-learn cannot run."""
     if importlib.util.find_spec("sklearn.callback") is None:
         skip = pytest.mark.skip(reason="this version of scikit-learn has no callbacks")
         for item in items:
