@@ -113,8 +113,8 @@ def _pipeline(folder, url, seed, stage):
         buffer=buffer,
         n_steps=2,
         step_size=0.05,
-        max_iter=40,
-        max_total_iter=90,
+        max_iter=30,
+        max_total_iter=60,
         threshold=0.5,
         labels=options["labels"],
         checkpoint=folder / "run",
@@ -334,13 +334,11 @@ class Soak:
         return any(process.exitcode == 0 for process, _ in runs)
 
     def await_moment(self, process, stage, seconds):
-        """Wait for a moment in the stage that is come to, or in any before it."""
-        aim = self.random.randrange(len(STAGES))
-        if self.random.random() < 0.5:
-            aim = max(self.furthest, 1)
+        """Wait for a moment in a stage that is not far behind where all has come to."""
+        aim = min(max(0, self.furthest + self.random.randint(-1, 1)), len(STAGES) - 1)
         while stage.value < aim and process.exitcode is None:
             time.sleep(0.001)
-        process.join(self.random.uniform(0.0, 1.0) * seconds[aim])
+        process.join(self.random.uniform(0.0, 0.6) * seconds[aim])
 
     def print_table(self, file=None):
         """Say what was done."""

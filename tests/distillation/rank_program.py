@@ -190,24 +190,34 @@ def refusals():
 
 
 def killed():
-    """The second process ends without a word."""
+    """The last process ends without a word."""
 
     def end(number, result):
         if number == 5:
             os.kill(os.getpid(), signal.SIGKILL)
         return result
 
-    if RANK == 1:
+    if RANK == SIZE - 1:
         spoil(end)
     began = time.monotonic()
     try:
-        make(checkpoint=FOLDER / "killed").fit(X, Y)
+        make(checkpoint=FOLDER / "killed", n_matches=SIZE).fit(X, Y)
     except RankError as error:
         seconds = time.monotonic() - began
         content = {"error": str(error), "seconds": seconds}
         (FOLDER / "killed.json").write_text(json.dumps(content))
         # The group cannot be taken down in order any more.
         os._exit(0)
+
+
+def on():
+    """New processes go on where those ended."""
+    keep("on", make(checkpoint=FOLDER / "killed", n_matches=SIZE))
+
+
+def alone():
+    """One process makes the matches of several: of as many as its part says."""
+    keep(PART, make(n_matches=int(PART.removeprefix("alone "))))
 
 
 if SIZE > 1:
@@ -219,6 +229,8 @@ if SIZE > 1:
         timeout=timedelta(seconds=100),
     )
 FITTED = teachers().fit(X, Y)
-{"results": results, "refusals": refusals}[PART]()
+{"results": results, "refusals": refusals, "killed": killed, "on": on}.get(
+    PART, alone
+)()
 if SIZE > 1:
     dist.destroy_process_group()
