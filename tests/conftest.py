@@ -11,6 +11,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+# A program, no module with doctests.
+collect_ignore = ["soak.py"]
+
 os.environ.setdefault("MPLBACKEND", "agg")
 # Without it scikit-learn skips its checks of arrays of other libraries.  SciPy reads it
 # when it is imported.

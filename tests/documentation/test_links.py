@@ -69,9 +69,11 @@ def test_tests_that_the_documentation_names_are_there():
     assert "tests/test_formats.py" in named
     missing = []
     for name in named:
-        path, _, test = name.partition("::")
-        if not (root / path).is_file() or (
-            test and f"def {test}(" not in (root / path).read_text(encoding="utf-8")
-        ):
+        path, *parts = name.split("::")
+        text = (
+            (root / path).read_text(encoding="utf-8") if (root / path).is_file() else ""
+        )
+        found = [re.search(rf"(def {part}\(|class {part}:)", text) for part in parts]
+        if not text or not all(found):
             missing.append(name)
     assert missing == []
