@@ -15,14 +15,23 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 from PIL import Image
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from skdistill.utils._files import atomic_path
 from skdistill.utils._pixels import PixelSpace
+from skdistill.utils._strangers import class_labels, parse_json, whatever_is_wrong
 
 _FORMAT = "skdistill-synthetic-set"
 _VERSION = 1
+# What a file holds: tensors, and entries in JSON.
+_DTYPES: dict[str, type] = {
+    "X": np.float32,
+    "y": np.int64,
+    "probabilities": np.float32,
+    "pixel_space": np.float64,
+}
+_CONTENT = ("classes", "step_size", "metadata")
 
 
 @dataclass(eq=False)
@@ -170,7 +179,7 @@ class SyntheticSet:
         path = Path(path)
         if not path.is_file():
             raise FileNotFoundError(f"there is no file {path}")
-        try:
+        with whatever_is_wrong(f"{path} cannot be read: {{error}}"):
             with safe_open(path, framework="numpy") as file:
                 metadata = file.metadata() or {}
                 if metadata.get("format") != _FORMAT:
@@ -180,24 +189,36 @@ class SyntheticSet:
                         f"its format version is {metadata.get('version')!r}, this "
                         f"version of skdistill reads {_VERSION}"
                     )
-                X, codes = file.get_tensor("X"), file.get_tensor("y")
-                more = {
-                    name: file.get_tensor(name)
-                    for name in ("probabilities", "pixel_space")
-                    if name in file.keys()  # noqa: SIM118
-                }
-            classes = np.asarray(json.loads(metadata["classes"]))
+                parts = {}
+                for name in file.keys():  # noqa: SIM118
+                    if name not in _DTYPES:
+                        raise ValueError(f"it has an unknown part {name!r}")
+                    parts[name] = file.get_tensor(name)
+                    if parts[name].dtype != _DTYPES[name]:
+                        raise ValueError(
+                            f"its part {name!r} is of {parts[name].dtype}, not of "
+                            f"{_DTYPES[name].__name__}"
+                        )
+            missing = [name for name in ("X", "y") if name not in parts]
+            missing += [name for name in _CONTENT if name not in metadata]
+            if missing:
+                raise ValueError(f"it lacks {missing}")
+            content = {name: parse_json(metadata[name]) for name in _CONTENT}
+            codes = parts.pop("y")
+            classes = class_labels(content["classes"], codes.size)
             if codes.size and not (codes.min() >= 0 and codes.max() < len(classes)):
                 raise ValueError("it has labels without a class")
+            if not isinstance(content["step_size"], (int, float, type(None))):
+                raise ValueError("its step size is not a number")
+            if not isinstance(content["metadata"], dict):
+                raise ValueError("its metadata are not names and values")
             return cls(
-                X,
+                parts.pop("X"),
                 classes[codes],
-                json.loads(metadata["step_size"]),
-                json.loads(metadata["metadata"]),
-                **more,
+                content["step_size"],
+                content["metadata"],
+                **parts,
             )
-        except (SafetensorError, OSError, ValueError, LookupError, TypeError) as error:
-            raise ValueError(f"{path} cannot be read: {error}") from error
 
     def to_images(
         self,

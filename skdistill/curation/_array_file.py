@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from skdistill.utils._files import atomic_path, check_writable
+from skdistill.utils._strangers import read_json
 
 # What an interrupt of any kind can cost at most.
 _SECONDS_BETWEEN_NOTES = 5.0
@@ -172,13 +173,14 @@ class ArrayFile:
         """Take over the parts of an earlier attempt that are still the same."""
         size = len(self._header) + self.shape[0] * self._row_bytes
         try:
-            notes = json.loads(self._notes.read_text())
+            notes = read_json(self._notes)
             if notes["header"] == self._header.hex():
                 for key, (digest, content) in notes["parts"].items():
                     number = int(key)
-                    if number < len(self.digests) and digest == self.digests[number]:
+                    known = 0 <= number < len(self.digests)
+                    if known and digest == self.digests[number]:
                         self.finished[number] = content
-        except (OSError, ValueError, LookupError, TypeError):
+        except (OSError, ValueError, LookupError, TypeError, AttributeError):
             # No notes, or none that make sense.
             self.finished = {}
         present = os.fstat(self._file.fileno()).st_size

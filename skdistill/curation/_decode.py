@@ -3,15 +3,20 @@
 import io
 import zlib
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from skdistill.curation._fits import SIGNATURE, decode_fits
 from skdistill.curation._jpeg import decode_jpeg, open_checked
+from skdistill.utils._strangers import most_unpacked
 
 # No sound cutout is as large.
 MAX_BYTES = 2**30
+# What is tried on files that are neither JPEG nor FITS.  Of Pillow's other formats
+# some start programs, and none is one of images that are classified.
+_FORMATS = ("PNG", "TIFF", "WEBP", "GIF", "BMP", "PPM", "JPEG2000")
 _JPEG, _PNG, _GZIP = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"\x1f\x8b"
 
 
@@ -23,7 +28,8 @@ def decode(
     Parameters
     ----------
     content : bytes
-        A file in a format of Pillow, or FITS, as it is or in gzip.
+        A file in JPEG, PNG, TIFF, WebP, GIF, BMP, PPM, JPEG 2000 or FITS, as it is
+        or in gzip.
 
     bands : sequence of int or str, default=None
         Which bands of a FITS file to take.
@@ -47,8 +53,8 @@ def decode(
             return _to_rgb(decode_jpeg(content))
         if content.startswith(_PNG):
             # Pillow checks what the image is made of only when it is asked to.
-            open_checked(io.BytesIO(content)).verify()
-        image = open_checked(io.BytesIO(content))
+            open_checked(io.BytesIO(content), ("PNG",)).verify()
+        image = open_checked(io.BytesIO(content), _formats())
     except UnidentifiedImageError as error:
         raise ValueError("it is in no image format that is known") from error
     # Pillow would clip these to 255.
@@ -62,11 +68,19 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
+@cache
+def _formats() -> tuple[str, ...]:
+    # Pillow can be built without some.
+    Image.init()
+    return tuple(name for name in _FORMATS if name in Image.OPEN)
+
+
 def _unzip(content: bytes) -> bytes:
     unzip = zlib.decompressobj(wbits=31)
-    unzipped = unzip.decompress(content, MAX_BYTES)
+    most = min(MAX_BYTES, most_unpacked(len(content)))
+    unzipped = unzip.decompress(content, most)
     if not unzip.eof:
-        if len(unzipped) == MAX_BYTES:
-            raise ValueError(f"unzipped it has more than {MAX_BYTES} bytes")
+        if len(unzipped) == most:
+            raise ValueError(f"unzipped it has more than {most} bytes")
         raise ValueError("it is cut short: its gzip stream has no end")
     return unzipped

@@ -2,6 +2,8 @@
 
 import io
 import math
+import struct
+import zlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,6 +11,9 @@ import numpy as np
 from PIL import Image
 
 SIGNATURE = b"SIMPLE  ="
+
+# Columns with the tiles of a compressed image.
+_PACKED = ("COMPRESSED_DATA", "GZIP_COMPRESSED_DATA")
 
 
 def decode_fits(content: bytes, bands: Sequence[int | str] | None = None) -> np.ndarray:
@@ -61,6 +66,7 @@ def decode_fits(content: bytes, bands: Sequence[int | str] | None = None) -> np.
                 f"an image in a FITS file must have 2 or 3 axes; its shape is {first}"
             )
         if len(first) == 3:
+            _check_sizes(images[:1], content, fits)
             planes = _read(images[0], content)
             chosen = [planes[i] for i in _choose(bands, len(planes), [])]
         else:
@@ -73,6 +79,7 @@ def decode_fits(content: bytes, bands: Sequence[int | str] | None = None) -> np.
                         "the images of the FITS file differ in shape: "
                         f"{_shape(images[0])} and {_shape(hdu)}; `bands` takes some"
                     )
+            _check_sizes(images, content, fits)
             chosen = [_read(hdu, content) for hdu in images]
     pixels = np.stack([plane[::-1] for plane in chosen], axis=-1)
     if not np.isfinite(pixels).any():
@@ -112,19 +119,94 @@ def _choose(
     return chosen
 
 
-def _read(hdu: Any, content: bytes) -> np.ndarray:
-    """Values of an image, float32 of shape (..., height, width)."""
-    # Before anything of that size is allocated.
-    shape = _shape(hdu)
-    n_pixels = math.prod(shape)
-    if n_pixels == 0:
-        raise ValueError(f"an image of shape {shape} has no pixels")
+def _check_sizes(images: list[Any], content: bytes, fits: Any) -> None:
+    """Raise an error if images are too large, before anything of that size is made."""
+    n_pixels = 0
+    for hdu in images:
+        shape = _shape(hdu)
+        if math.prod(shape) == 0:
+            raise ValueError(f"an image of shape {shape} has no pixels")
+        n_pixels += math.prod(shape)
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and n_pixels > limit:
+        shapes = _shape(images[0]) if len(images) == 1 else [_shape(i) for i in images]
+        what = "an image of shape" if len(images) == 1 else "images of shapes"
         raise ValueError(
-            f"an image of shape {shape} has more pixels than "
+            f"{what} {str(shapes)[:200]} have more pixels than "
             f"`PIL.Image.MAX_IMAGE_PIXELS` ({limit})"
         )
+    packed = [hdu for hdu in images if isinstance(hdu, fits.CompImageHDU)]
+    if packed:
+        starts = {hdu.fileinfo()["datLoc"] for hdu in packed}
+        with fits.open(
+            io.BytesIO(content),
+            memmap=False,
+            lazy_load_hdus=False,
+            disable_image_compression=True,
+        ) as tables:
+            for table in tables:
+                if table.fileinfo()["datLoc"] in starts:
+                    _check_tiles(table, content)
+
+
+def _check_tiles(table: Any, content: bytes) -> None:
+    """Raise an error unless the tiles of a compressed image are of the size they claim.
+
+    The decoders of astropy take what the packed data say for granted.
+    """
+    header = table.header
+    sides = [header[f"ZNAXIS{i}"] for i in range(1, 1 + header["ZNAXIS"])]
+    # Rows, where the header does not say.
+    tile = [
+        header.get(f"ZTILE{i}", side if i == 1 else 1)
+        for i, side in enumerate(sides, start=1)
+    ]
+    if min(tile) < 1 or any(t > s for t, s in zip(tile, sides, strict=True)):
+        raise ValueError(f"it has tiles of {tile} pixels in an image of {sides}")
+    n_tiles = math.prod(-(-s // t) for s, t in zip(sides, tile, strict=True))
+    if len(table.data) != n_tiles:
+        raise ValueError(f"it has {len(table.data)} tiles instead of {n_tiles}")
+    n_pixels = math.prod(tile)
+    heap = table.fileinfo()["datLoc"] + header.get(
+        "THEAP", header["NAXIS1"] * header["NAXIS2"]
+    )
+    rows = np.asarray(table.data)
+    for column in table.columns:
+        if column.name not in _PACKED:
+            continue
+        kind = str(column.format).lstrip("01")[1:2]
+        width = {"B": 1, "I": 2, "J": 4}.get(kind)
+        if width is None:
+            raise ValueError(f"its tiles are of type {column.format!r}")
+        places = rows[column.name].astype(np.int64)
+        # Nothing keeps all tiles from lying in the same place.
+        if places.min() < 0 or width * float(places[:, 0].sum()) > len(content):
+            raise ValueError("its tiles are larger than the file")
+        coding = header["ZCMPTYPE"] if column.name == "COMPRESSED_DATA" else "GZIP_1"
+        for n_items, offset in places.tolist():
+            start = heap + offset
+            packed = content[start : start + n_items * width]
+            if n_items:
+                _check_tile(packed, str(coding).strip().upper(), n_pixels)
+
+
+def _check_tile(packed: bytes, coding: str, n_pixels: int) -> None:
+    if coding.startswith("GZIP"):
+        # Of 8 bytes at most is a pixel.
+        unzip = zlib.decompressobj(wbits=31)
+        unzip.decompress(packed, 8 * n_pixels)
+        if not unzip.eof and unzip.decompress(unzip.unconsumed_tail, 1):
+            raise ValueError("a packed tile is larger than it claims")
+    elif coding.startswith("HCOMPRESS"):
+        # A signature of two bytes, then both sides.
+        height, width = struct.unpack(">ii", packed[2:10].ljust(8, b"\0"))
+        if height < 1 or width < 1 or height * width > n_pixels:
+            raise ValueError("a packed tile is larger than it claims")
+
+
+def _read(hdu: Any, content: bytes) -> np.ndarray:
+    """Values of an image, float32 of shape (..., height, width)."""
+    shape = _shape(hdu)
     place = hdu.fileinfo()
     if place["datLoc"] + place["datSpan"] > len(content):
         raise ValueError("the FITS file is cut short")

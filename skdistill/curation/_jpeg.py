@@ -29,6 +29,8 @@ _FRAMES = frozenset((*_SEQUENTIAL, _PROGRESSIVE, *_OTHER_CODINGS))
 _ONES = b"\xff\x00" * 8
 # Decodes to something, but not to what libjpeg fills in.
 _NOISE = bytes((i * 167 + 41) % 255 for i in range(64))
+# What begins as JPEG does; several images in a file are a variety.
+_FORMATS = ("JPEG", "MPO")
 # A sound file needs these last bytes of its compressed data.
 _TAIL = 3
 
@@ -96,21 +98,40 @@ def decode_jpeg(content: bytes) -> Image.Image:
     if len(layout.stretches) == 1 and layout.coding in _SEQUENTIAL:
         return _decode_watched(content, *layout.stretches[0])
 
-    image = open_checked(io.BytesIO(content))
+    image = open_checked(io.BytesIO(content), _FORMATS)
+    limit = Image.MAX_IMAGE_PIXELS
+    if limit is not None and image.width * image.height * layout.n_scans > 10 * limit:
+        raise ValueError(
+            f"{layout.n_scans} scans of {image.width} x {image.height} pixels would "
+            "take too long to decode"
+        )
     image.load()
     if layout.coding in (*_SEQUENTIAL, _PROGRESSIVE):
         pieces, start = [], 0
         for _, end in layout.stretches:
             pieces += [content[start:end], _NOISE]
             start = end
-        again = Image.open(io.BytesIO(b"".join([*pieces, content[start:]])))
+        joined = io.BytesIO(b"".join([*pieces, content[start:]]))
+        again = Image.open(joined, formats=_FORMATS)
         again.load()
-        if image.tobytes() != again.tobytes():
+        if not _are_equal(image, again):
             raise ValueError("the compressed data end too early: the file is damaged")
     return image
 
 
-def open_checked(file: io.BytesIO, formats: tuple[str, ...] | None = None):
+def _are_equal(image: Image.Image, other: Image.Image) -> bool:
+    # Some rows at a time: the bytes of all would take as much memory again, twice.
+    if image.size != other.size:
+        return False
+    step = max(1, 2**20 // image.width)
+    boxes = [
+        (0, top, image.width, min(top + step, image.height))
+        for top in range(0, image.height, step)
+    ]
+    return all(image.crop(b).tobytes() == other.crop(b).tobytes() for b in boxes)
+
+
+def open_checked(file: io.BytesIO, formats: tuple[str, ...]) -> Image.Image:
     """Open an image with Pillow and refuse one that is too large.
 
     Parameters
@@ -118,8 +139,8 @@ def open_checked(file: io.BytesIO, formats: tuple[str, ...] | None = None):
     file : file object
         Binary, with the content of an image file.
 
-    formats : tuple of str or None, default=None
-        Formats that are tried; None stands for all of Pillow's.
+    formats : tuple of str
+        Formats that are tried.
 
     Returns
     -------
@@ -211,8 +232,12 @@ def _parse_scan(content: bytes, header: bytes, position: int, layout: _Layout) -
     components = header[1 : 1 + 2 * header[0] : 2] if header else b""
     if not components or not set(components) <= layout.samplings.keys():
         raise ValueError("the header of a scan does not fit that of the frame")
+    expected = 1
+    if layout.restart_interval:
+        expected = -(-layout.n_units(components) // layout.restart_interval)
     n_stretches = 0
-    while True:
+    # No further than that: there could be one in every two bytes.
+    while n_stretches <= expected:
         match = _MARKER_IN_DATA.search(content, position)
         if match is None:
             raise ValueError("the file is cut short: it has no end marker")
@@ -227,9 +252,6 @@ def _parse_scan(content: bytes, header: bytes, position: int, layout: _Layout) -
         if marker != _RESTARTS[(n_stretches - 1) % 8]:
             raise ValueError(f"a marker at byte {match.start()} is out of place")
         position = match.end()
-    expected = 1
-    if layout.restart_interval:
-        expected = -(-layout.n_units(components) // layout.restart_interval)
     if n_stretches != expected:
         raise ValueError(
             f"a scan has {n_stretches} stretches between restart markers; its headers "

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from skdistill.curation._decode import MAX_BYTES
+from skdistill.utils._strangers import most_unpacked, whatever_is_wrong
 
 _EXTENSIONS = (".jpg", ".jpeg", ".png", ".fits", ".fits.gz", ".fits.fz")
 # Between the path of an archive and that of a member.
@@ -122,8 +123,12 @@ class Sources:
         info = archive.getinfo(member)
         if info.flag_bits & 1:
             raise ValueError("the member of the archive is encrypted")
-        if info.file_size > MAX_BYTES:
-            raise ValueError(f"it has {info.file_size} bytes, more than {MAX_BYTES}")
+        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            # The others of zipfile's unpack a piece of any size at once.
+            raise ValueError("the member of the archive is not stored or deflated")
+        most = min(MAX_BYTES, most_unpacked(info.compress_size))
+        if info.file_size > most:
+            raise ValueError(f"it has {info.file_size} bytes, more than {most}")
         return archive.read(info)
 
     def stamp(self, source: tuple) -> str:
@@ -212,10 +217,9 @@ class Sources:
     def _open(self, path: str) -> zipfile.ZipFile:
         with self._lock:
             if path not in self._archives:
-                try:
+                # Where the list of members is damaged, zipfile raises many errors.
+                with whatever_is_wrong(
+                    f"{path!r} is no zip archive, or a damaged one: {{error}}"
+                ):
                     self._archives[path] = zipfile.ZipFile(path)
-                except zipfile.BadZipFile as error:
-                    raise ValueError(
-                        f"{path!r} is no zip archive, or a damaged one: {error}"
-                    ) from error
             return self._archives[path]

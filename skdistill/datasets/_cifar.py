@@ -20,6 +20,8 @@ from skdistill.datasets._download import download
 from skdistill.datasets._tables import column_names, read_table
 
 _FOLDER = "cifar"
+# Of Pillow's other formats some start programs.
+_FORMATS = ("JPEG", "PNG")
 _SIDE = 32
 _IMAGE_COLUMNS = ("image", "img")
 _LABEL_COLUMNS = ("label", "fine_label")
@@ -424,7 +426,7 @@ def _from_table(
         try:
             # Bytes, or, as in the tables of some hubs, a structure that holds them.
             content = cell["bytes"] if isinstance(cell, dict) else cell
-            with Image.open(io.BytesIO(content)) as image:
+            with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
                 if image.size != (_SIDE, _SIDE):
                     raise ValueError(f"its size is {image.size}")
                 images[row] = np.asarray(image.convert("RGB"))

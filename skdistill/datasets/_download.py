@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from skdistill._version import __version__
 from skdistill.utils._files import atomic_path
+from skdistill.utils._strangers import read_json
 
 _CHUNK = 2**20
 _TIMEOUT = 30.0  # seconds without a byte
@@ -228,7 +229,7 @@ def _discard(path: Path) -> None:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}

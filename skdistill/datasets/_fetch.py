@@ -1,6 +1,5 @@
 """Galaxy Zoo 2 from where it is published."""
 
-import gzip
 import os
 import sys
 import urllib.parse
@@ -24,6 +23,7 @@ from skdistill.datasets._galaxy_zoo import (
     with_images,
 )
 from skdistill.datasets._images import extract_images, image_members, open_archive
+from skdistill.utils._strangers import BoundedGzip
 
 _URLS = {
     "votes": "https://gz2hart.s3.amazonaws.com/gz2_hart16.csv.gz",
@@ -317,10 +317,10 @@ def _check_table(path: Path, columns: set[str], compressed: bool) -> None:
     """Raise a ValueError if a table is cut short or another file."""
     if compressed:
         try:
-            with gzip.open(path) as file:
+            with BoundedGzip(path) as file:
                 while file.read(2**20):
                     pass
-        except (OSError, EOFError, zlib.error) as error:
+        except (OSError, EOFError, ValueError, zlib.error) as error:
             raise ValueError(f"it is not a sound gzip file: {error}") from error
     compression: Any = "gzip" if compressed else None
     header = pd.read_csv(path, nrows=0, compression=compression).columns

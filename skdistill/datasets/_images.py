@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from tqdm import tqdm
 
 from skdistill.datasets._download import locked
+from skdistill.utils._strangers import most_unpacked, whatever_is_wrong
 
 # In order of preference, should a galaxy have several files.
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".fits", ".fit")
@@ -69,7 +70,9 @@ def _by_number(paths: list[str]) -> dict[int, str]:
         stem, suffix = os.path.splitext(path)
         stem = stem[max(stem.rfind("/"), stem.rfind(os.sep)) + 1 :]
         suffix = suffix.lower()
-        if suffix in _SUFFIXES and stem.isascii() and stem.isdecimal():
+        # Identifiers have no more than 19 digits; int() refuses thousands of them.
+        number_like = stem.isascii() and stem.isdecimal() and len(stem) < 20
+        if suffix in _SUFFIXES and number_like:
             candidate = (_SUFFIXES.index(suffix), path)
             number = int(stem)
             if number not in found or candidate[0] < found[number][0]:
@@ -96,8 +99,11 @@ def open_archive(path: str | os.PathLike[str]) -> Iterator[zipfile.ZipFile]:
     ValueError
         If the file is not a zip archive, or a damaged one.
     """
+    with whatever_is_wrong(f"'{path}' is not a sound zip archive: {{error}}."):
+        # Where the list of members is damaged, zipfile raises many errors.
+        archive = zipfile.ZipFile(path)
     try:
-        with zipfile.ZipFile(path) as archive:
+        with archive:
             yield archive
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError) as error:
         raise ValueError(f"'{path}' is not a sound zip archive: {error}.") from error
@@ -120,7 +126,8 @@ def image_members(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
     ------
     ValueError
         If a member, image or not, would be outside of a folder that the archive is
-        extracted to, is a link, or needs a password.
+        extracted to, is a link, needs a password, or is packed in another way than
+        with deflate.
     """
     members = archive.infolist()
     for member in members:
@@ -131,6 +138,9 @@ def image_members(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
             problem = "a link"
         elif member.flag_bits & 1:
             problem = "encrypted"
+        elif member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            # The others of zipfile's unpack a piece of any size at once.
+            problem = "neither stored nor deflated"
         else:
             continue
         raise ValueError(
@@ -191,6 +201,13 @@ def _extract(path: str | os.PathLike[str], folder: Path, progress: bool) -> None
             if not target.exists() or target.stat().st_size != member.file_size:
                 todo.append((member, target))
         size = sum(member.file_size for member, _ in todo)
+        # Images hardly shrink.
+        most = most_unpacked(os.path.getsize(path))
+        if size > most:
+            raise ValueError(
+                f"The images in '{path}' claim {size} bytes; an archive of its size "
+                f"has at most {most}."
+            )
         free = shutil.disk_usage(unfinished).free
         if size > free:
             raise OSError(
@@ -202,7 +219,8 @@ def _extract(path: str | os.PathLike[str], folder: Path, progress: bool) -> None
             try:
                 with archive.open(member) as source, temporary.open("wb") as file:
                     shutil.copyfileobj(source, file)
-            except zipfile.BadZipFile as error:
+            # zlib's errors, those of a damaged header, an end that comes too soon.
+            except (zipfile.BadZipFile, zlib.error, EOFError, ValueError) as error:
                 raise ValueError(
                     f"'{path}' is damaged in {member.filename!r}: {error}."
                 ) from error

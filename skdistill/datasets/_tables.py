@@ -1,10 +1,11 @@
 """Tables of galaxies from files, their identifiers kept exact."""
 
+import io
 import os
 import re
 import warnings
-import zlib
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from skdistill.utils._frames import as_pandas
+from skdistill.utils._strangers import BoundedGzip, most_unpacked, whatever_is_wrong
 
 # Galaxies are told apart by these: none may be missing.
 _KEYS = ("dr7objid", "objid")
@@ -20,6 +22,10 @@ _JOINED = (*_KEYS, "asset_id")
 _ID_NAME = re.compile(r"(.*objid|asset_id)$", re.IGNORECASE)
 # Identifiers that are text, whatever they look like.
 _TEXT_NAME = "id_str"
+
+# More than any catalogue has.
+MOST_COLUMNS = 10_000
+_MOST_HEADER_BYTES = 2**21
 
 TableLike = str | os.PathLike[str] | pd.DataFrame
 
@@ -71,10 +77,8 @@ def read_table(table: TableLike, name: str) -> pd.DataFrame:
                 f"`{name}` must end in .csv, .csv.gz, .parquet, .fits, .fit, .fits.gz "
                 f"or .fit.gz; got '{path}'."
             )
-        try:
+        with whatever_is_wrong(f"{source} cannot be read: {{error}}"):
             frame = reader(path)
-        except (ValueError, OSError, EOFError, zlib.error, TypeError) as error:
-            raise ValueError(f"{source} cannot be read: {error}") from error
     for column in _id_columns(frame.columns):
         try:
             frame[column] = _exact(frame[column], source)
@@ -119,21 +123,55 @@ def _reader(path: Path) -> Callable[[Path], pd.DataFrame] | None:
 
 
 def _read_csv(path: Path) -> pd.DataFrame:
-    header = pd.read_csv(path, nrows=0).columns
+    header = _read_header(path)
     # As text first: one missing identifier would turn all of them to floats.
     text: dict[str, type] = dict.fromkeys(_id_columns(header), str)
     if _TEXT_NAME in header:
         text[_TEXT_NAME] = str
     with warnings.catch_warnings():
         warnings.simplefilter("error", pd.errors.DtypeWarning)
+        # Rows with more fields than the header: pandas would make an index of some,
+        # or leave them out.
+        warnings.simplefilter("error", pd.errors.ParserWarning)
         try:
             # In chunks, which takes half the memory and decides types chunk by chunk.
-            frame = pd.read_csv(path, dtype=text)
+            frame = _parse_csv(path, dtype=text)
         except pd.errors.DtypeWarning:
-            frame = pd.read_csv(path, dtype=text, low_memory=False)
+            frame = _parse_csv(path, dtype=text, low_memory=False)
     # One block of memory a type: pandas warns about adding a column to many.  Its own
     # `copy` does that, too, but in two steps, each as large as the table.
     return pd.DataFrame({column: frame[column] for column in frame.columns})
+
+
+def _read_header(path: Path) -> list[str]:
+    """Read the names of the columns, of which there must not be too many."""
+    with _open_csv(path) as file:
+        start = file.read(_MOST_HEADER_BYTES)
+        complete = len(start) < _MOST_HEADER_BYTES
+    # pandas would make objects of what lies beyond before it could be counted.
+    first = start.lstrip(b"\r\n").splitlines()[:1] or [b""]
+    n_names = first[0].count(b",") + 1
+    if n_names > MOST_COLUMNS or not (complete or b"\n" in start or b"\r" in start):
+        raise ValueError(_too_many(n_names))
+    header = _parse_csv(path, nrows=0).columns.tolist()
+    if len(header) > MOST_COLUMNS:
+        raise ValueError(_too_many(len(header)))
+    return header
+
+
+def _too_many(n_columns: int) -> str:
+    return f"it has {n_columns} columns or more; at most {MOST_COLUMNS} are read"
+
+
+def _open_csv(path: Path) -> Any:
+    if path.name.lower().endswith(".gz"):
+        return io.BufferedReader(BoundedGzip(path))
+    return path.open("rb")
+
+
+def _parse_csv(path: Path, **how: Any) -> pd.DataFrame:
+    with _open_csv(path) as file:
+        return pd.read_csv(file, index_col=False, **how)
 
 
 def _read_parquet(path: Path) -> pd.DataFrame:
@@ -143,7 +181,27 @@ def _read_parquet(path: Path) -> pd.DataFrame:
         raise ImportError(
             f"Reading '{path}' needs pyarrow: pip install skdistill[parquet]"
         ) from error
-    return pyarrow.parquet.read_table(path).to_pandas().reset_index(drop=True)
+    with pyarrow.parquet.ParquetFile(path) as file:
+        found = file.metadata
+        if found.num_columns > MOST_COLUMNS:
+            raise ValueError(_too_many(found.num_columns))
+        # A run of equal values takes a few bytes, however long it is.
+        claimed = found.num_rows * found.num_columns * 8
+        for group in range(found.num_row_groups):
+            for column in range(found.num_columns):
+                part = found.row_group(group).column(column)
+                claimed = max(claimed, 0) + max(part.total_uncompressed_size, 0)
+        _check_size(claimed, os.path.getsize(path))
+        return file.read().to_pandas().reset_index(drop=True)
+
+
+def _check_size(claimed: int, n_bytes: int) -> None:
+    most = most_unpacked(n_bytes)
+    if claimed > most:
+        raise ValueError(
+            f"its {n_bytes} bytes claim a table of {claimed}; at most {most} are read. "
+            "If that is right, give it as a DataFrame"
+        )
 
 
 def _read_fits(path: Path) -> pd.DataFrame:
@@ -155,13 +213,27 @@ def _read_fits(path: Path) -> pd.DataFrame:
         raise ImportError(
             f"Reading '{path}' needs astropy: pip install skdistill[fits]"
         ) from error
-    with fits.open(path) as file, warnings.catch_warnings():
+    with ExitStack() as stack:
         # Units that the standard does not know do not matter here.
+        stack.enter_context(warnings.catch_warnings())
         warnings.simplefilter("ignore", UnitsWarning)
+        opened: Any = path
+        if path.name.lower().endswith(".gz"):
+            opened = io.BytesIO(stack.enter_context(BoundedGzip(path)).read())
+            start = opened.getvalue()[:9]
+        else:
+            with path.open("rb") as begin:
+                start = begin.read(9)
+        # astropy would unpack what is packed in other ways, to any size.
+        if start != b"SIMPLE  =":
+            raise ValueError("it is not a FITS file")
+        file = stack.enter_context(fits.open(opened))
         tables = [h for h in file if isinstance(h, (fits.BinTableHDU, fits.TableHDU))]
         tables = [h for h in tables if not isinstance(h, fits.CompImageHDU)]
         if not tables:
             raise ValueError("there is no table in it")
+        n_bytes = os.path.getsize(path) if opened is path else len(opened.getvalue())
+        _check_fits_table(tables[0], n_bytes)
         table = Table.read(tables[0])
         columns = {}
         for name in table.colnames:
@@ -177,6 +249,32 @@ def _read_fits(path: Path) -> pd.DataFrame:
                 is_text = cells.dtype.kind in "SU"
                 columns[column] = series.str.rstrip() if is_text else series
     return pd.DataFrame(columns)
+
+
+def _check_fits_table(table: Any, n_bytes: int) -> None:
+    """Raise an error if a table has too many columns, or is larger than its file."""
+    header = table.header
+    row_bytes, n_rows = header["NAXIS1"], header["NAXIS2"]
+    if row_bytes < 0 or n_rows < 0 or row_bytes * n_rows > n_bytes:
+        raise ValueError(
+            f"it claims {n_rows} rows of {row_bytes} bytes; there are {n_bytes} bytes"
+        )
+    n_columns, varying = 0, []
+    for column in table.columns:
+        match = re.match(r"\s*(\d*)\s*([A-Z])", str(column.format))
+        repeat, kind = match.groups() if match else ("", "")
+        if kind in ("P", "Q"):
+            varying.append(column.name)
+        n_columns += int(repeat or 1) if kind not in "APQ" else 1
+    if n_columns > MOST_COLUMNS:
+        raise ValueError(_too_many(n_columns))
+    # Columns of no width have any number of rows.
+    _check_size(n_rows * n_columns * 8, n_bytes)
+    for name in varying:
+        # Lengths and places; nothing keeps all rows from the same place.
+        lengths = np.asarray(table.data)[name][:, 0].astype(np.float64)
+        if lengths.min(initial=0) < 0 or lengths.sum() > n_bytes:
+            raise ValueError(f"the arrays in column {name!r} are larger than the file")
 
 
 def _exact(ids: pd.Series, source: str) -> pd.Series:

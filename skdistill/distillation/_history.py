@@ -89,9 +89,17 @@ class History:
         return rows, {"stride": self._stride, "n_pending": len(pending)}
 
     def restore(self, rows: np.ndarray, reading: dict[str, int]) -> None:
-        """Take on what :meth:`state` returned."""
-        self._stride = reading["stride"]
-        self._n_rows = len(rows) - reading["n_pending"]
+        """Take on what :meth:`state` returned, or raise a ValueError."""
+        stride, n_pending = reading["stride"], reading["n_pending"]
+        # Numbers of a file, which may be anything.
+        if (
+            rows.shape[1:] != (_N_NUMBERS,)
+            or not 0 <= n_pending <= stride < 2**40
+            or not 0 <= len(rows) - n_pending <= MOST_ROWS
+        ):
+            raise ValueError("its history makes no sense")
+        self._stride = stride
+        self._n_rows = len(rows) - n_pending
         self._rows[: self._n_rows] = rows[: self._n_rows]
         self._pending = list(rows[self._n_rows :].copy())
 

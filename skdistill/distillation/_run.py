@@ -7,7 +7,7 @@ import warnings
 from abc import abstractmethod
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -60,6 +60,7 @@ from skdistill.utils._memory import is_out_of_memory, reused_memory
 from skdistill.utils._pixels import pixel_space
 from skdistill.utils._random import child_seed, root_seed, torch_generator
 from skdistill.utils._ranks import RankError, Ranks
+from skdistill.utils._strangers import whatever_is_wrong
 from skdistill.utils._termination import Request, Termination, orderly_end
 from skdistill.utils._validation import (
     check_class_sizes,
@@ -221,20 +222,32 @@ class Run:
         save_checkpoint(path, tensors, content)
 
     def restore(self, tensors: State, content: dict[str, Any]) -> None:
-        """Take on what :meth:`save` wrote."""
+        """Take on what :meth:`save` wrote.
+
+        What it cannot be is some error or other: the file may be anybody's.
+        """
+        like = self.learned.state()
 
         def state(name: str) -> State:
-            return {
+            found = {
                 key.removeprefix(f"{name}/"): tensor
                 for key, tensor in tensors.items()
                 if key.startswith(f"{name}/")
             }
+            _check_state(found, like, name)
+            return found
 
         self.learned.restore(state("now"))
         self.good, self.best = state("good"), state("best")
         self.best_loss = content["best_loss"]
         self.best_iteration = content["best_iteration"]
         self.progress = Progress(**content["progress"])
+        for entry in fields(Progress):
+            value = getattr(self.progress, entry.name)
+            if type(value) is not entry.type or (entry.type is int and value < 0):
+                raise ValueError(f"its {entry.name} is {value!r}")
+        if not isinstance(content["stages"], list):
+            raise ValueError("its stages are no list")
         self.stages = content["stages"]
         self.history.restore(tensors["history"].numpy(), content["history"])
         self.losses = tuple(content["losses"])
@@ -399,7 +412,13 @@ class TrajectoryDistiller(BaseDistiller):
             ranks.check_same(signature)
             if stored is not None:
                 self._check_same(stored[1]["signature"], signature)
-                run.restore(*stored)
+                with whatever_is_wrong(
+                    f"{self._checkpoint_path} cannot be read: {{error}}; delete it to "
+                    "start anew"
+                ):
+                    run.restore(*stored)
+                    if not 0 < run.progress.n_epochs_matched <= self.buffer_.n_epochs_:
+                        raise ValueError("it matched more epochs than teachers have")
                 self._reopen(run)
             tasks = FitTasks(self, "iteration", self._most_iterations, X, y)
             # A process does not leave while others wait for it.
@@ -584,7 +603,15 @@ class TrajectoryDistiller(BaseDistiller):
     def _read_checkpoint(self) -> tuple[State, dict[str, Any]] | None:
         if self.checkpoint is None or not self._checkpoint_path.exists():
             return None
-        return load_checkpoint(self._checkpoint_path)
+        tensors, content = load_checkpoint(self._checkpoint_path)
+        signature = content.get("signature")
+        seed = isinstance(signature, dict) and signature.get("seed of random_state")
+        if type(seed) is not int or seed < 0:
+            raise ValueError(
+                f"{self._checkpoint_path} cannot be read: it does not say what run it "
+                "holds; delete it to start anew"
+            )
+        return tensors, content
 
     def _check_same(self, found: dict[str, Any], asked: dict[str, Any]) -> None:
         """Raise a ValueError that names what a checkpoint differs in."""
@@ -1072,6 +1099,24 @@ def _set_back(run: Run) -> None:
         watched_from=len(run.history),
         stop_reason="diverged" if n_setbacks == _MOST_SETBACKS else "",
     )
+
+
+def _check_state(found: State, like: State, name: str) -> None:
+    """Raise a ValueError unless tensors are such as another state has."""
+    for key, tensor in like.items():
+        if key not in found:
+            raise ValueError(f"it lacks {name}/{key}")
+        # There are as many step sizes as epochs that are matched.
+        shape = found[key].shape
+        if key.startswith("step_sizes.") and found[key].numel() > 0 and len(shape) == 1:
+            shape = tensor.shape
+        if shape != tensor.shape or found[key].dtype != tensor.dtype:
+            raise ValueError(
+                f"{name}/{key} is of shape {tuple(found[key].shape)} and type "
+                f"{found[key].dtype}"
+            )
+        if not found[key].isfinite().all():
+            raise ValueError(f"{name}/{key} holds NaN or infinite numbers")
 
 
 def _draw_teachers(

@@ -1,7 +1,9 @@
 """Distilled sets in the files that DD-Ranking's evaluators read."""
 
 import os
-import pickle
+import pickletools
+import re
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,21 @@ import torch
 from skdistill.neural_network._training import to_images, to_tensor
 from skdistill.synthetic import SyntheticSet, _as_set
 from skdistill.utils._files import atomic_path
+from skdistill.utils._strangers import whatever_is_wrong
 
 IMAGES, LABELS, RATE = "images.pt", "labels.pt", "lr.pt"
+
+# What torch.save writes of a tensor or a number, and no more.
+_MOST_PICKLE_BYTES = 2**16
+_OPERATIONS = frozenset(
+    "PROTO GLOBAL MARK BINPUT LONG_BINPUT BINGET LONG_BINGET BINUNICODE BININT BININT1 "
+    "BININT2 LONG1 BINFLOAT NEWTRUE NEWFALSE NONE EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 "
+    "TUPLE3 EMPTY_DICT BINPERSID REDUCE BUILD STOP".split()
+)
+_GLOBALS = re.compile(
+    r"torch\._utils _rebuild_(tensor_v2|parameter)|torch \w+Storage|"
+    r"torch\.storage UntypedStorage|collections OrderedDict"
+)
 
 
 def export_ddranking(synthetic: Any, folder: str | os.PathLike[str]) -> None:
@@ -151,10 +166,14 @@ def _save(tensor: torch.Tensor, path: Path) -> None:
 def _load(path: Path, n_axes: int | None) -> torch.Tensor:
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
-    try:
-        value = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
-        raise ValueError(f"{path} cannot be read: {error}") from error
+    with whatever_is_wrong(f"{path} cannot be read: {{error}}"):
+        _check_file(path)
+        # Mapped, so that no tensor can reach beyond the file.
+        value = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        if isinstance(value, torch.Tensor):
+            stored = value.untyped_storage().nbytes()
+            if value.layout != torch.strided or value.nbytes > stored:
+                raise ValueError("its tensor is larger than what the file holds")
     if isinstance(value, (int, float)):
         value = torch.tensor(value)
     if not isinstance(value, torch.Tensor) or n_axes not in (None, value.ndim):
@@ -165,3 +184,23 @@ def _load(path: Path, n_axes: int | None) -> torch.Tensor:
             + f"; got {found}"
         )
     return value.detach()
+
+
+def _check_file(path: Path) -> None:
+    """Raise an error unless a file holds one tensor or number, as torch.save writes it.
+
+    The unpickler that torch restricts runs no code, but makes what a file claims to be
+    of any size.
+    """
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+        packed = [m.filename for m in members if m.compress_type != zipfile.ZIP_STORED]
+        pickles = [m for m in members if m.filename.endswith("/data.pkl")]
+        if packed or len(pickles) != 1 or pickles[0].file_size > _MOST_PICKLE_BYTES:
+            raise ValueError("it is not a tensor as torch.save writes it")
+        content = archive.read(pickles[0])
+    for operation, argument, _ in pickletools.genops(content):
+        if operation.name not in _OPERATIONS or (
+            operation.name == "GLOBAL" and not _GLOBALS.fullmatch(str(argument))
+        ):
+            raise ValueError(f"it has {operation.name} {argument}, which no tensor has")

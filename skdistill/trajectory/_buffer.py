@@ -41,11 +41,13 @@ from skdistill.trajectory._store import (
     binding,
     manifest_path,
     read_manifest,
+    stored_teachers,
     teacher_path,
     write_teacher,
 )
 from skdistill.trajectory._teacher import (
     TeacherSettings,
+    n_snapshots_until,
     snapshot_epochs,
     teachers_at_once,
 )
@@ -57,6 +59,7 @@ from skdistill.utils._frames import TablesMixin
 from skdistill.utils._memory import is_out_of_memory
 from skdistill.utils._parallel import WorkerLostError, run_parallel
 from skdistill.utils._random import child_seed, root_seed
+from skdistill.utils._strangers import class_labels, whatever_is_wrong
 from skdistill.utils._termination import orderly_end
 from skdistill.utils._validation import (
     check_class_sizes,
@@ -296,7 +299,7 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
         numbers = teacher_numbers(manifest, int(self.n_teachers))
         found: dict[int, Trained] = {}
         if place is not None:
-            found = self._found(place, numbers)
+            found = self._found(place, numbers, settings)
         missing = [number for number in numbers if number not in found]
         if place is not None and missing:
             check_writable(place.folder, "path")
@@ -480,48 +483,53 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
         """
         folder = Path(path)
         manifest = read_manifest(folder)
-        buffer = cls(path=path, **manifest["parameters"])
-        if isinstance(buffer.class_weight, list):
-            # The keys of a dict in JSON are strings.
-            buffer.class_weight = dict(buffer.class_weight)
+        with whatever_is_wrong(f"{manifest_path(folder)} is damaged: {{error}}"):
+            buffer = cls(path=path, **manifest["parameters"])
+            if isinstance(buffer.class_weight, list):
+                # The keys of a dict in JSON are strings.
+                buffer.class_weight = dict(buffer.class_weight)
+            if manifest["parameters"]["n_teachers"] > 0:  # unless all are dropped
+                buffer._validate_params()
+            classes = class_labels(manifest["classes"])
+            settings = TeacherSettings.from_plain(manifest["settings"])
+            if settings.n_classes != len(classes):
+                raise ValueError("it has other numbers of classes")
+            # Of what size networks are: that of the files, which are there.
+            if n_parameters(settings.build_structure()) != manifest["n_parameters"]:
+                raise ValueError("its network has another number of parameters")
         for name, value in (("n_teachers", n_teachers), ("n_epochs", n_epochs)):
             if value is None:
                 continue
             if value < 1:
                 raise ValueError(f"`{name}` must be 1 or more; got {value}")
             setattr(buffer, name, int(value))
-        settings = manifest["settings"]
-        buffer.image_shape_ = tuple(settings["image_shape"])
+        buffer.image_shape_ = settings.image_shape
         buffer.n_features_in_ = int(np.prod(buffer.image_shape_))
-        buffer.classes_ = np.asarray(manifest["classes"])
-        buffer.batch_size_ = settings["batch_size"]
-        buffer.pixel_scale_ = settings["scale"]
+        buffer.classes_ = classes
+        buffer.batch_size_ = settings.batch_size
+        buffer.pixel_scale_ = settings.scale
         buffer.fingerprint_ = manifest["fingerprint"]
         buffer.seed_ = manifest["seed"]
         buffer.n_parameters_ = manifest["n_parameters"]
         place = _place(folder, manifest)
-        numbers = teacher_numbers(manifest, buffer.n_teachers)
-        found = buffer._found(place, numbers, verify=False)
+        # No more than there can be, whatever number a manifest asks for.
+        n_most = len(stored_teachers(folder)) + 1
+        numbers = teacher_numbers(manifest, min(buffer.n_teachers, n_most))
+        found = buffer._found(place, numbers, settings, verify=False)
         missing = [number for number in numbers if number not in found]
         if missing:
             raise ValueError(
-                f"the buffer in {folder} is not complete: {len(missing)} of "
-                f"{buffer.n_teachers} teachers are missing or have fewer than "
+                f"the buffer in {folder} is not complete: "
+                f"{buffer.n_teachers - len(found)} of {buffer.n_teachers} teachers are missing or have fewer than "
                 f"{buffer.n_epochs} epochs, the first is "
                 f"{teacher_path(folder, missing[0]).name}; fit a TrajectoryBuffer of "
                 "the same parameters with this `path` to train them, or load fewer "
                 "with `n_teachers` or `n_epochs`"
             )
-        names = ("image_shape", "families", "class_weight", "snapshots_per_epoch")
-        frozen = {
-            name: tuple(settings[name])
-            for name in names
-            if isinstance(settings[name], list)
-        }
         buffer._snapshots = []
         buffer._keep(
             [found[number] for number in numbers],
-            TeacherSettings(**settings | frozen),
+            settings,
             place,
         )
         return buffer
@@ -649,7 +657,12 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
         return _place(folder, manifest), manifest
 
     def _found(
-        self, place: Place, numbers: list[int], *, verify: bool = True
+        self,
+        place: Place,
+        numbers: list[int],
+        settings: TeacherSettings,
+        *,
+        verify: bool = True,
     ) -> dict[int, Trained]:
         """Return the teachers that are there, with all their epochs."""
         found = {}
@@ -658,6 +671,10 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
             if not teacher_path(place.folder, number).exists():
                 continue
             with TeacherFile(place.folder, number, place.buffer) as file:
+                file.check_shapes(
+                    n_snapshots_until(settings.snapshots_per_epoch, file.n_epochs),
+                    self.n_parameters_,
+                )
                 run = file.history()
             if run.n_epochs >= n_epochs:
                 found[number] = trained_teacher(number, run, n_epochs)

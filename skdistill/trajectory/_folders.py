@@ -19,7 +19,9 @@ from skdistill.trajectory._store import (
     write_manifest,
     write_teacher,
 )
+from skdistill.trajectory._teacher import TeacherSettings
 from skdistill.utils._files import check_writable
+from skdistill.utils._strangers import whatever_is_wrong
 
 # What of the parameters a later fit may raise.
 _GROWING = ("n_teachers", "n_epochs")
@@ -258,6 +260,8 @@ def merge_buffers(
                 + "; ".join(differences)
                 + ")"
             )
+    with whatever_is_wrong(f"{manifest_path(folders[0])} is damaged: {{error}}"):
+        settings = TeacherSettings.from_plain(first["settings"])
     buffer = binding(first)
     found: dict[int, tuple[Path, int]] = {}
     for folder in folders:
@@ -280,7 +284,7 @@ def merge_buffers(
             run = file.run()
         number = numbers[seed] if seed in numbers else free.pop(0)
         identity = Identity(number, buffer, seed)
-        write_teacher(target, run, identity, first["settings"]["storage"])
+        write_teacher(target, run, identity, settings.storage)
         n_epochs.append(run.n_epochs)
     parameters = {"n_teachers": len(found), "n_epochs": min(n_epochs)}
     # Last: a folder without a manifest is not taken for a whole buffer.

@@ -13,15 +13,17 @@ so that a buffer of gigabytes opens at once and no altered number is ever used.
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from skdistill.utils._files import atomic_path
+from skdistill.utils._strangers import parse_json, read_json, whatever_is_wrong
 
 FORMAT = "skdistill-trajectories"
 FORMAT_VERSION = 2
@@ -172,18 +174,17 @@ class TeacherFile:
 
     def __init__(self, folder: Path, teacher: int, buffer: str) -> None:
         self.path = teacher_path(folder, teacher)
-        try:
+        wrong = f"{self.path} cannot be read as the snapshots of a teacher ({{error}})"
+        with whatever_is_wrong(f"{wrong}; {_ADVICE}"):
+            # What is no plain file, as a pipe, might never end.
+            if self.path.exists() and not self.path.is_file():
+                raise ValueError("it is not a file")
             self._file = safe_open(self.path, framework="pt").__enter__()
             metadata = (self._file.metadata() or {}).get(_METADATA, "{}")
             self._names = set(self._file.keys())
-            content = dict(json.loads(metadata))
-        except FileNotFoundError:
-            raise
-        except (SafetensorError, OSError, ValueError) as error:
-            raise ValueError(
-                f"{self.path} cannot be read as the snapshots of a teacher ({error}); "
-                f"{_ADVICE}"
-            ) from error
+            content = parse_json(metadata)
+            if not isinstance(content, dict):
+                raise ValueError("it does not say what it is")
         expected = {"format": FORMAT, "version": FORMAT_VERSION, "teacher": teacher}
         found = {name: content.get(name) for name in expected}
         if content.pop("checksum", None) != _digest(content):
@@ -193,20 +194,65 @@ class TeacherFile:
             )
         if found != expected:
             raise ValueError(f"{self.path} holds {found}, not {expected}; {_ADVICE}")
-        if content["buffer"] != buffer:
+        if content.get("buffer") != buffer:
             raise ValueError(
                 f"{self.path} holds a teacher of other data or settings than "
                 f"{manifest_path(folder).name} says; {_ADVICE}"
             )
+        # A checksum protects from accidents: who alters a file can make another.
+        with whatever_is_wrong(f"{wrong}; {_ADVICE}"):
+            self._check(content)
         self.seed: int = content["seed"]
         self._digests: dict[str, str] = content["digests"]
         self._rows: list[str] = content["snapshots"]
+
+    def _check(self, content: dict[str, Any]) -> None:
+        """Raise an error unless all parts are there and fit each other."""
+        seed, digests, rows = (content[n] for n in ("seed", "digests", "snapshots"))
+        if type(seed) is not int or seed < 0:
+            raise ValueError(f"its seed is {seed!r}")
+        texts = [*digests.values(), *rows]
+        if not isinstance(rows, list) or not all(isinstance(t, str) for t in texts):
+            raise ValueError("its checksums are damaged")
+        needed = {"parameters", "loss", "accuracy"}
+        unknown = self._names - needed - {"velocity", "last"}
+        if unknown or not needed <= self._names or set(digests) != self._names:
+            raise ValueError(f"its parts are {sorted(self._names)}")
+        parts = {name: self._file.get_slice(name) for name in self._names}
+        shapes = {name: tuple(part.get_shape()) for name, part in parts.items()}
+        dtypes = {name: part.get_dtype() for name, part in parts.items()}
+        n_epochs, n_parameters = shapes["loss"][0], shapes["parameters"][-1]
+        fits = {
+            "parameters": shapes["parameters"] == (len(rows), n_parameters)
+            and dtypes["parameters"] in ("F32", "F16", "BF16"),
+            "loss": shapes["loss"] == (n_epochs,) and dtypes["loss"] == "F64",
+            "accuracy": shapes["accuracy"] == (n_epochs,)
+            and dtypes["accuracy"] == "F64",
+            **{
+                name: shapes[name] == (n_parameters,) and dtypes[name] == "F32"
+                for name in self._names & {"velocity", "last"}
+            },
+        }
+        wrong = sorted(name for name, right in fits.items() if not right)
+        if wrong or not rows or not n_epochs:
+            raise ValueError(f"shapes or types of its parts {wrong} are wrong")
+        self.n_epochs: int = n_epochs
+        self.n_parameters: int = n_parameters
 
     def __enter__(self) -> "TeacherFile":
         return self
 
     def __exit__(self, *_: Any) -> None:
         self._file.__exit__(None, None, None)
+
+    def check_shapes(self, n_snapshots: int, n_parameters: int) -> None:
+        """Raise a ValueError unless there are as many snapshots and parameters."""
+        found = self.n_snapshots, self.n_parameters
+        if found != (n_snapshots, n_parameters):
+            raise ValueError(
+                f"{self.path} has {found[0]} snapshots of {found[1]} parameters, not "
+                f"{n_snapshots} of {n_parameters}; {_ADVICE}"
+            )
 
     @property
     def n_snapshots(self) -> int:
@@ -324,10 +370,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise FileNotFoundError(
             f"{folder} holds no trajectory buffer: there is no {path.name} in it"
         )
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not valid JSON ({error})") from error
+    with whatever_is_wrong(f"{path} is not valid JSON ({{error}})"):
+        manifest = read_json(path)
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise ValueError(f"{path} is not the manifest of a trajectory buffer")
     if manifest.get("version") != FORMAT_VERSION:
@@ -340,4 +384,24 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise ValueError(f"{path} is damaged: it lacks {missing}")
     if manifest.pop("checksum", None) != _digest(manifest):
         raise ValueError(f"{path} does not match its checksum: it was altered")
+    # A checksum protects from accidents: who alters a file can make another.
+    wrong = [name for name, check in _CHECKS.items() if not check(manifest[name])]
+    if wrong:
+        raise ValueError(f"{path} is damaged: its entries {wrong} make no sense")
     return manifest
+
+
+def _whole(value: Any) -> bool:
+    return type(value) is int and value >= 0
+
+
+_CHECKS: dict[str, Callable[[Any], bool]] = {
+    "parameters": lambda value: isinstance(value, dict)
+    and all(_whole(value.get(name)) for name in ("n_teachers", "n_epochs")),
+    "settings": lambda value: isinstance(value, dict),
+    "classes": lambda value: isinstance(value, list),
+    "fingerprint": lambda value: isinstance(value, str),
+    "n_parameters": _whole,
+    "seed": _whole,
+    "dropped": lambda value: isinstance(value, list) and all(map(_whole, value)),
+}

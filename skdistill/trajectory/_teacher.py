@@ -1,14 +1,21 @@
 """Training teachers, one or several at once, and keeping their snapshots."""
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from skdistill.neural_network._convnet import ConvNet, flatten_parameters
+from skdistill.neural_network._augment import FAMILIES
+from skdistill.neural_network._convnet import (
+    NORMALIZATIONS,
+    ConvNet,
+    flatten_parameters,
+)
 from skdistill.neural_network._derivatives import pays_to_compile
 from skdistill.neural_network._descent import (
     Descent,
@@ -19,7 +26,7 @@ from skdistill.neural_network._descent import (
     one_by_one,
     plan_epoch,
 )
-from skdistill.trajectory._store import TeacherRun
+from skdistill.trajectory._store import STORAGES, TeacherRun
 from skdistill.utils._random import child_seed, isolated_torch_seed, torch_generator
 
 
@@ -46,6 +53,26 @@ class TeacherSettings:
     snapshots_per_epoch: int | tuple[int, ...]
     storage: str
 
+    @classmethod
+    def from_plain(cls, values: dict[str, Any]) -> "TeacherSettings":
+        """Return settings from what JSON said, which may be anything.
+
+        Raises
+        ------
+        ValueError
+            If they are none.
+        """
+        values = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in values.items()
+        }
+        wrong = sorted(set(values) ^ set(cls.__dataclass_fields__)) or [
+            name for name, check in _CHECKS.items() if not check(values[name])
+        ]
+        if wrong:
+            raise ValueError(f"its settings {wrong} make no sense")
+        return cls(**values)
+
     def build(self) -> ConvNet:
         module = ConvNet(
             self.image_shape,
@@ -61,6 +88,38 @@ class TeacherSettings:
         """Build the network without parameters."""
         with torch.device("meta"):
             return self.build()
+
+
+def _positive(value: Any) -> bool:
+    return type(value) is int and value > 0
+
+
+def _number(value: Any) -> bool:
+    return type(value) in (int, float) and 0 <= value < float("inf")
+
+
+def _each(check: Callable[[Any], bool], value: Any) -> bool:
+    return isinstance(value, tuple) and len(value) > 0 and all(map(check, value))
+
+
+_CHECKS: dict[str, Callable[[Any], bool]] = {
+    "image_shape": lambda value: _each(_positive, value)
+    and len(value) == 3
+    and math.prod(value) < 2**31,
+    "n_classes": _positive,
+    "width": _positive,
+    "depth": lambda value: _positive(value) and value < 1000,
+    "normalization": lambda value: isinstance(value, str) and value in NORMALIZATIONS,
+    "learning_rate": _number,
+    "momentum": _number,
+    "weight_decay": _number,
+    "batch_size": _positive,
+    "class_weight": lambda value: value in (None, "balanced") or _each(_number, value),
+    "families": lambda value: value == () or _each(FAMILIES.__contains__, value),
+    "scale": lambda value: _number(value) and value > 0,
+    "snapshots_per_epoch": lambda value: _positive(value) or _each(_positive, value),
+    "storage": lambda value: isinstance(value, str) and value in STORAGES,
+}
 
 
 def snapshots_in(per_epoch: int | tuple[int, ...], epoch: int) -> int:

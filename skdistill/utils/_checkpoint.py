@@ -5,11 +5,12 @@ import os
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from skdistill.utils._files import atomic_path
+from skdistill.utils._strangers import parse_json, whatever_is_wrong
 
 _FORMAT = "skdistill-checkpoint"
 _VERSION = "2"
@@ -68,7 +69,10 @@ def load_checkpoint(
         If the file is damaged or holds something else; the message names it.
     """
     path = Path(path)
-    try:
+    with whatever_is_wrong(f"{path} cannot be read: {{error}}; delete it to start anew"):
+        # What is no plain file, as a pipe, might never end.
+        if not path.is_file():
+            raise ValueError("there is no such file")
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             if metadata.get("format") != _FORMAT:
@@ -79,8 +83,7 @@ def load_checkpoint(
                     f"of skdistill reads {_VERSION!r}"
                 )
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        return tensors, json.loads(metadata["content"])
-    except (SafetensorError, OSError, ValueError, LookupError) as error:
-        raise ValueError(
-            f"{path} cannot be read: {error}; delete it to start anew"
-        ) from error
+        content = parse_json(metadata["content"])
+        if not isinstance(content, dict):
+            raise ValueError("its content is damaged")
+    return tensors, content
