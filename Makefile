@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test oldest lint doc links bench resolve soak clean browser
+.PHONY: help demo test oldest lint doc links bench resolve soak fuzz clean browser
 
 VENV := .venv
 EXTRAS := lint,plot,test
@@ -70,7 +70,7 @@ RESOLVE := uv pip compile --quiet --universal --python-version 3.11 --upgrade \
 CUDA := ^(cuda|nvidia)-|^triton=
 
 resolve:  ## Resolve the newest and the oldest versions anew (needs uv).
-	newest=$$($(RESOLVE) --extra dev | grep -vE '$(CUDA)'); \
+	newest=$$($(RESOLVE) --extra dev --extra fuzz | grep -vE '$(CUDA)'); \
 	oldest=$$($(RESOLVE) --extra test --resolution lowest-direct | grep -vE '$(CUDA)'); \
 	{ echo "# The newest versions, as \`make resolve\` found them:"; \
 	  echo "#     pip install -c constraints.txt -e \".[test]\""; \
@@ -81,8 +81,14 @@ resolve:  ## Resolve the newest and the oldest versions anew (needs uv).
 soak: $(VENV)/.installed  ## Kill a pipeline at random for half an hour (MINUTES=n: longer or less).
 	OMP_NUM_THREADS=1 $(VENV_PYTHON) tests/soak.py --minutes $(or $(MINUTES),30)
 
+# SHARE=0.01 takes a minute, 1 three quarters of an hour; READERS="csv zip" only these.
+SHARE ?= 0.1
+fuzz: $(VENV)/.installed  ## Fuzz the readers of files (SHARE=1: a million inputs).
+	$(INSTALL) '.[fuzz,test]'
+	$(VENV_PYTHON) tests/fuzz/fuzz_readers.py $(READERS) --share $(SHARE)
+
 clean:  ## Remove what the other commands wrote, but not .venv.
-	rm -rf build demo-output doc/_build doc/gallery doc/api/generated \
+	rm -rf build demo-output fuzz-output doc/_build doc/gallery doc/api/generated \
 	    doc/unreleased.inc doc/sg_execution_times.rst *.egg-info \
 	    .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 

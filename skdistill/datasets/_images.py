@@ -1,5 +1,6 @@
 """Where the images of galaxies are: in a folder, or in a zip archive."""
 
+import errno
 import os
 import shutil
 import stat
@@ -14,6 +15,8 @@ from tqdm import tqdm
 from skdistill.datasets._download import locked
 from skdistill.utils._strangers import most_unpacked, whatever_is_wrong
 
+# What zipfile raises where an archive is damaged.
+_DAMAGE = (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError)
 # In order of preference, should a galaxy have several files.
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".fits", ".fit")
 
@@ -105,7 +108,7 @@ def open_archive(path: str | os.PathLike[str]) -> Iterator[zipfile.ZipFile]:
     try:
         with archive:
             yield archive
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError) as error:
+    except _DAMAGE as error:
         raise ValueError(f"'{path}' is not a sound zip archive: {error}.") from error
 
 
@@ -219,8 +222,10 @@ def _extract(path: str | os.PathLike[str], folder: Path, progress: bool) -> None
             try:
                 with archive.open(member) as source, temporary.open("wb") as file:
                     shutil.copyfileobj(source, file)
-            # zlib's errors, those of a damaged header, an end that comes too soon.
-            except (zipfile.BadZipFile, zlib.error, EOFError, ValueError) as error:
+            except (*_DAMAGE, ValueError, OSError) as error:
+                # zipfile seeks wherever the archive says: that is no fault of the disk.
+                if isinstance(error, OSError) and error.errno != errno.EINVAL:
+                    raise
                 raise ValueError(
                     f"'{path}' is damaged in {member.filename!r}: {error}."
                 ) from error

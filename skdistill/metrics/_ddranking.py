@@ -19,11 +19,12 @@ IMAGES, LABELS, RATE = "images.pt", "labels.pt", "lr.pt"
 
 # What torch.save writes of a tensor or a number, and no more.
 _MOST_PICKLE_BYTES = 2**16
-_OPERATIONS = frozenset(
-    "PROTO GLOBAL MARK BINPUT LONG_BINPUT BINGET LONG_BINGET BINUNICODE BININT BININT1 "
-    "BININT2 LONG1 BINFLOAT NEWTRUE NEWFALSE NONE EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 "
-    "TUPLE3 EMPTY_DICT BINPERSID REDUCE BUILD STOP".split()
-)
+_OPERATIONS = {
+    *("PROTO", "STOP", "MARK", "BINPUT", "LONG_BINPUT", "BINGET", "LONG_BINGET"),
+    *("BINUNICODE", "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "NONE"),
+    *("NEWTRUE", "NEWFALSE", "EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"),
+    *("EMPTY_DICT", "GLOBAL", "BINPERSID", "REDUCE", "BUILD"),
+}
 _GLOBALS = re.compile(
     r"torch\._utils _rebuild_(tensor_v2|parameter)|torch \w+Storage|"
     r"torch\.storage UntypedStorage|collections OrderedDict"

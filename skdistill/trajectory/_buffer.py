@@ -512,6 +512,8 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
         buffer.seed_ = manifest["seed"]
         buffer.n_parameters_ = manifest["n_parameters"]
         place = _place(folder, manifest)
+        if buffer.n_teachers < 1:
+            raise ValueError(f"the buffer in {folder} holds no teachers")
         # No more than there can be, whatever number a manifest asks for.
         n_most = len(stored_teachers(folder)) + 1
         numbers = teacher_numbers(manifest, min(buffer.n_teachers, n_most))
@@ -520,9 +522,9 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
         if missing:
             raise ValueError(
                 f"the buffer in {folder} is not complete: "
-                f"{buffer.n_teachers - len(found)} of {buffer.n_teachers} teachers are missing or have fewer than "
-                f"{buffer.n_epochs} epochs, the first is "
-                f"{teacher_path(folder, missing[0]).name}; fit a TrajectoryBuffer of "
+                f"{buffer.n_teachers - len(found)} of {buffer.n_teachers} teachers "
+                f"are missing or have fewer than {buffer.n_epochs} epochs, the first "
+                f"is {teacher_path(folder, missing[0]).name}; fit a TrajectoryBuffer of "
                 "the same parameters with this `path` to train them, or load fewer "
                 "with `n_teachers` or `n_epochs`"
             )

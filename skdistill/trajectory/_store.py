@@ -396,8 +396,10 @@ def _whole(value: Any) -> bool:
 
 
 _CHECKS: dict[str, Callable[[Any], bool]] = {
-    "parameters": lambda value: isinstance(value, dict)
-    and all(_whole(value.get(name)) for name in ("n_teachers", "n_epochs")),
+    "parameters": lambda value: (
+        isinstance(value, dict)
+        and all(_whole(value.get(name)) for name in ("n_teachers", "n_epochs"))
+    ),
     "settings": lambda value: isinstance(value, dict),
     "classes": lambda value: isinstance(value, list),
     "fingerprint": lambda value: isinstance(value, str),

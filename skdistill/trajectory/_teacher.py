@@ -103,9 +103,9 @@ def _each(check: Callable[[Any], bool], value: Any) -> bool:
 
 
 _CHECKS: dict[str, Callable[[Any], bool]] = {
-    "image_shape": lambda value: _each(_positive, value)
-    and len(value) == 3
-    and math.prod(value) < 2**31,
+    "image_shape": lambda value: (
+        _each(_positive, value) and len(value) == 3 and math.prod(value) < 2**31
+    ),
     "n_classes": _positive,
     "width": _positive,
     "depth": lambda value: _positive(value) and value < 1000,

@@ -69,7 +69,9 @@ def load_checkpoint(
         If the file is damaged or holds something else; the message names it.
     """
     path = Path(path)
-    with whatever_is_wrong(f"{path} cannot be read: {{error}}; delete it to start anew"):
+    with whatever_is_wrong(
+        f"{path} cannot be read: {{error}}; delete it to start anew"
+    ):
         # What is no plain file, as a pipe, might never end.
         if not path.is_file():
             raise ValueError("there is no such file")

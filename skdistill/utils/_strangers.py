@@ -24,7 +24,7 @@ _MOST_LABEL_BYTES = 2**28
 
 # What a compressed file may become: sound ones shrink less than a hundredfold, unless
 # they are small.
-_ANY_BYTES = 2**28
+_ANY_BYTES = 2**27
 _MOST_RATIO = 100
 
 
@@ -111,7 +111,7 @@ class BoundedGzip(io.RawIOBase):
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._file = gzip.open(path)
+        self._file = gzip.open(path)  # noqa: SIM115
         self._most = most_unpacked(os.path.getsize(path))
         self._n_read = 0
 
