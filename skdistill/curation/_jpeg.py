@@ -8,6 +8,7 @@ far it reads: the compressed data of a sound file last to the last pixel, no fur
 import io
 import re
 from dataclasses import dataclass, field
+from typing import Any
 
 from PIL import Image
 
@@ -131,7 +132,7 @@ def _are_equal(image: Image.Image, other: Image.Image) -> bool:
     return all(image.crop(b).tobytes() == other.crop(b).tobytes() for b in boxes)
 
 
-def open_checked(file: io.BytesIO, formats: tuple[str, ...]) -> Image.Image:
+def open_checked(file: io.BytesIO, formats: tuple[str, ...]) -> Any:
     """Open an image with Pillow and refuse one that is too large.
 
     Parameters
@@ -236,8 +237,7 @@ def _parse_scan(content: bytes, header: bytes, position: int, layout: _Layout) -
     if layout.restart_interval:
         expected = -(-layout.n_units(components) // layout.restart_interval)
     n_stretches = 0
-    # No further than that: there could be one in every two bytes.
-    while n_stretches <= expected:
+    while True:
         match = _MARKER_IN_DATA.search(content, position)
         if match is None:
             raise ValueError("the file is cut short: it has no end marker")
@@ -247,7 +247,8 @@ def _parse_scan(content: bytes, header: bytes, position: int, layout: _Layout) -
         layout.stretches.append((position, end))
         n_stretches += 1
         marker = match[1][0]
-        if marker not in _RESTARTS:
+        # No further than that: there could be one in every two bytes.
+        if marker not in _RESTARTS or n_stretches > expected:
             break
         if marker != _RESTARTS[(n_stretches - 1) % 8]:
             raise ValueError(f"a marker at byte {match.start()} is out of place")

@@ -524,8 +524,8 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
                 f"the buffer in {folder} is not complete: "
                 f"{buffer.n_teachers - len(found)} of {buffer.n_teachers} teachers "
                 f"are missing or have fewer than {buffer.n_epochs} epochs, the first "
-                f"is {teacher_path(folder, missing[0]).name}; fit a TrajectoryBuffer of "
-                "the same parameters with this `path` to train them, or load fewer "
+                f"is {teacher_path(folder, missing[0]).name}; fit a TrajectoryBuffer "
+                "of the same parameters with this `path` to train them, or load fewer "
                 "with `n_teachers` or `n_epochs`"
             )
         buffer._snapshots = []
