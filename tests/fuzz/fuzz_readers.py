@@ -752,8 +752,13 @@ def fuzz(name, runs, folder, report):
         n_inputs = sum(
             outcomes[o] for o in ("read", "refused", "unnamed", "other error")
         )
-        if n_inputs % 1000 == 0 or n_inputs == runs:
+        if n_inputs % 1000 == 0:
             save(n_inputs)
+        if n_inputs == runs:
+            save(n_inputs)
+            # libFuzzer's alarm would meet an interpreter that is half gone.
+            sys.stdout.flush()
+            os._exit(0)
 
     def note(content, error):
         last = traceback.extract_tb(error.__traceback__)[-1]
