@@ -334,8 +334,9 @@ class Soak:
         return any(process.exitcode == 0 for process, _ in runs)
 
     def await_moment(self, process, stage, seconds):
-        """Wait for a moment in a stage that is not far behind where all has come to."""
-        aim = min(max(0, self.furthest + self.random.randint(-1, 1)), len(STAGES) - 1)
+        """Wait for a moment in a stage not far from the furthest that was hit."""
+        aim = self.furthest + self.random.choice([-1, 0, 1, 1, 2])
+        aim = min(max(0, aim), len(STAGES) - 1)
         while stage.value < aim and process.exitcode is None:
             time.sleep(0.001)
         process.join(self.random.uniform(0.0, 0.6) * seconds[aim])
