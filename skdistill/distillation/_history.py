@@ -8,7 +8,7 @@ import pandas as pd
 
 # A run of days takes no more memory, and its checkpoint no more space, than one of an
 # hour: when there are so many rows, pairs of them are merged.
-MOST_ROWS = 20_000
+MOST_ROWS = 10_000
 
 MATCH_COLUMNS = ("loss", "misalignment")
 PROBE_COLUMNS = ("probe_loss", "probe_misalignment")
@@ -29,8 +29,9 @@ class History:
     """
 
     def __init__(self) -> None:
-        # Numbers alone: the event is 0 or 1.
-        self._rows = np.empty((MOST_ROWS, _N_NUMBERS))
+        # Numbers alone: the event is 0 or 1.  Filled, so that the memory is there from
+        # the start, or is not.
+        self._rows = np.full((MOST_ROWS, _N_NUMBERS), np.nan)
         self._n_rows = 0
         # How many iterations each of these stands for.
         self._stride = 1
@@ -149,7 +150,11 @@ class Probes(NamedTuple):
         for name, values in zip(self._fields, self, strict=True):
             values.append(numbers[name])
 
-    def truncate(self, n_probes: int) -> None:
-        """Take back all after the first ``n_probes``."""
-        for values in self:
-            del values[n_probes:]
+    def table(self) -> np.ndarray:
+        """Return all as an array of shape (3, n_probes), float64."""
+        return np.stack([np.asarray(values, dtype=np.float64) for values in self])
+
+    def first(self, n_probes: int) -> "Probes":
+        """Return a copy of the first ``n_probes``."""
+        # These cannot be cut: an interrupted trend test may still look at them.
+        return Probes(*(values[:n_probes] for values in self))

@@ -106,7 +106,7 @@ class MTTDistiller(TrajectoryDistiller):
         The step size that was learned.
     buffer_ : TrajectoryBuffer
         The fitted teachers.
-    history_ : DataFrame of `n_iter_` rows, but at most 20,000
+    history_ : DataFrame of `n_iter_` rows, but at most 10,000
         Per iteration: ``teacher``, ``start_epoch``, ``loss`` and ``misalignment`` of
         the match (of several the first teacher, and means), ``step_size`` before the
         update, and ``event``, as in

@@ -193,8 +193,7 @@ class Run:
         state, self.progress, n_iter, probes, self.losses, n_stages, *states = mark
         self.learned.restore(state)
         self.history.truncate(n_iter)
-        self.probes, n_probes = probes
-        self.probes.truncate(n_probes)
+        self.probes = probes[0].first(probes[1])
         del self.stages[n_stages:]
         self.good, best = states
         self.best, self.best_loss, self.best_iteration = best
@@ -209,7 +208,7 @@ class Run:
         }
         rows, reading = self.history.state()
         tensors["history"] = torch.from_numpy(rows)
-        tensors["probes"] = torch.from_numpy(np.array(self.probes, dtype=np.float64))
+        tensors["probes"] = torch.from_numpy(self.probes.table())
         content = {
             "signature": signature,
             "progress": asdict(self.progress),

@@ -60,15 +60,23 @@ def trend(values: Sequence[float], groups: Sequence[int] | None = None) -> Trend
     """
     series = np.asarray(values, dtype=np.float64)
     time = np.arange(len(series), dtype=np.float64)
-    if groups is None:
-        groups = [0] * len(series)
-    _, codes = np.unique(np.asarray(groups), return_inverse=True)
-    counts = np.bincount(codes)
-    freedom = len(series) - 1 - len(counts)
+    n_groups = 1
+    if groups is not None:
+        codes = np.asarray(groups)
+        small = codes.dtype.kind == "i" and 0 <= codes.min(initial=0)
+        if not small or codes.max(initial=0) > len(codes):
+            # A sort, which takes most of the time for a stage of thousands of probes.
+            _, codes = np.unique(codes, return_inverse=True)
+        counts = np.bincount(codes)
+        n_groups = int(np.count_nonzero(counts))
+        counts = counts.clip(min=1)
+    freedom = len(series) - 1 - n_groups
     if freedom < 1:
         return Trend(0.0, np.inf)
 
     def centre(numbers: np.ndarray) -> np.ndarray:
+        if groups is None:
+            return numbers - numbers.mean()
         means = np.bincount(codes, numbers) / counts
         return numbers - means[codes]
 

@@ -143,15 +143,15 @@ class STMDistiller(TrajectoryDistiller):
         All step sizes that were learned.
     buffer_ : TrajectoryBuffer
         The fitted teachers.
-    history_ : DataFrame of `n_iter_` rows, but at most 20,000
+    history_ : DataFrame of `n_iter_` rows, but at most 10,000
         Per iteration: ``n_epochs_matched`` (T), ``teacher``, ``start_epoch``, ``loss``
         and ``misalignment`` of the match, ``probe_loss`` and ``probe_misalignment``
         (of several matches the first teacher, and means), ``step_size`` before the
         update, and ``event``: "" or "rolled back", if numbers
         were not finite, or losses far above 1 and rising: images, labels and step size
         went back to the last good ones, and the rates and the step size were halved.
-        Of a longer run than 20,000 iterations a row stands for 2, 4, 8, ... of them,
-        the first of which is its index: there are at most 20,000 rows.  Losses and
+        Of a longer run than 10,000 iterations a row stands for 2, 4, 8, ... of them,
+        the first of which is its index: there are at most 10,000 rows.  Losses and
         misalignments are then means, "rolled back" says that one of them was, and the
         rest is that of the first.
     stages_ : DataFrame, a row per stage

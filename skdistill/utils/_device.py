@@ -5,6 +5,9 @@ import os
 import torch
 import torch.distributed as dist
 
+# Whatever computes comes by here: a fork of it is then safe.
+import skdistill.utils._threads  # noqa: F401
+
 
 def resolve_device(device: str | torch.device = "auto") -> torch.device:
     """Turn the ``device`` parameter of an estimator into a device.

@@ -6,6 +6,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from skdistill.utils._fork import after_fork
+
 # Parameters of mallopt(3) in the GNU C library, with the values they are set back to:
 # those that its own adaptation ends with in a process that uses large arrays.
 _TRIM_THRESHOLD, _TRIM_DEFAULT = -1, 64 * 2**20
@@ -14,6 +16,14 @@ _MMAP_THRESHOLD, _THRESHOLD_DEFAULT = -3, 32 * 2**20
 
 _lock = threading.Lock()
 _n_inside = 0
+
+
+def _mend_after_fork() -> None:
+    global _lock
+    _lock = threading.Lock()
+
+
+after_fork(_mend_after_fork)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -8,7 +8,17 @@ import numpy as np
 import torch
 from sklearn.utils import check_random_state
 
+from skdistill.utils._fork import after_fork
+
 _global_generator = threading.Lock()
+
+
+def _mend_after_fork() -> None:
+    global _global_generator
+    _global_generator = threading.Lock()
+
+
+after_fork(_mend_after_fork)
 
 
 def root_seed(random_state: object) -> int:

@@ -5,11 +5,31 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from threadpoolctl import threadpool_limits
+
+from skdistill.utils._fork import after_fork
 
 _lock = threading.Lock()
 _n_inside = 0
 _n_before = 1
 _own = threading.local()
+
+
+def _mend_after_fork() -> None:
+    """Let a forked process compute with one thread.
+
+    The threads of OpenMP do not come along, and GNU's library, with which PyTorch and
+    scikit-learn are built, waits for them for ever.  With one thread it needs none.
+    Whoever knows that there were none may ask for more with torch.set_num_threads.
+    """
+    global _lock, _n_before
+    _lock = threading.Lock()
+    _n_before = 1
+    torch.set_num_threads(1)
+    threadpool_limits(1, user_api="openmp")
+
+
+after_fork(_mend_after_fork)
 
 
 @contextmanager
