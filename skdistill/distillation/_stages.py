@@ -63,7 +63,7 @@ def trend(values: Sequence[float], groups: Sequence[int] | None = None) -> Trend
     n_groups = 1
     if groups is not None:
         codes = np.asarray(groups)
-        small = codes.dtype.kind == "i" and 0 <= codes.min(initial=0)
+        small = codes.dtype.kind == "i" and codes.min(initial=0) >= 0
         if not small or codes.max(initial=0) > len(codes):
             # A sort, which takes most of the time for a stage of thousands of probes.
             _, codes = np.unique(codes, return_inverse=True)

@@ -5,8 +5,7 @@ import os
 import torch
 import torch.distributed as dist
 
-# Whatever computes comes by here: a fork of it is then safe.
-import skdistill.utils._threads  # noqa: F401
+from skdistill.utils._threads import take_number
 
 
 def resolve_device(device: str | torch.device = "auto") -> torch.device:
@@ -28,6 +27,7 @@ def resolve_device(device: str | torch.device = "auto") -> torch.device:
     ValueError
         If the name is not a device, or this machine does not have that device.
     """
+    take_number()
     if isinstance(device, str) and device == "auto":
         if torch.cuda.is_available():
             place = os.environ.get("LOCAL_RANK")

@@ -1,7 +1,8 @@
-"""Borrowing PyTorch's thread pool for a while, and giving it back as it was."""
+"""How many threads PyTorch computes with: one for a while, and never too many."""
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import torch
@@ -10,9 +11,6 @@ from threadpoolctl import threadpool_limits
 from skdistill.utils._fork import after_fork
 
 _lock = threading.Lock()
-_n_inside = 0
-_n_before = 1
-_own = threading.local()
 
 
 def _mend_after_fork() -> None:
@@ -22,9 +20,8 @@ def _mend_after_fork() -> None:
     scikit-learn are built, waits for them for ever.  With one thread it needs none.
     Whoever knows that there were none may ask for more with torch.set_num_threads.
     """
-    global _lock, _n_before
+    global _lock
     _lock = threading.Lock()
-    _n_before = 1
     torch.set_num_threads(1)
     threadpool_limits(1, user_api="openmp")
 
@@ -37,25 +34,35 @@ def single_threaded_torch() -> Iterator[None]:
     """Compute with one thread inside the block.
 
     Sums are split over threads, so their last bits depend on the number of threads:
-    work that several processes may share must always use the same number.  Several
-    threads of a process may be inside, as in a worker of dask.
+    work that several processes may share must always use the same number.  Other
+    threads of the process keep the number they have.
     """
-    global _n_inside, _n_before
-    depth = getattr(_own, "depth", 0)
-    # PyTorch has a number for each thread, which starts as the last that any thread
-    # has set, when the thread first asks; from then on it is the thread's own.
-    n_now = torch.get_num_threads()
-    with _lock:
-        if _n_inside == 0:
-            _n_before = n_now
-        _n_inside += 1
-    _own.depth = depth + 1
-    torch.set_num_threads(1)
+    before = torch.get_num_threads()
+    _set_own_number(1)
     try:
         yield
     finally:
-        _own.depth = depth
-        with _lock:
-            _n_inside -= 1
-            if depth == 0:
-                torch.set_num_threads(_n_before)
+        _set_own_number(before)
+
+
+def take_number() -> None:
+    """Let this thread have its number of threads, if it has none yet.
+
+    To be called before a thread computes, for all that it computes to have the bits
+    that it would have without others.
+    """
+    with _lock:
+        torch.get_num_threads()
+
+
+def _set_own_number(n_threads: int) -> None:
+    """Set the number of threads that this thread computes with, and of no other.
+
+    PyTorch has a number for each thread.  It starts as the last that any thread has
+    set, when the thread first asks, and is its own from then on: what one thread sets
+    for itself would become that of all that start in the meantime.
+    """
+    with _lock, ThreadPoolExecutor(1) as new_thread:
+        of_new = new_thread.submit(torch.get_num_threads).result()
+        torch.set_num_threads(n_threads)
+        new_thread.submit(torch.set_num_threads, of_new).result()
