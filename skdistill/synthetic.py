@@ -19,6 +19,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from skdistill.utils._files import atomic_path
+from skdistill.utils._labels import LABEL_KINDS
 from skdistill.utils._pixels import PixelSpace
 from skdistill.utils._strangers import class_labels, parse_json, whatever_is_wrong
 
@@ -88,6 +89,10 @@ class SyntheticSet:
                 f"y must hold one label for each of the {len(self.X)} images; got "
                 f"shape {self.y.shape}"
             )
+        if self.y.dtype.kind not in "biufUT" and not (
+            self.y.dtype == object and all(isinstance(label, str) for label in self.y)
+        ):
+            raise ValueError(f"y must hold {LABEL_KINDS}; got {self.y.dtype}")
         if not np.isfinite(self.X).all():
             raise ValueError("X must be finite; it holds NaN or infinite pixels")
         if self.step_size is not None:

@@ -553,6 +553,11 @@ class DifferenceDisplay:
 
 
 def _profiles(images: np.ndarray, kind: str) -> tuple[np.ndarray, np.ndarray]:
+    if min(images.shape[1:3]) < 2:
+        raise ValueError(
+            "X must hold images of 2x2 pixels or more to have profiles; got "
+            f"{images.shape[1]}x{images.shape[2]}"
+        )
     if kind == "radial":
         return radial_profiles(images)
     if kind == "azimuthal":

@@ -16,6 +16,7 @@ from skdistill.neural_network import ConvNetClassifier, TrainingDivergedError
 from skdistill.neural_network._together import can_fit_together, fit_together
 from skdistill.synthetic import SyntheticSet, _as_set
 from skdistill.utils._device import resolve_device
+from skdistill.utils._labels import check_labels
 from skdistill.utils._parallel import run_parallel
 from skdistill.utils._pixels import warn_of_other_space
 from skdistill.utils._random import child_seed, root_seed
@@ -192,6 +193,7 @@ def evaluate_synthetic(
     ['learning_rate']
     """
     synthetic = _as_set(synthetic)
+    check_labels(y_test)
     # One further up: scikit-learn's validation of parameters comes between.
     warn_of_other_space(synthetic.pixel_space, X_test, stacklevel=3)
     honest = protocol == "honest"

@@ -26,6 +26,7 @@ from skdistill.neural_network._convnet import (
 )
 from skdistill.neural_network._training import (
     EpochSummary,
+    check_pixel_unit,
     pixel_scale,
     to_tensor,
     train_epochs,
@@ -131,6 +132,7 @@ class BaseNetworkClassifier(
             self, X, y, reset=True, with_labels=True, image_shape=self.image_shape
         )
         X, y, weight = check_weights(sample_weight, X, y)
+        self._check_unit(X)
         self.classes_, codes = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(
@@ -174,6 +176,7 @@ class BaseNetworkClassifier(
     ) -> TrainingData:
         """Validate images and soft labels."""
         X, _ = check_images(self, X, reset=True, image_shape=self.image_shape)
+        self._check_unit(X)
         self.classes_ = np.asarray(classes)
         if len(self.classes_) < 2 or len(np.unique(self.classes_)) < len(self.classes_):
             raise ValueError(
@@ -191,6 +194,10 @@ class BaseNetworkClassifier(
             raise ValueError("`probabilities` must not be negative")
         dtype = torch.get_default_dtype()
         return TrainingData(X, None, torch.from_numpy(targets).to(dtype), None)
+
+    def _check_unit(self, X: np.ndarray) -> None:
+        # Up to the caller of fit, past scikit-learn's wrapper.
+        check_pixel_unit(X, getattr(self, "normalization", "instance"), stacklevel=4)
 
     def _rate(self, epoch: int) -> float:
         """Return the learning rate of an epoch."""

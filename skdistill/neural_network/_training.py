@@ -1,5 +1,6 @@
 """Stochastic gradient descent on images: one loop for classifiers and teachers."""
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -9,6 +10,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skdistill.neural_network._augment import augment, draw_augmentation
+
+# In float32 the squares of larger pixels, summed over a map, would overflow.
+_LARGEST_PIXEL = 1e18
+# Where pixels deviate by less, a normalisation's epsilon outweighs the variance of its
+# maps; without a normalisation, larger ones let the training diverge.
+_LEAST_SCALE, _LARGEST_SCALE = 0.01, 100.0
 
 
 class EpochSummary(NamedTuple):
@@ -37,7 +44,46 @@ def to_images(tensor: Tensor) -> np.ndarray:
 def pixel_scale(images: np.ndarray) -> float:
     """Return the standard deviation of all pixels, 1 where they are all the same."""
     scale = float(np.std(images, dtype=np.float64))
-    return scale if np.isfinite(scale) and scale > 0 else 1.0
+    # Rounding leaves a constant set a tiny deviation.
+    mean = float(np.abs(images.mean(dtype=np.float64)))
+    return scale if scale > np.finfo(np.float32).eps * mean else 1.0
+
+
+def check_pixel_unit(images: np.ndarray, normalization: str, stacklevel: int) -> None:
+    """Refuse images that a network cannot compute with; warn of a unit far from 1.
+
+    Parameters
+    ----------
+    images : ndarray of shape (n_samples, height, width, channels)
+    normalization : str
+        Of the network.
+    stacklevel : int
+        As of :func:`warnings.warn`, seen from the caller.
+
+    Raises
+    ------
+    ValueError
+        If pixels are so large that float32 would overflow.
+    """
+    largest = float(max(images.max(), -images.min()))
+    if largest > _LARGEST_PIXEL:
+        raise ValueError(
+            f"X must have pixels of at most {_LARGEST_PIXEL:.0e} for a network, which "
+            f"computes in float32; got {largest:.3g}.  A ChannelScaler brings them to "
+            "a standard deviation of 1"
+        )
+    scale = pixel_scale(images)
+    if scale < _LEAST_SCALE:
+        effect = "it sees next to nothing of these"
+    elif scale > _LARGEST_SCALE and normalization == "none":
+        effect = "without normalisation its training may diverge"
+    else:
+        return
+    warnings.warn(
+        f"the pixels of X have a standard deviation of {scale:.3g}; a network is made "
+        f"for one of about 1, and {effect}.  A ChannelScaler brings them there",
+        stacklevel=stacklevel + 1,
+    )
 
 
 def balanced_weights(

@@ -191,8 +191,16 @@ class ZCAWhitener(
 
     def _scale(self, flat: np.ndarray, scales: np.ndarray, rest: float) -> np.ndarray:
         """Scale along the components, and by ``rest`` along all other directions."""
-        along = flat @ self.components_.T
-        return rest * flat + (along * (scales - rest)) @ self.components_
+        components = self.components_
+        along = flat @ components.T
+        scaled = (along * scales) @ components
+        if len(components) == flat.shape[1]:
+            return scaled
+        # What is left over is small where the components vary much: without the second
+        # turn it would hold their rounding.
+        others = flat - along @ components
+        others -= (others @ components.T) @ components
+        return scaled + rest * others
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

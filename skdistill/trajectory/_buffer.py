@@ -19,7 +19,11 @@ from tqdm.auto import tqdm
 
 from skdistill.neural_network._augment import resolve_families
 from skdistill.neural_network._convnet import NORMALIZATIONS, ConvNet, n_parameters
-from skdistill.neural_network._training import balanced_weights, pixel_scale
+from skdistill.neural_network._training import (
+    balanced_weights,
+    check_pixel_unit,
+    pixel_scale,
+)
 from skdistill.trajectory._folders import (
     grow_manifest,
     join_buffer,
@@ -287,6 +291,7 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
         )
         check_class_sizes(y, 2, "teachers")
         X, y, weight = check_weights(sample_weight, X, y)
+        check_pixel_unit(X, self.normalization, stacklevel=3)
         self.classes_, codes = np.unique(y, return_inverse=True)
         self.batch_size_ = self._resolve_batch_size(len(X))
         self.pixel_scale_ = pixel_scale(X)

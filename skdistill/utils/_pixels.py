@@ -48,6 +48,10 @@ def pixel_space(images: np.ndarray) -> PixelSpace:
     axes = (0, 1, 2)
     mean = images.mean(axis=axes, dtype=np.float64)
     centred = (images - mean).astype(np.float32)
+    # In the unit of the largest, squares neither overflow nor vanish.
+    unit = np.abs(centred).max(axis=axes, initial=0.0).astype(np.float64)
+    unit[unit == 0] = 1.0
+    centred /= unit.astype(np.float32)
     variance = np.square(centred).mean(axis=axes, dtype=np.float64)
     products, n_pairs = np.zeros(len(mean)), 0
     for pairs in (
@@ -59,7 +63,7 @@ def pixel_space(images: np.ndarray) -> PixelSpace:
     covariance = products / max(n_pairs, 1)
     known = variance > 0
     correlation = np.divide(covariance, variance, out=np.zeros(len(mean)), where=known)
-    return PixelSpace(mean, np.sqrt(variance), correlation)
+    return PixelSpace(mean, unit * np.sqrt(variance), correlation)
 
 
 def warn_of_other_space(space: PixelSpace | None, X: Any, stacklevel: int) -> None:

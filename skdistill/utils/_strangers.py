@@ -90,6 +90,12 @@ def class_labels(labels: Any, n_more: int = 0) -> np.ndarray:
     if n_bytes > _MOST_LABEL_BYTES:
         raise ValueError(f"its class labels would take {n_bytes} bytes")
     array = np.asarray(labels)
+    if array.dtype.kind == "f" and all(type(label) is int for label in labels):
+        # Some are too large for a signed integer.
+        try:
+            array = np.asarray(labels, dtype=np.uint64)
+        except OverflowError as error:
+            raise ValueError("its classes are not all integers of 64 bits") from error
     if len(labels) and array.dtype.kind not in "biufU":
         raise ValueError("its classes are not all numbers or all strings")
     return array

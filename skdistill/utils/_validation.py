@@ -14,7 +14,12 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
+from skdistill.utils._labels import check_labels
+
 ImageShape = tuple[int, int, int]
+
+# So many classes are named in a message.
+_MOST_NAMED = 10
 
 
 def check_image_shape(image_shape: Any) -> ImageShape:
@@ -106,11 +111,14 @@ def check_images(
         )
 
     options = {"dtype": np.float32, "ensure_all_finite": False, "reset": reset}
-    if with_labels:
-        X, y = validate_data(estimator, X, y, **options)
-        check_classification_targets(y)
-    else:
-        X = validate_data(estimator, X, **options)
+    # What float32 cannot hold is found, and named, afterwards.
+    with np.errstate(over="ignore"):
+        if with_labels:
+            check_labels(y)
+            X, y = validate_data(estimator, X, y, **options)
+            check_classification_targets(y)
+        else:
+            X = validate_data(estimator, X, **options)
     check_finite_images(X)
 
     if shape is None:
@@ -245,7 +253,10 @@ def check_class_sizes(y: np.ndarray, minimum: int, reason: str) -> None:
         if count < minimum
     }
     if small:
-        listing = ", ".join(f"{label!r} has {count}" for label, count in small.items())
+        some = list(small.items())[:_MOST_NAMED]
+        listing = ", ".join(f"{label!r} has {count}" for label, count in some)
+        if len(small) > len(some):
+            listing += f", and {len(small) - len(some)} others have too few"
         raise ValueError(
             f"{reason}: every class in y must have {minimum} images or more; class "
             + listing
