@@ -3,8 +3,9 @@
 Whatever a run remembers must not grow with it.  Small images and a small network make
 the iterations short, so that what surrounds the arithmetic shows as clearly as it can:
 the history, the trend test, the checkpoint.  The first and the last tenth of the run
-are compared: resident memory without that of files, the time of an iteration (of the
-process, since others may use the machine too), and the size of the checkpoint.
+are compared: resident memory, the size of the checkpoint, and the time of an iteration,
+of the process and in units of some fixed work between iterations: others may use the
+machine too, and slow both.
 
 Two runs: one with a level-up or a new stage now and then, and one of a single stage,
 whose trend test looks at ever more probes.  A third compares the first and the last
@@ -30,16 +31,13 @@ from skdistill.trajectory._teacher import Teachers
 from skdistill.utils._memory import reused_memory
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
+_MATRIX = torch.ones(128, 128)
 
 
-def own_memory():
-    """Return the resident memory of this process in MiB, without files (Linux).
-
-    PyTorch's libraries, some hundred MiB, would hide what grows.
-    """
+def resident():
+    """Return the resident memory of this process in MiB (Linux)."""
     with open("/proc/self/statm") as file:
-        _, resident, shared, *_ = map(int, file.read().split())
-    return (resident - shared) * _PAGE / 2**20
+        return int(file.read().split()[1]) * _PAGE / 2**20
 
 
 class Samples:
@@ -47,27 +45,39 @@ class Samples:
 
     def __init__(self, n_steps):
         self.seconds = np.zeros(n_steps)
+        self.units = np.zeros(n_steps)
         self.memory = np.zeros(n_steps)
         self.n_steps = 0
+        self._end = time.process_time()
 
     def take(self):
-        self.seconds[self.n_steps] = time.process_time()
-        self.memory[self.n_steps] = own_memory()
+        begin = time.process_time()
+        # From the end of the last sample to now.
+        self.seconds[self.n_steps] = begin - self._end
+        self.memory[self.n_steps] = resident()
+        if self.n_steps % 10 == 0:
+            for _ in range(10):
+                _MATRIX @ torch.relu(_MATRIX)
+            self.units[self.n_steps] = time.process_time() - begin
         self.n_steps += 1
+        self._end = time.process_time()
 
     def row(self, name):
         """Compare the first and the last tenth."""
         memory = self.memory[: self.n_steps]
-        durations = np.diff(self.seconds[: self.n_steps]) * 1e3
         tenth = max(1, self.n_steps // 10)
-        first, last = durations[:tenth].mean(), durations[-tenth:].mean()
+        seconds, units = self.seconds[: self.n_steps], self.units[: self.n_steps]
+        # The first step has the start of the fit in it.
+        first, last = seconds[1 : tenth + 1].mean(), seconds[-tenth:].mean()
+        slower = units[-tenth:].mean() / units[1 : tenth + 1].mean()
         before, after = memory[:tenth].mean(), memory[-tenth:].mean()
         return {
             "run": name,
             "steps": self.n_steps,
-            "ms a step, first tenth": first,
-            "last tenth": last,
-            "time, last / first": last / first,
+            "ms a step, first tenth": first * 1e3,
+            "last tenth": last * 1e3,
+            "fixed work, last / first": slower,
+            "time, last / first": last / first / slower,
             "MiB, first tenth": before,
             "MiB, last tenth": after,
             "memory, last / first": after / before,

@@ -22,13 +22,15 @@ def check_labels(y: Any) -> None:
     """
     labels = np.asarray(y)
     if labels.dtype.kind in "mM":
-        raise ValueError(f"y must hold {LABEL_KINDS}; got {labels.dtype}")
+        raise ValueError(
+            f"Unknown label type: y must hold {LABEL_KINDS}; got {labels.dtype}"
+        )
     if labels.dtype != object or labels.ndim != 1:
         return
     for place, label in enumerate(labels):
         if not isinstance(label, str):
             raise ValueError(
-                f"y must hold {LABEL_KINDS}; as a Python object, which "
-                f"can only be a string, got {label!r} at position {place}.  Numbers "
-                "need an array of their own type, such as y.astype(int)"
+                f"Unknown label type: y must hold {LABEL_KINDS}; as a Python object, "
+                f"which can only be a string, got {label!r} at position {place}.  "
+                "Numbers need an array of their own type, such as y.astype(int)"
             )
