@@ -40,7 +40,7 @@ def run(tmp_path_factory):
         max_total_iter=1,
         checkpoint=folder / "checkpoint",
         random_state=0,
-    ).fit(X / 255, y)
+    ).fit(X, y)
     distiller.synthetic_.save(folder / "set.safetensors")
     return folder
 
