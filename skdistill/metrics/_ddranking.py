@@ -23,7 +23,7 @@ _OPERATIONS = {
     *("PROTO", "STOP", "MARK", "BINPUT", "LONG_BINPUT", "BINGET", "LONG_BINGET"),
     *("BINUNICODE", "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "NONE"),
     *("NEWTRUE", "NEWFALSE", "EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"),
-    *("EMPTY_DICT", "GLOBAL", "BINPERSID", "REDUCE", "BUILD"),
+    *("EMPTY_DICT", "SETITEM", "SETITEMS", "GLOBAL", "BINPERSID", "REDUCE", "BUILD"),
 }
 _GLOBALS = re.compile(
     r"torch\._utils _rebuild_(tensor_v2|parameter)|torch \w+Storage|"
