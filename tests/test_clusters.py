@@ -76,7 +76,7 @@ def kill_when():
 
     def watch(is_time, find_process):
         def wait():
-            deadline = time.monotonic() + 60
+            deadline = time.monotonic() + 300  # Ray takes its time to start
             while not is_time():
                 if time.monotonic() > deadline:
                     return

@@ -179,8 +179,8 @@ def test_with_torchrun(tmp_path):
         timeout=200,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    # One process alone shows progress.
-    assert done.stderr.count("distillation: 100%") == 1
+    # One process alone shows progress: on a slow machine the end is drawn twice.
+    assert done.stderr.count("distillation:   0%") == 1
     assert len(SyntheticSet.load(tmp_path / "distilled").X) == 9
     assert len(list((tmp_path / "teachers").glob("*.safetensors"))) == 2
     assert (tmp_path / "run" / "state.safetensors").exists()
