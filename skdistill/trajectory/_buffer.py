@@ -58,7 +58,7 @@ from skdistill.trajectory._teacher import (
 from skdistill.utils._callbacks import CallbackSupportMixin, FitTasks
 from skdistill.utils._device import resolve_device
 from skdistill.utils._doc_link import DocLinkMixin
-from skdistill.utils._files import SharedFolder, check_writable
+from skdistill.utils._files import SharedFolder, check_writable, remove_leftovers
 from skdistill.utils._frames import TablesMixin
 from skdistill.utils._memory import is_out_of_memory
 from skdistill.utils._parallel import WorkerLostError, run_parallel
@@ -365,6 +365,10 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
         if place is not None:
             # Another process may have asked for less at the same moment.
             grow_manifest(place.folder, self._plain_parameters())
+            # A kill between a file's new name and the end leaves what no other write
+            # of this teacher would find.
+            for number in numbers:
+                remove_leftovers(teacher_path(place.folder, number))
         self._snapshots = [snapshots[number] for number in numbers if snapshots]
         self._keep([found[number] for number in numbers], settings, place)
         told.end()

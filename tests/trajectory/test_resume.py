@@ -202,3 +202,8 @@ def test_what_a_kill_left_half_written_is_removed(tmp_path, make_buffer, bars):
     make_buffer(path=tmp_path).fit(*bars)
     assert not half.exists()
     assert not list(tmp_path.glob(".teacher*"))
+    # A kill just after the file has its name: nobody writes this teacher again.
+    half.mkdir()
+    (half / ".lock").write_bytes(b"1")
+    make_buffer(path=tmp_path).fit(*bars)
+    assert not half.exists()
