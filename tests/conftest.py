@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-# A program, no module with doctests.
-collect_ignore = ["soak.py"]
+# Programs, no modules with doctests.
+collect_ignore = ["fuzz", "soak.py"]
 
 os.environ.setdefault("MPLBACKEND", "agg")
 # Without it scikit-learn skips its checks of arrays of other libraries.  SciPy reads it
