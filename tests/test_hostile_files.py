@@ -4,6 +4,7 @@ First what would be huge, then small changes to sound files of each kind, then w
 fuzzer in ``tests/fuzz`` found.
 """
 
+import base64
 import gzip
 import io
 import json
@@ -273,6 +274,58 @@ def test_zip_members_that_unpack_at_once(tmp_path):
         ImageReader(images_dir=path).transform(["1.png"])
     with refused(path, "deflated"):
         extract_images(path, tmp_path / "images")
+
+
+# Columns whose statistics are damaged: pyarrow 26 ends the process when it is asked
+# what they say of themselves.
+DAMAGED_PARQUET = (
+    b"c-oCt%Wm676dlU8>bhPe0Vqg-7Xpz8F5o13SdJC62q;>VsMty**CNF}6plzql!ufeQkH1fn<C4ii+({j{e$)"
+    b"|vgj8SSruIdT^1<NnV}w*B?Teunc=;6?m2Vr@Io*7N`hTy<LuL8Hpqf|0POz$_`hiQR{&lyAOO~Y{{+CRcMO"
+    b"9UBQkg_VDGW__wbfG_&>OF0CpKK%#7~d1>+2#N@NoNL55iitU>^Qp+QrGS4;@(Zca?$P4My040@|Pfex(Q2k"
+    b"d&}n=}XqokrWRG<Fjk9t6T0UDz>oz;59+qXBlC%<us?-oYE$_4|SF-Fn@$bz@XV#)X0E@p>JEf{~rbaSZI>o"
+    b"M{le6B(yrw?o0upG@dqCiY!yb0@sHHa!3{UXf!hS~2Iy9u^0%0f2`)c>3b=U?c{D*hz4<#yE^dG2Swv_e|`M"
+    b"K<tOW&P1H|&nByP&q9ISCDv6af%P%U_5=k|l<z~oFtOj(WB;t(tm{Gwtj0~M6G;|zyCKit8?m1^F!jX>FR%L"
+    b"t1q!_hhJvxp(3?+iP&nArY+ZB0Z#S+upFpFF2A1t`PorOR3#7Pj_oAF1;kyhPc*WV8W#E-PKnO=PO#|umd7B"
+    b"SZcfB4las%6JbajKn9(!Q*ys5)+`^0D&uBL0QhD}$TVdGfSZV~_4SK`A%?)rMhWS#;?FBf;4#msz*h-teA`<"
+    b"xx+_U35#=6NFIB-eY<8I-mNqb-4GqOLa1Hh<Qc<F60Fz(p9i1O}hbXt*Dv=xu~$Wm{7GRpKomt`v_HO>^D82"
+    b"?s8{I#<`EjD16MyM0<}WWv7I_ehqWr}g{YA<1)L^c}Nn6KnF|QT$PYyPlD`;Y>YB5FZF{^OedA`KjN&!asiY"
+    b"m^>bz<9WW!`_FTp-{-R}UgY@}FSMvFo1OCy$()<{%SZnEBn$ORWX{r=1RXWVlqH^%p@3IUBnu7He05(*mM&n"
+    b"S>O%X(d|_sxgfdM{PM@nvy9x8vq$-b^Ct{{4p|~Rn#STo45>QT0Vo<}A4kXdV`O<ADpOG8`T^>2d0&l7oLNH"
+    b"%xLQ8bjQyiC1Ct!X^@(gQue@!Vh^#U4FpHNId3*r0~B$>k&&X<5nHm#&8=|-O9<;_N_;`zP=((@wTUujF7Zp"
+    b"-kB2wJ5JHIL8aNhzGGTFuqm7eX=9tj_ViB=K^}F{hk_;ziBs^;AJ3ah4`m9aYQ>YH|XRSjozmnuX3OuAOZ|t"
+    b"I}>HGI2x6j{Rt$AJyWkIAfjSrB2x-dO*1vugR6Rp3hBnYMu@W{~LHYbE$ShvAvpu>cFHp!?CMwqkwK|Yr%Y`"
+    b"J>xmAAC7lm0qazl)5Y{-)gHbB=Sp%?U*4>l(yAH~Em1AClE<Z9kUm-q%1c<zK}lqKSO;W?8AnxA1jWOlk~pN"
+    b"f8+j4mZSitt9Ts`@pj}Ru{5#;PSQorMUYp+8QARl>JjA$ODE4Z0HLfc3dwJ5N_L8T{VjQL<YLl!Hjw!Yq_PK"
+    b"v=3ka`^7rICDCsn0*smYlEtzAb-9(VY`$!Re&&s{|gyVQfpeVXIM+aDcwa%R)-1bH${Vkh6fLxuuv8T6fg?}"
+    b"a1WWDZG)K#f9~pZ1GsXtt>&C;ecAbgSwpm)J&HN&a%YpU={r&nNG>GasZipN}rH<`_TcH>IO9((0&bM1yKme"
+    b"q$EYSSIIck(BwdT_7Hj_OTkD9r7n*gz|J>o6fCU`9w0nWbw5om#6(upz5@ynB`ggmmnPNY5ms&!+qH3^&ZkD"
+    b"A00RGsNdcr<QL`i5B#(Rz)Sp_`+w*<7SR"
+)
+
+
+def test_parquet_with_damaged_statistics(tmp_path):
+    pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "1.parquet"
+    path.write_bytes(zlib.decompress(base64.b85decode(DAMAGED_PARQUET)))
+    with little():
+        read_or_refuse(lambda: read_table(path, "votes"), path.name)
+
+
+def test_zip_directory_that_is_elsewhere(tmp_path):
+    path = tmp_path / "1.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("1.jpg", picture("JPEG"))
+    content = bytearray(path.read_bytes())
+    # Members are then sought before the start of the file.
+    place = content.index(b"PK\5\6") + 16
+    content[place : place + 4] = (2**31).to_bytes(4, "little")
+    path.write_bytes(content)
+    with refused(path):
+        extract_images(path, tmp_path / "images")
+    with refused(path):
+        ImageReader(images_dir=path, size=4, on_error="raise").transform(
+            pd.DataFrame({"asset_id": [1]})
+        )
 
 
 @pytest.mark.parametrize("name", ["../1.jpg", "/1.jpg", "a/../../1.jpg", "..\\1.jpg"])
