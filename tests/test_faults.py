@@ -31,6 +31,15 @@ from skdistill.utils._claims import claim
 STATE = "state.safetensors"
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    """As in processes that were forked: with two the last bits may be others."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module")
 def bars():
     """Images (18, 8, 8, 1) of lying bars, standing bars and noise, and labels."""

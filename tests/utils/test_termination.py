@@ -17,6 +17,8 @@ def in_child(work):
     child = os.fork()
     if not child:
         try:
+            # Ray leaves one of its own in a process in which it was started.
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
             work(lambda text: os.write(writing, text.encode()))
         except BaseException as error:
             os.write(writing, type(error).__name__.encode())
