@@ -153,8 +153,9 @@ def _number_of(error: Exception, target: Path) -> int | None:
             target.parent
         )
         return error.errno if is_own else None
-    # safetensors, which is written in Rust, says the number only in words.
-    found = re.search(r"\(os error (\d+)\)", str(error))
+    # safetensors, which is written in Rust, says the number only in words; older
+    # versions in others.
+    found = re.search(r"(?:\(os error |\bOs \{ code: )(\d+)", str(error))
     return int(found[1]) if found else None
 
 
