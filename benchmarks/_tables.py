@@ -71,6 +71,9 @@ class Scale:
     n_networks: int
     n_seeds: int
     step_size: float = 0.01
+    # A rate is chosen by the mean of so many networks on the validation images: by
+    # that of a single one a rate may be chosen that costs several points.
+    n_validation_networks: int = 2
 
 
 def arguments(description, default_out):
@@ -169,8 +172,9 @@ class Results:
         for cell in cells:
             found = json.loads(self._path(cell).read_text())
             scores = found.pop("scores")
+            named = {k: v for k, v in cell.items() if k != "parameters"}
             rows += [
-                {**cell, "network": network, "accuracy": score, **found}
+                {**named, "network": network, "accuracy": score, **found}
                 for network, score in enumerate(scores)
             ]
         return pd.DataFrame(rows)
@@ -233,6 +237,7 @@ def _compute(cell, split, teachers, scale, device, checkpoint):
         protocol="honest",
         X_validation=split.X_validation,
         y_validation=split.y_validation,
+        n_validation_repeats=scale.n_validation_networks,
         n_repeats=scale.n_networks,
         random_state=cell["seed"],
     )
@@ -264,6 +269,7 @@ def make_distiller(cell, teachers, scale, device, checkpoint):
         "checkpoint": checkpoint,
         "device": device,
         "random_state": cell["seed"],
+        **cell.get("parameters", {}),
     }
     n_iterations = cell.get("iterations", scale.n_iterations[str(ipc)])
     if method == "STM":
@@ -431,7 +437,9 @@ def _processor():
 
 
 def _name(cell):
-    text = "-".join(f"{key}_{value}" for key, value in cell.items())
+    # The parameters of a cell follow from the name of its setting.
+    named = {k: v for k, v in cell.items() if k != "parameters"}
+    text = "-".join(f"{key}_{value}" for key, value in named.items())
     return "".join(c if c.isalnum() or c in "-_." else "_" for c in text)
 
 

@@ -49,10 +49,10 @@ SCALES = {
     ),
     "cpu": Scale(
         size=32,
-        n_train=5000,
+        n_train=6000,
         n_test=2000,
         n_rotations=1,
-        validation=0.1,
+        validation=0.25,
         width=32,
         n_teachers=4,
         n_epochs=8,
