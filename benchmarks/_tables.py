@@ -31,6 +31,7 @@ import skdistill
 from skdistill import (
     ConvNetClassifier,
     FullData,
+    KMeansPrototypes,
     MTTDistiller,
     RandomSubset,
     STMDistiller,
@@ -137,8 +138,8 @@ class Results:
         print(f"{len(cells) - len(missing)} of {len(cells)} cells are there")
         begin = time.perf_counter()
         teachers = {
-            name: self._teachers(name, data[name], scale, device, jobs)
-            for name in sorted({cell["data"] for cell in missing})
+            key: self._teachers(*key, data[key[0]], scale, device, jobs)
+            for key in sorted({_taught(cell, scale) for cell in missing})
         }
         groups: dict[str, list] = {}
         for cell in missing:
@@ -149,7 +150,7 @@ class Results:
             delayed(_compute_all)(
                 sorted(group, key=lambda cell: cell.get("iterations", 0)),
                 data[group[0]["data"]],
-                teachers[group[0]["data"]],
+                teachers[_taught(group[0], scale)],
                 scale,
                 device,
                 self.work / name,
@@ -172,9 +173,8 @@ class Results:
         for cell in cells:
             found = json.loads(self._path(cell).read_text())
             scores = found.pop("scores")
-            named = {k: v for k, v in cell.items() if k != "parameters"}
             rows += [
-                {**named, "network": network, "accuracy": score, **found}
+                {**_named(cell), "network": network, "accuracy": score, **found}
                 for network, score in enumerate(scores)
             ]
         return pd.DataFrame(rows)
@@ -182,11 +182,11 @@ class Results:
     def _path(self, cell):
         return self.cells / f"{_name(cell)}.json"
 
-    def _teachers(self, name, split, scale, device, jobs):
-        folder = self.work / f"teachers-{name}"
+    def _teachers(self, name, n_teachers, n_epochs, split, scale, device, jobs):
+        folder = self.work / f"teachers-{name}-{n_teachers}-of-{n_epochs}"
         TrajectoryBuffer(
-            n_teachers=scale.n_teachers,
-            n_epochs=scale.n_epochs,
+            n_teachers=n_teachers,
+            n_epochs=n_epochs,
             learning_rate=scale.teacher_rate,
             width=scale.width,
             path=folder,
@@ -219,6 +219,9 @@ def _compute(cell, split, teachers, scale, device, checkpoint):
     """Distil and score one cell."""
     begin = time.perf_counter()
     distiller = make_distiller(cell, teachers, scale, device, checkpoint)
+    if cell.get("init") == "k-means":
+        prototypes = KMeansPrototypes(cell["ipc"], random_state=cell["seed"])
+        distiller.set_params(init=prototypes.fit(split.X, split.y).synthetic_.X)
     synthetic = distiller.fit(split.X, split.y).synthetic_
     distilled_at = time.perf_counter()
     is_full = cell["method"] == "full"
@@ -436,10 +439,18 @@ def _processor():
         return platform.processor() or platform.machine()
 
 
+def _named(cell):
+    """Return a cell without what follows from the name of its setting."""
+    return {k: v for k, v in cell.items() if k not in ("parameters", "teachers")}
+
+
+def _taught(cell, scale):
+    """Return whose images the teachers of a cell see, their number and epochs."""
+    return cell["data"], *cell.get("teachers", (scale.n_teachers, scale.n_epochs))
+
+
 def _name(cell):
-    # The parameters of a cell follow from the name of its setting.
-    named = {k: v for k, v in cell.items() if k != "parameters"}
-    text = "-".join(f"{key}_{value}" for key, value in named.items())
+    text = "-".join(f"{key}_{value}" for key, value in _named(cell).items())
     return "".join(c if c.isalnum() or c in "-_." else "_" for c in text)
 
 

@@ -6,9 +6,9 @@ small networks almost as they were: all settings have the adaptive ones.  "defau
 STMDistiller as it is; the others change one or two of its parameters.
 
 All settings cost the same: as many gradients of single images that students follow,
-the number of iterations times that of steps times that of images per step.  They have
-the same teachers, the same first images, and scores by the same protocol.  The folder
-holds CIFAR-10 as for table2.py, or galaxies as for table1.py.
+the number of iterations times that of steps times that of images per step, and as many
+epochs of teachers.  Scores follow the same protocol.  The folder holds CIFAR-10 as for
+table2.py, or galaxies as for table1.py.
 
     python benchmarks/beyond.py --data folder --scale cpu
 """
@@ -32,42 +32,47 @@ from table2 import SCALES
 from skdistill import STMDistiller
 
 PAPER = "paper"
-# The number of steps is in units of the scale's.
+# Parameters of the distiller, and what else of the cells differs.
 SETTINGS = {
-    PAPER: {"batch_size": None, "average": False, "trend_on": "loss"},
-    "default": {},
-    "half the steps": {"n_steps": 0.5},
-    "learned labels": {"labels": "learned"},
-    "learned labels, half the steps": {"labels": "learned", "n_steps": 0.5},
+    PAPER: ({"batch_size": None, "average": False, "trend_on": "loss"}, {}),
+    "default": ({}, {}),
+    "learned labels": ({"labels": "learned"}, {}),
+    # Twice as many teachers of half as many epochs cost as much.
+    "more teachers": ({}, {"more teachers": True}),
+    "more teachers, from k-means": ({}, {"more teachers": True, "init": "k-means"}),
 }
-# Gradients that the students of a distillation follow, by images per class.
-COSTS = {
-    "paper": {"1": 2_500_000, "10": 15_000_000},
-    "cpu": {"1": 60_000, "10": 160_000},
-    "smoke": {"1": 120, "2": 240},
+# By images per class: gradients that the students of a distillation follow, and the
+# settings.
+PLANS = {
+    "paper": {"1": (2_500_000, list(SETTINGS)), "10": (15_000_000, list(SETTINGS))},
+    "cpu": {"1": (60_000, list(SETTINGS)), "10": (160_000, list(SETTINGS)[:3])},
+    "smoke": {"1": (120, list(SETTINGS)), "2": (240, list(SETTINGS)[:3])},
 }
 ARMS = ["data", "ipc", "setting"]
 
 
-def cells(name, split, scale, costs, seeds):
+def cells(name, split, scale, plan, seeds):
     """Return the cells, the seeds after one another: a part of a run is a table."""
     found = []
-    for seed, ipc, setting in product(range(seeds), costs, SETTINGS):
-        parameters = dict(SETTINGS[setting])
-        share = parameters.pop("n_steps", 1)
-        parameters["n_steps"] = max(1, round(share * scale.n_steps[ipc]))
-        n_seen = parameters["n_steps"] * images_per_step(int(ipc), parameters, split)
-        found.append(
-            {
-                "data": name,
-                "method": "STM",
-                "setting": setting,
-                "ipc": int(ipc),
-                "seed": seed,
-                "iterations": costs[ipc] // n_seen,
-                "parameters": parameters,
-            }
-        )
+    for seed, (ipc, (cost, settings)) in product(range(seeds), plan.items()):
+        for setting in settings:
+            parameters, others = SETTINGS[setting]
+            others = dict(others)
+            if others.pop("more teachers", False):
+                others["teachers"] = 2 * scale.n_teachers, scale.n_epochs // 2
+            per_step = images_per_step(int(ipc), parameters, split)
+            found.append(
+                {
+                    "data": name,
+                    "method": "STM",
+                    "setting": setting,
+                    "ipc": int(ipc),
+                    "seed": seed,
+                    "iterations": cost // (scale.n_steps[ipc] * per_step),
+                    "parameters": parameters,
+                    **others,
+                }
+            )
     return found
 
 
@@ -99,15 +104,15 @@ def plot(summary):
 
 def main():
     options = arguments(__doc__, "beyond").parse_args()
-    scale, costs = SCALES[options.scale], COSTS[options.scale]
+    scale, plan = SCALES[options.scale], PLANS[options.scale]
     scale = replace(scale, n_seeds=options.seeds or scale.n_seeds)
     results = Results(
         options.out,
-        scale_settings(scale, options) | {"costs": costs, "settings": SETTINGS},
+        scale_settings(scale, options) | {"plan": plan, "settings": SETTINGS},
     )
     name, split = any_images(options.data, scale, options.jobs)
     rows = results.run(
-        cells(name, split, scale, costs, scale.n_seeds),
+        cells(name, split, scale, plan, scale.n_seeds),
         {name: split},
         scale,
         options.device,
@@ -120,14 +125,18 @@ def main():
             {"ipc": int(ipc), "setting": PAPER},
             True,
         )
-        for ipc, setting in product(costs, SETTINGS)
+        for ipc, (_, settings) in plan.items()
+        for setting in settings
         if setting != PAPER
     ]
     notes = [
         f"images for training, for the choice of rates and for testing: "
         f"{len(split.y)}, {len(split.y_validation)}, {len(split.y_test)}",
-        "all settings share their teachers; a seed has the same first images",
-        f"gradients of an image that students follow, by images per class: {costs}",
+        "all seeds share their teachers; a seed has the same first images",
+        "gradients of an image that students follow, by images per class: "
+        + ", ".join(f"{ipc}: {cost:,}" for ipc, (cost, _) in plan.items()),
+        f"{scale.n_teachers} teachers of {scale.n_epochs} epochs; more teachers are "
+        f"{2 * scale.n_teachers} of {scale.n_epochs // 2}",
     ]
     write_report(
         options.out,

@@ -44,7 +44,7 @@ def run(tmp_path, monkeypatch):
         ("table2", "digits", 13),
         ("figure3", "digits", 8),
         ("figure4", "digits", 8),
-        ("beyond", "digits", 20),
+        ("beyond", "digits", 16),
     ],
 )
 def test_script(run, script, data, n_sets, capsys):
@@ -135,7 +135,7 @@ def test_stages_of_a_curve_are_those_of_one_distillation(run):
     with single_threaded_torch():
         plain = STMDistiller(
             1,
-            buffer=folder / "work" / "teachers-digits",
+            buffer=folder / "work" / "teachers-digits-1-of-4",
             n_steps=scale.n_steps["1"],
             step_size=scale.step_size,
             max_total_iter=3,
