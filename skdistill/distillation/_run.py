@@ -406,7 +406,9 @@ class TrajectoryDistiller(BaseDistiller):
                 ),
                 self.label_lr if self.labels == "learned" else None,
             )
-            run = Run(learned, self._first())
+            first = self._first()
+            learned.step_sizes.extend(first.n_epochs_matched)
+            run = Run(learned, first)
             signature |= {"seed of random_state": seed} | self._teachers_signature()
             ranks.check_same(signature)
             if stored is not None:

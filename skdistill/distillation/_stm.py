@@ -51,6 +51,10 @@ class STMDistiller(TrajectoryDistiller):
         Number N of the student's steps for one epoch of the teacher.
     step_size : float, default=0.01
         Learning rate of the student at the start; it is learned with the images.
+    n_initial_epochs : int, default=1
+        T at the start.  With 1, as in [1]_, the images learn one epoch after the other.
+        Larger numbers are for runs that are too short for that, above all of many
+        images per class, which need the later epochs.
     threshold : float, default=5.0
         The lambda of [1]_: by how many standard deviations the probe's trend must be
         negative for one more epoch to be taken in.
@@ -208,6 +212,7 @@ class STMDistiller(TrajectoryDistiller):
 
     _parameter_constraints: dict = {
         **TrajectoryDistiller._parameter_constraints,
+        "n_initial_epochs": [Interval(Integral, 1, None, closed="left")],
         "threshold": [Interval(Real, 0, None, closed="neither")],
         "max_total_iter": [Interval(Integral, 1, None, closed="left"), None],
         "step_size_per_epoch": ["boolean"],
@@ -221,6 +226,7 @@ class STMDistiller(TrajectoryDistiller):
         buffer: TrajectoryBuffer | str | os.PathLike[str] | None = None,
         n_steps: int = 20,
         step_size: float = 0.01,
+        n_initial_epochs: int = 1,
         threshold: float = 5.0,
         max_iter: int = 1000,
         max_total_iter: int | None = None,
@@ -248,6 +254,7 @@ class STMDistiller(TrajectoryDistiller):
         self.buffer = buffer
         self.n_steps = n_steps
         self.step_size = step_size
+        self.n_initial_epochs = n_initial_epochs
         self.threshold = threshold
         self.max_iter = max_iter
         self.max_total_iter = max_total_iter
@@ -272,14 +279,15 @@ class STMDistiller(TrajectoryDistiller):
         self.verbose = verbose
 
     def _check_epochs(self, n_epochs: int) -> None:
-        if n_epochs < 2:
+        if n_epochs < self.n_initial_epochs + 1:
             raise ValueError(
-                "`buffer` must hold teachers of at least 2 epochs, one to match and "
-                f"one to probe; got n_epochs={n_epochs}"
+                f"`buffer` must hold teachers of at least {self.n_initial_epochs + 1} "
+                f"epochs, `n_initial_epochs`={self.n_initial_epochs} to match and one "
+                f"to probe; got n_epochs={n_epochs}"
             )
 
     def _first(self) -> Progress:
-        return Progress(n_epochs_matched=1)
+        return Progress(n_epochs_matched=int(self.n_initial_epochs))
 
     def _task(self, run: Run, rng: np.random.Generator) -> Task:
         progress = run.progress

@@ -167,6 +167,7 @@ def test_interrupt_and_go_on(make_tiny, tiny_bars, spoil_matches, n_done):
         {
             "labels": st.sampled_from(["hard", "learned"]),
             "step_size_per_epoch": st.booleans(),
+            "n_initial_epochs": st.sampled_from([1, 2]),
             "step_size_lr": st.sampled_from(["auto", 0.01]),
             "pixel_lr": st.sampled_from(["auto", 10.0]),
             "gradient": st.sampled_from(["exact", "detached"]),

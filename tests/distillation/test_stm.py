@@ -919,6 +919,11 @@ class TestErrorsBeforeTraining:
         with pytest.raises(ValueError, match=r"at least 2 epochs.*n_epochs=1"):
             make_distiller(buffer=make_teachers(n_epochs=1)).fit(*bars)
 
+    def test_too_few_epochs_to_start_with(self, make_tiny, tiny_bars):
+        message = r"at least 4 epochs, `n_initial_epochs`=3 .*n_epochs=3"
+        with pytest.raises(ValueError, match=message):
+            make_tiny(n_initial_epochs=3).fit(*tiny_bars)
+
     def test_more_images_than_a_class_has(self, make_distiller, make_teachers, bars):
         X, y = bars
         few = np.r_[0:30, 31]  # class 0 has 10 images, 1 has 11, 2 has 10
@@ -961,6 +966,7 @@ class TestErrorsBeforeTraining:
             ({"ipc": 0}, r"'ipc' parameter"),
             ({"n_steps": 0}, r"'n_steps' parameter"),
             ({"step_size": 0.0}, r"'step_size' parameter"),
+            ({"n_initial_epochs": 0}, r"'n_initial_epochs' parameter"),
             ({"threshold": 0.0}, r"'threshold' parameter"),
             ({"max_iter": 0}, r"'max_iter' parameter"),
             ({"max_total_iter": 0}, r"'max_total_iter' parameter"),
@@ -1025,6 +1031,39 @@ def test_each_epoch_has_its_own_step_size(make_tiny, tiny_bars, monkeypatch):
     assert distiller.synthetic_.step_size == second
     common = make_tiny(step_size_lr=0.1, max_total_iter=8).fit(*tiny_bars)
     assert common.step_sizes_.tolist() == [common.synthetic_.step_size]
+
+
+@pytest.mark.parametrize("per_epoch", [False, True])
+def test_a_run_may_start_with_several_epochs(
+    make_distiller, make_teachers, bars, monkeypatch, per_epoch
+):
+    teachers = make_teachers(n_epochs=4).fit(*bars)
+    probed = []
+    real = run_module.match
+
+    def probe(network, start, end, *args, **kwargs):
+        probed.append(start.numpy())
+        return real(network, start, end, *args, **kwargs)
+
+    monkeypatch.setattr(run_module, "match", probe)
+    level_up_after(monkeypatch, 4)
+    distiller = make_distiller(
+        buffer=teachers,
+        n_initial_epochs=2,
+        step_size_per_epoch=per_epoch,
+        max_total_iter=7,
+    ).fit(*bars)
+    history = distiller.history_
+    assert history["n_epochs_matched"].tolist() == [2, 2, 2, 2, 3, 3, 3]
+    assert history["start_epoch"].tolist() == [0, 1, 0, 1, 1, 2, 0]
+    assert distiller.stages_["n_epochs_matched"].tolist() == [2, 3]
+    assert distiller.step_sizes_.shape == (3 if per_epoch else 1,)
+    for start, row in zip(probed, history.itertuples(), strict=True):
+        expected = teachers.snapshot(row.teacher, row.n_epochs_matched)
+        np.testing.assert_array_equal(start, expected)
+    # Epochs have step sizes of their own from the first iteration on.
+    used = history["step_size"]
+    assert (used[0] == used[1]) == per_epoch
 
 
 def test_setback_after_a_level_up_keeps_a_step_size_for_each_epoch(
