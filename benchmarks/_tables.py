@@ -31,7 +31,6 @@ import skdistill
 from skdistill import (
     ConvNetClassifier,
     FullData,
-    KMeansPrototypes,
     MTTDistiller,
     RandomSubset,
     STMDistiller,
@@ -219,9 +218,6 @@ def _compute(cell, split, teachers, scale, device, checkpoint):
     """Distil and score one cell."""
     begin = time.perf_counter()
     distiller = make_distiller(cell, teachers, scale, device, checkpoint)
-    if cell.get("init") == "k-means":
-        prototypes = KMeansPrototypes(cell["ipc"], random_state=cell["seed"])
-        distiller.set_params(init=prototypes.fit(split.X, split.y).synthetic_.X)
     synthetic = distiller.fit(split.X, split.y).synthetic_
     distilled_at = time.perf_counter()
     is_full = cell["method"] == "full"

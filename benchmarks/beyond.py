@@ -36,17 +36,32 @@ PAPER = "paper"
 SETTINGS = {
     PAPER: ({"batch_size": None, "average": False, "trend_on": "loss"}, {}),
     "default": ({}, {}),
-    "learned labels": ({"labels": "learned"}, {}),
+    "half the epochs at once": ({}, {"half": True}),
     # Twice as many teachers of half as many epochs cost as much.
     "more teachers": ({}, {"more teachers": True}),
-    "more teachers, from k-means": ({}, {"more teachers": True, "init": "k-means"}),
+    "learned labels": ({"labels": "learned"}, {}),
+    "learned labels, half the epochs at once": ({"labels": "learned"}, {"half": True}),
 }
 # By images per class: gradients that the students of a distillation follow, and the
 # settings.
 PLANS = {
     "paper": {"1": (2_500_000, list(SETTINGS)), "10": (15_000_000, list(SETTINGS))},
-    "cpu": {"1": (60_000, list(SETTINGS)), "10": (160_000, list(SETTINGS)[:3])},
-    "smoke": {"1": (120, list(SETTINGS)), "2": (240, list(SETTINGS)[:3])},
+    "cpu": {
+        "1": (
+            60_000,
+            [PAPER, "default", "half the epochs at once", "more teachers"],
+        ),
+        "10": (
+            100_000,
+            [
+                PAPER,
+                "default",
+                "learned labels",
+                "learned labels, half the epochs at once",
+            ],
+        ),
+    },
+    "smoke": {"1": (120, list(SETTINGS)), "2": (240, [PAPER, "learned labels"])},
 }
 ARMS = ["data", "ipc", "setting"]
 
@@ -57,7 +72,9 @@ def cells(name, split, scale, plan, seeds):
     for seed, (ipc, (cost, settings)) in product(range(seeds), plan.items()):
         for setting in settings:
             parameters, others = SETTINGS[setting]
-            others = dict(others)
+            parameters, others = dict(parameters), dict(others)
+            if others.pop("half", False):
+                parameters["n_initial_epochs"] = scale.n_epochs // 2
             if others.pop("more teachers", False):
                 others["teachers"] = 2 * scale.n_teachers, scale.n_epochs // 2
             per_step = images_per_step(int(ipc), parameters, split)
@@ -136,7 +153,8 @@ def main():
         "gradients of an image that students follow, by images per class: "
         + ", ".join(f"{ipc}: {cost:,}" for ipc, (cost, _) in plan.items()),
         f"{scale.n_teachers} teachers of {scale.n_epochs} epochs; more teachers are "
-        f"{2 * scale.n_teachers} of {scale.n_epochs // 2}",
+        f"{2 * scale.n_teachers} of {scale.n_epochs // 2}; half the epochs at once are "
+        f"the first {scale.n_epochs // 2}",
     ]
     write_report(
         options.out,
