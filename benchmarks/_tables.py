@@ -145,6 +145,10 @@ class Results:
             # Stages of one distillation, as of a curve, come one after the other.
             whole = {k: v for k, v in cell.items() if k != "iterations"}
             groups.setdefault(_name(whole), []).append(cell)
+        # Networks on all images take longest: at the end others would wait for them.
+        ordered = sorted(
+            groups.items(), key=lambda item: item[1][0]["method"] != "full"
+        )
         tasks = (
             delayed(_compute_all)(
                 sorted(group, key=lambda cell: cell.get("iterations", 0)),
@@ -155,7 +159,7 @@ class Results:
                 self.work / name,
                 self.cells,
             )
-            for name, group in groups.items()
+            for name, group in ordered
         )
         done = Parallel(n_jobs=jobs, return_as="generator_unordered")(tasks)
         for count, (name, means) in enumerate(done, start=1):
