@@ -32,25 +32,12 @@ from table2 import SCALES
 from skdistill import STMDistiller
 
 PAPER = "paper"
-# Parameters of the distiller, and what else of the cells differs.
-SETTINGS = {
-    PAPER: ({"batch_size": None, "average": False, "trend_on": "loss"}, {}),
-    "default": ({}, {}),
-    "half the epochs at once": ({}, {"half": True}),
-    # Twice as many teachers of half as many epochs cost as much.
-    "more teachers": ({}, {"more teachers": True}),
-    "learned labels": ({"labels": "learned"}, {}),
-    "learned labels, half the epochs at once": ({"labels": "learned"}, {"half": True}),
-}
 # By images per class: gradients that the students of a distillation follow, and the
-# settings.
+# settings, None for all.
 PLANS = {
-    "paper": {"1": (2_500_000, list(SETTINGS)), "10": (15_000_000, list(SETTINGS))},
+    "paper": {"1": (2_500_000, None), "10": (15_000_000, None)},
     "cpu": {
-        "1": (
-            60_000,
-            [PAPER, "default", "half the epochs at once", "more teachers"],
-        ),
+        "1": (60_000, [PAPER, "default", "half the epochs at once", "more teachers"]),
         "10": (
             100_000,
             [
@@ -61,22 +48,34 @@ PLANS = {
             ],
         ),
     },
-    "smoke": {"1": (120, list(SETTINGS)), "2": (240, [PAPER, "learned labels"])},
+    "smoke": {"1": (120, None), "2": (240, [PAPER, "learned labels"])},
 }
 ARMS = ["data", "ipc", "setting"]
 
 
+def all_settings(scale):
+    """Return the parameters of the distiller, and what else differs in the cells."""
+    half = scale.n_epochs // 2
+    at_once = {"n_initial_epochs": half}
+    learned = {"labels": "learned"}
+    return {
+        PAPER: ({"batch_size": None, "average": False, "trend_on": "loss"}, {}),
+        "default": ({}, {}),
+        "half the epochs at once": (at_once, {}),
+        # Twice as many teachers of half as many epochs cost as much.
+        "more teachers": ({}, {"teachers": (2 * scale.n_teachers, half)}),
+        "learned labels": (learned, {}),
+        "learned labels, half the epochs at once": (learned | at_once, {}),
+    }
+
+
 def cells(name, split, scale, plan, seeds):
     """Return the cells, the seeds after one another: a part of a run is a table."""
+    settings = all_settings(scale)
     found = []
-    for seed, (ipc, (cost, settings)) in product(range(seeds), plan.items()):
-        for setting in settings:
-            parameters, others = SETTINGS[setting]
-            parameters, others = dict(parameters), dict(others)
-            if others.pop("half", False):
-                parameters["n_initial_epochs"] = scale.n_epochs // 2
-            if others.pop("more teachers", False):
-                others["teachers"] = 2 * scale.n_teachers, scale.n_epochs // 2
+    for seed, (ipc, (cost, names)) in product(range(seeds), plan.items()):
+        for setting in names or settings:
+            parameters, others = settings[setting]
             per_step = images_per_step(int(ipc), parameters, split)
             found.append(
                 {
@@ -115,7 +114,7 @@ def plot(summary):
             capsize=3,
         )
         ax.invert_yaxis()
-        ax.set(title=f"{ipc} images per class", xlabel="test accuracy in %")
+        ax.set(title=f"images per class: {ipc}", xlabel="test accuracy in %")
     return fig
 
 
@@ -125,7 +124,8 @@ def main():
     scale = replace(scale, n_seeds=options.seeds or scale.n_seeds)
     results = Results(
         options.out,
-        scale_settings(scale, options) | {"plan": plan, "settings": SETTINGS},
+        scale_settings(scale, options)
+        | {"plan": plan, "settings": all_settings(scale)},
     )
     name, split = any_images(options.data, scale, options.jobs)
     rows = results.run(
@@ -135,16 +135,16 @@ def main():
         options.device,
         options.jobs,
     )
+    summary = summarise(rows, ARMS)
     pairs = [
         (
-            f"{ipc} per class: {setting} against the {PAPER}'s",
-            {"ipc": int(ipc), "setting": setting},
-            {"ipc": int(ipc), "setting": PAPER},
+            f"{arm.ipc} per class: {arm.setting} against the {PAPER}'s",
+            {"ipc": arm.ipc, "setting": arm.setting},
+            {"ipc": arm.ipc, "setting": PAPER},
             True,
         )
-        for ipc, (_, settings) in plan.items()
-        for setting in settings
-        if setting != PAPER
+        for arm in summary.itertuples()
+        if arm.setting != PAPER
     ]
     notes = [
         f"images for training, for the choice of rates and for testing: "
@@ -160,10 +160,10 @@ def main():
         options.out,
         f"Settings beyond the paper's, {name}",
         rows,
-        summarise(rows, ARMS),
+        summary,
         differences(rows, pairs),
         notes,
-        plot(summarise(rows, ARMS)),
+        plot(summary),
         options,
     )
 

@@ -7,7 +7,7 @@ left out, and the report says so.
     python benchmarks/table2.py --data folder --scale cpu
 
 "cpu" takes a part of the images, small networks and as many iterations for both
-methods, within half an hour on two cores; "paper" is for a GPU.
+methods, in about half an hour on two cores; "paper" is for a GPU.
 """
 
 from dataclasses import replace
