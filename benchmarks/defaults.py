@@ -43,6 +43,9 @@ SETTINGS = {
     "all images per step": {"batch_size": None},
     "last images": {"average": False},
     "from noise": {"init": "noise"},
+    "3 epochs at once": {"n_initial_epochs": 3},
+    "5 epochs at once": {"n_initial_epochs": 5},
+    "3 epochs at once, learned labels": {"n_initial_epochs": 3, "labels": "learned"},
     "teachers' rate .003": {"buffer__learning_rate": 0.003},
     "teachers' rate .03": {"buffer__learning_rate": 0.03},
 }
