@@ -1,6 +1,7 @@
 """How the estimators work together with scikit-learn's and imbalanced-learn's."""
 
 import pickle
+import warnings
 
 import joblib
 import numpy as np
@@ -8,6 +9,7 @@ import pandas as pd
 import pytest
 import sklearn
 import skops.io
+import torch
 from imblearn.pipeline import make_pipeline as make_imblearn_pipeline
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
@@ -349,6 +351,53 @@ def test_stored_models_predict_the_same(how, model, data, tmp_path):
     pd.testing.assert_frame_equal(
         found[-1].distiller_.history_, model[-1].distiller_.history_
     )
+
+
+@pytest.fixture
+def every_warning():
+    """Let PyTorch repeat the warnings that it gives once in a process."""
+    before = torch.is_warn_always_enabled()
+    torch.set_warn_always(True)
+    yield
+    torch.set_warn_always(before)
+
+
+def mapped(fitted, path):
+    """Return what the processes of joblib see of large arrays: read-only maps."""
+    joblib.dump(fitted, path)
+    return joblib.load(path, mmap_mode="r")
+
+
+@pytest.mark.parametrize("storage", ["float32", "float16", "bfloat16"])
+def test_read_only_teachers(teachers, data, storage, tmp_path, every_warning):
+    fitted = clone(teachers).set_params(storage=storage).fit(*data)
+    found = mapped(fitted, tmp_path / "teachers")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        snapshot = found.snapshot(1, 2)
+    assert np.array_equal(snapshot, fitted.snapshot(1, 2))
+    assert snapshot.flags.writeable
+
+
+def test_read_only_networks_and_labels(network, data, tmp_path, every_warning):
+    X, y = data
+    fitted = network.fit(X, y)
+    found = mapped(fitted, tmp_path / "network")
+    assert not found.parameters_.flags.writeable
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        probabilities = found.predict_proba(X)
+    assert np.array_equal(probabilities, fitted.predict_proba(X))
+
+    # Nor need labels be writable, or in the order of the memory.
+    one = clone(network).fit_probabilities(X, probabilities, classes=fitted.classes_)
+    turned = probabilities[::-1].copy()[::-1]
+    turned.flags.writeable = False
+    two = clone(network)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        two.fit_probabilities(X, turned, classes=fitted.classes_)
+    assert np.array_equal(one.parameters_, two.parameters_)
 
 
 def test_fitted_attributes_are_arrays_of_the_cpu(model, data):

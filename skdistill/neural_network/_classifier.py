@@ -193,7 +193,9 @@ class BaseNetworkClassifier(
         if (targets < 0).any():
             raise ValueError("`probabilities` must not be negative")
         dtype = torch.get_default_dtype()
-        return TrainingData(X, None, torch.from_numpy(targets).to(dtype), None)
+        # A copy: PyTorch takes no negative strides, and warns of read-only arrays.
+        targets = torch.from_numpy(targets.copy()).to(dtype)
+        return TrainingData(X, None, targets, None)
 
     def _check_unit(self, X: np.ndarray) -> None:
         # Up to the caller of fit, past scikit-learn's wrapper.
@@ -341,7 +343,8 @@ class BaseNetworkClassifier(
         check_is_fitted(self)
         X, _ = check_images(self, X, reset=False)
         device = resolve_device(self.device)
-        parameters = torch.from_numpy(self.parameters_).to(device)
+        # A copy: PyTorch warns of read-only arrays, as joblib maps for other processes.
+        parameters = torch.from_numpy(self.parameters_.copy()).to(device)
         module = self._structure(device).to(parameters.dtype)
         load_flat_parameters(module, parameters)
         module.eval()
