@@ -3,7 +3,8 @@
 "paper" is algorithm 1: all images in each step of the student, the last images, a
 trend test on the loss.  Its fixed rates alone are not there, which leave the images of
 small networks almost as they were: all settings have the adaptive ones.  "default" is
-STMDistiller as it is; the others change one or two of its parameters.
+STMDistiller as it is; the others change some of its parameters, or the teachers, or
+start from what k-means makes of each class.
 
 All settings cost the same: as many gradients of single images that students follow,
 the number of iterations times that of steps times that of images per step, and as many
@@ -37,15 +38,21 @@ PAPER = "paper"
 PLANS = {
     "paper": {"1": (2_500_000, None), "10": (15_000_000, None)},
     "cpu": {
-        "1": (60_000, [PAPER, "default", "half the epochs at once", "more teachers"]),
-        "10": (
-            100_000,
+        "1": (
+            60_000,
             [
                 PAPER,
                 "default",
-                "learned labels",
-                "learned labels, half the epochs at once",
+                "half the epochs at first",
+                "more teachers",
+                "more teachers, from prototypes",
+                "more teachers, from prototypes, half the epochs at first",
+                "more teachers, from prototypes, learned labels",
             ],
+        ),
+        "10": (
+            100_000,
+            [PAPER, "one epoch at first", "default", "learned labels"],
         ),
     },
     "smoke": {"1": (120, None), "2": (240, [PAPER, "learned labels"])},
@@ -56,16 +63,32 @@ ARMS = ["data", "ipc", "setting"]
 def all_settings(scale):
     """Return the parameters of the distiller, and what else differs in the cells."""
     half = scale.n_epochs // 2
-    at_once = {"n_initial_epochs": half}
     learned = {"labels": "learned"}
+    # Twice as many teachers of half as many epochs cost as much.
+    more = {"teachers": (2 * scale.n_teachers, half)}
+    prepared = more | {"init": "prototypes"}
+    some = max(1, half // 2)
     return {
-        PAPER: ({"batch_size": None, "average": False, "trend_on": "loss"}, {}),
+        PAPER: (
+            {
+                "n_initial_epochs": 1,
+                "batch_size": None,
+                "average": False,
+                "trend_on": "loss",
+            },
+            {},
+        ),
+        "one epoch at first": ({"n_initial_epochs": 1}, {}),
         "default": ({}, {}),
-        "half the epochs at once": (at_once, {}),
-        # Twice as many teachers of half as many epochs cost as much.
-        "more teachers": ({}, {"teachers": (2 * scale.n_teachers, half)}),
+        "half the epochs at first": ({"n_initial_epochs": half}, {}),
         "learned labels": (learned, {}),
-        "learned labels, half the epochs at once": (learned | at_once, {}),
+        "more teachers": ({}, more),
+        "more teachers, from prototypes": ({}, prepared),
+        "more teachers, from prototypes, half the epochs at first": (
+            {"n_initial_epochs": some},
+            prepared,
+        ),
+        "more teachers, from prototypes, learned labels": (learned, prepared),
     }
 
 
@@ -153,7 +176,7 @@ def main():
         "gradients of an image that students follow, by images per class: "
         + ", ".join(f"{ipc}: {cost:,}" for ipc, (cost, _) in plan.items()),
         f"{scale.n_teachers} teachers of {scale.n_epochs} epochs; more teachers are "
-        f"{2 * scale.n_teachers} of {scale.n_epochs // 2}; half the epochs at once are "
+        f"{2 * scale.n_teachers} of {scale.n_epochs // 2}; half the epochs are "
         f"the first {scale.n_epochs // 2}",
     ]
     write_report(

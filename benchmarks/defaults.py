@@ -32,6 +32,9 @@ from skdistill import (
 
 RATES = (0.001, 0.005, 0.01, 0.05)
 SIZE = 32
+# A teacher sees so many images, repeats among them, in 30 epochs at most, the default:
+# six epochs of CIFAR-10 leave time to distil, and of a small set they teach little.
+TEACHER_IMAGES, MOST_EPOCHS = 60_000, 30
 
 # What --search tries: parameters of the distiller, and with "buffer__" of its teachers.
 DEFAULT = "default"
@@ -43,9 +46,7 @@ SETTINGS = {
     "all images per step": {"batch_size": None},
     "last images": {"average": False},
     "from noise": {"init": "noise"},
-    "3 epochs at once": {"n_initial_epochs": 3},
-    "5 epochs at once": {"n_initial_epochs": 5},
-    "3 epochs at once, learned labels": {"n_initial_epochs": 3, "labels": "learned"},
+    "one epoch at first": {"n_initial_epochs": 1},
     "teachers' rate .003": {"buffer__learning_rate": 0.003},
     "teachers' rate .03": {"buffer__learning_rate": 0.03},
 }
@@ -167,7 +168,7 @@ def measure(name, options):
     def taught(settings):
         return TrajectoryBuffer(
             n_teachers=options.teachers,
-            n_epochs=options.epochs,
+            n_epochs=options.epochs or min(MOST_EPOCHS, TEACHER_IMAGES // len(X)),
             width=options.width,
             n_jobs=options.jobs,
             random_state=options.seed,
@@ -265,7 +266,7 @@ def main():
         "--settings", nargs="+", choices=SETTINGS, default=list(SETTINGS)
     )
     parser.add_argument("--teachers", type=int, default=4)
-    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--epochs", type=int, help="of teachers, else by data")
     parser.add_argument("--width", type=int, default=32)
     parser.add_argument("--draws", type=int, default=5, help="sets of random images")
     parser.add_argument("--score-epochs", type=int, default=250)

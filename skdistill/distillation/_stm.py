@@ -51,10 +51,11 @@ class STMDistiller(TrajectoryDistiller):
         Number N of the student's steps for one epoch of the teacher.
     step_size : float, default=0.01
         Learning rate of the student at the start; it is learned with the images.
-    n_initial_epochs : int, default=1
+    n_initial_epochs : int or "auto", default="auto"
         T at the start.  With 1, as in [1]_, the images learn one epoch after the other.
-        Larger numbers are for runs that are too short for that, above all of many
-        images per class, which need the later epochs.
+        Many images hold the first ones from the start, and a short run that climbs
+        through them ends before it reaches those that they need: "auto" is ``ipc``,
+        but at most half of the teachers' epochs.
     threshold : float, default=5.0
         The lambda of [1]_: by how many standard deviations the probe's trend must be
         negative for one more epoch to be taken in.
@@ -212,7 +213,10 @@ class STMDistiller(TrajectoryDistiller):
 
     _parameter_constraints: dict = {
         **TrajectoryDistiller._parameter_constraints,
-        "n_initial_epochs": [Interval(Integral, 1, None, closed="left")],
+        "n_initial_epochs": [
+            Interval(Integral, 1, None, closed="left"),
+            StrOptions({"auto"}),
+        ],
         "threshold": [Interval(Real, 0, None, closed="neither")],
         "max_total_iter": [Interval(Integral, 1, None, closed="left"), None],
         "step_size_per_epoch": ["boolean"],
@@ -226,7 +230,7 @@ class STMDistiller(TrajectoryDistiller):
         buffer: TrajectoryBuffer | str | os.PathLike[str] | None = None,
         n_steps: int = 20,
         step_size: float = 0.01,
-        n_initial_epochs: int = 1,
+        n_initial_epochs: int | str = "auto",
         threshold: float = 5.0,
         max_iter: int = 1000,
         max_total_iter: int | None = None,
@@ -279,15 +283,19 @@ class STMDistiller(TrajectoryDistiller):
         self.verbose = verbose
 
     def _check_epochs(self, n_epochs: int) -> None:
-        if n_epochs < self.n_initial_epochs + 1:
+        at_first = 1 if self.n_initial_epochs == "auto" else self.n_initial_epochs
+        if n_epochs < at_first + 1:
             raise ValueError(
-                f"`buffer` must hold teachers of at least {self.n_initial_epochs + 1} "
-                f"epochs, `n_initial_epochs`={self.n_initial_epochs} to match and one "
-                f"to probe; got n_epochs={n_epochs}"
+                f"`buffer` must hold teachers of at least {at_first + 1} epochs, "
+                f"{at_first} to match (`n_initial_epochs`={self.n_initial_epochs!r}) "
+                f"and one to probe; got n_epochs={n_epochs}"
             )
 
     def _first(self) -> Progress:
-        return Progress(n_epochs_matched=int(self.n_initial_epochs))
+        if self.n_initial_epochs != "auto":
+            return Progress(n_epochs_matched=int(self.n_initial_epochs))
+        half = (len(self.buffer_.snapshot_epochs_) - 1) // 2
+        return Progress(n_epochs_matched=max(1, min(self.ipc, half)))
 
     def _task(self, run: Run, rng: np.random.Generator) -> Task:
         progress = run.progress

@@ -50,6 +50,7 @@ def make_distiller(teachers):
 
     def make(**changes):
         settings = {
+            "n_initial_epochs": 1,
             "buffer": teachers,
             "n_steps": 3,
             "step_size": 0.05,
@@ -920,7 +921,7 @@ class TestErrorsBeforeTraining:
             make_distiller(buffer=make_teachers(n_epochs=1)).fit(*bars)
 
     def test_too_few_epochs_to_start_with(self, make_tiny, tiny_bars):
-        message = r"at least 4 epochs, `n_initial_epochs`=3 .*n_epochs=3"
+        message = r"at least 4 epochs, 3 to match \(`n_initial_epochs`=3\) .*n_epochs=3"
         with pytest.raises(ValueError, match=message):
             make_tiny(n_initial_epochs=3).fit(*tiny_bars)
 
@@ -1064,6 +1065,22 @@ def test_a_run_may_start_with_several_epochs(
     # Epochs have step sizes of their own from the first iteration on.
     used = history["step_size"]
     assert (used[0] == used[1]) == per_epoch
+
+
+@pytest.mark.parametrize(
+    ("ipc", "n_epochs", "expected"),
+    [(1, 6, 1), (2, 6, 2), (3, 6, 3), (4, 6, 3), (4, 7, 3), (4, 2, 1), (4, 3, 1)],
+)
+def test_epochs_at_first_by_the_number_of_images(
+    make_distiller, make_teachers, bars, ipc, n_epochs, expected
+):
+    distiller = make_distiller(
+        ipc=ipc,
+        n_initial_epochs="auto",
+        buffer=make_teachers(n_teachers=1, n_epochs=n_epochs).fit(*bars),
+        max_total_iter=1,
+    ).fit(*bars)
+    assert distiller.history_["n_epochs_matched"].tolist() == [expected]
 
 
 def test_setback_after_a_level_up_keeps_a_step_size_for_each_epoch(
