@@ -208,7 +208,7 @@ def pack(parameters: Tensor, storage: str) -> np.ndarray:
 
 def unpack(parameters: np.ndarray, storage: str) -> np.ndarray:
     """Turn packed snapshots into a new array of float32."""
-    # By NumPy: PyTorch warns of read-only arrays, which joblib maps for other processes.
+    # By NumPy: PyTorch warns of read-only arrays, which joblib maps for processes.
     if storage != "bfloat16":
         return parameters.astype(np.float32)
     # The upper half of a float32.
