@@ -105,7 +105,8 @@ def real_galaxies(
 ):
     """Galaxy Zoo 2 from a folder with ``votes.csv`` and ``images/``.
 
-    The numbers are those of a class; None takes all for training, a fifth for testing.
+    The numbers are those of a class, that for testing may be a part of it; None takes
+    all for training, a fifth for testing.
     The training images are rotated, not the others.
     """
     folder = Path(folder)
@@ -137,6 +138,17 @@ def real_galaxies(
         reader.transform(rows[is_test]),
         labels[is_test],
     )
+
+
+def without_rare(parts, least):
+    """Leave out the classes that have fewer training images, from all parts."""
+    names, counts = np.unique(parts[1], return_counts=True)
+    kept = names[counts >= least]
+    found = []
+    for X, y in zip(parts[::2], parts[1::2], strict=True):
+        chosen = np.isin(y, kept)
+        found += [X[chosen], y[chosen]]
+    return tuple(found)
 
 
 def cifar(folder, name="CIFAR-10", n_train=None, n_test=None, share=0.1):

@@ -56,7 +56,7 @@ class Scale:
 
     size: int
     n_train: int | None
-    n_test: int | None
+    n_test: float | None
     n_rotations: int
     validation: float
     width: int

@@ -76,6 +76,21 @@ def test_script(run, script, data, n_sets, capsys):
     assert f"{n_sets} of {n_sets} cells are there" in capsys.readouterr().out
 
 
+def test_classes_with_too_few_images_are_left_out_of_all_parts(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    from _data import without_rare
+
+    labels = ["aabbbcc", "abc", "cba"]
+    parts = []
+    for text in labels:
+        parts += [np.arange(len(text)), np.array(list(text))]
+    found = without_rare(tuple(parts), 2)
+    assert [list(part) for part in found[1::2]] == [list(text) for text in labels]
+    found = without_rare(tuple(parts), 3)
+    expected = [[2, 3, 4], ["b"] * 3, [1], ["b"], [1], ["b"]]
+    assert [part.tolist() for part in found] == expected
+
+
 def read(folder):
     return {
         path.name: json.loads(path.read_text())["scores"]
