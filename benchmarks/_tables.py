@@ -31,7 +31,6 @@ import skdistill
 from skdistill import (
     ConvNetClassifier,
     FullData,
-    KMeansPrototypes,
     MTTDistiller,
     RandomSubset,
     STMDistiller,
@@ -223,9 +222,6 @@ def _compute(cell, split, teachers, scale, device, checkpoint):
     """Distil and score one cell."""
     begin = time.perf_counter()
     distiller = make_distiller(cell, teachers, scale, device, checkpoint)
-    if cell.get("init") == "prototypes":
-        centres = KMeansPrototypes(cell["ipc"], random_state=cell["seed"])
-        distiller.set_params(init=centres.fit(split.X, split.y).synthetic_.X)
     synthetic = distiller.fit(split.X, split.y).synthetic_
     distilled_at = time.perf_counter()
     is_full = cell["method"] == "full"

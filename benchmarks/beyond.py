@@ -3,8 +3,7 @@
 "paper" is algorithm 1: all images in each step of the student, the last images, a
 trend test on the loss.  Its fixed rates alone are not there, which leave the images of
 small networks almost as they were: all settings have the adaptive ones.  "default" is
-STMDistiller as it is; the others change some of its parameters, or the teachers, or
-start from what k-means makes of each class.
+STMDistiller as it is; the others change one of its parameters, or the teachers.
 
 All settings cost the same: as many gradients of single images that students follow,
 the number of iterations times that of steps times that of images per step, and as many
@@ -35,25 +34,15 @@ from skdistill import STMDistiller
 PAPER = "paper"
 # By images per class: gradients that the students of a distillation follow, and the
 # settings, None for all.
+ONE_IMAGE = [PAPER, "default", "half the epochs at first", "more teachers"]
 PLANS = {
-    "paper": {"1": (2_500_000, None), "10": (15_000_000, None)},
+    "paper": {
+        "1": (2_500_000, [*ONE_IMAGE, "learned labels"]),
+        "10": (15_000_000, None),
+    },
     "cpu": {
-        "1": (
-            60_000,
-            [
-                PAPER,
-                "default",
-                "half the epochs at first",
-                "more teachers",
-                "more teachers, from prototypes",
-                "more teachers, from prototypes, half the epochs at first",
-                "more teachers, from prototypes, learned labels",
-            ],
-        ),
-        "10": (
-            100_000,
-            [PAPER, "one epoch at first", "default", "learned labels"],
-        ),
+        "1": (60_000, ONE_IMAGE),
+        "10": (100_000, [PAPER, "one epoch at first", "default", "learned labels"]),
     },
     "smoke": {"1": (120, None), "2": (240, [PAPER, "learned labels"])},
 }
@@ -63,11 +52,6 @@ ARMS = ["data", "ipc", "setting"]
 def all_settings(scale):
     """Return the parameters of the distiller, and what else differs in the cells."""
     half = scale.n_epochs // 2
-    learned = {"labels": "learned"}
-    # Twice as many teachers of half as many epochs cost as much.
-    more = {"teachers": (2 * scale.n_teachers, half)}
-    prepared = more | {"init": "prototypes"}
-    some = max(1, half // 2)
     return {
         PAPER: (
             {
@@ -81,14 +65,9 @@ def all_settings(scale):
         "one epoch at first": ({"n_initial_epochs": 1}, {}),
         "default": ({}, {}),
         "half the epochs at first": ({"n_initial_epochs": half}, {}),
-        "learned labels": (learned, {}),
-        "more teachers": ({}, more),
-        "more teachers, from prototypes": ({}, prepared),
-        "more teachers, from prototypes, half the epochs at first": (
-            {"n_initial_epochs": some},
-            prepared,
-        ),
-        "more teachers, from prototypes, learned labels": (learned, prepared),
+        "learned labels": ({"labels": "learned"}, {}),
+        # Twice as many teachers of half as many epochs cost as much.
+        "more teachers": ({}, {"teachers": (2 * scale.n_teachers, half)}),
     }
 
 
