@@ -32,9 +32,6 @@ from skdistill import (
 
 RATES = (0.001, 0.005, 0.01, 0.05)
 SIZE = 32
-# Teachers have their default number of epochs, or fewer where these would take more
-# than about a tenth of ten minutes: a teacher sees so many images, repeats included.
-TEACHER_IMAGES, MOST_EPOCHS = 60_000, 30
 
 # What --search tries: parameters of the distiller, and with "buffer__" of its teachers.
 DEFAULT = "default"
@@ -168,7 +165,7 @@ def measure(name, options):
     def taught(settings):
         return TrajectoryBuffer(
             n_teachers=options.teachers,
-            n_epochs=options.epochs or min(MOST_EPOCHS, TEACHER_IMAGES // len(X)),
+            n_epochs=options.epochs,
             width=options.width,
             n_jobs=options.jobs,
             random_state=options.seed,
@@ -266,7 +263,7 @@ def main():
         "--settings", nargs="+", choices=SETTINGS, default=list(SETTINGS)
     )
     parser.add_argument("--teachers", type=int, default=4)
-    parser.add_argument("--epochs", type=int, help="of teachers; by data by default")
+    parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--width", type=int, default=32)
     parser.add_argument("--draws", type=int, default=5, help="sets of random images")
     parser.add_argument("--score-epochs", type=int, default=250)
