@@ -53,7 +53,8 @@ def plot(rows, name):
         ax.plot(by_trial.index, 100 * by_trial, "o", color="C0", alpha=0.3)
         ax.plot(by_trial.index, 100 * by_trial.mean(axis=1), color="C0")
         ax.set(xlabel=label)
-    axes[0].set(title=name, ylabel="test accuracy in %")
+    axes[0].set(ylabel="test accuracy in %")
+    fig.suptitle(name)
     return fig
 
 

@@ -53,9 +53,9 @@ class STMDistiller(TrajectoryDistiller):
         Learning rate of the student at the start; it is learned with the images.
     n_initial_epochs : int or "auto", default="auto"
         T at the start.  With 1, as in [1]_, the images learn one epoch after the other.
-        Many images hold the first ones from the start, and a short run that climbs
-        through them ends before it reaches those that they need: "auto" is ``ipc``,
-        but at most half of the teachers' epochs.
+        Many images have room for more than the first epochs, among which a short run
+        that climbs would end: "auto" is ``ipc``, but at most half of the teachers'
+        epochs.
     threshold : float, default=5.0
         The lambda of [1]_: by how many standard deviations the probe's trend must be
         negative for one more epoch to be taken in.
