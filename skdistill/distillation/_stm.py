@@ -283,16 +283,17 @@ class STMDistiller(TrajectoryDistiller):
         self.verbose = verbose
 
     def _check_epochs(self, n_epochs: int) -> None:
-        at_first = 1 if self.n_initial_epochs == "auto" else self.n_initial_epochs
+        asked = self.n_initial_epochs
+        at_first = 1 if isinstance(asked, str) else asked
         if n_epochs < at_first + 1:
             raise ValueError(
                 f"`buffer` must hold teachers of at least {at_first + 1} epochs, "
-                f"{at_first} to match (`n_initial_epochs`={self.n_initial_epochs!r}) "
+                f"{at_first} to match (`n_initial_epochs`={asked!r}) "
                 f"and one to probe; got n_epochs={n_epochs}"
             )
 
     def _first(self) -> Progress:
-        if self.n_initial_epochs != "auto":
+        if not isinstance(self.n_initial_epochs, str):
             return Progress(n_epochs_matched=int(self.n_initial_epochs))
         half = (len(self.buffer_.snapshot_epochs_) - 1) // 2
         return Progress(n_epochs_matched=max(1, min(self.ipc, half)))
