@@ -32,9 +32,9 @@ from table2 import SCALES
 from skdistill import STMDistiller
 
 PAPER = "paper"
+ONE_IMAGE = [PAPER, "default", "half the epochs at first", "more teachers"]
 # By images per class: gradients that the students of a distillation follow, and the
 # settings, None for all.
-ONE_IMAGE = [PAPER, "default", "half the epochs at first", "more teachers"]
 PLANS = {
     "paper": {
         "1": (2_500_000, [*ONE_IMAGE, "learned labels"]),

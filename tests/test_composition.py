@@ -381,7 +381,7 @@ def test_read_only_teachers(teachers, data, storage, tmp_path, every_warning):
 
 def test_read_only_networks_and_labels(network, data, tmp_path, every_warning):
     X, y = data
-    fitted = network.fit(X, y)
+    fitted = clone(network).fit(X, y)
     found = mapped(fitted, tmp_path / "network")
     assert not found.parameters_.flags.writeable
     with warnings.catch_warnings():

@@ -50,6 +50,7 @@ def make_distiller(teachers):
 
     def make(**changes):
         settings = {
+            # Most tests are about what happens from the first epoch on.
             "n_initial_epochs": 1,
             "buffer": teachers,
             "n_steps": 3,
