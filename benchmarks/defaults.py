@@ -44,6 +44,8 @@ SETTINGS = {
     "last images": {"average": False},
     "from noise": {"init": "noise"},
     "one epoch at first": {"n_initial_epochs": 1},
+    "4 teachers": {"buffer__n_teachers": 4},
+    "4 teachers, 12 epochs": {"buffer__n_teachers": 4, "buffer__n_epochs": 12},
     "teachers' rate .003": {"buffer__learning_rate": 0.003},
     "teachers' rate .03": {"buffer__learning_rate": 0.03},
 }
@@ -163,13 +165,13 @@ def measure(name, options):
     begin = time.perf_counter()
 
     def taught(settings):
+        parameters = {
+            "n_teachers": options.teachers,
+            "n_epochs": options.epochs,
+            "width": options.width,
+        }
         return TrajectoryBuffer(
-            n_teachers=options.teachers,
-            n_epochs=options.epochs,
-            width=options.width,
-            n_jobs=options.jobs,
-            random_state=options.seed,
-            **settings,
+            **(parameters | settings), n_jobs=options.jobs, random_state=options.seed
         ).fit(X, y)
 
     teachers = taught({})
@@ -262,7 +264,7 @@ def main():
     parser.add_argument(
         "--settings", nargs="+", choices=SETTINGS, default=list(SETTINGS)
     )
-    parser.add_argument("--teachers", type=int, default=4)
+    parser.add_argument("--teachers", type=int, default=10)
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--width", type=int, default=32)
     parser.add_argument("--draws", type=int, default=5, help="sets of random images")
