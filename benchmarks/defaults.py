@@ -265,7 +265,7 @@ def main():
     parser.add_argument(
         "--settings", nargs="+", choices=SETTINGS, default=list(SETTINGS)
     )
-    parser.add_argument("--teachers", type=int, default=10)
+    parser.add_argument("--teachers", type=int, default=TrajectoryBuffer().n_teachers)
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--width", type=int, default=32)
     parser.add_argument("--draws", type=int, default=5, help="sets of random images")
