@@ -163,20 +163,21 @@ def measure(name, options):
     scaler = ChannelScaler()
     X, y, X_test, y_test = DATA[name][1](options.data)
     X, X_test = scaler.fit_transform(X), scaler.transform(X_test)
-    begin = time.perf_counter()
 
     def taught(settings):
+        """Return teachers, and the seconds that they took."""
+        begin = time.perf_counter()
         parameters = {
             "n_teachers": options.teachers,
             "n_epochs": options.epochs,
             "width": options.width,
         }
-        return TrajectoryBuffer(
+        buffer = TrajectoryBuffer(
             **(parameters | settings), n_jobs=options.jobs, random_state=options.seed
         ).fit(X, y)
+        return buffer, time.perf_counter() - begin
 
-    teachers = taught({})
-    teaching = time.perf_counter() - begin
+    teachers, teaching = taught({})
     seconds = None
     if options.seconds > 0:
         # Two processes of one thread take as long as one after the other with two.
@@ -192,13 +193,13 @@ def measure(name, options):
                 for name, value in parameters.items()
                 if name.startswith("buffer__")
             }
-            buffer = taught(other) if other else teachers
-            tasks.append((ipc, setting, buffer, parameters))
+            buffer, took = taught(other) if other else (teachers, teaching)
+            tasks.append((ipc, setting, buffer, took, parameters))
     found = Parallel(n_jobs=options.jobs)(
         delayed(distil)(
             ipc, buffer, X, y, options.seed, seconds, options.iterations, parameters
         )
-        for ipc, _, buffer, parameters in tasks
+        for ipc, _, buffer, _, parameters in tasks
     )
 
     def score(draws, n_repeats, n_epochs=options.score_epochs):
@@ -226,7 +227,7 @@ def measure(name, options):
         for ipc in options.ipc
     }
     rows = []
-    for (ipc, setting, _, _), outcome in zip(tasks, found, strict=True):
+    for (ipc, setting, _, took, _), outcome in zip(tasks, found, strict=True):
         synthetic, n_iterations, T, elapsed = outcome
         distilled = score([synthetic], 5)
         rows.append(
@@ -241,7 +242,7 @@ def measure(name, options):
                 "passes": passes(ipc, random[ipc], distilled, everything),
                 "iterations": n_iterations,
                 "T": T,
-                "teachers s": teaching,
+                "teachers s": took,
                 "distillation s": elapsed,
             }
         )
