@@ -273,6 +273,12 @@ def main():
     parser.add_argument("--score-epochs", type=int, default=250)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path(__file__).with_suffix(".csv"),
+        help="file for the table",
+    )
     options = parser.parse_args()
     rows = []
     for name in options.datasets:
@@ -287,7 +293,7 @@ def main():
         best = table.groupby(["data", "ipc"])["distilled"].transform("max")
         share = (table["distilled"] / best)[table["setting"] == DEFAULT]
         print("\nDefaults' share of the best:", share.round(3).tolist())
-    table.to_csv(Path(__file__).with_suffix(".csv"), index=False)
+    table.to_csv(options.out, index=False)
 
 
 if __name__ == "__main__":

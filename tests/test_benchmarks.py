@@ -76,6 +76,31 @@ def test_script(run, script, data, n_sets, capsys):
     assert f"{n_sets} of {n_sets} cells are there" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("limit", [0, 1])
+def test_defaults_against_random_images(monkeypatch, tmp_path, limit):
+    """Without a limit in seconds, in which settings are searched, and with one."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    settings = ["default", "4 teachers"]
+    search = ["--search", "--settings", *settings] if not limit else []
+    small = "--ipc 1 --iterations 3 --epochs 3 --width 4 --draws 1 --score-epochs 5"
+    out = tmp_path / "table.csv"
+    argv = ["defaults.py", "--datasets", "digits", *small.split(), *search]
+    argv += [f"--seconds={limit}", "--teachers=2", "--jobs=1", f"--out={out}"]
+    monkeypatch.setattr(sys, "argv", argv)
+    runpy.run_path(str(BENCHMARKS / "defaults.py"), run_name="__main__")
+    sys.modules.pop("_data", None)
+    table = pd.read_csv(out)
+    assert table["setting"].tolist() == (settings if search else ["default"])
+    accuracies = table[["random", "distilled", "all"]]
+    assert ((accuracies > 0) & (accuracies <= 1)).all(axis=None)
+    np.testing.assert_allclose(table["ratio"], table["distilled"] / table["random"])
+    assert table["iterations"].between(1, 3).all()
+    if search:
+        assert (table["iterations"] == 3).all()
+        # Each setting's own teachers.
+        assert table["teachers s"].nunique() == 2
+
+
 def test_classes_with_too_few_images_are_left_out_of_all_parts(monkeypatch):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     from _data import without_rare
