@@ -185,11 +185,15 @@ class Results:
     def _path(self, cell):
         return self.cells / f"{_name(cell)}.json"
 
-    def _teachers(self, name, n_teachers, n_epochs, split, scale, device, jobs):
-        folder = self.work / f"teachers-{name}-{n_teachers}-of-{n_epochs}"
+    def _teachers(
+        self, name, n_teachers, n_epochs, average, split, scale, device, jobs
+    ):
+        kind = "-averaged" if average else ""
+        folder = self.work / f"teachers-{name}-{n_teachers}-of-{n_epochs}{kind}"
         TrajectoryBuffer(
             n_teachers=n_teachers,
             n_epochs=n_epochs,
+            average=average,
             learning_rate=scale.teacher_rate,
             width=scale.width,
             path=folder,
@@ -445,8 +449,9 @@ def _named(cell):
 
 
 def _taught(cell, scale):
-    """Return whose images the teachers of a cell see, their number and epochs."""
-    return cell["data"], *cell.get("teachers", (scale.n_teachers, scale.n_epochs))
+    """Return whose images a cell's teachers see, their number, epochs and kind."""
+    usual = (scale.n_teachers, scale.n_epochs, False)
+    return cell["data"], *cell.get("teachers", usual)
 
 
 def _name(cell):

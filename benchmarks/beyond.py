@@ -32,7 +32,21 @@ from table2 import SCALES
 from skdistill import STMDistiller
 
 PAPER = "paper"
-ONE_IMAGE = [PAPER, "default", "half the epochs at first", "more teachers"]
+ONE_IMAGE = [
+    PAPER,
+    "default",
+    "half the epochs at first",
+    "more teachers",
+    "averaged teachers",
+    "more averaged teachers",
+]
+TEN_IMAGES = [
+    PAPER,
+    "one epoch at first",
+    "default",
+    "learned labels",
+    "averaged teachers",
+]
 # By images per class: gradients that the students of a distillation follow, and the
 # settings, None for all.
 PLANS = {
@@ -42,7 +56,7 @@ PLANS = {
     },
     "cpu": {
         "1": (60_000, ONE_IMAGE),
-        "10": (100_000, [PAPER, "one epoch at first", "default", "learned labels"]),
+        "10": (100_000, TEN_IMAGES),
     },
     "smoke": {"1": (120, None), "2": (240, [PAPER, "learned labels"])},
 }
@@ -67,7 +81,15 @@ def all_settings(scale):
         "half the epochs at first": ({"n_initial_epochs": half}, {}),
         "learned labels": ({"labels": "learned"}, {}),
         # Twice as many teachers of half as many epochs cost as much.
-        "more teachers": ({}, {"teachers": (2 * scale.n_teachers, half)}),
+        "more teachers": ({}, {"teachers": (2 * scale.n_teachers, half, False)}),
+        "averaged teachers": (
+            {},
+            {"teachers": (scale.n_teachers, scale.n_epochs, True)},
+        ),
+        "more averaged teachers": (
+            {},
+            {"teachers": (2 * scale.n_teachers, half, True)},
+        ),
     }
 
 
@@ -156,7 +178,8 @@ def main():
         + ", ".join(f"{ipc}: {cost:,}" for ipc, (cost, _) in plan.items()),
         f"{scale.n_teachers} teachers of {scale.n_epochs} epochs; more teachers are "
         f"{2 * scale.n_teachers} of {scale.n_epochs // 2}; half the epochs are "
-        f"the first {scale.n_epochs // 2}",
+        f"the first {scale.n_epochs // 2}; snapshots of averaged teachers are means "
+        "over an epoch",
     ]
     write_report(
         options.out,

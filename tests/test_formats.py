@@ -131,7 +131,7 @@ def test_layout_of_a_buffer(run):
         "dropped",
         "checksum",
     }
-    assert manifest["version"] == 2
+    assert manifest["version"] == 3
     tensors, header = contents(folder / "teacher-00000.safetensors")
     n_parameters = manifest["n_parameters"]
     assert tensors == {
@@ -151,7 +151,7 @@ def test_layout_of_a_buffer(run):
         "snapshots",
         "checksum",
     }
-    assert content["version"] == 2
+    assert content["version"] == 3
 
 
 def test_layout_of_a_checkpoint(run):
@@ -199,8 +199,8 @@ def test_other_versions_are_refused_by_name(run, tmp_path):
     manifest = json.loads((run / "buffer" / "manifest.json").read_text())
     folder = tmp_path / "buffer"
     folder.mkdir()
-    (folder / "manifest.json").write_text(json.dumps({**manifest, "version": 3}))
-    with pytest.raises(ValueError, match=r"format version 3; .*reads version 2"):
+    (folder / "manifest.json").write_text(json.dumps({**manifest, "version": 4}))
+    with pytest.raises(ValueError, match=r"format version 4; .*reads version 3"):
         TrajectoryBuffer.load(folder)
 
     path = tmp_path / "state.safetensors"

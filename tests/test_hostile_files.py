@@ -570,6 +570,7 @@ def put(*place):
         ("settings", "image_shape", [4]),
         ("settings", "snapshots_per_epoch", 10**12),
         ("settings", "families", [["dsa"]]),
+        ("settings", "average", 1),
         ("settings", "storage", []),
         ("settings", "scale", float("nan")),
         ("settings", "other", 1),

@@ -26,7 +26,7 @@ from skdistill.utils._files import atomic_path
 from skdistill.utils._strangers import parse_json, read_json, whatever_is_wrong
 
 FORMAT = "skdistill-trajectories"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 # How snapshots can be stored.
 STORAGES = {
@@ -59,17 +59,20 @@ class TeacherRun(NamedTuple):
     Attributes
     ----------
     parameters : Tensor of shape (n_snapshots, n_parameters), float32
-        The first row holds the initial weights, the last one those at the end.
+        The snapshots.  The first row holds the initial weights.
     loss, accuracy : Tensor of shape (n_epochs,), float64
         Means over the augmented training images of each epoch.
     velocity : Tensor of shape (n_parameters,) or (0,), float32
         What momentum had gathered at the end; empty where there is none.
+    last : Tensor of shape (n_parameters,), float32
+        The weights at the end, with which training goes on.
     """
 
     parameters: Tensor
     loss: Tensor
     accuracy: Tensor
     velocity: Tensor
+    last: Tensor
 
     @property
     def n_epochs(self) -> int:
@@ -129,8 +132,7 @@ def write_teacher(
     run : TeacherRun
     identity : Identity
     storage : {"float32", "float16", "bfloat16"}, default="float32"
-        The type of the stored snapshots.  With fewer bits the last one is stored in
-        float32 too, for training to go on with.
+        The type of the stored snapshots.
     """
     kind = STORAGES[storage]
     tensors = {
@@ -140,8 +142,9 @@ def write_teacher(
     }
     if len(run.velocity):
         tensors["velocity"] = run.velocity
-    if kind != torch.float32:
-        tensors["last"] = run.parameters[-1].clone()
+    # The last snapshot may be rounded, or an average.
+    if not torch.equal(run.last, tensors["parameters"][-1].float()):
+        tensors["last"] = run.last
     content = {
         "format": FORMAT,
         "version": FORMAT_VERSION,
@@ -263,17 +266,20 @@ class TeacherFile:
         """Read what the training looked like, and no snapshots."""
         empty = torch.empty(0)
         loss, accuracy = (self._verified(name) for name in ("loss", "accuracy"))
-        return TeacherRun(empty.view(0, 0), loss, accuracy, empty)
+        return TeacherRun(empty.view(0, 0), loss, accuracy, empty, empty)
 
     def run(self) -> TeacherRun:
-        """Read and verify everything; the last row is as exact as training left it."""
+        """Read and verify everything."""
         parameters = self._verified("parameters").float()
+        last = parameters[-1].clone()
         if "last" in self._names:
-            parameters[-1] = self._verified("last")
+            last = self._verified("last")
         velocity = torch.empty(0)
         if "velocity" in self._names:
             velocity = self._verified("velocity")
-        return self.history()._replace(parameters=parameters, velocity=velocity)
+        return self.history()._replace(
+            parameters=parameters, velocity=velocity, last=last
+        )
 
     def snapshot(self, place: int) -> Tensor:
         """Read one snapshot in float32; only its part of the file is touched."""

@@ -51,6 +51,7 @@ class TeacherSettings:
     families: tuple[str, ...]
     scale: float
     snapshots_per_epoch: int | tuple[int, ...]
+    average: bool
     storage: str
 
     @classmethod
@@ -118,6 +119,7 @@ _CHECKS: dict[str, Callable[[Any], bool]] = {
     "families": lambda value: value == () or _each(FAMILIES.__contains__, value),
     "scale": lambda value: _number(value) and value > 0,
     "snapshots_per_epoch": lambda value: _positive(value) or _each(_positive, value),
+    "average": lambda value: isinstance(value, bool),
     "storage": lambda value: isinstance(value, str) and value in STORAGES,
 }
 
@@ -186,7 +188,7 @@ class Teachers:
         self._last = n_epochs
         n_snapshots = n_snapshots_until(settings.snapshots_per_epoch, n_epochs)
         if runs:
-            start = torch.stack([run.parameters[-1] for run in runs])
+            start = torch.stack([run.last for run in runs])
         else:
             start = torch.stack([self._initial(seed) for seed in seeds])
         self._parameters = start.to(images.device)
@@ -245,9 +247,23 @@ class Teachers:
                 for k in range(n_snapshots)
             }
 
-            def keep(step: int, places: dict[int, int] = places) -> None:
+            snapshot = self._parameters
+            if settings.average:
+                snapshot = torch.zeros_like(self._parameters)
+            n_averaged = 0
+
+            def keep(
+                step: int,
+                places: dict[int, int] = places,
+                snapshot: Tensor = snapshot,
+            ) -> None:
+                nonlocal n_averaged
+                if settings.average:
+                    n_averaged += 1
+                    snapshot.lerp_(self._parameters, 1 / n_averaged)
                 if step in places:
-                    self._snapshots[:, places[step]] = self._parameters.cpu()
+                    self._snapshots[:, places[step]] = snapshot.cpu()
+                    n_averaged = 0
 
             curves = descend_epoch(
                 gradients,
@@ -275,12 +291,14 @@ class Teachers:
         velocity = torch.empty(len(self._seeds), 0)
         if self._velocity is not None:
             velocity = self._velocity.cpu()
+        last = self._parameters.cpu()
         return [
             TeacherRun(
                 self._snapshots[place, :n_snapshots],
                 self._curves[0, place, :n_epochs].clone(),
                 self._curves[1, place, :n_epochs].clone(),
                 velocity[place].clone(),
+                last[place].clone(),
             )
             for place in range(len(self._seeds))
         ]

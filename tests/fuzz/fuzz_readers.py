@@ -178,6 +178,7 @@ def make_run(n_epochs=3, n_parameters=7):
         torch.rand(n_epochs, dtype=torch.float64, generator=rng),
         torch.rand(n_epochs, dtype=torch.float64, generator=rng),
         torch.randn(n_parameters, generator=rng),
+        torch.randn(n_parameters, generator=rng),
     )
 
 
@@ -226,6 +227,7 @@ class TeacherReader(Reader):
                     "loss": run.loss,
                     "accuracy": run.accuracy,
                     "velocity": run.velocity,
+                    "last": run.last,
                 },
             )
         super().read(content)
@@ -243,6 +245,7 @@ class ManifestReader(Reader):
         "n_epochs",
         "class_weight",
         "snapshots_per_epoch",
+        "average",
         "storage",
         "image_shape",
         "dropped",

@@ -227,6 +227,29 @@ def test_snapshots_within_epochs(make_buffer, bars, in_memory):
 
 
 @pytest.mark.parametrize("on_disk", [False, True])
+def test_average_snapshots(tmp_path, make_buffer, bars, on_disk):
+    """Means of the steps since the last one, of the same training."""
+
+    def rows(buffer, teacher):
+        times = buffer.snapshot_epochs_
+        return np.stack([buffer.snapshot(teacher, time) for time in times])
+
+    finest = make_buffer(snapshots_per_epoch=4).fit(*bars)
+    path = tmp_path if on_disk else None
+    buffer = make_buffer(average=True, snapshots_per_epoch=(2, 1), path=path)
+    buffer.fit(*bars)
+    assert buffer.history_.equals(finest.history_)
+    for teacher in range(buffer.n_teachers_):
+        steps = rows(finest, teacher)
+        parts = [steps[:1], steps[1:3], steps[3:5], steps[5:9], steps[9:13]]
+        expected = [part.mean(axis=0, dtype=np.float64) for part in parts]
+        found = rows(buffer, teacher)
+        assert np.array_equal(found[0], steps[0])
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+        assert not np.allclose(found[1:], steps[[2, 4, 8, 12]], rtol=1e-4)
+
+
+@pytest.mark.parametrize("on_disk", [False, True])
 @pytest.mark.parametrize(("storage", "bits"), [("float16", 11), ("bfloat16", 8)])
 def test_half_precision(tmp_path, make_buffer, bars, in_memory, storage, bits, on_disk):
     path = tmp_path if on_disk else None
@@ -387,6 +410,7 @@ class TestPath:
             ),
             ({"snapshots_per_epoch": 2}, r"snapshots_per_epoch: 1 there, 2"),
             ({"storage": "float16"}, r"storage: 'float32' there, 'float16'"),
+            ({"average": True}, r"average: False there, True"),
             ({"random_state": 1}, r"seed of random_state: 0 there, 1"),
         ],
     )

@@ -32,6 +32,8 @@ OPTIONS = [
     {"momentum": 0.9, "weight_decay": 0.01},
     {"momentum": 0.5, "storage": "float16"},
     {"storage": "bfloat16", "snapshots_per_epoch": (3, 2)},
+    {"average": True, "momentum": 0.5},
+    {"average": True, "storage": "bfloat16", "snapshots_per_epoch": (3, 2)},
 ]
 
 

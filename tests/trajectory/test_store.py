@@ -20,13 +20,15 @@ from skdistill.trajectory._store import (
 )
 
 
-def make_run(n_epochs=3, n_parameters=7, seed=0, velocity=False):
+def make_run(n_epochs=3, n_parameters=7, seed=0, velocity=False, average=False):
     generator = torch.Generator().manual_seed(seed)
+    parameters = torch.randn(n_epochs + 1, n_parameters, generator=generator)
     return TeacherRun(
-        torch.randn(n_epochs + 1, n_parameters, generator=generator),
+        parameters,
         torch.rand(n_epochs, generator=generator, dtype=torch.float64),
         torch.rand(n_epochs, generator=generator, dtype=torch.float64),
         torch.randn(n_parameters if velocity else 0, generator=generator),
+        parameters[-1] + 1 if average else parameters[-1].clone(),
     )
 
 
@@ -53,9 +55,10 @@ def test_missing_file(tmp_path):
         TeacherFile(tmp_path, 0, "b")
 
 
+@pytest.mark.parametrize("average", [False, True])
 @pytest.mark.parametrize("velocity", [False, True])
-def test_run_comes_back_as_it_was(tmp_path, velocity):
-    run = write(tmp_path, 3, make_run(velocity=velocity))
+def test_run_comes_back_as_it_was(tmp_path, velocity, average):
+    run = write(tmp_path, 3, make_run(velocity=velocity, average=average))
     for before, after in zip(run, read(tmp_path, 3), strict=True):
         assert before.dtype == after.dtype
         assert torch.equal(before, after)
@@ -75,7 +78,7 @@ def test_half_precision_rounds_all_but_what_training_goes_on_with(
 ):
     run = write(tmp_path, run=make_run(n_parameters=1000), storage=storage)
     again = read(tmp_path)
-    assert torch.equal(again.parameters[-1], run.parameters[-1])
+    assert torch.equal(again.last, run.last)
     with TeacherFile(tmp_path, 0, "b") as file:
         rows = torch.stack([file.snapshot(place) for place in range(4)])
     assert rows.dtype == torch.float32
@@ -83,7 +86,7 @@ def test_half_precision_rounds_all_but_what_training_goes_on_with(
     # Below 2^-14 float16 has fewer bits.
     error = error[run.parameters.abs() > 2**-14]
     assert precision / 2 < error.max() <= precision
-    assert torch.equal(rows[:-1], again.parameters[:-1])
+    assert torch.equal(rows, again.parameters)
     # Rounding twice is rounding once, and the same content is the same file.
     before = teacher_path(tmp_path, 0).read_bytes()
     write(tmp_path, run=again, storage=storage)
@@ -91,16 +94,18 @@ def test_half_precision_rounds_all_but_what_training_goes_on_with(
 
 
 @pytest.mark.parametrize(
-    ("storage", "velocity", "expected"),
+    ("storage", "velocity", "average", "expected"),
     [
-        ("float32", False, 4 * 51),
-        ("float16", False, 2 * 51 + 4),
-        ("bfloat16", True, 2 * 51 + 4 + 4),
+        ("float32", False, False, 4 * 51),
+        ("float32", False, True, 4 * 51 + 4),
+        ("float16", False, False, 2 * 51 + 4),
+        ("bfloat16", True, True, 2 * 51 + 4 + 4),
     ],
 )
-def test_bytes_per_parameter(tmp_path, storage, velocity, expected):
+def test_bytes_per_parameter(tmp_path, storage, velocity, average, expected):
     n = 20_000
-    write(tmp_path, run=make_run(50, n, velocity=velocity), storage=storage)
+    run = make_run(50, n, velocity=velocity, average=average)
+    write(tmp_path, run=run, storage=storage)
     size = teacher_path(tmp_path, 0).stat().st_size
     assert expected * n < size < expected * n + 8000
 
@@ -288,7 +293,7 @@ def test_manifest_comes_back_as_it_was(stored):
             r"manifest\.json has format version 1; this version of skdistill reads",
         ),
         (
-            '{"format": "skdistill-trajectories", "version": 2}',
+            '{"format": "skdistill-trajectories", "version": 3}',
             r"manifest\.json is damaged: it lacks \['parameters', 'settings'",
         ),
     ],
