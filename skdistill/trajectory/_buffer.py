@@ -128,8 +128,8 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
     average : bool, default=False
         Whether a snapshot is the mean of the parameters over the steps since the one
         before, instead of those at that moment as in the literature.  The noise of
-        single steps averages out: such teachers are more accurate, and their ways
-        smoother.  Training itself stays the same.
+        single steps averages out, and the way from one to the next is smoother.
+        Training itself stays the same.
     storage : {"float32", "float16", "bfloat16"}, default="float32"
         How snapshots are stored.  The others take half the space; snapshots are
         rounded to 11 and 8 significant bits.
