@@ -47,7 +47,7 @@ SETTINGS = {
     "4 teachers": {"buffer__n_teachers": 4},
     "20 teachers": {"buffer__n_teachers": 20},
     "4 teachers, 12 epochs": {"buffer__n_teachers": 4, "buffer__n_epochs": 12},
-    "averaged teachers": {"buffer__average": True},
+    "teachers not averaged": {"buffer__average": False},
     "teachers' rate .003": {"buffer__learning_rate": 0.003},
     "teachers' rate .03": {"buffer__learning_rate": 0.03},
 }

@@ -78,7 +78,7 @@ _STEPS_PER_EPOCH = 200
 
 
 class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEstimator):
-    """Teachers trained on real images, and their parameters after each epoch.
+    """Teachers trained on real images, and their parameters in each epoch.
 
     Every teacher is a ConvNet trained from its own random weights by plain stochastic
     gradient descent with a constant rate and augmentation, each class weighing the
@@ -125,11 +125,11 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
         it of the first epochs, and later ones have one each: ``(4, 2)`` follows the
         fast beginning more closely.  Distillers go from snapshot to snapshot: what
         they call an epoch is the way between two of them.
-    average : bool, default=False
+    average : bool, default=True
         Whether a snapshot is the mean of the parameters over the steps since the one
-        before, instead of those at that moment as in the literature.  The noise of
-        single steps averages out, and the way from one to the next is smoother.
-        Training itself stays the same.
+        before.  The noise of single steps averages out, and the way from one to the
+        next is smoother.  False takes the parameters at that moment, as in [1]_.
+        Training itself is the same.
     storage : {"float32", "float16", "bfloat16"}, default="float32"
         How snapshots are stored.  The others take half the space; snapshots are
         rounded to 11 and 8 significant bits.
@@ -242,7 +242,7 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
         depth: int = 3,
         normalization: str = "instance",
         snapshots_per_epoch: int | Sequence[int] = 1,
-        average: bool = False,
+        average: bool = True,
         storage: str = "float32",
         image_shape: tuple[int, int, int] | None = None,
         path: str | os.PathLike[str] | None = None,

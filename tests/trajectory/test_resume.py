@@ -32,8 +32,9 @@ OPTIONS = [
     {"momentum": 0.9, "weight_decay": 0.01},
     {"momentum": 0.5, "storage": "float16"},
     {"storage": "bfloat16", "snapshots_per_epoch": (3, 2)},
-    {"average": True, "momentum": 0.5},
-    {"average": True, "storage": "bfloat16", "snapshots_per_epoch": (3, 2)},
+    {"average": False},
+    {"average": False, "momentum": 0.5, "storage": "float16"},
+    {"average": False, "storage": "bfloat16", "snapshots_per_epoch": (3, 2)},
 ]
 
 
