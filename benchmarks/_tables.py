@@ -4,9 +4,10 @@ A table consists of cells: one distillation, or one baseline, with one seed, sco
 several new networks.  Cells are computed side by side, each is stored as soon as it is
 done, and a distillation stores where it is: a run that was killed goes on.
 
-All arms are treated alike.  Networks have the same architecture, augmentation and
-number of steps; their rate is the best of one grid on validation images, which no
-distillation sees; the test images have no part in any choice.
+All arms are treated alike.  Teachers' snapshots are the paper's, not averages, unless
+a cell asks for these.  Networks have the same architecture, augmentation and number of
+steps; their rate is the best of one grid on validation images, which no distillation
+sees; the test images have no part in any choice.
 """
 
 import argparse
