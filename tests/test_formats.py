@@ -138,6 +138,7 @@ def test_layout_of_a_buffer(run):
         "parameters": f"F32 [3, {n_parameters}]",
         "loss": "F64 [2]",
         "accuracy": "F64 [2]",
+        "last": f"F32 [{n_parameters}]",
     }
     assert list(header) == ["skdistill"]
     content = json.loads(header["skdistill"])
