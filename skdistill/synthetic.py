@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,17 @@ from safetensors.numpy import save_file
 from skdistill.utils._files import atomic_path
 from skdistill.utils._labels import LABEL_KINDS
 from skdistill.utils._pixels import PixelSpace
-from skdistill.utils._strangers import class_labels, parse_json, whatever_is_wrong
+from skdistill.utils._strangers import (
+    class_labels,
+    most_unpacked,
+    parse_json,
+    whatever_is_wrong,
+)
 
 _FORMAT = "skdistill-synthetic-set"
-_VERSION = 1
+_VERSION = 2
+# Sets without larger pixels, which those who read version 1 can read.
+_PLAIN_VERSION = 1
 # What a file holds: tensors, and entries in JSON.
 _DTYPES: dict[str, type] = {
     "X": np.float32,
@@ -58,6 +66,9 @@ class SyntheticSet:
         What the pixels of the real images were like: for each channel their mean,
         their standard deviation and the correlation of neighbouring pixels.  Scores
         on images of another unit or preprocessing are warned about.
+    pixel_size : int, default=1
+        Side of the blocks of equal pixels that the images consist of.  A file holds
+        one value for each block.
 
     Examples
     --------
@@ -75,6 +86,7 @@ class SyntheticSet:
     metadata: dict[str, str] = field(default_factory=dict)
     probabilities: np.ndarray | None = None
     pixel_space: PixelSpace | None = None
+    pixel_size: int = 1
 
     def __post_init__(self) -> None:
         self.X = np.ascontiguousarray(self.X, dtype=np.float32)
@@ -118,6 +130,20 @@ class SyntheticSet:
             ):
                 raise ValueError("`probabilities` must be finite and not negative")
 
+        if not isinstance(self.pixel_size, Integral) or self.pixel_size < 1:
+            raise ValueError(
+                f"`pixel_size` must be an integer of at least 1; got {self.pixel_size}"
+            )
+        self.pixel_size = int(self.pixel_size)
+        # Of other shapes where the pixels do not fill the images.
+        if self.pixel_size > 1 and not np.array_equal(
+            self.X, _enlarge(self._small(), self.pixel_size)
+        ):
+            raise ValueError(
+                f"X must consist of blocks of {self.pixel_size}x{self.pixel_size} "
+                f"equal pixels with `pixel_size`={self.pixel_size}"
+            )
+
         if self.pixel_space is not None:
             space = np.asarray(self.pixel_space, dtype=np.float64)
             wanted = (3, self.X.shape[3])
@@ -136,6 +162,10 @@ class SyntheticSet:
         """Return the number of images."""
         return len(self.X)
 
+    def _small(self) -> np.ndarray:
+        """Return one pixel of each block of equal ones."""
+        return self.X[:, :: self.pixel_size, :: self.pixel_size]
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the set to one safetensors file, atomically.
 
@@ -147,12 +177,18 @@ class SyntheticSet:
         classes, codes = np.unique(self.y, return_inverse=True)
         metadata = {
             "format": _FORMAT,
-            "version": str(_VERSION),
+            "version": str(_PLAIN_VERSION),
             "classes": json.dumps(classes.tolist()),
             "step_size": json.dumps(self.step_size),
             "metadata": json.dumps(self.metadata),
         }
-        tensors = {"X": self.X, "y": codes.astype(np.int64)}
+        if self.pixel_size > 1:
+            metadata["version"] = str(_VERSION)
+            metadata["pixel_size"] = json.dumps(self.pixel_size)
+        tensors = {
+            "X": np.ascontiguousarray(self._small()),
+            "y": codes.astype(np.int64),
+        }
         if self.probabilities is not None:
             tensors["probabilities"] = self.probabilities
         if self.pixel_space is not None:
@@ -189,10 +225,11 @@ class SyntheticSet:
                 metadata = file.metadata() or {}
                 if metadata.get("format") != _FORMAT:
                     raise ValueError("it is not a synthetic set")
-                if metadata.get("version") != str(_VERSION):
+                version = metadata.get("version")
+                if version not in (str(_PLAIN_VERSION), str(_VERSION)):
                     raise ValueError(
-                        f"its format version is {metadata.get('version')!r}, this "
-                        f"version of skdistill reads {_VERSION}"
+                        f"its format version is {version!r}, this version of "
+                        f"skdistill reads {_PLAIN_VERSION} and {_VERSION}"
                     )
                 parts = {}
                 for name in file.keys():  # noqa: SIM118
@@ -205,10 +242,11 @@ class SyntheticSet:
                             f"{_DTYPES[name].__name__}"
                         )
             missing = [name for name in ("X", "y") if name not in parts]
-            missing += [name for name in _CONTENT if name not in metadata]
+            entries = [*_CONTENT, *(["pixel_size"] if version == str(_VERSION) else [])]
+            missing += [name for name in entries if name not in metadata]
             if missing:
                 raise ValueError(f"it lacks {missing}")
-            content = {name: parse_json(metadata[name]) for name in _CONTENT}
+            content = {name: parse_json(metadata[name]) for name in entries}
             codes = parts.pop("y")
             classes = class_labels(content["classes"], codes.size)
             if codes.size and not (codes.min() >= 0 and codes.max() < len(classes)):
@@ -217,12 +255,21 @@ class SyntheticSet:
                 raise ValueError("its step size is not a number")
             if not isinstance(content["metadata"], dict):
                 raise ValueError("its metadata are not names and values")
+            pixel_size = content.get("pixel_size", 1)
+            if type(pixel_size) is not int or pixel_size < 1:
+                raise ValueError("its pixel size is not a number of pixels")
+            small = parts.pop("X")
+            if small.nbytes * pixel_size**2 > most_unpacked(path.stat().st_size):
+                raise ValueError(
+                    f"with pixels of {pixel_size}x{pixel_size} its images are too large"
+                )
             return cls(
-                parts.pop("X"),
+                _enlarge(small, pixel_size),
                 classes[codes],
                 content["step_size"],
                 content["metadata"],
                 **parts,
+                pixel_size=pixel_size,
             )
 
     def to_images(
@@ -288,9 +335,12 @@ class SyntheticSet:
         step_size = (
             "" if self.step_size is None else f", step size {self.step_size:.3g}"
         )
+        pixels = ""
+        if self.pixel_size > 1:
+            pixels = f" in pixels of {self.pixel_size}x{self.pixel_size}"
         return (
-            f"<SyntheticSet: {len(self)} images of {height}x{width}x{channels}, "
-            f"{len(np.unique(self.y))} classes{step_size}>"
+            f"<SyntheticSet: {len(self)} images of {height}x{width}x{channels}"
+            f"{pixels}, {len(np.unique(self.y))} classes{step_size}>"
         )
 
     def _repr_html_(self) -> str:
@@ -307,6 +357,13 @@ class SyntheticSet:
                 f"<figcaption>{name}</figcaption></figure>"
             )
         return f"<div><p>{html.escape(repr(self))}</p>{''.join(cells)}</div>"
+
+
+def _enlarge(images: np.ndarray, pixel_size: int) -> np.ndarray:
+    """Repeat each pixel of images (n_images, height, width, channels)."""
+    if pixel_size == 1:
+        return images
+    return images.repeat(pixel_size, axis=1).repeat(pixel_size, axis=2)
 
 
 def to_displayable(

@@ -8,6 +8,7 @@ published synthetic set must be readable for ever.
 import json
 import re
 import struct
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -105,6 +106,30 @@ def test_published_sets_of_version_1_are_read(tmp_path, more):
         assert np.array_equal(np.asarray(found.pixel_space), space)
 
 
+def test_published_sets_of_version_2_are_read(tmp_path):
+    small = np.arange(12, dtype="<f4").reshape(2, 2, 1, 3)
+    path = tmp_path / "published.safetensors"
+    path.write_bytes(
+        raw_safetensors(
+            {"X": ("F32", small), "y": ("I64", np.array([1, 0], dtype="<i8"))},
+            {
+                "format": "skdistill-synthetic-set",
+                "version": "2",
+                "classes": "[3, 5]",
+                "step_size": "0.02",
+                "metadata": "{}",
+                "pixel_size": "2",
+            },
+        )
+    )
+    found = SyntheticSet.load(path)
+    assert found.X.shape == (2, 4, 2, 3)
+    for down, across in product((0, 1), repeat=2):
+        assert np.array_equal(found.X[:, down::2, across::2], small)
+    assert found.y.tolist() == [5, 3]
+    assert found.pixel_size == 2
+
+
 def test_layout_of_a_set(run):
     tensors, header = contents(run / "set.safetensors")
     assert tensors == {
@@ -191,10 +216,10 @@ def test_other_versions_are_refused_by_name(run, tmp_path):
     """A file of the future is not guessed at, and the message says whose it is."""
     X = np.zeros((1, 2, 2, 1), dtype=np.float32)
     path = tmp_path / "set.safetensors"
-    header = {"classes": "[0]", "step_size": "null", "metadata": "{}", "version": "2"}
+    header = {"classes": "[0]", "step_size": "null", "metadata": "{}", "version": "3"}
     tensors = {"X": X, "y": np.zeros(1, dtype=np.int64)}
     save_file(tensors, path, metadata={"format": "skdistill-synthetic-set", **header})
-    with pytest.raises(ValueError, match=r"set\.safetensors.*version is '2'.*reads 1"):
+    with pytest.raises(ValueError, match=r"set\.safetensors.*version is '3'.*reads 1"):
         SyntheticSet.load(path)
 
     manifest = json.loads((run / "buffer" / "manifest.json").read_text())

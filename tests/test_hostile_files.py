@@ -445,6 +445,9 @@ SET |= {"step_size": "null", "metadata": "{}"}
         {"step_size": "[1]"},
         {"metadata": "[]"},
         {"metadata": "{" * 10**6},
+        {"version": "2", "pixel_size": "100000"},
+        {"version": "2", "pixel_size": "1" + "0" * 400},
+        {"version": "2", "pixel_size": "[2]"},
     ],
     ids=lambda change: str(change)[:40],
 )

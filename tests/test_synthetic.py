@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
+from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from skdistill import SyntheticSet
@@ -88,6 +89,42 @@ def test_round_trip(tmp_path_factory, y, X, step_size, metadata):
     assert loaded.metadata == metadata
 
 
+@given(
+    hnp.arrays(
+        np.float32, (3, 2, 1, 2), elements=st.floats(-(2.0**99), 2.0**99, width=32)
+    ),
+    st.integers(2, 4),
+)
+def test_a_file_holds_larger_pixels_once(tmp_path_factory, small, pixel_size):
+    X = np.kron(small, np.ones((1, pixel_size, pixel_size, 1), np.float32))
+    path = tmp_path_factory.getbasetemp() / "larger.safetensors"
+    synthetic = SyntheticSet(X, [0, 1, 0], pixel_size=pixel_size)
+    synthetic.save(path)
+    loaded = SyntheticSet.load(path)
+    np.testing.assert_array_equal(loaded.X, X)
+    assert loaded.pixel_size == pixel_size
+    with safe_open(path, framework="numpy") as file:
+        np.testing.assert_array_equal(file.get_tensor("X"), small)
+    size = f"{pixel_size}x{pixel_size}"
+    assert f"images of {2 * pixel_size}x{pixel_size}x2 in pixels of {size}, " in repr(
+        loaded
+    )
+
+
+@pytest.mark.parametrize("pixel_size", [2, 3])
+def test_pixels_that_differ_are_no_larger_one(pixel_size):
+    X = np.zeros((1, 4, 6, 1))
+    X[0, 3, 5] = 1
+    with pytest.raises(ValueError, match=rf"blocks of {pixel_size}x{pixel_size} equal"):
+        SyntheticSet(X, [0], pixel_size=pixel_size)
+
+
+@pytest.mark.parametrize("pixel_size", [0, -1, 1.5, "2", None])
+def test_bad_pixel_sizes(pixel_size):
+    with pytest.raises(ValueError, match="`pixel_size` must be an integer of at least"):
+        SyntheticSet(np.zeros((1, 4, 4, 1)), [0], pixel_size=pixel_size)
+
+
 def test_round_trip_without_images(tmp_path):
     SyntheticSet(np.empty((0, 2, 2, 3)), []).save(tmp_path / "empty")
     assert len(SyntheticSet.load(tmp_path / "empty")) == 0
@@ -147,7 +184,13 @@ TENSORS = {"X": np.zeros((2, 3, 3, 1), np.float32), "y": np.array([0, 1])}
     [
         ({"format": None}, {}, "it is not a synthetic set"),
         ({"format": "other"}, {}, "it is not a synthetic set"),
-        ({"version": "2"}, {}, "its format version is '2', this version .* reads 1"),
+        ({"version": "3"}, {}, "version is '3', this version .* reads 1 and 2"),
+        ({"version": "2"}, {}, "it lacks .'pixel_size'"),
+        *(
+            ({"version": "2", "pixel_size": bad}, {}, "its pixel size is not a number")
+            for bad in ("0", "-2", "1.5", "true", "null")
+        ),
+        ({"version": "2", "pixel_size": "2000"}, {}, "images are too large"),
         ({"classes": None}, {}, "classes"),
         ({"classes": "[["}, {}, ""),
         ({"classes": '["a"]'}, {}, "labels without a class"),

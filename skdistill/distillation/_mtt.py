@@ -49,6 +49,10 @@ class MTTDistiller(TrajectoryDistiller):
             channels), default="real"
         What the synthetic images start from, as for
         :class:`~skdistill.distillation.STMDistiller`.
+    pixel_size : int, default=1
+        Side of a synthetic image's pixels, in pixels of the real ones.  With 2 an
+        image is a quarter as many numbers, and four times as many images take as much
+        room: the multi-formation of [2]_.  ``ipc`` is the number of images.
     labels : {"hard", "learned"}, default="hard"
         Whether each image stands for its class alone, or for probabilities of all
         classes that are learned with it.
@@ -135,6 +139,8 @@ class MTTDistiller(TrajectoryDistiller):
     ----------
     .. [1] Cazenavette et al., "Dataset Distillation by Matching Training
        Trajectories", CVPR 2022, algorithm 1.
+    .. [2] Kim et al., "Dataset Condensation via Efficient Synthetic-Data
+       Parameterization", ICML 2022.
 
     Examples
     --------
@@ -165,6 +171,7 @@ class MTTDistiller(TrajectoryDistiller):
         step_size: float = 0.01,
         max_iter: int = 1000,
         init: Any = "real",
+        pixel_size: int = 1,
         labels: str = "hard",
         batch_size: int | str | None = "auto",
         n_matches: int | str = "auto",
@@ -190,6 +197,7 @@ class MTTDistiller(TrajectoryDistiller):
         self.step_size = step_size
         self.max_iter = max_iter
         self.init = init
+        self.pixel_size = pixel_size
         self.labels = labels
         self.batch_size = batch_size
         self.n_matches = n_matches

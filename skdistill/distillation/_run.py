@@ -278,6 +278,7 @@ class TrajectoryDistiller(BaseDistiller):
 
     _parameter_constraints: dict = {
         "ipc": [Interval(Integral, 1, None, closed="left")],
+        "pixel_size": [Interval(Integral, 1, None, closed="left")],
         "n_matches": [
             StrOptions({"auto"}),
             Interval(Integral, 1, None, closed="left"),
@@ -317,6 +318,7 @@ class TrajectoryDistiller(BaseDistiller):
     step_size: float
     max_iter: int
     init: Any
+    pixel_size: int
     labels: str
     batch_size: int | str | None
     n_matches: int | str
@@ -360,6 +362,7 @@ class TrajectoryDistiller(BaseDistiller):
         X, y = check_images(
             self, X, y, reset=True, with_labels=True, image_shape=self.image_shape
         )
+        self._check_pixel_size()
         check_class_sizes(y, 2, "distillation")
         for_teachers = X, y, sample_weight
         X, y, weight = check_weights(sample_weight, X, y)
@@ -405,6 +408,7 @@ class TrajectoryDistiller(BaseDistiller):
                     per_epoch=getattr(self, "step_size_per_epoch", False),
                 ),
                 self.label_lr if self.labels == "learned" else None,
+                self.pixel_size,
             )
             first = self._first()
             learned.step_sizes.extend(first.n_epochs_matched)
@@ -465,6 +469,14 @@ class TrajectoryDistiller(BaseDistiller):
 
     # The start of a run.
 
+    def _check_pixel_size(self) -> None:
+        height, width, _ = self.image_shape_
+        if height % self.pixel_size or width % self.pixel_size:
+            raise ValueError(
+                f"`pixel_size`={self.pixel_size} must divide height and width of the "
+                f"images, {height} and {width}"
+            )
+
     def _given_images(self, X: np.ndarray) -> np.ndarray | None:
         if isinstance(self.init, str):
             return None
@@ -474,20 +486,29 @@ class TrajectoryDistiller(BaseDistiller):
     def _initial_images(
         self, X: np.ndarray, codes: np.ndarray, rng: np.random.Generator
     ) -> np.ndarray:
-        given = self._given_images(X)
-        if given is not None:
-            return given
-        if self.init == "noise":
+        """Return the first images, of as few pixels as are learned."""
+        size = self.pixel_size
+        height, width, n_channels = X.shape[1:]
+        n_images = len(self.classes_) * self.ipc
+        if isinstance(self.init, str) and self.init == "noise":
             mean = X.mean(axis=(0, 1, 2))
             scale = X.std(axis=(0, 1, 2))
-            shape = (len(self.classes_) * self.ipc, *X.shape[1:])
+            shape = (n_images, height // size, width // size, n_channels)
             noise = rng.standard_normal(shape, dtype=np.float32)
             return (noise * scale + mean).astype(np.float32)
-        chosen = [
-            rng.choice(np.flatnonzero(codes == code), self.ipc, replace=False)
-            for code in range(len(self.classes_))
-        ]
-        return X[np.concatenate(chosen)]
+        images = self._given_images(X)
+        if images is None:
+            chosen = [
+                rng.choice(np.flatnonzero(codes == code), self.ipc, replace=False)
+                for code in range(len(self.classes_))
+            ]
+            images = X[np.concatenate(chosen)]
+        if size == 1:
+            return images
+        blocks = images.reshape(
+            n_images, height // size, size, width // size, size, n_channels
+        )
+        return blocks.mean(axis=(2, 4), dtype=np.float32)
 
     def _fit_buffer(
         self,
@@ -893,6 +914,7 @@ class TrajectoryDistiller(BaseDistiller):
             {"distiller": type(self).__name__},
             probabilities=probabilities,
             pixel_space=self._pixel_space,
+            pixel_size=self.pixel_size,
         )
 
     def _default_network(self) -> Any:

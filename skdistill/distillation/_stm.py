@@ -70,6 +70,10 @@ class STMDistiller(TrajectoryDistiller):
         What the synthetic images start from: random real images of their class,
         Gaussian noise with the mean and deviation of each channel, or given images in
         the order of the classes.
+    pixel_size : int, default=1
+        Side of a synthetic image's pixels, in pixels of the real ones.  With 2 an
+        image is a quarter as many numbers, and four times as many images take as much
+        room: the multi-formation of [2]_.  ``ipc`` is the number of images.
     labels : {"hard", "learned"}, default="hard"
         Whether each image stands for its class alone, or for probabilities of all
         classes that are learned with it.
@@ -199,6 +203,8 @@ class STMDistiller(TrajectoryDistiller):
     ----------
     .. [1] Guan et al., "Discovering Galaxy Features via Dataset Distillation", 2023,
        appendix A.1.
+    .. [2] Kim et al., "Dataset Condensation via Efficient Synthetic-Data
+       Parameterization", ICML 2022.
 
     Examples
     --------
@@ -235,6 +241,7 @@ class STMDistiller(TrajectoryDistiller):
         max_iter: int = 1000,
         max_total_iter: int | None = None,
         init: Any = "real",
+        pixel_size: int = 1,
         labels: str = "hard",
         batch_size: int | str | None = "auto",
         n_matches: int | str = "auto",
@@ -263,6 +270,7 @@ class STMDistiller(TrajectoryDistiller):
         self.max_iter = max_iter
         self.max_total_iter = max_total_iter
         self.init = init
+        self.pixel_size = pixel_size
         self.labels = labels
         self.batch_size = batch_size
         self.n_matches = n_matches

@@ -119,6 +119,21 @@ class Descent:
         self.average, self._n_steps = state["average"], state["n_steps"].cpu()
 
 
+def enlarge(images: Tensor, pixel_size: int) -> Tensor:
+    """Return images of shape (..., height, width) with pixels so many times larger."""
+    if pixel_size == 1:
+        return images
+    return images.repeat_interleave(pixel_size, -1).repeat_interleave(pixel_size, -2)
+
+
+def block_sums(images: Tensor, pixel_size: int) -> Tensor:
+    """Return the sum of each block of pixels: the derivative of :func:`enlarge`."""
+    if pixel_size == 1:
+        return images
+    rows = images.unflatten(-2, (-1, pixel_size)).sum(-2)
+    return rows.unflatten(-1, (-1, pixel_size)).sum(-1)
+
+
 class StepSizes:
     """How the logarithms of step sizes follow the matches.
 
@@ -204,6 +219,9 @@ class Learned:
     step_sizes : StepSizes
     label_lr : float, "auto" or None
         The rate of the labels; with None they stay the classes.
+    pixel_size : int
+        How many pixels of real images, down and across, one of the descent's stands
+        for.
     """
 
     def __init__(
@@ -213,8 +231,10 @@ class Learned:
         n_classes: int,
         step_sizes: StepSizes,
         label_lr: float | str | None,
+        pixel_size: int = 1,
     ) -> None:
         self._images = images
+        self._pixel_size = pixel_size
         self.step_sizes = step_sizes
         self._hard = torch.nn.functional.one_hot(codes, n_classes).to(
             images.value.dtype
@@ -227,8 +247,8 @@ class Learned:
 
     @property
     def images(self) -> Tensor:
-        """The synthetic images."""
-        return self._images.value
+        """The synthetic images, as large as real ones."""
+        return enlarge(self._images.value, self._pixel_size)
 
     @property
     def targets(self) -> Tensor:
@@ -248,7 +268,7 @@ class Learned:
         targets = self._hard
         if self._logits is not None:
             targets = self._logits.average.softmax(1)
-        return self._images.average, targets
+        return enlarge(self._images.average, self._pixel_size), targets
 
     def step(
         self,
@@ -263,7 +283,7 @@ class Learned:
         Its derivative by the step size and its stretch are given as numbers too, so
         that they are not transferred from the device once more.
         """
-        self._images.step(gradient.images, factor)
+        self._images.step(block_sums(gradient.images, self._pixel_size), factor)
         if self._logits is not None:
             targets = self.targets
             mean = (targets * gradient.targets).sum(dim=1, keepdim=True)
@@ -273,7 +293,7 @@ class Learned:
     def is_finite(self) -> bool:
         """Tell whether images and labels hold numbers alone."""
         # A sum is finite only if all that it adds up is.
-        return bool((self.images.sum() + self.targets.sum()).isfinite())
+        return bool((self._images.value.sum() + self.targets.sum()).isfinite())
 
     def state(self) -> State:
         """Return everything that steps change."""
@@ -291,7 +311,7 @@ class Learned:
 
     def restore(self, state: State) -> None:
         """Go back to a state, from whatever device."""
-        device = self.images.device
+        device = self._images.value.device
 
         def part(name: str) -> State:
             length = len(name) + 1

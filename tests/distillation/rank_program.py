@@ -106,6 +106,7 @@ def results():
         make(
             n_matches="auto" if SIZE > 1 else 2,
             labels="learned",
+            pixel_size=2,
             step_size_per_epoch=True,
             threshold=0.5,
             max_iter=20,

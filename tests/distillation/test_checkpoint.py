@@ -166,6 +166,7 @@ def test_interrupt_and_go_on(make_tiny, tiny_bars, spoil_matches, n_done):
     parameters=st.fixed_dictionaries(
         {
             "labels": st.sampled_from(["hard", "learned"]),
+            "pixel_size": st.sampled_from([1, 2]),
             "step_size_per_epoch": st.booleans(),
             "n_initial_epochs": st.sampled_from([1, 2]),
             "step_size_lr": st.sampled_from(["auto", 0.01]),
@@ -304,6 +305,7 @@ def test_parameters_that_do_not_decide_on_the_result_may_change(
         ({"augmentation": None}, r"`augmentation`: \["),
         ({"random_state": 1}, r"seed of random_state"),
         ({"labels": "learned"}, r"`labels`: 'hard' there"),
+        ({"pixel_size": 2}, r"`pixel_size`: 1 there, 2 asked for"),
         ({"max_iter": 999}, r"`max_iter`: 1000 there, 999 asked for"),
         ({"init": "noise"}, r"`init`: 'real' there, 'noise' asked for"),
         ({"init": np.zeros((3, 8, 8, 1))}, r"`init`: 'real' there, 'images with"),

@@ -49,6 +49,15 @@ def test_attributes(make_distiller, tiny_bars):
     assert 0 <= distiller.score(*tiny_bars) <= 1
 
 
+def test_larger_pixels(make_distiller, tiny_bars):
+    distiller = make_distiller(ipc=4, pixel_size=4).fit(*tiny_bars)
+    X = distiller.synthetic_.X
+    assert X.shape == (12, 8, 8, 1)
+    assert np.array_equal(X, np.kron(X[:, ::4, ::4], np.ones((1, 4, 4, 1))))
+    assert distiller.synthetic_.pixel_size == 4
+    assert 0 <= distiller.score(*tiny_bars) <= 1
+
+
 def test_start_epochs_are_drawn_from_the_pool(make_distiller, tiny_bars):
     """All alike, and for each teacher alike."""
     history = make_distiller(max_iter=400, n_steps=1).fit(*tiny_bars).history_

@@ -725,6 +725,64 @@ def test_real_images_are_of_their_class(make_distiller, bars):
     assert len(set(chosen.tolist())) == 9
 
 
+def blocks(images, size):
+    """Return the pixels of each block of images, beside one another."""
+    n_images, height, width, n_channels = images.shape
+    shape = n_images, height // size, size, width // size, size, n_channels
+    found = images.reshape(shape).transpose(0, 1, 3, 5, 2, 4)
+    return found.reshape(*found.shape[:4], size * size)
+
+
+@pytest.mark.parametrize("init", ["real", "noise", "given"])
+@pytest.mark.parametrize("size", [2, 4])
+def test_larger_pixels_start_from_means(make_distiller, bars, init, size):
+    X, y = bars
+    given = np.random.default_rng(0).normal(size=(6, 16, 16, 3)).astype(np.float32)
+    parameters = {"ipc": 2, "pixel_lr": 1e-30, "max_total_iter": 1}
+    parameters["init"] = given if init == "given" else init
+    synthetic = make_distiller(pixel_size=size, **parameters).fit(X, y).synthetic_
+    assert synthetic.X.shape == (6, 16, 16, 3)
+    assert synthetic.pixel_size == size
+    found = blocks(synthetic.X, size)
+    assert (found == found[..., :1]).all()
+    if init == "noise":
+        # Not fainter than that of small pixels.
+        ratio = synthetic.X.std(axis=(0, 1, 2)) / X.std(axis=(0, 1, 2))
+        np.testing.assert_allclose(ratio, 1, atol=0.5)
+    else:
+        smaller = make_distiller(**parameters).fit(X, y).synthetic_.X
+        np.testing.assert_allclose(
+            found[..., 0], blocks(smaller, size).mean(-1), rtol=1e-5, atol=1e-6
+        )
+
+
+@pytest.mark.parametrize("average", [False, True])
+def test_larger_pixels_learn(make_distiller, bars, tmp_path, average):
+    distiller = make_distiller(
+        ipc=4, pixel_size=2, average=average, max_total_iter=40, n_steps=5
+    )
+    start = clone(distiller).set_params(max_total_iter=1, pixel_lr=1e-30).fit(*bars)
+    history = distiller.fit(*bars).history_
+    first = history["start_epoch"] == 0
+    losses = history.loc[first, "loss"]
+    assert losses.iloc[-5:].mean() < 0.9 * losses.iloc[:5].mean()
+    synthetic = distiller.synthetic_
+    found = blocks(synthetic.X, 2)
+    assert (found == found[..., :1]).all()
+    assert (synthetic.X != start.synthetic_.X).mean() > 0.9
+    assert distiller.best_synthetic_.pixel_size == 2
+    synthetic.save(tmp_path / "set")
+    assert np.array_equal(SyntheticSet.load(tmp_path / "set").X, synthetic.X)
+
+
+@pytest.mark.usefixtures("forbid_training")
+@pytest.mark.parametrize("size", [3, 32])
+def test_pixels_must_fill_the_images(make_distiller, bars, size):
+    message = rf"`pixel_size`={size} must divide .*, 16 and 16"
+    with pytest.raises(ValueError, match=message):
+        make_distiller(pixel_size=size).fit(*bars)
+
+
 def test_noise_has_the_mean_and_deviation_of_each_channel(make_distiller, bars):
     X, y = bars
     X = X * np.array([1, 10, 100], dtype=np.float32) + np.array([0, 50, -9])

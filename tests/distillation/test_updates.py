@@ -18,6 +18,8 @@ from skdistill.distillation._updates import (
     Descent,
     Learned,
     StepSizes,
+    block_sums,
+    enlarge,
 )
 
 SHAPE = (3, 2, 5, 4)
@@ -453,6 +455,47 @@ def test_result_is_that_of_the_last_step_or_the_average(label_lr):
     else:
         torch.testing.assert_close(targets, state["logits.average"].softmax(1))
         assert not torch.equal(targets, learned.targets)
+
+
+@settings(max_examples=30)
+@given(
+    height=st.integers(1, 4),
+    width=st.integers(1, 4),
+    size=st.integers(1, 4),
+    seed=st.integers(0, 99),
+)
+def test_block_sums_are_the_derivative_of_larger_pixels(height, width, size, seed):
+    """As autograd finds it through an interpolation that repeats pixels."""
+    generator = torch.Generator().manual_seed(seed)
+    shape = 2, 3, height, width
+    small = torch.randn(shape, generator=generator, dtype=torch.float64)
+    small.requires_grad_()
+    expected = torch.nn.functional.interpolate(small, scale_factor=size)
+    assert torch.equal(enlarge(small, size), expected)
+    gradient = torch.randn(expected.shape, generator=generator, dtype=torch.float64)
+    expected.backward(gradient)
+    torch.testing.assert_close(
+        block_sums(gradient, size), small.grad, rtol=1e-12, atol=1e-12
+    )
+
+
+def test_larger_pixels_follow_the_sum_of_their_gradients():
+    learned = Learned(
+        Descent(torch.zeros(4, 1, 1, 1), 1.0, 1.0),
+        torch.tensor([0, 1, 2, 1]),
+        3,
+        StepSizes(0.02, 0.1, per_epoch=False),
+        None,
+        pixel_size=2,
+    )
+    gradient = draw_match(0)
+    learned.step(0, gradient, 0.1, 1.2, 1.0)
+    expected = -gradient.images.sum((2, 3), keepdim=True)
+    torch.testing.assert_close(learned.state()["images.value"], expected)
+    assert learned.images.shape == gradient.images.shape
+    torch.testing.assert_close(learned.images, expected.expand(4, 1, 2, 2))
+    for average in (False, True):
+        torch.testing.assert_close(learned.result(average)[0], learned.images)
 
 
 def test_factor_is_that_of_everything():
