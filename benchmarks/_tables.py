@@ -265,6 +265,7 @@ def _compute(cell, split, teachers, scale, device, checkpoint):
 def make_distiller(cell, teachers, scale, device, checkpoint):
     """Return the distiller that a cell asks for."""
     ipc, method = cell.get("ipc"), cell["method"]
+    parameters = cell.get("parameters", {})
     if method == "full":
         return FullData(device=device, random_state=cell["seed"])
     if method == "random":
@@ -277,24 +278,30 @@ def make_distiller(cell, teachers, scale, device, checkpoint):
         "checkpoint": checkpoint,
         "device": device,
         "random_state": cell["seed"],
-        **cell.get("parameters", {}),
+        **parameters,
     }
+    n_images = images_in_room(ipc, parameters)
     n_iterations = cell.get("iterations", scale.n_iterations[str(ipc)])
     if method == "STM":
         return STMDistiller(
-            ipc,
+            n_images,
             threshold=cell.get("threshold", 5.0),
             max_total_iter=n_iterations,
             **shared,
         )
     pool = cell.get("pool", min(scale.mtt_pools[str(ipc)], scale.n_epochs - 1))
     return MTTDistiller(
-        ipc,
+        n_images,
         max_start_epoch=pool,
         n_target_epochs=min(2, scale.n_epochs - pool + 1),
         max_iter=n_iterations or scale.mtt_iterations,
         **shared,
     )
+
+
+def images_in_room(ipc, parameters):
+    """Return how many images per class take the room of ``ipc`` plain ones."""
+    return ipc * parameters.get("pixel_size", 1) ** 2
 
 
 def summarise(rows, arms):

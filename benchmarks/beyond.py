@@ -4,7 +4,8 @@
 of the student, the last images, a trend test on the loss.  Its fixed rates alone are
 not there, which leave the images of small networks almost as they were: all settings
 have the adaptive ones.  "default" is STMDistiller with TrajectoryBuffer as they are;
-the others change one of their parameters.
+the others change one of their parameters.  "larger pixels" are of 2x2, and four times
+as many images take as much room: images per class are counted by the numbers they are.
 
 All settings cost the same: as many gradients of single images that students follow,
 the number of iterations times that of steps times that of images per step, and as many
@@ -24,6 +25,7 @@ from _tables import (
     Results,
     arguments,
     differences,
+    images_in_room,
     scale_settings,
     summarise,
     write_report,
@@ -34,13 +36,14 @@ from skdistill import STMDistiller
 
 PAPER, DEFAULT = "paper", "default"
 SHARED = [PAPER, DEFAULT, "teachers not averaged"]
-ONE_IMAGE = [*SHARED, "half the epochs at first", "more teachers"]
-TEN_IMAGES = [*SHARED, "one epoch at first", "learned labels"]
+LARGER, BOTH = "larger pixels", "larger pixels, learned labels"
+ONE_IMAGE = [*SHARED, "half the epochs at first", "more teachers", LARGER]
+TEN_IMAGES = [*SHARED, "one epoch at first", "learned labels", LARGER, BOTH]
 # By images per class: gradients that the students of a distillation follow, and the
 # settings, None for all.
 PLANS = {
     "paper": {
-        "1": (2_500_000, [*ONE_IMAGE, "learned labels"]),
+        "1": (2_500_000, [*ONE_IMAGE, "learned labels", BOTH]),
         "10": (15_000_000, None),
     },
     "cpu": {
@@ -72,6 +75,8 @@ def all_settings(scale):
         "one epoch at first": ({"n_initial_epochs": 1}, averaged),
         "half the epochs at first": ({"n_initial_epochs": half}, averaged),
         "learned labels": ({"labels": "learned"}, averaged),
+        LARGER: ({"pixel_size": 2}, averaged),
+        BOTH: ({"pixel_size": 2, "labels": "learned"}, averaged),
         # Twice as many teachers of half as many epochs cost as much.
         "more teachers": ({}, {"teachers": (2 * scale.n_teachers, half, True)}),
     }
@@ -102,10 +107,11 @@ def cells(name, split, scale, plan, seeds):
 
 def images_per_step(ipc, parameters, split):
     """Return the number of images that a distiller would take in each step."""
-    distiller = STMDistiller(ipc, **parameters)
+    n_images = images_in_room(ipc, parameters)
+    distiller = STMDistiller(n_images, **parameters)
     distiller.classes_ = np.unique(split.y)
     distiller.image_shape_ = split.X.shape[1:]
-    return distiller._images_per_step(ipc * len(distiller.classes_))
+    return distiller._images_per_step(n_images * len(distiller.classes_))
 
 
 def plot(summary):

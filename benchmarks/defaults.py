@@ -43,6 +43,8 @@ SETTINGS = {
     "all images per step": {"batch_size": None},
     "last images": {"average": False},
     "from noise": {"init": "noise"},
+    # As many more images as take the same room.
+    "larger pixels": {"pixel_size": 2},
     "one epoch at first": {"n_initial_epochs": 1},
     "4 teachers": {"buffer__n_teachers": 4},
     "20 teachers": {"buffer__n_teachers": 20},
@@ -94,6 +96,7 @@ DATA = {
 def distil(ipc, teachers, X, y, seed, seconds, most_iterations, settings):
     """Distil for at most some seconds, if given; return images and what it took."""
     settings = {k: v for k, v in settings.items() if not k.startswith("buffer__")}
+    ipc *= settings.get("pixel_size", 1) ** 2
 
     def fitted(n_iterations):
         begin = time.perf_counter()
