@@ -112,7 +112,7 @@ class Task(NamedTuple):
     start_epoch, end_epoch : int
         The snapshots that the student starts at and aims at.
     probe_epoch : int or None
-        The snapshot a probe starts at, which aims at the next one.
+        The snapshot a probe starts at, which aims as far as the match.
     """
 
     teacher: int
@@ -1048,8 +1048,9 @@ class _Matching:
         found: dict[str, Tensor] = {}
         if task.probe_epoch is not None:
             epoch = task.probe_epoch
+            end = epoch + task.end_epoch - task.start_epoch
             probe = match(
-                *self._arguments(learned, task.teacher, epoch, epoch + 1, generator),
+                *self._arguments(learned, task.teacher, epoch, end, generator),
                 scale=scale,
             )
             found |= dict(

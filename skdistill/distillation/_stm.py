@@ -48,7 +48,7 @@ class STMDistiller(TrajectoryDistiller):
         that has seen the others makes scores too good.  To use it all the same,
         wrap it in a :class:`~sklearn.frozen.FrozenEstimator`.
     n_steps : int, default=20
-        Number N of the student's steps for one epoch of the teacher.
+        Number N of the student's steps for ``n_target_epochs`` of the teacher.
     step_size : float, default=0.01
         Learning rate of the student at the start; it is learned with the images.
     n_initial_epochs : int or "auto", default="auto"
@@ -56,6 +56,9 @@ class STMDistiller(TrajectoryDistiller):
         Many images have room for more than the first epochs, among which a short run
         that climbs would end: "auto" is ``ipc``, but at most half of the teachers'
         epochs.
+    n_target_epochs : int, default=1
+        Number M of the teacher's epochs that the student's steps stand for, in the
+        probe too; 1 in [1]_.
     threshold : float, default=5.0
         The lambda of [1]_: by how many standard deviations the probe's trend must be
         negative for one more epoch to be taken in.
@@ -223,6 +226,7 @@ class STMDistiller(TrajectoryDistiller):
             Interval(Integral, 1, None, closed="left"),
             StrOptions({"auto"}),
         ],
+        "n_target_epochs": [Interval(Integral, 1, None, closed="left")],
         "threshold": [Interval(Real, 0, None, closed="neither")],
         "max_total_iter": [Interval(Integral, 1, None, closed="left"), None],
         "step_size_per_epoch": ["boolean"],
@@ -237,6 +241,7 @@ class STMDistiller(TrajectoryDistiller):
         n_steps: int = 20,
         step_size: float = 0.01,
         n_initial_epochs: int | str = "auto",
+        n_target_epochs: int = 1,
         threshold: float = 5.0,
         max_iter: int = 1000,
         max_total_iter: int | None = None,
@@ -266,6 +271,7 @@ class STMDistiller(TrajectoryDistiller):
         self.n_steps = n_steps
         self.step_size = step_size
         self.n_initial_epochs = n_initial_epochs
+        self.n_target_epochs = n_target_epochs
         self.threshold = threshold
         self.max_iter = max_iter
         self.max_total_iter = max_total_iter
@@ -293,18 +299,21 @@ class STMDistiller(TrajectoryDistiller):
     def _check_epochs(self, n_epochs: int) -> None:
         asked = self.n_initial_epochs
         at_first = 1 if isinstance(asked, str) else asked
-        if n_epochs < at_first + 1:
+        needed = at_first + self.n_target_epochs
+        if n_epochs < needed:
             raise ValueError(
-                f"`buffer` must hold teachers of at least {at_first + 1} epochs, "
-                f"{at_first} to match (`n_initial_epochs`={asked!r}) "
-                f"and one to probe; got n_epochs={n_epochs}"
+                f"`buffer` must hold teachers of at least {needed} epochs: the probe "
+                f"starts after {at_first} (`n_initial_epochs`={asked!r}) and aims "
+                f"{self.n_target_epochs} further (`n_target_epochs`); got "
+                f"n_epochs={n_epochs}"
             )
 
     def _first(self) -> Progress:
         if not isinstance(self.n_initial_epochs, str):
             return Progress(n_epochs_matched=int(self.n_initial_epochs))
-        half = (len(self.buffer_.snapshot_epochs_) - 1) // 2
-        return Progress(n_epochs_matched=max(1, min(self.ipc, half)))
+        n_epochs = len(self.buffer_.snapshot_epochs_) - 1
+        most = min(n_epochs // 2, n_epochs - self.n_target_epochs)
+        return Progress(n_epochs_matched=max(1, min(self.ipc, most)))
 
     def _task(self, run: Run, rng: np.random.Generator) -> Task:
         progress = run.progress
@@ -312,7 +321,7 @@ class STMDistiller(TrajectoryDistiller):
         return Task(
             teacher=int(rng.integers(self.buffer_.n_teachers_)),
             start_epoch=start,
-            end_epoch=start + 1,
+            end_epoch=start + int(self.n_target_epochs),
             probe_epoch=None if progress.fine_tuning else progress.n_epochs_matched,
         )
 
@@ -326,7 +335,8 @@ class STMDistiller(TrajectoryDistiller):
         )
         if decision is None:
             return
-        last_epoch = progress.n_epochs_matched == len(self.buffer_.snapshot_epochs_) - 2
+        probed = progress.n_epochs_matched + self.n_target_epochs
+        last_epoch = probed == len(self.buffer_.snapshot_epochs_) - 1
         if decision != "stop" and last_epoch:
             if progress.n_renewals < _MOST_RENEWALS:
                 self._end_stage(run, decision)

@@ -300,6 +300,7 @@ def test_parameters_that_do_not_decide_on_the_result_may_change(
     ("changes", "message"),
     [
         ({"ipc": 2}, r"`ipc`: 1 there, 2 asked for"),
+        ({"n_target_epochs": 2}, r"`n_target_epochs`: 1 there, 2 asked for"),
         ({"n_steps": 3}, r"`n_steps`: 2 there, 3 asked for"),
         ({"pixel_lr": 1.0}, r"`pixel_lr`: 'auto' there, 1\.0 asked for"),
         ({"augmentation": None}, r"`augmentation`: \["),

@@ -356,7 +356,7 @@ def test_a_trend_at_the_last_epoch_does_not_go_on_for_ever(
     monkeypatch.setattr(module, "decide", lambda *args, **kwargs: "level-up")
     distiller = make_tiny(max_iter=20, max_total_iter=None).fit(*tiny_bars)
     stages = distiller.stages_
-    # To the second of two epochs that can be matched, ten times on, and to the end.
+    # To the second of two epochs to start from, ten times on, and to the end.
     reasons = ["level-up"] * 11 + ["no trend", "fine-tuned"]
     assert stages["reason"].tolist() == reasons
     assert stages["n_epochs_matched"].tolist() == [1] + [2] * 12
@@ -482,6 +482,23 @@ def test_level_up_takes_in_one_more_epoch(make_distiller, bars, monkeypatch):
     assert stages["reason"].tolist() == ["level-up"] * 4 + ["max_total_iter"]
 
 
+@pytest.mark.parametrize(("n_target_epochs", "last"), [(2, 2), (3, 1)])
+def test_the_last_probe_aims_at_the_last_epoch(
+    make_distiller, bars, monkeypatch, n_target_epochs, last
+):
+    level_up_after(monkeypatch, 3)
+    distiller = make_distiller(
+        max_total_iter=12,
+        n_initial_epochs="auto",
+        ipc=3,
+        n_target_epochs=n_target_epochs,
+    ).fit(*bars)
+    # Half of four epochs, where the probe does not need more of them.
+    assert (distiller.history_["n_epochs_matched"] == last).all()
+    assert distiller.n_epochs_matched_ == last
+    assert distiller.stages_["reason"].tolist()[:3] == ["level-up"] * 3
+
+
 def test_overfit_takes_in_one_more_epoch(make_distiller, bars, monkeypatch):
     decide_by(monkeypatch, None, "overfit", None, "stop")
     distiller = make_distiller(max_total_iter=5).fit(*bars)
@@ -490,8 +507,9 @@ def test_overfit_takes_in_one_more_epoch(make_distiller, bars, monkeypatch):
     assert distiller.stages_["reason"].tolist() == reasons
 
 
+@pytest.mark.parametrize("n_target_epochs", [1, 2])
 def test_probe_and_update_are_the_epochs_of_algorithm_1(
-    make_distiller, teachers, bars, monkeypatch
+    make_distiller, teachers, bars, monkeypatch, n_target_epochs
 ):
     pairs = {"match": [], "match_gradient": []}
     for name, seen in pairs.items():
@@ -503,14 +521,17 @@ def test_probe_and_update_are_the_epochs_of_algorithm_1(
 
         monkeypatch.setattr(run_module, name, spy)
     decide_by(monkeypatch, None, "level-up")
-    history = make_distiller(max_total_iter=5).fit(*bars).history_
+    distiller = make_distiller(max_total_iter=5, n_target_epochs=n_target_epochs)
+    history = distiller.fit(*bars).history_
+    assert history["n_epochs_matched"].tolist() == [1, 1, 2, 2, 2]
     for row, probe, update in zip(history.itertuples(), *pairs.values(), strict=True):
         for epoch, (start, target) in [
             (row.n_epochs_matched, probe),
             (row.start_epoch, update),
         ]:
             assert np.array_equal(start, teachers.snapshot(row.teacher, epoch))
-            assert np.array_equal(target, teachers.snapshot(row.teacher, epoch + 1))
+            end = teachers.snapshot(row.teacher, epoch + n_target_epochs)
+            assert np.array_equal(target, end)
 
 
 @pytest.mark.parametrize("n_done", [0, 3])
@@ -980,9 +1001,12 @@ class TestErrorsBeforeTraining:
             make_distiller(buffer=make_teachers(n_epochs=1)).fit(*bars)
 
     def test_too_few_epochs_to_start_with(self, make_tiny, tiny_bars):
-        message = r"at least 4 epochs, 3 to match \(`n_initial_epochs`=3\) .*n_epochs=3"
+        message = r"at least 4 epochs: .* after 3 \(`n_initial_epochs`=3\) .*n_epochs=3"
         with pytest.raises(ValueError, match=message):
             make_tiny(n_initial_epochs=3).fit(*tiny_bars)
+        message = r"at least 4 epochs: .* aims 3 further \(`n_target_epochs`\); .*=3"
+        with pytest.raises(ValueError, match=message):
+            make_tiny(n_target_epochs=3).fit(*tiny_bars)
 
     def test_more_images_than_a_class_has(self, make_distiller, make_teachers, bars):
         X, y = bars
