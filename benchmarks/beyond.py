@@ -35,7 +35,7 @@ from table2 import SCALES
 from skdistill import STMDistiller
 
 PAPER, DEFAULT = "paper", "default"
-SHARED = [PAPER, DEFAULT, "teachers not averaged"]
+SHARED = [PAPER, DEFAULT, "teachers not averaged", "two epochs ahead"]
 LARGER, BOTH = "larger pixels", "larger pixels, learned labels"
 ONE_IMAGE = [*SHARED, "half the epochs at first", "more teachers", LARGER]
 TEN_IMAGES = [*SHARED, "one epoch at first", "learned labels", LARGER, BOTH]
@@ -75,6 +75,7 @@ def all_settings(scale):
         "one epoch at first": ({"n_initial_epochs": 1}, averaged),
         "half the epochs at first": ({"n_initial_epochs": half}, averaged),
         "learned labels": ({"labels": "learned"}, averaged),
+        "two epochs ahead": ({"n_target_epochs": 2}, averaged),
         LARGER: ({"pixel_size": 2}, averaged),
         BOTH: ({"pixel_size": 2, "labels": "learned"}, averaged),
         # Twice as many teachers of half as many epochs cost as much.

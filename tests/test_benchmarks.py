@@ -44,7 +44,7 @@ def run(tmp_path, monkeypatch):
         ("table2", "digits", 13),
         ("figure3", "digits", 8),
         ("figure4", "digits", 8),
-        ("beyond", "digits", 24),
+        ("beyond", "digits", 26),
     ],
 )
 def test_script(run, script, data, n_sets, capsys):
