@@ -43,7 +43,7 @@ SETTINGS = {
     "all images per step": {"batch_size": None},
     "last images": {"average": False},
     "from noise": {"init": "noise"},
-    # As many more images as take the same room.
+    # With as many more images as take the same room.
     "larger pixels": {"pixel_size": 2},
     "one epoch at first": {"n_initial_epochs": 1},
     "4 teachers": {"buffer__n_teachers": 4},
@@ -93,10 +93,15 @@ DATA = {
 }
 
 
+def n_images(ipc, settings):
+    """Return how many images per class take the room of ``ipc`` plain ones."""
+    return ipc * settings.get("pixel_size", 1) ** 2
+
+
 def distil(ipc, teachers, X, y, seed, seconds, most_iterations, settings):
     """Distil for at most some seconds, if given; return images and what it took."""
     settings = {k: v for k, v in settings.items() if not k.startswith("buffer__")}
-    ipc *= settings.get("pixel_size", 1) ** 2
+    ipc = n_images(ipc, settings)
 
     def fitted(n_iterations):
         begin = time.perf_counter()
@@ -189,9 +194,14 @@ def measure(name, options):
         seconds = min(left / len(options.ipc) * options.jobs, left)
 
     tasks = []
+    smallest = np.unique(y, return_counts=True)[1].min()
     for ipc in options.ipc:
         for setting in options.settings if options.search else [DEFAULT]:
             parameters = SETTINGS[setting]
+            needed = n_images(ipc, parameters)
+            if needed > smallest:
+                print(f"{name}, {ipc}, {setting}: skipped, needs {needed} real images")
+                continue
             other = {
                 name.removeprefix("buffer__"): value
                 for name, value in parameters.items()
