@@ -218,6 +218,11 @@ class STMDistiller(TrajectoryDistiller):
     ...     ipc=1, buffer=buffer, n_steps=5, max_total_iter=3, random_state=0)
     >>> distiller.fit(X, y).synthetic_
     <SyntheticSet: 9 images of 16x16x3, 9 classes, step size ...>
+
+    In larger pixels four times as many images take as much room:
+
+    >>> distiller.set_params(ipc=4, pixel_size=2).fit(X, y).synthetic_
+    <SyntheticSet: 36 images of 16x16x3 in pixels of 2x2, 9 classes, step size ...>
     """
 
     _parameter_constraints: dict = {
