@@ -52,7 +52,8 @@ class MTTDistiller(TrajectoryDistiller):
     pixel_size : int, default=1
         Side of a synthetic image's pixels, in pixels of the real ones.  With 2 an
         image is a quarter as many numbers, and four times as many images take as much
-        room: the multi-formation of [2]_.  ``ipc`` is the number of images.
+        room: the multi-formation of [2]_.  ``ipc`` is the number of images.  Real and
+        given first images become means over these pixels.
     labels : {"hard", "learned"}, default="hard"
         Whether each image stands for its class alone, or for probabilities of all
         classes that are learned with it.

@@ -503,8 +503,6 @@ class TrajectoryDistiller(BaseDistiller):
                 for code in range(len(self.classes_))
             ]
             images = X[np.concatenate(chosen)]
-        if size == 1:
-            return images
         blocks = images.reshape(
             n_images, height // size, size, width // size, size, n_channels
         )

@@ -767,9 +767,10 @@ def test_larger_pixels_start_from_means(make_distiller, bars, init, size):
     found = blocks(synthetic.X, size)
     assert (found == found[..., :1]).all()
     if init == "noise":
-        # Not fainter than that of small pixels.
+        # Not fainter than that of small pixels: means over them would be, by the size.
+        # Of 96 values or more the deviation is known to 7 %.
         ratio = synthetic.X.std(axis=(0, 1, 2)) / X.std(axis=(0, 1, 2))
-        np.testing.assert_allclose(ratio, 1, atol=0.5)
+        np.testing.assert_allclose(ratio, 1, atol=0.3)
     else:
         smaller = make_distiller(**parameters).fit(X, y).synthetic_.X
         np.testing.assert_allclose(
