@@ -23,7 +23,7 @@ import torch
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from skdistill.distillation import _run
+from skdistill.distillation import _base
 from skdistill.distillation._matching import match, match_gradient, plan_steps
 from skdistill.neural_network import ConvNet
 from skdistill.neural_network._augment import FAMILIES, augment
@@ -90,7 +90,7 @@ class Exact:
         keep = self.keep == "yes"
         if self.keep == "auto":
             bytes_kept = len(steps) * self.network.tape_bytes(len(images))
-            keep = bytes_kept <= _run._KEPT_BYTES
+            keep = bytes_kept <= _base._KEPT_BYTES
         found = match_gradient(self.network, *task, steps, keep=keep)
         return probe, found.match.loss, found.images, found.log_step_size
 

@@ -22,6 +22,8 @@ import numpy as np
 import pytest
 import torch
 
+import skdistill.distillation._base as base_module
+import skdistill.distillation._matcher as matcher_module
 import skdistill.distillation._run as run_module
 import skdistill.trajectory._jobs as jobs_module
 from skdistill import ImageReader, STMDistiller, SyntheticSet, TrajectoryBuffer
@@ -128,14 +130,14 @@ def before_match(monkeypatch):
                 work()
             return match_gradient(*args, **kwargs)
 
-        monkeypatch.setattr(run_module, "match_gradient", match)
+        monkeypatch.setattr(matcher_module, "match_gradient", match)
 
     return do
 
 
 @pytest.fixture
 def stored_always(monkeypatch):
-    monkeypatch.setattr(run_module, "_CHECKPOINT_SECONDS", -1.0)
+    monkeypatch.setattr(base_module, "_CHECKPOINT_SECONDS", -1.0)
     monkeypatch.setattr(jobs_module, "_STORE_SECONDS", -1.0)
 
 
@@ -211,7 +213,8 @@ def start():
 SETTING = """
 import os, signal, sys, time
 import numpy as np
-import skdistill.distillation._run as run_module
+import skdistill.distillation._base as base_module
+import skdistill.distillation._matcher as matcher_module
 import skdistill.trajectory._jobs as jobs_module
 from skdistill import STMDistiller, TrajectoryBuffer
 
@@ -223,7 +226,7 @@ X[y == 1, :, 3] += 2
 settings = dict(n_teachers=2, n_epochs=3, width=4, depth=1, learning_rate=0.05,
                 momentum=0.5, random_state=0, device="cpu")
 numbers = iter(range(1000))
-real = run_module.match_gradient
+real = matcher_module.match_gradient
 
 def at(number, *signals):
     def match(*args, **kwargs):
@@ -231,7 +234,7 @@ def at(number, *signals):
             for each in signals:
                 os.kill(os.getpid(), each)
         return real(*args, **kwargs)
-    run_module.match_gradient = match
+    matcher_module.match_gradient = match
 
 def make(folder):
     return STMDistiller(
@@ -270,7 +273,7 @@ open({str(tmp_path / "went on")!r}, "w")
         # Of the signal, as whoever sent it expects.
         assert process.exitcode == -signal.SIGTERM
         assert not (tmp_path / "went on").exists()
-        content = run_module.load_checkpoint(tmp_path / "run" / STATE)[1]
+        content = base_module.load_checkpoint(tmp_path / "run" / STATE)[1]
         assert content["progress"]["stop_reason"] == "interrupted"
         buffer = TrajectoryBuffer.load(tmp_path / "run" / "teachers")
         found = make(buffer=buffer).fit(*bars)
@@ -280,7 +283,7 @@ open({str(tmp_path / "went on")!r}, "w")
         process = start(
             SETTING
             + f"""
-run_module._CHECKPOINT_SECONDS = -1.0
+base_module._CHECKPOINT_SECONDS = -1.0
 fsync = os.fsync
 calls = iter(range(1000))
 
@@ -289,14 +292,14 @@ def slow(handle):
         os.kill(os.getpid(), signal.SIGTERM)
     fsync(handle)
 
-fit_buffer = run_module.TrajectoryDistiller._fit_buffer
+fit_buffer = base_module.TrajectoryDistiller._fit_buffer
 
 def fitted(*args):
     buffer = fit_buffer(*args)
     os.fsync = slow
     return buffer
 
-run_module.TrajectoryDistiller._fit_buffer = fitted
+base_module.TrajectoryDistiller._fit_buffer = fitted
 make({str(tmp_path / "run")!r}).fit(X, y)
 """
         )
@@ -460,7 +463,9 @@ class TestDistillation:
         assert len(told) == 1
         assert_same(found, expected)
         # When there was room again it was used.
-        monkeypatch.setattr(run_module, "match_gradient", fail_with(AssertionError()))
+        monkeypatch.setattr(
+            matcher_module, "match_gradient", fail_with(AssertionError())
+        )
         assert_same(make().fit(*bars), expected)
 
     def test_what_cannot_be_stored_at_the_end_is_in_memory(
@@ -490,7 +495,7 @@ class TestDistillation:
         with pytest.warns(UserWarning, match=r"No space left .*state\.safetensors"):
             assert_same(make(checkpoint=folder).fit(*bars), expected)
         # The last state before that is whole.
-        content = run_module.load_checkpoint(folder / STATE)[1]
+        content = base_module.load_checkpoint(folder / STATE)[1]
         assert content["progress"]["stop_reason"] == ""
         assert [path.name for path in folder.iterdir()] == [STATE]
         filler.unlink()
@@ -513,7 +518,7 @@ class TestDistillation:
         # Nothing is written where perhaps a disk should be.
         assert not folder.exists()
         if way == "renamed":
-            tensors, _ = run_module.load_checkpoint(other / STATE)
+            tensors, _ = base_module.load_checkpoint(other / STATE)
             assert len(tensors["history"]) == 4
         assert_same(make(checkpoint=other).fit(*bars), expected)
 
@@ -818,7 +823,7 @@ runpy.run_path({str(program)!r})
     assert [process.exitcode for process in others] == [0] * (size - 1)
     words = json.loads((tmp_path / "killed.json").read_text())["error"]
     assert "another process of the torch.distributed group" in words
-    tensors, _ = run_module.load_checkpoint(tmp_path / "killed" / STATE)
+    tensors, _ = base_module.load_checkpoint(tmp_path / "killed" / STATE)
     assert len(tensors["history"]) == 5
     for process in [*run("on", size), *run(f"alone {size}", 1)]:
         process.join(100)

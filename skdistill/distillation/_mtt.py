@@ -9,7 +9,9 @@ import numpy as np
 import torch
 from sklearn.utils._param_validation import Interval
 
-from skdistill.distillation._run import Progress, Run, Task, TrajectoryDistiller
+from skdistill.distillation._base import TrajectoryDistiller
+from skdistill.distillation._matcher import Task
+from skdistill.distillation._run import Progress, Run
 from skdistill.trajectory import TrajectoryBuffer
 
 

@@ -10,8 +10,10 @@ import pandas as pd
 import torch
 from sklearn.utils._param_validation import Interval, StrOptions
 
+from skdistill.distillation._base import TrajectoryDistiller
 from skdistill.distillation._history import Probes
-from skdistill.distillation._run import Progress, Run, Task, TrajectoryDistiller
+from skdistill.distillation._matcher import Task
+from skdistill.distillation._run import Progress, Run
 from skdistill.distillation._stages import decide, strongest_trend
 from skdistill.trajectory import TrajectoryBuffer
 

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-import skdistill.distillation._run as run_module
+import skdistill.distillation._matcher as matcher_module
 from skdistill.distillation._matching import match_gradient
 from skdistill.trajectory import TrajectoryBuffer
 
@@ -110,6 +110,6 @@ def spoil_matches(monkeypatch):
         def spoiled(*args, **kwargs):
             return change(next(counter), match_gradient(*args, **kwargs))
 
-        monkeypatch.setattr(run_module, "match_gradient", spoiled)
+        monkeypatch.setattr(matcher_module, "match_gradient", spoiled)
 
     return spoil

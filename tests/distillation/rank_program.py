@@ -16,13 +16,13 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-import skdistill.distillation._run as module
+import skdistill.distillation._matcher as matcher_module
 from skdistill import MTTDistiller, STMDistiller, TrajectoryBuffer
 from skdistill.utils._ranks import RankError
 
 RANK, SIZE, FOLDER, PART = sys.argv[1:]
 RANK, SIZE, FOLDER = int(RANK), int(SIZE), Path(FOLDER)
-REAL = module.match_gradient
+REAL = matcher_module.match_gradient
 
 
 def images():
@@ -72,7 +72,7 @@ def spoil(change):
     def spoiled(*args, **kwargs):
         return change(next(numbers), REAL(*args, **kwargs))
 
-    module.match_gradient = spoiled
+    matcher_module.match_gradient = spoiled
 
 
 def keep(name, distiller, X=X, y=Y):
@@ -95,7 +95,7 @@ def keep(name, distiller, X=X, y=Y):
     except (ValueError, RuntimeError, MemoryError) as error:
         content = {"error": f"{type(error).__name__}: {error}"}
     finally:
-        module.match_gradient = REAL
+        matcher_module.match_gradient = REAL
     (FOLDER / f"{name}-{SIZE}-{RANK}.json").write_text(json.dumps(content))
 
 

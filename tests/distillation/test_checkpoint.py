@@ -15,7 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.exceptions import ConvergenceWarning
 
-import skdistill.distillation._run as module
+import skdistill.distillation._base as base_module
+import skdistill.distillation._matcher as matcher_module
+import skdistill.distillation._run as run_module
 from skdistill.distillation import MTTDistiller, STMDistiller
 from skdistill.synthetic import SyntheticSet
 from skdistill.trajectory import TrajectoryBuffer
@@ -47,7 +49,7 @@ def forbid_matching(monkeypatch):
     def refuse(*args, **kwargs):
         raise AssertionError("the fit went on")
 
-    monkeypatch.setattr(module, "match_gradient", refuse)
+    monkeypatch.setattr(matcher_module, "match_gradient", refuse)
 
 
 def assert_same_run(found, expected):
@@ -83,15 +85,16 @@ def interrupt_at(spoil_matches, n_done):
 SCRIPT = textwrap.dedent(
     """
     import sys, time
-    import skdistill.distillation._run as module
+    import skdistill.distillation._base as base_module
+    import skdistill.distillation._matcher as matcher_module
     from skdistill import STMDistiller, TrajectoryBuffer, make_galaxies
 
-    def match_gradient(*args, real=module.match_gradient, **kwargs):
+    def match_gradient(*args, real=matcher_module.match_gradient, **kwargs):
         time.sleep(0.01)
         return real(*args, **kwargs)
 
-    module.match_gradient = match_gradient
-    module._CHECKPOINT_SECONDS = 0
+    matcher_module.match_gradient = match_gradient
+    base_module._CHECKPOINT_SECONDS = 0
     X, y = make_galaxies(36, size=8, random_state=0)
     buffer = TrajectoryBuffer(
         n_teachers=2, n_epochs=3, width=4, depth=1, learning_rate=0.05, device="cpu")
@@ -185,7 +188,7 @@ def test_parts_are_the_same_as_the_whole(
     folder = tmp_path_factory.mktemp("parts")
 
     def fit(n_iter, done, checkpoint):
-        real = module.match_gradient
+        real = matcher_module.match_gradient
         counter = iter(range(done, 1000))
 
         def spoiled(*args, **kwargs):
@@ -195,7 +198,7 @@ def test_parts_are_the_same_as_the_whole(
             return result
 
         with pytest.MonkeyPatch.context() as monkeypatch:
-            monkeypatch.setattr(module, "match_gradient", spoiled)
+            monkeypatch.setattr(matcher_module, "match_gradient", spoiled)
             return STMDistiller(
                 ipc=2,
                 buffer=tiny_teachers,
@@ -246,15 +249,15 @@ def test_fit_that_diverged_does_not_go_on(make_tiny, tiny_bars, spoil_matches, r
 
 def test_state_is_stored_at_intervals(make_tiny, tiny_bars, monkeypatch, tmp_path):
     stored = []
-    real = module.save_checkpoint
+    real = run_module.save_checkpoint
 
     def spy(path, tensors, content):
         stored.append(len(tensors["history"]))
         real(path, tensors, content)
 
-    monkeypatch.setattr(module, "save_checkpoint", spy)
+    monkeypatch.setattr(run_module, "save_checkpoint", spy)
     now = iter(np.arange(0.0, 1000.0, 13.0))
-    monkeypatch.setattr(module.time, "monotonic", lambda: next(now))
+    monkeypatch.setattr(base_module.time, "monotonic", lambda: next(now))
     make_tiny(max_total_iter=7).fit(*tiny_bars)
     # The clock goes on by 13 seconds whenever it is read; a save reads it too.
     assert stored[-1] == 7

@@ -6,7 +6,7 @@ import torch
 from scipy.stats import chisquare
 from sklearn.base import clone
 
-import skdistill.distillation._run as run_module
+import skdistill.distillation._matcher as matcher_module
 from skdistill.distillation import MTTDistiller
 from skdistill.synthetic import SyntheticSet
 
@@ -74,7 +74,7 @@ def test_target_is_so_many_epochs_later(
     make_distiller, tiny_teachers, tiny_bars, monkeypatch, pool, n_target_epochs
 ):
     seen = []
-    real = run_module.match_gradient
+    real = matcher_module.match_gradient
 
     def spy(network, start, end, *args, **kwargs):
         seen.append((start.numpy().copy(), end.numpy().copy()))
@@ -83,8 +83,8 @@ def test_target_is_so_many_epochs_later(
     def probe(*args, **kwargs):
         raise AssertionError("there is nothing to probe")
 
-    monkeypatch.setattr(run_module, "match_gradient", spy)
-    monkeypatch.setattr(run_module, "match", probe)
+    monkeypatch.setattr(matcher_module, "match_gradient", spy)
+    monkeypatch.setattr(matcher_module, "match", probe)
     distiller = make_distiller(
         max_start_epoch=pool, n_target_epochs=n_target_epochs, max_iter=9
     ).fit(*tiny_bars)

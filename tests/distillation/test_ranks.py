@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from skdistill import STMDistiller
-from skdistill.distillation._run import _draw_teachers, mean_numbers
+from skdistill.distillation._matcher import draw_teachers, mean_numbers
 from skdistill.synthetic import SyntheticSet
 from skdistill.utils._device import resolve_device
 
@@ -189,11 +189,11 @@ def test_with_torchrun(tmp_path):
 def test_teachers_of_an_iteration_are_others():
     for seed in range(50):
         rng = np.random.default_rng(seed)
-        assert sorted(_draw_teachers(rng, 2, 5, 5)) == [0, 1, 2, 3, 4]
-        assert len(set(_draw_teachers(rng, 0, 5, 3))) == 3
-        assert _draw_teachers(rng, 1, 5, 2)[0] == 1
-        assert np.bincount(_draw_teachers(rng, 1, 2, 4)).tolist() == [2, 2]
-    assert _draw_teachers(None, 3, 5, 1) == [3]
+        assert sorted(draw_teachers(rng, 2, 5, 5)) == [0, 1, 2, 3, 4]
+        assert len(set(draw_teachers(rng, 0, 5, 3))) == 3
+        assert draw_teachers(rng, 1, 5, 2)[0] == 1
+        assert np.bincount(draw_teachers(rng, 1, 2, 4)).tolist() == [2, 2]
+    assert draw_teachers(None, 3, 5, 1) == [3]
 
 
 def test_mean_numbers():
@@ -207,10 +207,11 @@ def test_mean_numbers():
 def test_mean_over_teachers_is_the_mean_of_gradients(
     tiny_teachers, tiny_bars, monkeypatch
 ):
-    import skdistill.distillation._run as module
+    import skdistill.distillation._base as base_module
+    import skdistill.distillation._matcher as matcher_module
 
     found, followed = [], []
-    real_match, real_step = module.match_gradient, module.Learned.step
+    real_match, real_step = matcher_module.match_gradient, base_module.Learned.step
 
     def match_gradient(*args, **kwargs):
         found.append(real_match(*args, **kwargs))
@@ -220,8 +221,8 @@ def test_mean_over_teachers_is_the_mean_of_gradients(
         followed.append((gradient, by_step_size))
         real_step(self, epoch, gradient, by_step_size, stretch, factor)
 
-    monkeypatch.setattr(module, "match_gradient", match_gradient)
-    monkeypatch.setattr(module.Learned, "step", step)
+    monkeypatch.setattr(matcher_module, "match_gradient", match_gradient)
+    monkeypatch.setattr(base_module.Learned, "step", step)
     distiller = STMDistiller(
         buffer=tiny_teachers, n_steps=2, n_matches=2, max_total_iter=3, random_state=0
     ).fit(*tiny_bars)

@@ -13,7 +13,8 @@ from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.model_selection import GridSearchCV
 
-import skdistill.distillation._run as run_module
+import skdistill.distillation._base as base_module
+import skdistill.distillation._matcher as matcher_module
 import skdistill.distillation._stm as module
 from skdistill.distillation import STMDistiller
 from skdistill.distillation._stages import strongest_trend
@@ -104,8 +105,8 @@ def forbid_training(monkeypatch):
         raise AssertionError("the fit went on")
 
     monkeypatch.setattr(TrajectoryBuffer, "fit", train)
-    monkeypatch.setattr(run_module, "match", train)
-    monkeypatch.setattr(run_module, "match_gradient", train)
+    monkeypatch.setattr(matcher_module, "match", train)
+    monkeypatch.setattr(matcher_module, "match_gradient", train)
 
 
 def tiny_network(**changes):
@@ -327,13 +328,13 @@ def test_fine_tuning_lowers_the_rates_and_probes_no_more(
 ):
     factors = spy_on_factors(monkeypatch)
     probes = []
-    real = run_module.match
+    real = matcher_module.match
 
     def probe(*args, **kwargs):
         probes.append(args)
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(run_module, "match", probe)
+    monkeypatch.setattr(matcher_module, "match", probe)
     decide_by(monkeypatch, None, None, "stop")
     distiller = make_tiny(max_iter=40, max_total_iter=None).fit(*tiny_bars)
     # Every 40 / 20 iterations.
@@ -380,7 +381,7 @@ def test_history_and_stages_tell_the_whole_story(
     with pytest.MonkeyPatch.context() as monkeypatch:
         decide_by(monkeypatch, *decisions)
         counter = itertools.count()
-        real = run_module.match_gradient
+        real = matcher_module.match_gradient
 
         def spoiled(*args, **kwargs):
             result = real(*args, **kwargs)
@@ -388,7 +389,7 @@ def test_history_and_stages_tell_the_whole_story(
                 return result._replace(log_step_size=torch.tensor(np.nan))
             return result
 
-        monkeypatch.setattr(run_module, "match_gradient", spoiled)
+        monkeypatch.setattr(matcher_module, "match_gradient", spoiled)
         distiller = STMDistiller(
             buffer=tiny_teachers,
             n_steps=1,
@@ -513,13 +514,13 @@ def test_probe_and_update_are_the_epochs_of_algorithm_1(
 ):
     pairs = {"match": [], "match_gradient": []}
     for name, seen in pairs.items():
-        real = getattr(run_module, name)
+        real = getattr(matcher_module, name)
 
         def spy(network, start, target, *args, real=real, seen=seen, **kwargs):
             seen.append((start.numpy().copy(), target.numpy().copy()))
             return real(network, start, target, *args, **kwargs)
 
-        monkeypatch.setattr(run_module, name, spy)
+        monkeypatch.setattr(matcher_module, name, spy)
     decide_by(monkeypatch, None, "level-up")
     distiller = make_distiller(max_total_iter=5, n_target_epochs=n_target_epochs)
     history = distiller.fit(*bars).history_
@@ -607,13 +608,13 @@ def test_any_number_that_is_not_finite_is_a_setback(
 
 def test_probe_that_is_not_finite_is_a_setback(make_tiny, tiny_bars, monkeypatch):
     counter = itertools.count()
-    real = run_module.match
+    real = matcher_module.match
 
     def probe(*args, **kwargs):
         found = real(*args, **kwargs)
         return found._replace(loss=found.loss * (np.nan if next(counter) == 1 else 1))
 
-    monkeypatch.setattr(run_module, "match", probe)
+    monkeypatch.setattr(matcher_module, "match", probe)
     distiller = make_tiny(max_total_iter=3).fit(*tiny_bars)
     assert distiller.history_["event"].tolist() == ["", "rolled back", ""]
 
@@ -968,7 +969,7 @@ def test_no_buffer_trains_a_default_one(make_distiller, bars, monkeypatch):
             augmentation=parameters.get("augmentation", "dsa"),
         )
 
-    monkeypatch.setattr(run_module, "TrajectoryBuffer", small)
+    monkeypatch.setattr(base_module, "TrajectoryBuffer", small)
     distiller = make_distiller(buffer=None, augmentation=["flip"]).fit(*bars)
     assert distiller.buffer is None
     assert len(distiller.buffer_.history_) == 2
@@ -1085,7 +1086,7 @@ def test_other_data_than_the_teachers_saw_are_warned_of(make_distiller, bars):
 
 def test_each_epoch_has_its_own_step_size(make_tiny, tiny_bars, monkeypatch):
     probed = []
-    real = run_module.match
+    real = matcher_module.match
 
     def probe(network, start, end, images, targets, log_step_size, *args, **kwargs):
         probed.append(float(log_step_size.exp()))
@@ -1093,7 +1094,7 @@ def test_each_epoch_has_its_own_step_size(make_tiny, tiny_bars, monkeypatch):
             network, start, end, images, targets, log_step_size, *args, **kwargs
         )
 
-    monkeypatch.setattr(run_module, "match", probe)
+    monkeypatch.setattr(matcher_module, "match", probe)
     decide_by(monkeypatch, None, None, "level-up")
     distiller = make_tiny(
         step_size_per_epoch=True, step_size_lr=0.1, max_total_iter=8
@@ -1124,13 +1125,13 @@ def test_a_run_may_start_with_several_epochs(
 ):
     teachers = make_teachers(n_epochs=4).fit(*bars)
     probed = []
-    real = run_module.match
+    real = matcher_module.match
 
     def probe(network, start, end, *args, **kwargs):
         probed.append(start.numpy())
         return real(network, start, end, *args, **kwargs)
 
-    monkeypatch.setattr(run_module, "match", probe)
+    monkeypatch.setattr(matcher_module, "match", probe)
     level_up_after(monkeypatch, 4)
     distiller = make_distiller(
         buffer=teachers,
@@ -1217,13 +1218,13 @@ def test_learned_labels_go_down_the_gradient(make_tiny, tiny_bars, spoil_matches
 
 def test_students_see_the_learned_labels(make_tiny, tiny_bars, monkeypatch):
     seen = []
-    real = run_module.match_gradient
+    real = matcher_module.match_gradient
 
     def spy(network, start, end, images, targets, *args, **kwargs):
         seen.append(targets.numpy().copy())
         return real(network, start, end, images, targets, *args, **kwargs)
 
-    monkeypatch.setattr(run_module, "match_gradient", spy)
+    monkeypatch.setattr(matcher_module, "match_gradient", spy)
     make_tiny(labels="learned", max_total_iter=2).fit(*tiny_bars)
     np.testing.assert_allclose(seen[0], np.where(np.eye(3), 0.9, 0.05), rtol=1e-5)
     assert not np.array_equal(seen[0], seen[1])
@@ -1382,13 +1383,13 @@ def test_stages_after_one_that_ended_with_a_setback(
 def spy_on_keeping(monkeypatch):
     """Collect whether the maps of the steps were kept, once per iteration."""
     kept = []
-    real = run_module.match_gradient
+    real = matcher_module.match_gradient
 
     def spy(*args, keep, **kwargs):
         kept.append(keep)
         return real(*args, keep=keep, **kwargs)
 
-    monkeypatch.setattr(run_module, "match_gradient", spy)
+    monkeypatch.setattr(matcher_module, "match_gradient", spy)
     return kept
 
 
@@ -1429,7 +1430,7 @@ def test_activations_are_kept_where_those_of_all_steps_fit(
         return one_step
 
     kept = spy_on_keeping(monkeypatch)
-    monkeypatch.setattr(run_module, "_KEPT_BYTES", 500)
+    monkeypatch.setattr(base_module, "_KEPT_BYTES", 500)
     monkeypatch.setattr(ConvNetDerivatives, "tape_bytes", tape_bytes)
     make_tiny(n_steps=5, max_total_iter=2, ipc=4, batch_size=7).fit(*tiny_bars)
     assert kept == [expected] * 2
@@ -1445,14 +1446,14 @@ def test_memory_is_reused_while_images_are_distilled(make_distiller, bars, monke
         yield
         inside.append("end")
 
-    real = run_module.match_gradient
+    real = matcher_module.match_gradient
 
     def spy(*args, **kwargs):
         inside.append("step")
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(run_module, "reused_memory", block)
-    monkeypatch.setattr(run_module, "match_gradient", spy)
+    monkeypatch.setattr(base_module, "reused_memory", block)
+    monkeypatch.setattr(matcher_module, "match_gradient", spy)
     make_distiller(max_total_iter=2).fit(*bars)
     assert inside == ["begin", "step", "step", "end"]
 
@@ -1504,7 +1505,7 @@ def test_batches_of_synthetic_images(
     make_tiny, tiny_bars, monkeypatch, ipc, batch_size, expected
 ):
     sizes = set()
-    real = run_module.match_gradient
+    real = matcher_module.match_gradient
 
     def spy(network, start, target, images, targets, log_step_size, steps, **kwargs):
         sizes.update(len(images if s.batch is None else s.batch) for s in steps)
@@ -1512,9 +1513,9 @@ def test_batches_of_synthetic_images(
             network, start, target, images, targets, log_step_size, steps, **kwargs
         )
 
-    monkeypatch.setattr(run_module, "match_gradient", spy)
+    monkeypatch.setattr(matcher_module, "match_gradient", spy)
     # These images are small; as if they were of 32x32 pixels.
-    monkeypatch.setattr(run_module, "_AUTO_PIXELS", 32 * 8 * 8)
+    monkeypatch.setattr(base_module, "_AUTO_PIXELS", 32 * 8 * 8)
     parameters = {} if batch_size == "auto" else {"batch_size": batch_size}
     make_tiny(ipc=ipc, init="noise", n_steps=4, max_total_iter=1, **parameters).fit(
         *tiny_bars
