@@ -18,6 +18,7 @@ import shlex
 import shutil
 import sys
 import time
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ from skdistill import (
 )
 from skdistill.metrics import compare_scores
 from skdistill.utils._files import atomic_path
+from skdistill.utils._termination import orderly_end
 from skdistill.utils._threads import single_threaded_torch
 
 
@@ -162,13 +164,21 @@ class Results:
             )
             for name, group in ordered
         )
-        done = Parallel(n_jobs=jobs, return_as="generator_unordered")(tasks)
-        for count, (name, means) in enumerate(done, start=1):
-            minutes = (time.perf_counter() - begin) / 60
-            means = ", ".join(f"{mean:.3f}" for mean in means)
-            print(
-                f"{count}/{len(groups)} {name}: {means} ({minutes:.1f} min)", flush=True
-            )
+        # A SIGTERM ends the workers too: they would go on with what they are at, and a
+        # new run would find their cells taken.
+        with (
+            orderly_end(),
+            closing(
+                Parallel(n_jobs=jobs, return_as="generator_unordered")(tasks)
+            ) as done,
+        ):
+            for count, (name, means) in enumerate(done, start=1):
+                minutes = (time.perf_counter() - begin) / 60
+                means = ", ".join(f"{mean:.3f}" for mean in means)
+                print(
+                    f"{count}/{len(groups)} {name}: {means} ({minutes:.1f} min)",
+                    flush=True,
+                )
         return self.rows(cells)
 
     def rows(self, cells):
