@@ -82,7 +82,7 @@ def galaxies(folder):
 
 
 def cifar10(folder):
-    return joined(_data.cifar(folder / "cifar10-jpeg", n_train=10_000, n_test=2_000))
+    return joined(_data.cifar(folder / "cifar10", n_train=10_000, n_test=2_000))
 
 
 # The folder below --data that a data set needs, and what reads it.
@@ -90,7 +90,7 @@ DATA = {
     "digits": (None, digits),
     "simulated galaxies": (None, simulated),
     "real galaxies": ("gz2-sample", galaxies),
-    "CIFAR-10": ("cifar10-jpeg", cifar10),
+    "CIFAR-10": ("cifar10", cifar10),
 }
 
 

@@ -12,7 +12,6 @@ methods, in about half an hour on two cores; "paper" is for a GPU.
 
 from dataclasses import replace
 from itertools import product
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -216,8 +215,6 @@ def main():
         for name in ("CIFAR-10", "CIFAR-100")
         if name not in data
     ]
-    if Path(options.data).name == "cifar10-jpeg":
-        notes.append("the images were stored as JPEG: accuracies are a little lower")
     write_report(
         options.out,
         "CIFAR (table 2 of the paper)",

@@ -21,7 +21,7 @@ from skdistill.datasets._tables import column_names, read_table
 
 _FOLDER = "cifar"
 # Of Pillow's other formats some start programs.
-_FORMATS = ("JPEG", "PNG")
+_FORMATS = ("JPEG", "PNG", "WEBP")
 _SIDE = 32
 _IMAGE_COLUMNS = ("image", "img")
 _LABEL_COLUMNS = ("label", "fine_label")
@@ -103,8 +103,8 @@ def load_cifar10(
     path : str or path-like, default=None
         Folder with the data in one of two forms: as torchvision keeps it (its
         `root`), or as tables `train*.parquet` and `test*.parquet` with a column
-        `image` or `img` of encoded images and a column `label`.  With None it is the
-        sub-folder `cifar` of :func:`sklearn.datasets.get_data_home`.
+        `image` or `img` of images as JPEG, PNG or WebP, and a column `label`.  With
+        None it is the sub-folder `cifar` of :func:`sklearn.datasets.get_data_home`.
 
     subset : {"train", "test", "all"}, default="train"
         Which images; "all" are those to train, then those to test.
@@ -212,8 +212,9 @@ def load_cifar100(
     path : str or path-like, default=None
         Folder with the data in one of two forms: as torchvision keeps it (its
         `root`), or as tables `train*.parquet` and `test*.parquet` with a column
-        `image` or `img` of encoded images and a column `label` or `fine_label`.  With
-        None it is the sub-folder `cifar` of :func:`sklearn.datasets.get_data_home`.
+        `image` or `img` of images as JPEG, PNG or WebP, and a column `label` or
+        `fine_label`.  With None it is the sub-folder `cifar` of
+        :func:`sklearn.datasets.get_data_home`.
 
     subset : {"train", "test", "all"}, default="train"
         Which images; "all" are those to train, then those to test.
@@ -429,6 +430,8 @@ def _from_table(
             with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
                 if image.size != (_SIDE, _SIDE):
                     raise ValueError(f"its size is {image.size}")
+                if getattr(image, "n_frames", 1) != 1:
+                    raise ValueError(f"it is an animation of {image.n_frames} frames")
                 images[row] = np.asarray(image.convert("RGB"))
         # Pillow's decoders raise whatever a damaged file leads them to.
         except Exception as error:

@@ -150,7 +150,8 @@ def test_classes_of_cifar100():
 
 def encoded(pixels, kind="PNG"):
     file = io.BytesIO()
-    Image.fromarray(pixels).save(file, kind)
+    options = {"lossless": True} if kind == "WEBP" else {}
+    Image.fromarray(pixels).save(file, kind, **options)
     return file.getvalue()
 
 
@@ -159,10 +160,11 @@ def images():
     return np.random.default_rng(1).integers(0, 256, (6, 32, 32, 3), dtype=np.uint8)
 
 
+@pytest.mark.parametrize("kind", ["PNG", "WEBP"])
 @pytest.mark.parametrize("is_nested", [False, True])
-def test_tables(tmp_path, images, is_nested):
+def test_tables(tmp_path, images, is_nested, kind):
     pytest.importorskip("pyarrow")
-    cells = [encoded(image) for image in images]
+    cells = [encoded(image, kind) for image in images]
     if is_nested:
         cells = [{"bytes": c, "path": None} for c in cells]
     labels = [3, 99, 0, 50, 7, 3]
@@ -192,7 +194,11 @@ def test_damaged_tables(tmp_path, images):
     path = tmp_path / "train.parquet"
     good = encoded(images[0])
     small = encoded(images[0][:16])
-    for cell in [good[:50], b"", None, small]:
+    animated = io.BytesIO()
+    frames = [Image.fromarray(image) for image in images]
+    frames[0].save(animated, "WEBP", save_all=True, append_images=frames[1:])
+    other_format = encoded(images[0], "TIFF")
+    for cell in [good[:50], b"", None, small, animated.getvalue(), other_format]:
         frame = pd.DataFrame({"image": [good, cell], "label": [1, 2]})
         frame.to_parquet(path)
         with pytest.raises(ValueError, match=r"Row 1 of '.*32 x 32 pixels"):
@@ -225,11 +231,13 @@ def test_wrong_parameters(tmp_path):
 
 def test_real_tables(shared_data):
     pytest.importorskip("pyarrow")
-    cifar = load_cifar10(shared_data / "cifar10-jpeg", subset="test")
+    cifar = load_cifar10(shared_data / "cifar10", subset="test")
     assert cifar.data.shape == (10_000, 32, 32, 3)
     assert cifar.data.dtype == np.uint8
     assert np.bincount(cifar.target).tolist() == [1000] * 10
     assert len(cifar.target_names) == 10
+    # Lossless: the published test images, in their order.
+    assert cifar.target[:5].tolist() == [3, 8, 8, 0, 6]
     # Ships and airplanes are on blue ground, frogs are not.
     blue = [
         (cifar.data[cifar.target == c, :8, :, 2].mean())
