@@ -7,6 +7,8 @@ import numpy as np
 from scipy import stats
 from sklearn.utils._param_validation import Interval, validate_params
 
+from skdistill.metrics._scores import as_runs, check_same_estimators, in_order_of
+
 _ROUNDING = 1e-12
 
 
@@ -50,11 +52,19 @@ def compare_scores(
 
     Parameters
     ----------
-    scores, other : array-like of shape (n_runs,) or (n_sets, n_networks)
+    scores, other : array-like of shape (n_runs,) or (n_sets, n_networks), \
+            SyntheticScore, DataFrame, or list or dict of these
         The scores of either arm.  Networks that learned from the same distilled set are
         no independent runs of the method that made it: of a row for each set, the mean
         counts as one run.  With one axis each score is a run, and what is said holds
-        for these sets alone.
+        for these sets alone.  What :func:`~skdistill.metrics.evaluate_synthetic` and
+        :func:`~skdistill.metrics.cross_architecture` return is taken as it is:
+
+        - one result is the scores of one set, each a run; in a table of several
+          estimators the mean of all estimators of one ``repeat`` is a run;
+        - a list or a dict of results holds a result for each set, whose mean is a
+          run.  Rows may have different lengths.  Where runs are ``paired``, those of
+          two dicts are paired by their keys.
     paired : bool, default=False
         Whether the runs belong together in pairs, such as those with the same teachers
         and the same first images.
@@ -80,7 +90,10 @@ def compare_scores(
     >>> found.differs
     False
     """
-    one, two = _runs(scores, "scores"), _runs(other, "other")
+    check_same_estimators(scores, other)
+    if paired:
+        other = in_order_of(scores, other)
+    one, two = as_runs(scores, "scores"), as_runs(other, "other")
     if paired and len(one) != len(two):
         raise ValueError(
             "`scores` and `other` must have as many runs where they are paired; got "
@@ -112,15 +125,3 @@ def _half_width(samples: list[np.ndarray], confidence: float) -> float:
         for share, runs in zip(variances / total, samples, strict=True)
     )
     return float(stats.t.ppf((1 + confidence) / 2, freedom) * np.sqrt(total))
-
-
-def _runs(scores: Any, name: str) -> np.ndarray:
-    scores = np.asarray(scores, dtype=np.float64)
-    if scores.ndim not in (1, 2) or scores.size == 0:
-        raise ValueError(
-            f"`{name}` must have shape (n_runs,) or (n_sets, n_networks); got "
-            f"{scores.shape}"
-        )
-    if not np.isfinite(scores).all():
-        raise ValueError(f"`{name}` must be finite")
-    return scores if scores.ndim == 1 else scores.mean(axis=1)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from numbers import Integral, Real
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,6 +12,7 @@ from sklearn.model_selection import ParameterGrid
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 from tqdm.auto import tqdm
 
+from skdistill.metrics._scores import Summary
 from skdistill.neural_network import ConvNetClassifier, TrainingDivergedError
 from skdistill.neural_network._together import can_fit_together, fit_together
 from skdistill.synthetic import SyntheticSet, _as_set
@@ -26,13 +27,7 @@ from skdistill.utils._threads import single_threaded_torch
 LEARNING_RATES = (0.001, 0.005, 0.01, 0.05, 0.1)
 
 
-class _Summary(NamedTuple):
-    mean: float
-    std: float
-    scores: np.ndarray
-
-
-class SyntheticScore(_Summary):
+class SyntheticScore(Summary):
     """Scores, on real images, of networks that saw only a distilled set.
 
     Unpacks as ``mean, std, scores``.

@@ -1,10 +1,12 @@
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from skdistill.metrics import compare_scores
+from skdistill import NetworkClassifier, evaluate_synthetic
+from skdistill.metrics import SyntheticScore, compare_scores, cross_architecture
 
 runs = st.lists(st.floats(0, 1), min_size=2, max_size=8)
 
@@ -99,3 +101,108 @@ def test_wrong_shapes():
         compare_scores([0.1, np.nan], [0.1, 0.2])
     with pytest.raises(ValueError, match="'confidence' parameter"):
         compare_scores([0.1, 0.2], [0.1, 0.2], confidence=95)
+
+
+# Scores in the form that they come in
+
+
+def scored(*scores):
+    values = np.asarray(scores, dtype=float)
+    return SyntheticScore(values.mean(), values.std(), values)
+
+
+def table(**scores):
+    return pd.DataFrame(
+        [
+            {"estimator": name, "repeat": repeat, "score": value}
+            for name, values in scores.items()
+            for repeat, value in enumerate(values)
+        ]
+    )
+
+
+ONE, TWO = (0.5, 0.6, 0.55), (0.4, 0.45)
+
+
+@pytest.mark.parametrize(
+    ("one", "two"),
+    [
+        (scored(*ONE), scored(*TWO)),
+        (scored(*ONE), list(TWO)),
+        (table(mlp=ONE), table(mlp=TWO)),
+        (pd.Series(ONE, index=[4, 2, 9]), np.array(TWO)),
+        ({"a": ONE[0], "b": ONE[1], "c": ONE[2]}, {"a": TWO[0], "c": TWO[1]}),
+        (table(mlp=ONE)[["score"]], pd.DataFrame({"score": TWO})),
+    ],
+)
+def test_scores_as_they_come_are_those_in_them(one, two):
+    assert compare_scores(one, two) == compare_scores(list(ONE), list(TWO))
+
+
+def test_what_evaluation_returns_is_compared():
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(12, 4, 4, 1)), np.arange(12) % 2
+    options = {"n_repeats": 2, "random_state": 0}
+    network = NetworkClassifier("mlp", max_iter=1, device="cpu")
+    score = evaluate_synthetic((X, y), X, y, estimator=network, **options)
+    assert compare_scores(score, score).difference == 0
+    crossed = cross_architecture((X, y), X, y, estimators={"MLP": network}, **options)
+    expected = crossed["score"].mean() - score.mean
+    assert compare_scores(crossed, score).difference == pytest.approx(expected)
+
+
+def test_a_result_for_each_set_is_a_run():
+    rows = [[0.5, 0.6], [0.7, 0.8, 0.9], [0.4]]
+    expected = compare_scores([0.55, 0.8, 0.4], [0.3, 0.2])
+    for one in (
+        rows,
+        [scored(*row) for row in rows],
+        [table(mlp=row) for row in rows],
+        [scored(*rows[0]), rows[1], table(mlp=rows[2])],
+        {seed: scored(*row) for seed, row in enumerate(rows)},
+    ):
+        found = compare_scores(one, [0.3, 0.2])
+        assert found.n_runs == (3, 2)
+        assert found[:3] == pytest.approx(expected[:3])
+
+
+def test_the_mean_of_all_estimators_is_a_run():
+    one = table(mlp=[0.5, 0.6], forest=[0.9, 0.7])
+    found = compare_scores(one, table(forest=[0.1, 0.1], mlp=[0.3, 0.4]))
+    expected = compare_scores([0.7, 0.65], [0.2, 0.25])
+    assert found[:3] == pytest.approx(expected[:3])
+    with pytest.raises(ValueError, match=r"same estimators; only one.*\['forest'\]"):
+        compare_scores(one, table(mlp=[0.3, 0.4]))
+    with pytest.raises(ValueError, match="`scores` must have as many scores of each"):
+        compare_scores(one[:-1], TWO)
+    with pytest.raises(ValueError, match="`other` must have one score of each estim"):
+        compare_scores(TWO, pd.concat([one, one]))
+
+
+def test_pairs_of_dicts_are_those_of_their_keys():
+    one = {"a": 0.5, "b": 0.7, "c": 0.6}
+    found = compare_scores(one, {"c": 0.59, "a": 0.48, "b": 0.67}, paired=True)
+    assert found == compare_scores([0.5, 0.7, 0.6], [0.48, 0.67, 0.59], paired=True)
+    with pytest.raises(ValueError, match=r"the same keys.*only one of them has \['c'"):
+        compare_scores(one, {"a": 0.48, "b": 0.67, "d": 0.5}, paired=True)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (tuple(scored(*ONE)), "holds a mean, a standard deviation and scores: give"),
+        ({"fit_time": [1, 2], "test_score": [0.1, 0.2]}, "its 'test_score' alone"),
+        (["0.5", "0.6"], "`scores` must be numbers of shape"),
+        ([0.5, None], "`scores` must be finite"),
+        ([0.5, {}], "`scores` must be numbers"),
+        (pd.DataFrame({"arm": ["a"], "value": [0.5]}), r"columns \['arm'\] hold no n"),
+        (pd.DataFrame({"score": ["high"]}), "numbers in its column 'score'"),
+        (np.ma.masked_invalid([0.5, np.nan]), "no masked values"),
+        ([[0.5, 0.6], [np.nan]], r"`scores\[1\]` must be finite"),
+        (0.5, "'scores' parameter"),
+        ("accuracy", "`scores` must be numbers|'scores' parameter"),
+    ],
+)
+def test_what_holds_no_scores_is_refused(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        compare_scores(wrong, [0.1, 0.2])
