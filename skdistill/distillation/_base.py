@@ -33,6 +33,7 @@ from skdistill.synthetic import SyntheticSet
 from skdistill.trajectory import TrajectoryBuffer
 from skdistill.trajectory._store import manifest_path
 from skdistill.utils._callbacks import FitTasks
+from skdistill.utils._callers import interrupt_ends_all
 from skdistill.utils._checkpoint import load_checkpoint
 from skdistill.utils._claims import claim
 from skdistill.utils._device import resolve_device
@@ -142,9 +143,11 @@ class TrajectoryDistiller(BaseDistiller):
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "TrajectoryDistiller":
         """Distil X, y into ``synthetic_``.
 
-        An interrupt from the keyboard ends the fit early, with the images so far.
-        With a ``checkpoint`` a SIGTERM, as batch systems send it before they end a job,
-        stores the run and then ends the process.
+        An interrupt from the keyboard ends the fit early, with the images so far;
+        where a search, a cross-validation or an ensemble makes the fit, it ends these
+        too, and a second one ends whatever script runs.  With a ``checkpoint`` a
+        SIGTERM, as batch systems send it before they end a job, stores the run and then
+        ends the process.
 
         Parameters
         ----------
@@ -241,6 +244,10 @@ class TrajectoryDistiller(BaseDistiller):
                 )
             run.settle(ranks)
             self._keep(run)
+            if run.progress.stop_reason == "interrupted" and interrupt_ends_all(
+                counts=ranks.size == 1
+            ):
+                raise KeyboardInterrupt
             tasks.end()
         return self
 
@@ -540,9 +547,10 @@ class TrajectoryDistiller(BaseDistiller):
         is_stored = True
         with bar, ranks.deferred_interrupt() as interrupted:
             matcher.interrupted = lambda: interrupted() or end.received
-            while not run.progress.stop_reason:
-                mark = run.begin_iteration()
-                try:
+            mark = None
+            try:
+                while not run.progress.stop_reason:
+                    mark = run.begin_iteration()
                     tasks.begin_step()
                     numbers = self._iterate(run, seed, matcher)
                     bar.set_postfix(
@@ -566,24 +574,28 @@ class TrajectoryDistiller(BaseDistiller):
                     ):
                         is_stored = self._store(run, signature, tell=is_stored)
                         saved_at = time.monotonic()
-                except (KeyboardInterrupt, Termination):
+                    # Nothing is to be undone between two iterations.
+                    mark = None
+            except (KeyboardInterrupt, Termination):
+                if mark is not None:
                     run.back_to(mark)
-                    run.advance(stop_reason="interrupted")
-                except Exception as error:
-                    # As a GPU without memory, or a disk that is gone.
+                run.advance(stop_reason="interrupted")
+            except Exception as error:
+                # As a GPU without memory, or a disk that is gone.
+                if mark is not None:
                     run.back_to(mark)
-                    if is_out_of_memory(error):
-                        error.add_note(
-                            "With `keep_activations=False` the fit needs less memory."
-                            if keep
-                            else "A smaller `batch_size` needs less memory."
-                        )
-                    if stores and self._store(run, signature):
-                        error.add_note(
-                            f"The {len(run.history)} iterations before this are stored "
-                            f"in {self.checkpoint}: the same fit goes on from them."
-                        )
-                    raise
+                if is_out_of_memory(error):
+                    error.add_note(
+                        "With `keep_activations=False` the fit needs less memory."
+                        if keep
+                        else "A smaller `batch_size` needs less memory."
+                    )
+                if stores and self._store(run, signature):
+                    error.add_note(
+                        f"The {len(run.history)} iterations before this are stored "
+                        f"in {self.checkpoint}: the same fit goes on from them."
+                    )
+                raise
         # From here on a signal waits until all is put away.
         end.at_once = False
         if stores:

@@ -166,7 +166,8 @@ class Ranks:
     def deferred_interrupt(self) -> Iterator[Callable[[], bool]]:
         """Note interrupts from the keyboard inside the block instead of raising them.
 
-        A process must not leave while others wait for it.  Alone, it may.
+        A process must not leave while others wait for it.  Alone, it may.  A second
+        interrupt is raised: the user does not want to wait for them.
 
         Yields
         ------
@@ -177,9 +178,13 @@ class Ranks:
         if self.size == 1 or threading.current_thread() is not threading.main_thread():
             yield lambda: False
             return
-        before = signal.signal(
-            signal.SIGINT, lambda number, frame: noted.append(number)
-        )
+
+        def note(number: int, frame: Any) -> None:
+            if noted:
+                raise KeyboardInterrupt
+            noted.append(number)
+
+        before = signal.signal(signal.SIGINT, note)
         try:
             yield lambda: bool(noted)
         finally:
