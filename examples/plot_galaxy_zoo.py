@@ -134,7 +134,7 @@ model = make_pipeline(
     KNeighborsClassifier(5, weights="distance"),
 )
 flat = X_train.reshape(len(X_train), -1)
-groups = augmenter.sample_indices_
+groups = augmenter.groups_
 folds = {"n_splits": 9, "shuffle": True, "random_state": 0}
 apart = StratifiedGroupKFold(**folds)
 scores = cross_val_score(model, flat, y_train, groups=groups, cv=apart)

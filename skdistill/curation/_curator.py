@@ -1,6 +1,6 @@
 """Labels, and a balanced choice of galaxies, from the votes of volunteers."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from numbers import Integral
 from typing import Any, ClassVar
 
@@ -16,30 +16,24 @@ from sklearn.utils._param_validation import (
 )
 from sklearn.utils.validation import check_is_fitted
 
-from skdistill.curation._questions import (
-    CLEAN_DEBIASED,
-    CLEAN_VOTES,
-    GALAXY_DATASETS_NAMES,
-)
 from skdistill.curation._tree import (
-    ANSWERS,
     TREES,
     VoteTree,
     leaf_labels,
     leaf_scores,
     parse_tree,
 )
+from skdistill.curation._votes import (
+    are_clean,
+    have_votes,
+    look_cumulative,
+    read_votes,
+)
 from skdistill.utils._doc_link import DocLinkMixin
 from skdistill.utils._frames import as_pandas, is_polars
-
-_ID_COLUMNS = ("dr7objid", "objid", "asset_id", "id_str")
-_COUNT_COLUMNS = (
-    "total_classifications",
-    "total_votes",
-    "smooth-or-featured-gz2_total-votes",
-)
-# Published fractions are rounded, or went through float32.
-_VOTE_TOLERANCE = 1e-6
+from skdistill.utils._ids import object_ids
+from skdistill.utils._leaks import find_leaks, object_ranks
+from skdistill.utils._warnings import warn
 
 
 class GalaxyZooCurator(TransformerMixin, DocLinkMixin, BaseEstimator):
@@ -70,6 +64,25 @@ class GalaxyZooCurator(TransformerMixin, DocLinkMixin, BaseEstimator):
         Suffix of the vote columns, as in `t01_smooth_or_features_a01_smooth_fraction`:
         "fraction", "weighted_fraction", "debiased" or any other that the catalogue has
         with values in [0, 1]. None where columns have none: `{question}_{answer}`.
+
+    cumulative : bool or "auto", default="auto"
+        Whether the votes for an answer are shares of all volunteers, already multiplied
+        with the votes that lead to its question, as in the table of the Kaggle
+        challenge. The product is then the vote for the last answer of the way alone;
+        "mean" and "min" are of the votes as they are. "auto" takes them for cumulative,
+        with a warning, where those for the answers of each question add up to those
+        that lead to it.
+
+    columns : str, mapping or None, default=None
+        Names of the vote columns, if they are not `{question}_{answer}` and the suffix:
+        a pattern such as `"{question}.{answer}"`, or a column for each
+        `"{question}_{answer}"`. `votes` does not matter then, but for `{votes}` in the
+        pattern. None also finds columns with `.`, `-`, `:`, a blank or nothing between
+        question and answer.
+
+    id_column : str, sequence of str or None, default=None
+        Column that tells galaxies apart, or several that do so together; "index" is
+        the index. None takes the first that has the name of an id, see the notes.
 
     tree : {"nine", "gz2"} or dict, default="nine"
         The questions and the classes. "nine" has the classes of [3]_, "gz2" a class for
@@ -102,6 +115,9 @@ class GalaxyZooCurator(TransformerMixin, DocLinkMixin, BaseEstimator):
 
     Attributes
     ----------
+    cumulative_ : bool
+        Whether the votes were taken for cumulative ones.
+
     classes_ : ndarray of shape (n_classes,)
         Names of the classes in the order of the tree. (A classifier sorts the names of
         its classes by the alphabet.)
@@ -145,11 +161,15 @@ class GalaxyZooCurator(TransformerMixin, DocLinkMixin, BaseEstimator):
     as no vote for its answer.
 
     The choice does not depend on the order of the rows. Galaxies of equal confidence
-    are taken in the order of their ids, which are read from the first of the columns
-    `dr7objid`, `objid`, `asset_id` and `id_str` that is there, else from the index if
-    it is unique, else rows are told apart by their position. Of several rows with the
-    same id only the most confident can be selected, so that a galaxy is never in both
-    sets.
+    are taken in the order of their ids. Of several rows with the same id only the most
+    confident can be selected, so that a galaxy is never in both sets. Ids are read from
+    `id_column`, else from the first column whose name, without regard to case and
+    punctuation, is `dr7objid`, `objid`, another `...objid`, `galaxy_id`, `iauname`,
+    `subject_id`, `source_id` and the like, `asset_id`, `id_str` or `id`; else from an
+    index of such a name, from a column of paths, or from an index with a name or of
+    text. Where there is none of these, and for rows without an id, rows with the same
+    numbers throughout count as one galaxy. 1, "1", "01" and 1.0 are one id. A number
+    such as -9999 in many rows is taken for a missing one, with a warning.
 
     The column names of Hart et al. [2]_ for the tree of Willett et al. [1]_ and those
     of the galaxy-datasets package are understood. The product of raw fractions is what
@@ -196,7 +216,8 @@ class GalaxyZooCurator(TransformerMixin, DocLinkMixin, BaseEstimator):
     ...         "shape_disc": [0.1, 0.8, 0.9, 0.2, 0.9, 0.7],
     ...         "arms_yes": [0.5, 0.9, 0.1, 0.5, 0.8, 0.2],
     ...         "arms_no": [0.5, 0.1, 0.9, 0.5, 0.2, 0.8],
-    ...     }
+    ...     },
+    ...     index=pd.Index(["M1", "M2", "M3", "M4", "M5", "M6"], name="galaxy"),
     ... )
     >>> tree = {
     ...     "shape": {
@@ -217,6 +238,9 @@ class GalaxyZooCurator(TransformerMixin, DocLinkMixin, BaseEstimator):
         ],
         "confidence": [StrOptions({"product", "mean", "min"})],
         "votes": [str, None],
+        "cumulative": ["boolean", StrOptions({"auto"})],
+        "columns": [str, Mapping, None],
+        "id_column": [str, "array-like", None],
         "tree": [StrOptions(set(TREES)), dict],
         "min_votes": [Interval(Integral, 0, None, closed="left")],
         "clean": [Options(Integral, {10, 20}), None],
@@ -231,6 +255,9 @@ class GalaxyZooCurator(TransformerMixin, DocLinkMixin, BaseEstimator):
         n_test: float = 100,
         confidence: str = "product",
         votes: str | None = "fraction",
+        cumulative: bool | str = "auto",
+        columns: str | Mapping[str, str] | None = None,
+        id_column: str | Sequence[str] | None = None,
         tree: str | dict = "nine",
         min_votes: int = 0,
         clean: int | None = None,
@@ -241,6 +268,9 @@ class GalaxyZooCurator(TransformerMixin, DocLinkMixin, BaseEstimator):
         self.n_test = n_test
         self.confidence = confidence
         self.votes = votes
+        self.cumulative = cumulative
+        self.columns = columns
+        self.id_column = id_column
         self.tree = tree
         self.min_votes = min_votes
         self.clean = clean
@@ -273,19 +303,30 @@ class GalaxyZooCurator(TransformerMixin, DocLinkMixin, BaseEstimator):
             if object ids were read as floats and have lost digits, if `min_votes` is
             set and the catalogue does not say how many votes there are, if `tree` is
             no tree, if `clean` is set and the tree asks other questions than Galaxy
-            Zoo 2, or if a class has fewer galaxies than asked for.
+            Zoo 2 or votes are cumulative, or if a class has fewer galaxies than asked
+            for.
+
+        Warns
+        -----
+        UserWarning
+            If votes are taken for cumulative ones, ids for missing ones, or rows for
+            galaxies of their own for lack of an id; or if a galaxy seems to be in the
+            training and the test set.
         """
         catalog = as_pandas(catalog)
         tree = self._parse_tree()
-        votes = _read_votes(catalog, self.votes, tree.answers)
-        able = _has_votes(catalog, self.min_votes)
-        id_ranks = _rank_ids(catalog)
+        votes = read_votes(catalog, self.votes, tree, columns=self.columns)
+        able = have_votes(catalog, self.min_votes)
+        id_ranks, notes = object_ranks(catalog, self.id_column)
+        self.cumulative_ = self._are_cumulative(votes, tree)
 
-        scores = leaf_scores(votes, self.confidence, tree)
+        scores = leaf_scores(votes, self.confidence, tree, self.cumulative_)
         codes, confidence = leaf_labels(scores)
         able &= codes >= 0
         if self.clean is not None:
-            able &= _is_clean(catalog, codes, votes, tree, int(self.clean))
+            able &= are_clean(
+                catalog, codes, votes, tree, int(self.clean), self.cumulative_
+            )
         candidates = np.flatnonzero(able)
         candidates = _rank_candidates(candidates, codes, confidence, id_ranks)
         n_classes = len(tree.leaves)
@@ -330,6 +371,12 @@ class GalaxyZooCurator(TransformerMixin, DocLinkMixin, BaseEstimator):
             },
             index=pd.Index(class_names, name="class"),
         )
+        rows = catalog.iloc[self.sample_indices_]
+        split = self.selected_["split"].to_numpy()
+        if (split == "test").any():
+            ids = object_ids(rows, self.id_column)
+            for message in [*notes, *find_leaks(rows, split, ids)]:
+                warn(message)
         return self
 
     def transform(self, catalog: Any) -> np.ndarray:
@@ -347,8 +394,9 @@ class GalaxyZooCurator(TransformerMixin, DocLinkMixin, BaseEstimator):
         """
         check_is_fitted(self)
         tree = self._parse_tree()
-        votes = _read_votes(as_pandas(catalog), self.votes, tree.answers)
-        return leaf_scores(votes, self.confidence, tree)
+        catalog = as_pandas(catalog)
+        votes = read_votes(catalog, self.votes, tree, columns=self.columns)
+        return leaf_scores(votes, self.confidence, tree, self.cumulative_)
 
     def fit_resample(self, catalog: Any, y: None = None) -> tuple[Any, np.ndarray]:
         """Select galaxies and return their rows with their labels.
@@ -399,6 +447,18 @@ class GalaxyZooCurator(TransformerMixin, DocLinkMixin, BaseEstimator):
     def _parse_tree(self) -> VoteTree:
         tree = TREES[self.tree]() if isinstance(self.tree, str) else self.tree
         return parse_tree(tree)
+
+    def _are_cumulative(self, votes: np.ndarray, tree: VoteTree) -> bool:
+        if not isinstance(self.cumulative, str):
+            return bool(self.cumulative)
+        cumulative = look_cumulative(votes, tree)
+        if cumulative:
+            warn(
+                "The votes are taken for cumulative ones, since those for the answers "
+                "of a question add up to those that lead to it. `cumulative=True` says "
+                "so, `cumulative=False` that they are shares of those who were asked."
+            )
+        return cumulative
 
     def _class_sizes(
         self, class_names: tuple[str, ...], available: list[int]
@@ -451,171 +511,6 @@ class GalaxyZooCurator(TransformerMixin, DocLinkMixin, BaseEstimator):
 
 def _mean(confidence: np.ndarray) -> float:
     return float(confidence.mean()) if len(confidence) else np.nan
-
-
-def _read_votes(
-    catalog: pd.DataFrame,
-    suffix: str | None,
-    answers: tuple[str, ...] = ANSWERS,
-    limit: float = 1.0,
-) -> np.ndarray:
-    """Votes for some answers, float64 of shape (n_galaxies, n_answers)."""
-    if not isinstance(catalog, pd.DataFrame):
-        raise TypeError(
-            "`catalog` must be a DataFrame with one row per galaxy and vote columns; "
-            f"got {type(catalog).__name__}."
-        )
-    if len(catalog) == 0:
-        raise ValueError("`catalog` must have at least one row; got none.")
-
-    columns = _vote_columns(catalog, suffix, answers)
-    table = catalog[columns]
-    if table.shape[1] != len(columns):
-        twice = table.columns[table.columns.duplicated()].unique().tolist()
-        raise ValueError(f"Vote columns must be there once; more than once: {twice}.")
-    not_numeric = [c for c in columns if not pd.api.types.is_numeric_dtype(table[c])]
-    if not_numeric:
-        raise ValueError(
-            f"Vote columns must be numeric; {not_numeric[0]!r} has dtype "
-            f"{table[not_numeric[0]].dtype}. Not numeric: {not_numeric}."
-        )
-
-    votes = table.to_numpy(dtype=np.float64, na_value=np.nan)
-    # NaN passes: comparisons with it are false.
-    wrong = np.argwhere((votes < -_VOTE_TOLERANCE) | (votes > limit + _VOTE_TOLERANCE))
-    if len(wrong):
-        row, column = wrong[0]
-        raise ValueError(
-            f"Votes must lie in [0, {limit:g}]; {columns[column]!r} of row "
-            f"{catalog.index[row]!r} is {votes[row, column]:g} "
-            f"({len(wrong)} such values with `votes={suffix!r}`)."
-        )
-    return votes
-
-
-def _vote_columns(
-    catalog: pd.DataFrame, suffix: str | None, answers: tuple[str, ...]
-) -> list[str]:
-    """Names of the vote columns in the order of the answers."""
-    end = "" if suffix is None else f"_{suffix}"
-    namings = [list(answers), [GALAXY_DATASETS_NAMES.get(a, a) for a in answers]]
-    present = set(catalog.columns)
-    # Of the two ways to name answers, the one that this catalogue follows.
-    naming = max(namings, key=lambda names: sum(f"{n}{end}" in present for n in names))
-    columns = [f"{name}{end}" for name in naming]
-    missing = [column for column in columns if column not in present]
-    if missing:
-        strings = [column for column in catalog.columns if isinstance(column, str)]
-        complete = set()
-        for names in namings:
-            suffixes = [
-                {c[len(name) + 1 :] for c in strings if c.startswith(f"{name}_")}
-                for name in names
-            ]
-            complete |= set.intersection(*suffixes)
-        raise ValueError(
-            f"`votes={suffix!r}` needs a column for each of the {len(answers)} answers "
-            f"of the tree; not in the catalogue: {missing}. Vote suffixes that are "
-            f"there for all answers: {sorted(complete)}."
-        )
-    return columns
-
-
-def _is_clean(
-    catalog: pd.DataFrame,
-    codes: np.ndarray,
-    votes: np.ndarray,
-    tree: VoteTree,
-    n_votes: int,
-) -> np.ndarray:
-    """Which galaxies are clean in the sense of Willett et al., bool (n_galaxies,)."""
-    strange = [q for q in tree.answers_of if q not in CLEAN_VOTES]
-    if strange:
-        raise ValueError(
-            f"`clean={n_votes}` has thresholds for questions of Galaxy Zoo 2; the tree "
-            f"asks others: {strange}."
-        )
-    debiased = _read_votes(catalog, "debiased", tree.answers)
-    column = {answer: i for i, answer in enumerate(tree.answers)}
-    counts: dict[str, np.ndarray] = {}
-    clean = np.zeros(len(catalog), dtype=bool)
-    for code, (leaf, path) in enumerate(tree.leaves.items()):
-        rows = np.flatnonzero(codes == code)
-        gates: dict[str, float] = {}
-        for question in tree.questions[leaf]:
-            for answer, thresholds in CLEAN_VOTES[question].items():
-                gates[answer] = max(gates.get(answer, 0), thresholds[n_votes == 20])
-        passed = np.ones(len(rows), dtype=bool)
-        for question, step in zip(tree.questions[leaf], path, strict=True):
-            # A comparison with NaN is false: no vote is no clean answer.
-            if step[0] in gates:
-                passed &= votes[rows, column[step[0]]] >= gates.pop(step[0])
-                continue
-            passed &= _add_votes(debiased[rows], step, column) >= CLEAN_DEBIASED
-            if question not in counts:
-                answers = tree.answers_of[question]
-                counts[question] = np.nan_to_num(
-                    _read_votes(catalog, "count", answers, np.inf)
-                ).sum(axis=1)
-            passed &= counts[question][rows] >= n_votes
-        if gates:
-            raise ValueError(
-                f"`clean={n_votes}` needs {list(gates)} on the way to the class "
-                f"{leaf!r}."
-            )
-        clean[rows] = passed
-    return clean
-
-
-def _add_votes(
-    votes: np.ndarray, step: Iterable[str], column: Mapping[str, int]
-) -> np.ndarray:
-    return np.nan_to_num(votes[:, [column[answer] for answer in step]]).sum(axis=1)
-
-
-def _has_votes(catalog: pd.DataFrame, min_votes: int) -> np.ndarray:
-    """Which galaxies at least `min_votes` volunteers looked at, bool (n_galaxies,)."""
-    if min_votes == 0:
-        return np.ones(len(catalog), dtype=bool)
-    column = next((c for c in _COUNT_COLUMNS if c in catalog.columns), None)
-    if column is None:
-        raise ValueError(
-            f"`min_votes={min_votes}` needs one of the columns {list(_COUNT_COLUMNS)}; "
-            "the catalogue has none of them. Set `min_votes=0` to do without."
-        )
-    if not pd.api.types.is_numeric_dtype(catalog[column]):
-        raise ValueError(
-            f"`min_votes={min_votes}` needs numbers in {column!r}; its dtype is "
-            f"{catalog[column].dtype}."
-        )
-    counts = catalog[column].to_numpy(dtype=np.float64, na_value=np.nan)
-    return counts >= min_votes
-
-
-def _rank_ids(catalog: pd.DataFrame) -> np.ndarray:
-    """Rank of each row's id, int64 (n_galaxies,): equal for rows of the same galaxy.
-
-    A row whose id is missing is a galaxy of its own, ranked behind the others.
-    """
-    column = next((c for c in _ID_COLUMNS if c in catalog.columns), None)
-    if column is not None:
-        ids = pd.Series(catalog[column].array)
-        # float64 holds integers up to 2**53, SDSS ids go up to 2**63.
-        if pd.api.types.is_float_dtype(ids) and (ids.abs() >= 2**53).any():
-            raise ValueError(
-                f"{column!r} has dtype {ids.dtype}, which cannot hold these ids: their "
-                "last digits are lost. Read the column as int64 or as text."
-            )
-    elif catalog.index.is_unique:
-        ids = pd.Series(catalog.index.to_flat_index())
-    else:
-        return np.arange(len(catalog))
-
-    if ids.dtype == object:
-        # Values of several types have no order.
-        ids = ids.map(str, na_action="ignore")
-    ranks, values = pd.factorize(ids, sort=True)
-    return np.where(ranks >= 0, ranks, len(values) + np.arange(len(ranks)))
 
 
 def _rank_candidates(

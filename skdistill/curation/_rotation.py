@@ -1,5 +1,6 @@
 """Repeat the rows of a catalogue at several angles."""
 
+from collections.abc import Sequence
 from numbers import Integral
 from typing import Any, ClassVar
 
@@ -12,6 +13,9 @@ from sklearn.utils.validation import validate_data
 
 from skdistill.utils._doc_link import DocLinkMixin
 from skdistill.utils._frames import as_pandas, is_polars
+from skdistill.utils._ids import object_ids
+from skdistill.utils._leaks import find_leaks
+from skdistill.utils._warnings import warn
 
 
 class RotationAugmenter(DocLinkMixin, BaseEstimator):
@@ -28,11 +32,18 @@ class RotationAugmenter(DocLinkMixin, BaseEstimator):
         How often each row is repeated. The angles are the multiples of
         `360 / n_rotations` degrees, counter-clockwise, starting at 0.
 
+    id_column : str, sequence of str or None, default=None
+        Column that tells galaxies apart, as in :class:`GalaxyZooCurator`. Where none
+        has the name of an id each row is a galaxy.
+
     Attributes
     ----------
     sample_indices_ : ndarray of shape (n_rows * n_rotations,)
-        Position of the source row of every row that `fit_resample` returns: the
-        `groups` of a cross-validation, see the notes.
+        Position of the source row of every row that `fit_resample` returns.
+
+    groups_ : ndarray of shape (n_rows * n_rotations,)
+        Number of the galaxy of every row that `fit_resample` returns, the same for all
+        rows with one id: the `groups` of a cross-validation, see the notes.
 
     n_features_in_ : int
         Number of columns of the table.
@@ -51,11 +62,11 @@ class RotationAugmenter(DocLinkMixin, BaseEstimator):
 
     Test images stay as they are: rotate the training rows only. Where rotated rows are
     split again, as in a cross-validation, all rotations of one galaxy must be on the
-    same side: the others would give its label away. Hand `sample_indices_` as `groups`
-    to :class:`~sklearn.model_selection.GroupKFold`,
+    same side: the others would give its label away. Hand `groups_` as `groups` to
+    :class:`~sklearn.model_selection.GroupKFold`,
     :class:`~sklearn.model_selection.StratifiedGroupKFold` or
     :class:`~sklearn.model_selection.GroupShuffleSplit`. Where rows are shuffled or left
-    out before, take the groups along: `groups = augmenter.sample_indices_[kept]`.
+    out before, take the groups along: `groups = augmenter.groups_[kept]`.
 
     Examples
     --------
@@ -80,7 +91,7 @@ class RotationAugmenter(DocLinkMixin, BaseEstimator):
     In a cross-validation:
 
     >>> from sklearn.model_selection import GroupKFold
-    >>> groups = augmenter.sample_indices_
+    >>> groups = augmenter.groups_
     >>> for train, test in GroupKFold(n_splits=2).split(rotated, labels, groups):
     ...     print(sorted(set(rotated.index[train])), sorted(set(rotated.index[test])))
     ['a'] ['b']
@@ -88,11 +99,15 @@ class RotationAugmenter(DocLinkMixin, BaseEstimator):
     """
 
     _parameter_constraints: ClassVar[dict] = {
-        "n_rotations": [Interval(Integral, 1, None, closed="left")]
+        "n_rotations": [Interval(Integral, 1, None, closed="left")],
+        "id_column": [str, "array-like", None],
     }
 
-    def __init__(self, n_rotations: int = 10):
+    def __init__(
+        self, n_rotations: int = 10, *, id_column: str | Sequence[str] | None = None
+    ):
         self.n_rotations = n_rotations
+        self.id_column = id_column
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, rows: Any, y: Any = None) -> "RotationAugmenter":
@@ -116,6 +131,12 @@ class RotationAugmenter(DocLinkMixin, BaseEstimator):
         ValueError
             If there are no rows, if `y` has another length, or if a column `rotation`
             holds anything but finite numbers.
+
+        Warns
+        -----
+        UserWarning
+            If rows share an id, so that `sample_indices_` are no groups, or if a column
+            `split` has a galaxy in several sets.
         """
         self._check(rows, y)
         return self
@@ -163,16 +184,39 @@ class RotationAugmenter(DocLinkMixin, BaseEstimator):
             if len(rows) == 0:
                 raise ValueError("`rows` must have at least one row; got none.")
             validate_data(self, rows, skip_check_array=True)
-            angles = rotation_angles(as_pandas(rows))
+            table = as_pandas(rows)
+            angles = rotation_angles(table)
+            galaxies = self._number_galaxies(table)
         else:
             rows = validate_data(self, rows, dtype=None, ensure_all_finite=False)
             # Beside text numbers would become text.
             rows = rows.astype(object) if rows.dtype.kind in "SU" else rows
             angles = np.zeros(len(rows))
+            galaxies = np.arange(len(rows))
         if y is not None:
             check_consistent_length(rows, y)
         self.sample_indices_ = np.repeat(np.arange(len(rows)), self.n_rotations)
+        self.groups_ = galaxies[self.sample_indices_]
         return rows, angles
+
+    def _number_galaxies(self, table: pd.DataFrame) -> np.ndarray:
+        ids = object_ids(table, self.id_column)
+        if "split" in table.columns:
+            for message in find_leaks(table, table["split"], ids):
+                warn(message)
+        if ids is None:
+            return np.arange(len(table))
+        for note in ids.notes:
+            warn(note)
+        galaxies = pd.factorize(ids.ranks())[0]
+        n_shared = len(galaxies) - len(np.unique(galaxies))
+        if n_shared:
+            warn(
+                f"{n_shared} of {len(table)} rows share their id, {ids.name}, with an "
+                "earlier row: take `groups_` for the groups of a cross-validation, as "
+                "`sample_indices_` tells these rows apart."
+            )
+        return galaxies
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -169,7 +169,10 @@ _COMBINE: dict[str, np.ufunc] = {
 
 
 def leaf_scores(
-    votes: np.ndarray, confidence: str = "product", tree: VoteTree = NINE
+    votes: np.ndarray,
+    confidence: str = "product",
+    tree: VoteTree = NINE,
+    cumulative: bool = False,
 ) -> np.ndarray:
     """Score of every leaf for every galaxy.
 
@@ -184,6 +187,10 @@ def leaf_scores(
 
     tree : VoteTree
         The tree, by default that of nine classes.
+
+    cumulative : bool, default=False
+        Whether votes are multiplied with those that lead to their question: the product
+        is then that for the last answer.
 
     Returns
     -------
@@ -217,7 +224,7 @@ def leaf_scores(
         del way[shared:]
         for step in path[shared:]:
             combined = sum(filled[:, column[answer]] for answer in step)
-            if way:
+            if way and not (cumulative and confidence == "product"):
                 combined = combine(way[-1][1], combined)
             way.append((step, combined))
         scores[:, leaf] = way[-1][1]

@@ -141,7 +141,7 @@ def test_ties_are_broken_by_the_id(make_catalog, id_column):
     catalog[VOTES] = catalog[VOTES] > 0.5
     ids = np.random.default_rng(1).permutation(len(catalog))
     if id_column is None:
-        catalog.index = ids
+        catalog.index = pd.Index(ids, name="galaxy")
     else:
         catalog[id_column] = [f"J{i:04}" for i in ids] if id_column == "id_str" else ids
     curator = GalaxyZooCurator(n_train=4, n_test=1, random_state=0).fit(catalog)
@@ -153,7 +153,10 @@ def test_ties_are_broken_by_the_id(make_catalog, id_column):
 def test_rows_without_an_id_are_galaxies_of_their_own(make_catalog):
     catalog = make_catalog().drop(columns="objid")
     catalog.index = np.zeros(len(catalog), dtype=int)
-    curator = GalaxyZooCurator(n_train=None, n_test=2).fit(catalog)
+    curator = GalaxyZooCurator(n_train=None, n_test=2)
+    with pytest.warns(UserWarning, match="No column .* `id_column`") as warned:
+        curator.fit(catalog)
+    assert [w.filename for w in warned] == [__file__]
     assert len(curator.selected_) == len(catalog)
     catalog["id_str"] = [None, "a", "b", "b"] + [None] * (len(catalog) - 4)
     curator.fit(catalog)
@@ -171,6 +174,94 @@ def test_an_object_with_two_rows_is_selected_once_by_the_clearer(make_catalog):
     curator = GalaxyZooCurator(n_train=None, n_test=2).fit(catalog)
     dropped = set(range(len(catalog))) - set(curator.sample_indices_)
     assert dropped == {int(np.argmin(confidence[:2]))}
+
+
+def both_sets(curator, catalog, n):
+    """Galaxies in both sets of a catalogue that has `n` of them, again and again."""
+    galaxy = curator.sample_indices_ % n
+    test = (curator.selected_["split"] == "test").to_numpy()
+    assert test.any()
+    return set(galaxy[test]) & set(galaxy[~test])
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["OBJID", "objID", "dr8objid", "iauname", "GalaxyID", "subject_id", "asset_id"],
+)
+@pytest.mark.parametrize(
+    "form", [int, str, " 00{} ".format, "{}.0".format, lambda i: f"{i}".encode()]
+)
+def test_no_galaxy_is_in_both_sets(make_catalog, name, form):
+    catalog = make_catalog(30).rename(columns={"objid": name})
+    again = catalog.copy()
+    again[name] = pd.Series([form(i) for i in again[name]], dtype=object)
+    # Another observer's votes: only the id tells.
+    again[VOTES[2]] *= 0.99
+    twice = pd.concat([catalog, again], ignore_index=True)
+    curator = GalaxyZooCurator(n_train=16, n_test=12, random_state=0).fit(twice)
+    assert not both_sets(curator, twice, len(catalog))
+    # The same with the id in the index.
+    curator.fit(twice.set_index(name))
+    assert not both_sets(curator, twice, len(catalog))
+
+
+def test_galaxies_without_an_id_are_known_by_their_votes(make_catalog):
+    catalog = make_catalog(30).drop(columns="objid")
+    twice = pd.concat([catalog, catalog], ignore_index=True)
+    curator = GalaxyZooCurator(n_train=16, n_test=12, random_state=0)
+    with pytest.warns(UserWarning, match="270 rows without an id have the same num"):
+        curator.fit(twice)
+    assert not both_sets(curator, twice, len(catalog))
+    # A placeholder is no id; rows are as different as their votes.
+    twice["objid"] = -9999
+    with pytest.warns(UserWarning, match="540 rows have -9999 as 'objid'"):
+        curator.fit(twice)
+    assert not both_sets(curator, twice, len(catalog))
+    assert len(curator.selected_) == 9 * 28
+
+
+def test_ids_that_differ_where_all_numbers_are_equal(make_catalog):
+    catalog = make_catalog(30)
+    twice = pd.concat([catalog, catalog], ignore_index=True)
+    twice["objid"] = np.arange(len(twice))
+    twice["iauname"] = [f"J{i % len(catalog)}" for i in twice["objid"]]
+    curator = GalaxyZooCurator(n_train=16, n_test=12, random_state=0)
+    with pytest.warns(UserWarning, match="are in more than one set") as warned:
+        curator.fit(twice)
+    assert any("share 'iauname', the first 'J" in str(w.message) for w in warned)
+    assert any("share all of their numbers" in str(w.message) for w in warned)
+    curator.set_params(id_column="iauname").fit(twice)
+    assert not both_sets(curator, twice, len(catalog))
+    curator.set_params(id_column=["iauname", "total_votes"]).fit(twice)
+    assert not both_sets(curator, twice, len(catalog))
+    with pytest.raises(ValueError, match="`id_column='name'` must name columns"):
+        curator.set_params(id_column="name").fit(twice)
+
+
+def test_numbers_of_objects_in_bricks(make_catalog):
+    """In the Legacy Surveys an objid is that of a galaxy only with its brick."""
+    catalog = make_catalog(30)
+    catalog["brickid"], catalog["objid"] = divmod(np.arange(len(catalog)), 10)
+    curator = GalaxyZooCurator(n_train=20, n_test=10, random_state=0).fit(catalog)
+    assert len(curator.selected_) == len(catalog)
+
+
+def test_ids_that_count_from_zero(make_catalog):
+    catalog = make_catalog(12)
+    catalog["objid"] = np.arange(len(catalog))
+    twice = pd.concat([catalog, catalog], ignore_index=True)
+    assert select(twice) == select(catalog)
+
+
+def test_a_split_is_warned_of_at_the_callers_line(make_catalog):
+    catalog = make_catalog(12).drop(columns="objid")
+    curator = GalaxyZooCurator(n_train=5, n_test=2)
+    for call in (curator.fit, curator.fit_resample, curator.fit_transform):
+        with pytest.warns(UserWarning, match="No column") as warned:
+            call(catalog)
+        assert {w.filename for w in warned} == {__file__}
+    GalaxyZooCurator(n_train=5, n_test=0).fit(catalog)
+    curator.set_params(id_column="index").fit(catalog)
 
 
 def test_split_follows_random_state(make_catalog):
@@ -214,7 +305,9 @@ def test_sizes_of_the_sets(make_catalog, n_train, n_test, expected):
 
 def test_classes_of_different_size(make_catalog):
     catalog = make_catalog().iloc[:-18:]
-    catalog = pd.concat([catalog, catalog.iloc[:1].assign(objid=1)])
+    # A galaxy like another one, but for its votes.
+    another = catalog.iloc[:1].assign(objid=1) * 0.999
+    catalog = pd.concat([catalog, another.assign(objid=1)])
     curator = GalaxyZooCurator(n_train=None, n_test=3).fit(catalog)
     assert curator.summary_["selected"].tolist() == [11] + [10] * 8
 
@@ -375,7 +468,7 @@ def test_missing_suffix_names_those_that_are_there(make_catalog):
     assert message.startswith("`votes='fraction'` needs a column for each of the 14")
     assert f"{ANSWERS[0]}_fraction" not in message
     assert all(f"{answer}_fraction" in message for answer in ANSWERS[1:])
-    assert message.endswith("all answers: ['debiased', 'weighted_fraction'].")
+    assert "all answers: ['debiased', 'weighted_fraction']." in message
 
 
 def test_too_few_galaxies(make_catalog):

@@ -191,3 +191,18 @@ def test_rotated_training_set_of_a_curator(make_catalog):
     assert (of_one == 1).all()
     groups = rows.index[train][augmenter.sample_indices_]
     np.testing.assert_array_equal(groups, rotated.index)
+
+
+def test_groups_are_galaxies():
+    rows = pd.DataFrame({"GalaxyID": ["7", "8", " 07"], "asset_id": [1, 2, 3]})
+    augmenter = RotationAugmenter(n_rotations=2)
+    with pytest.warns(UserWarning, match="1 of 3 rows share their id, 'GalaxyID'"):
+        augmenter.fit_resample(rows)
+    assert augmenter.groups_.tolist() == [0, 0, 1, 1, 0, 0]
+    augmenter.set_params(id_column="asset_id").fit(rows)
+    assert augmenter.groups_.tolist() == augmenter.sample_indices_.tolist()
+    augmenter.set_params(id_column=None).fit(rows[["asset_id"]].to_numpy())
+    assert augmenter.groups_.tolist() == [0, 0, 1, 1, 2, 2]
+    with pytest.warns(UserWarning, match="in more than one set") as warned:
+        augmenter.fit(rows.assign(split=["train", "train", "test"]))
+    assert {w.filename for w in warned} == {__file__}

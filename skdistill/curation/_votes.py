@@ -1,0 +1,348 @@
+"""Votes of volunteers from the columns of a catalogue, and what they amount to."""
+
+import re
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import pandas as pd
+
+from skdistill.curation._questions import (
+    CLEAN_DEBIASED,
+    CLEAN_VOTES,
+    GALAXY_DATASETS_NAMES,
+)
+from skdistill.curation._tree import NINE, VoteTree
+
+_COUNT_COLUMNS = (
+    "total_classifications",
+    "total_votes",
+    "smooth-or-featured-gz2_total-votes",
+)
+# Published fractions are rounded, or went through float32.
+_VOTE_TOLERANCE = 1e-6
+# Of sums of votes that were rounded to two digits.
+_SUM_TOLERANCE = 0.021
+# So many galaxies must show what kind of votes they have.
+_N_TELLING = 5
+_SEPARATORS = (".", "-", ":", " ", "")
+_PLACEHOLDER = re.compile(r"-1|-9+")
+
+
+def read_votes(
+    catalog: pd.DataFrame,
+    suffix: str | None,
+    tree: VoteTree = NINE,
+    *,
+    answers: tuple[str, ...] | None = None,
+    columns: str | Mapping[str, str] | None = None,
+    limit: float = 1.0,
+) -> np.ndarray:
+    """Read the votes for the answers of a tree.
+
+    Parameters
+    ----------
+    catalog : DataFrame of shape (n_galaxies, n_columns)
+        One row per galaxy.
+
+    suffix : str or None
+        Suffix of the columns.
+
+    tree : VoteTree
+        The tree.
+
+    answers : tuple of str, default=None
+        Which of its answers; None takes those on the way to a class.
+
+    columns : str, mapping or None, default=None
+        Pattern of the names of the columns, or a column for each answer.
+
+    limit : float, default=1.0
+        The largest possible vote.
+
+    Returns
+    -------
+    votes : ndarray of shape (n_galaxies, n_answers), dtype float64
+        NaN where there is none.
+    """
+    if not isinstance(catalog, pd.DataFrame):
+        raise TypeError(
+            "`catalog` must be a DataFrame with one row per galaxy and vote columns; "
+            f"got {type(catalog).__name__}."
+        )
+    if len(catalog) == 0:
+        raise ValueError("`catalog` must have at least one row; got none.")
+
+    answers = tree.answers if answers is None else answers
+    names = _vote_columns(catalog, suffix, tree, answers, columns)
+    table = catalog[names]
+    if table.shape[1] != len(names):
+        twice = table.columns[table.columns.duplicated()].unique().tolist()
+        raise ValueError(f"Vote columns must be there once; more than once: {twice}.")
+    not_numeric = [c for c in names if not pd.api.types.is_numeric_dtype(table[c])]
+    if not_numeric:
+        first = table[not_numeric[0]]
+        known = first.dropna()
+        value = f", its first value is {known.iloc[0]!r}" if len(known) else ""
+        raise ValueError(
+            f"Vote columns must be numeric; {not_numeric[0]!r} has dtype "
+            f"{first.dtype}{value}. Not numeric: {not_numeric}."
+        )
+
+    votes = table.to_numpy(dtype=np.float64, na_value=np.nan)
+    # NaN passes: comparisons with it are false.
+    wrong = np.argwhere((votes < -_VOTE_TOLERANCE) | (votes > limit + _VOTE_TOLERANCE))
+    if len(wrong):
+        row, column = wrong[0]
+        raise ValueError(
+            f"Votes must lie in [0, {limit:g}]; {names[column]!r} of row "
+            f"{catalog.index[row]!r} is {votes[row, column]:g} "
+            f"({len(wrong)} such values with `votes={suffix!r}`)."
+            f"{_cure(votes[tuple(wrong.T)], votes)}"
+        )
+    return votes
+
+
+def _cure(wrong: np.ndarray, votes: np.ndarray) -> str:
+    """Say what votes out of range probably are, and what makes fractions of them."""
+    negative = {f"{value:g}" for value in wrong[wrong < 0]}
+    placeholders = sorted(text for text in negative if _PLACEHOLDER.fullmatch(text))
+    if placeholders:
+        return (
+            f" {', '.join(placeholders)} often stands for a missing vote: replace it "
+            "by NaN."
+        )
+    if negative or np.isinf(wrong).any():
+        return ""
+    known = votes[np.isfinite(votes)]
+    if (known == np.rint(known)).all():
+        return (
+            " They look like numbers of votes: divide them by the number of votes for "
+            "all answers of the question."
+        )
+    if known.max() <= 100 + _SUM_TOLERANCE and len(wrong) > 0.05 * len(known):
+        return " They look like percent: divide them by 100."
+    return ""
+
+
+def _named(answer: str, question: str, suffix: str | None, pattern: str) -> str:
+    text = pattern.replace("{answer}", answer[len(question) + 1 :])
+    return text.replace("{question}", question).replace("{votes}", str(suffix or ""))
+
+
+def _vote_columns(
+    catalog: pd.DataFrame,
+    suffix: str | None,
+    tree: VoteTree,
+    answers: tuple[str, ...],
+    columns: str | Mapping[str, str] | None,
+) -> list[str]:
+    """Names of the vote columns in the order of the answers."""
+    question_of = {a: q for q, some in tree.answers_of.items() for a in some}
+    present = set(catalog.columns)
+    if columns is not None:
+        if isinstance(columns, str):
+            if not {"{question}", "{answer}"} <= set(re.findall(r"{\w+}", columns)):
+                raise ValueError(
+                    "`columns` as a pattern must have '{question}' and '{answer}' in "
+                    f"it; got {columns!r}."
+                )
+            given = {a: _named(a, question_of[a], suffix, columns) for a in answers}
+        else:
+            given = dict(columns)
+        lacking = [answer for answer in answers if answer not in given]
+        if lacking:
+            raise ValueError(
+                f"`columns` must have a column for each answer of the tree; it has "
+                f"none for {lacking}."
+            )
+        names = [given[answer] for answer in answers]
+        missing = [name for name in names if name not in present]
+        if missing:
+            raise ValueError(
+                f"`columns` names columns that are not in the catalogue: {missing}; "
+                f"there are {[str(c) for c in catalog.columns][:20]}."
+            )
+        return names
+    end = "" if suffix is None else f"_{suffix}"
+    namings = [list(answers), [GALAXY_DATASETS_NAMES.get(a, a) for a in answers]]
+    for separator in _SEPARATORS:
+        pattern = "{question}" + separator + "{answer}"
+        namings.append([_named(a, question_of[a], None, pattern) for a in answers])
+    # Of the ways to name answers, the one that this catalogue follows.
+    naming = max(namings, key=lambda names: sum(f"{n}{end}" in present for n in names))
+    names = [f"{name}{end}" for name in naming]
+    missing = [name for name in names if name not in present]
+    if missing:
+        strings = [column for column in catalog.columns if isinstance(column, str)]
+        complete = set()
+        for naming in namings:
+            suffixes = [
+                {c[len(name) + 1 :] for c in strings if c.startswith(f"{name}_")}
+                for name in naming
+            ]
+            complete |= set.intersection(*suffixes)
+        raise ValueError(
+            f"`votes={suffix!r}` needs a column for each of the {len(answers)} answers "
+            f"of the tree; not in the catalogue: {missing}. Vote suffixes that are "
+            f"there for all answers: {sorted(complete)}. `columns` gives other names."
+        )
+    return names
+
+
+def are_clean(
+    catalog: pd.DataFrame,
+    codes: np.ndarray,
+    votes: np.ndarray,
+    tree: VoteTree,
+    n_votes: int,
+    cumulative: bool = False,
+) -> np.ndarray:
+    """Tell which galaxies are clean in the sense of Willett et al.
+
+    Parameters
+    ----------
+    catalog : DataFrame of shape (n_galaxies, n_columns)
+        One row per galaxy.
+
+    codes : ndarray of shape (n_galaxies,)
+        Index of the class of each; -1 for those without.
+
+    votes : ndarray of shape (n_galaxies, n_answers)
+        What :func:`read_votes` returned.
+
+    tree : VoteTree
+        The tree.
+
+    n_votes : {10, 20}
+        Which thresholds.
+
+    cumulative : bool, default=False
+        Whether the votes are cumulative, for which there are no thresholds.
+
+    Returns
+    -------
+    clean : ndarray of shape (n_galaxies,), dtype bool
+        Which are.
+    """
+    if cumulative:
+        raise ValueError(
+            f"`clean={n_votes}` has thresholds for shares of those who were asked; the "
+            "votes are cumulative."
+        )
+    strange = [q for q in tree.answers_of if q not in CLEAN_VOTES]
+    if strange:
+        raise ValueError(
+            f"`clean={n_votes}` has thresholds for questions of Galaxy Zoo 2; the tree "
+            f"asks others: {strange}."
+        )
+    debiased = read_votes(catalog, "debiased", tree)
+    column = {answer: i for i, answer in enumerate(tree.answers)}
+    counts: dict[str, np.ndarray] = {}
+    clean = np.zeros(len(catalog), dtype=bool)
+    for code, (leaf, path) in enumerate(tree.leaves.items()):
+        rows = np.flatnonzero(codes == code)
+        gates: dict[str, float] = {}
+        for question in tree.questions[leaf]:
+            for answer, thresholds in CLEAN_VOTES[question].items():
+                gates[answer] = max(gates.get(answer, 0), thresholds[n_votes == 20])
+        passed = np.ones(len(rows), dtype=bool)
+        for question, step in zip(tree.questions[leaf], path, strict=True):
+            # A comparison with NaN is false: no vote is no clean answer.
+            if step[0] in gates:
+                passed &= votes[rows, column[step[0]]] >= gates.pop(step[0])
+                continue
+            passed &= _add_votes(debiased[rows], step, column) >= CLEAN_DEBIASED
+            if question not in counts:
+                answers = tree.answers_of[question]
+                counts[question] = np.nan_to_num(
+                    read_votes(catalog, "count", tree, answers=answers, limit=np.inf)
+                ).sum(axis=1)
+            passed &= counts[question][rows] >= n_votes
+        if gates:
+            raise ValueError(
+                f"`clean={n_votes}` needs {list(gates)} on the way to the class "
+                f"{leaf!r}."
+            )
+        clean[rows] = passed
+    return clean
+
+
+def _add_votes(
+    votes: np.ndarray, step: Iterable[str], column: Mapping[str, int]
+) -> np.ndarray:
+    return np.nan_to_num(votes[:, [column[answer] for answer in step]]).sum(axis=1)
+
+
+def have_votes(catalog: pd.DataFrame, min_votes: int) -> np.ndarray:
+    """Tell which galaxies enough volunteers looked at.
+
+    Parameters
+    ----------
+    catalog : DataFrame of shape (n_galaxies, n_columns)
+        One row per galaxy.
+
+    min_votes : int
+        How many are enough.
+
+    Returns
+    -------
+    able : ndarray of shape (n_galaxies,), dtype bool
+        Which have as many.
+    """
+    if min_votes == 0:
+        return np.ones(len(catalog), dtype=bool)
+    column = next((c for c in _COUNT_COLUMNS if c in catalog.columns), None)
+    if column is None:
+        raise ValueError(
+            f"`min_votes={min_votes}` needs one of the columns {list(_COUNT_COLUMNS)}; "
+            "the catalogue has none of them. Set `min_votes=0` to do without."
+        )
+    if not pd.api.types.is_numeric_dtype(catalog[column]):
+        raise ValueError(
+            f"`min_votes={min_votes}` needs numbers in {column!r}; its dtype is "
+            f"{catalog[column].dtype}."
+        )
+    counts = catalog[column].to_numpy(dtype=np.float64, na_value=np.nan)
+    return counts >= min_votes
+
+
+def look_cumulative(votes: np.ndarray, tree: VoteTree) -> bool:
+    """Tell whether votes are already multiplied with those that lead to the question.
+
+    Parameters
+    ----------
+    votes : ndarray of shape (n_galaxies, n_answers)
+        What :func:`read_votes` returned.
+
+    tree : VoteTree
+        The tree.
+
+    Returns
+    -------
+    cumulative : bool
+        Whether the votes for the answers of a question add up to those that lead to it
+        in nearly all galaxies, and for no question to 1.
+    """
+    column = {answer: i for i, answer in enumerate(tree.answers)}
+
+    def total(answers: Iterable[str]) -> np.ndarray:
+        return votes[:, [column[answer] for answer in answers]].sum(axis=1)
+
+    # What leads to each question, which several branches may ask.
+    ways: dict[str, set[tuple[str, ...]]] = {}
+    for leaf, path in tree.leaves.items():
+        for before, question in zip(path, tree.questions[leaf][1:], strict=False):
+            ways.setdefault(question, set()).add(before)
+    found = False
+    for question, earlier in ways.items():
+        answers = [a for a in tree.answers_of[question] if a in column]
+        below, above = total(answers), total({a for b in earlier for a in b})
+        # NaN is neither; 0 and 1 are what both kinds add up to.
+        telling = (above > 0.05) & (above < 0.9) & (below > 0)
+        if telling.sum() < _N_TELLING:
+            continue
+        below, above = below[telling], above[telling]
+        if (np.abs(below - 1) < _SUM_TOLERANCE).mean() > 0.5:
+            return False
+        found |= bool((np.abs(below - above) < _SUM_TOLERANCE).mean() > 0.99)
+    return found
