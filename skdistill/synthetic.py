@@ -20,6 +20,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from skdistill.utils._files import atomic_path
+from skdistill.utils._images import batches
 from skdistill.utils._labels import LABEL_KINDS
 from skdistill.utils._pixels import PixelSpace
 from skdistill.utils._strangers import (
@@ -105,7 +106,7 @@ class SyntheticSet:
             self.y.dtype == object and all(isinstance(label, str) for label in self.y)
         ):
             raise ValueError(f"y must hold {LABEL_KINDS}; got {self.y.dtype}")
-        if not np.isfinite(self.X).all():
+        if not all(np.isfinite(self.X[part]).all() for part in batches(self.X)):
             raise ValueError("X must be finite; it holds NaN or infinite pixels")
         if self.step_size is not None:
             self.step_size = float(self.step_size)

@@ -430,8 +430,8 @@ def _from_table(
             with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
                 if image.size != (_SIDE, _SIDE):
                     raise ValueError(f"its size is {image.size}")
-                if getattr(image, "n_frames", 1) != 1:
-                    raise ValueError(f"it is an animation of {image.n_frames} frames")
+                if getattr(image, "is_animated", False):
+                    raise ValueError("it is an animation")
                 images[row] = np.asarray(image.convert("RGB"))
         # Pillow's decoders raise whatever a damaged file leads them to.
         except Exception as error:

@@ -38,8 +38,9 @@ from skdistill.utils._checkpoint import load_checkpoint
 from skdistill.utils._claims import claim
 from skdistill.utils._device import resolve_device
 from skdistill.utils._files import check_writable
+from skdistill.utils._images import Images, take
 from skdistill.utils._memory import is_out_of_memory, reused_memory
-from skdistill.utils._pixels import pixel_space
+from skdistill.utils._pixels import check_contrast, pixel_space
 from skdistill.utils._random import child_seed, root_seed, torch_generator
 from skdistill.utils._ranks import Ranks
 from skdistill.utils._strangers import whatever_is_wrong
@@ -289,32 +290,31 @@ class TrajectoryDistiller(BaseDistiller):
                 f"images, {height} and {width}"
             )
 
-    def _given_images(self, X: np.ndarray) -> np.ndarray | None:
+    def _given_images(self, X: Images) -> np.ndarray | None:
         if isinstance(self.init, str):
             return None
         n_images = len(self.classes_) * self.ipc
         return check_given_images(self.init, "init", (n_images, *X.shape[1:]))
 
     def _initial_images(
-        self, X: np.ndarray, codes: np.ndarray, rng: np.random.Generator
+        self, X: Images, codes: np.ndarray, rng: np.random.Generator
     ) -> np.ndarray:
         """Return the first images, of as few pixels as are learned."""
         size = self.pixel_size
         height, width, n_channels = X.shape[1:]
         n_images = len(self.classes_) * self.ipc
         if isinstance(self.init, str) and self.init == "noise":
-            mean = X.mean(axis=(0, 1, 2))
-            scale = X.std(axis=(0, 1, 2))
+            mean, scale, _ = self._pixel_space
             shape = (n_images, height // size, width // size, n_channels)
             noise = rng.standard_normal(shape, dtype=np.float32)
-            return (noise * scale + mean).astype(np.float32)
+            return (noise * scale.astype(np.float32) + mean).astype(np.float32)
         images = self._given_images(X)
         if images is None:
             chosen = [
                 rng.choice(np.flatnonzero(codes == code), self.ipc, replace=False)
                 for code in range(len(self.classes_))
             ]
-            images = X[np.concatenate(chosen)]
+            images = take(X, np.concatenate(chosen))
         blocks = images.reshape(
             n_images, height // size, size, width // size, size, n_channels
         )
@@ -322,7 +322,7 @@ class TrajectoryDistiller(BaseDistiller):
 
     def _fit_buffer(
         self,
-        data: tuple[np.ndarray, np.ndarray, Any],
+        data: tuple[Images, np.ndarray, Any],
         fingerprint: str,
         seed: int,
         ranks: Ranks,
@@ -359,6 +359,9 @@ class TrajectoryDistiller(BaseDistiller):
                 buffer.set_params(verbose=0)
             # Those that see one folder share its teachers.
             return ranks.side_by_side(lambda: buffer.fit(*data))
+        # Teachers that are trained now look at this themselves.
+        space = self._pixel_space
+        check_contrast(data[0].dtype, space.mean, space.deviation, stacklevel=4)
         self._check_epochs(len(buffer.snapshot_epochs_) - 1)
         if buffer.image_shape_ != self.image_shape_:
             raise ValueError(

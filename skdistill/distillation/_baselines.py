@@ -6,17 +6,22 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn import config_context
 from sklearn.base import _fit_context, clone
-from sklearn.cluster import KMeans
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 
 from skdistill.base import BaseDistiller
+from skdistill.distillation._prototypes import find_clusters, herd, medoid
 from skdistill.neural_network import ConvNetClassifier
+from skdistill.neural_network._classifier import BaseNetworkClassifier
 from skdistill.synthetic import SyntheticSet
-from skdistill.utils._pixels import pixel_space
+from skdistill.utils._images import Images, batches, select, take, weighted_mean
+from skdistill.utils._maps import scratch_array
+from skdistill.utils._pixels import check_contrast, pixel_space
 from skdistill.utils._random import child_seed, root_seed
 from skdistill.utils._validation import check_class_sizes, check_images, check_weights
+
+# A network extracts features of more images at once than are averaged at once.
+_EXTRACTED_VALUES = 2**23
 
 
 class BaselineDistiller(BaseDistiller):
@@ -63,35 +68,42 @@ class BaselineDistiller(BaseDistiller):
             weight = np.ones(len(X))
         seed = root_seed(self.random_state)
         features = self._features(X, y, child_seed(seed, 0))
-        images, labels = [], []
+        space = pixel_space(X)
+        check_contrast(X.dtype, space.mean, space.deviation, stacklevel=3)
+        images: list[Images] = []
+        labels: list[Any] = []
         for code, label in enumerate(self.classes_):
             of_class = np.flatnonzero(codes == code)
             rng = np.random.default_rng([seed, code])
             made = self._of_class(
-                X[of_class], weight[of_class], features[of_class], rng
+                select(X, of_class), weight[of_class], select(features, of_class), rng
             )
             images.append(made)
             labels += [label] * len(made)
         self.synthetic_ = SyntheticSet(
-            np.concatenate(images),
+            self._joined(images),
             np.asarray(labels, dtype=self.classes_.dtype),
             metadata={"distiller": type(self).__name__},
-            pixel_space=pixel_space(X),
+            pixel_space=space,
         )
         return self
 
-    def _features(self, X: np.ndarray, y: np.ndarray, seed: int) -> np.ndarray:
-        """Return a row per image: its pixels."""
-        return X.reshape(len(X), -1)
+    def _joined(self, images: list[Images]) -> np.ndarray:
+        """Return the images of all classes one after the other."""
+        return np.concatenate([np.asarray(part) for part in images])
+
+    def _features(self, X: Images, y: np.ndarray, seed: int) -> Images:
+        """Return what images are compared by: their pixels."""
+        return X
 
     @abstractmethod
     def _of_class(
         self,
-        images: np.ndarray,
+        images: Images,
         weight: np.ndarray,
-        features: np.ndarray,
+        features: Images,
         rng: np.random.Generator,
-    ) -> np.ndarray:
+    ) -> Images:
         """Return the images that stand for a class."""
 
 
@@ -159,13 +171,13 @@ class RandomSubset(BaselineDistiller):
 
     def _of_class(
         self,
-        images: np.ndarray,
+        images: Images,
         weight: np.ndarray,
-        features: np.ndarray,
+        features: Images,
         rng: np.random.Generator,
     ) -> np.ndarray:
         share = weight / weight.sum()
-        return images[rng.choice(len(images), self.ipc, replace=False, p=share)]
+        return take(images, rng.choice(len(images), self.ipc, replace=False, p=share))
 
 
 class ClassMeans(BaselineDistiller):
@@ -222,12 +234,12 @@ class ClassMeans(BaselineDistiller):
 
     def _of_class(
         self,
-        images: np.ndarray,
+        images: Images,
         weight: np.ndarray,
-        features: np.ndarray,
+        features: Images,
         rng: np.random.Generator,
     ) -> np.ndarray:
-        return np.average(images, axis=0, weights=weight)[np.newaxis]
+        return weighted_mean(images, weight)[np.newaxis]
 
 
 class FullData(BaselineDistiller):
@@ -286,12 +298,22 @@ class FullData(BaselineDistiller):
 
     def _of_class(
         self,
-        images: np.ndarray,
+        images: Images,
         weight: np.ndarray,
-        features: np.ndarray,
+        features: Images,
         rng: np.random.Generator,
-    ) -> np.ndarray:
+    ) -> Images:
         return images
+
+    def _joined(self, images: list[Images]) -> np.ndarray:
+        n_images = sum(map(len, images))
+        joined = scratch_array((n_images, *images[0].shape[1:]), np.float32)
+        place = 0
+        for of_class in images:
+            for part in batches(of_class):
+                joined[place + part.start : place + part.stop] = of_class[part]
+            place += len(of_class)
+        return joined
 
     def _default_network(self) -> Any:
         return ConvNetClassifier(
@@ -317,23 +339,34 @@ class FeatureDistiller(BaselineDistiller):
     ipc: int
     features: Any
 
-    def _features(self, X: np.ndarray, y: np.ndarray, seed: int) -> np.ndarray:
+    def _features(self, X: Images, y: np.ndarray, seed: int) -> Images:
         if self.features is None:
             return super()._features(X, y, seed)
         extractor = clone(self.features)
         if extractor.get_params(deep=False).get("random_state", 0) is None:
             extractor.set_params(random_state=seed % 2**31)
-        extractor.fit(X, y)
+        # Others than ours may not know what leaves rows where they are.
+        is_ours = isinstance(extractor, BaseNetworkClassifier)
+        extractor.fit(X if is_ours else np.asarray(X), y)
         if hasattr(extractor, "extract_features"):
-            features = np.asarray(extractor.extract_features(X))
+            extract = extractor.extract_features
         else:
-            features = np.asarray(extractor.transform(X))
-        if len(features) != len(X) or not np.isfinite(features).all():
-            raise ValueError(
-                "`features` must make a row of finite numbers for each of the "
-                f"{len(X)} images; got shape {features.shape}"
-            )
-        return features.reshape(len(X), -1)
+            extract = extractor.transform
+        found: np.ndarray | None = None
+        for part in batches(X, _EXTRACTED_VALUES):
+            features = np.asarray(extract(X[part]))
+            n_wanted = part.stop - part.start
+            if len(features) != n_wanted or not np.isfinite(features).all():
+                raise ValueError(
+                    "`features` must make a row of finite numbers for each image; for "
+                    f"{n_wanted} images it made shape {features.shape}"
+                )
+            features = features.reshape(n_wanted, -1)
+            if found is None:
+                found = scratch_array((len(X), features.shape[1]), features.dtype)
+            found[part] = features
+        assert found is not None
+        return found
 
 
 class KMeansPrototypes(FeatureDistiller):
@@ -352,7 +385,8 @@ class KMeansPrototypes(FeatureDistiller):
         is cloned and fitted on X, y; put a fitted one into a
         :class:`~sklearn.frozen.FrozenEstimator`.  None is the space of pixels.
     n_init : int, default=1
-        Number of k-means runs per class, of which the best counts.
+        Number of k-means runs per class, of which the best counts.  Of a class whose
+        features take more than 64 MiB, each run is one in mini-batches.
     estimator : classifier, default=None
         The network that :meth:`score` trains; None takes that of the benchmarks.
     image_shape : tuple (height, width, channels), default=None
@@ -417,24 +451,23 @@ class KMeansPrototypes(FeatureDistiller):
 
     def _of_class(
         self,
-        images: np.ndarray,
+        images: Images,
         weight: np.ndarray,
-        features: np.ndarray,
+        features: Images,
         rng: np.random.Generator,
     ) -> np.ndarray:
-        clusters = _clusters(
+        clusters = find_clusters(
             features, weight, self.ipc, self.n_init, int(rng.integers(2**31))
         )
         made = []
         for cluster in clusters:
             shares = weight[cluster]
             if self.prototype == "mean":
-                made.append(np.average(images[cluster], axis=0, weights=shares))
+                made.append(weighted_mean(select(images, cluster), shares))
                 continue
             # Of squared distances the sum is least where that to the mean is.
-            mean = np.average(features[cluster], axis=0, weights=shares)
-            nearest = np.square(features[cluster] - mean).sum(axis=1).argmin()
-            made.append(images[cluster[nearest]])
+            nearest = medoid(select(features, cluster), shares)
+            made.append(take(images, cluster[nearest : nearest + 1])[0])
         return np.stack(made)
 
 
@@ -511,61 +544,9 @@ class Herding(FeatureDistiller):
 
     def _of_class(
         self,
-        images: np.ndarray,
+        images: Images,
         weight: np.ndarray,
-        features: np.ndarray,
+        features: Images,
         rng: np.random.Generator,
     ) -> np.ndarray:
-        return images[herd(features, self.ipc, weight)]
-
-
-def herd(features: np.ndarray, n_taken: int, weight: np.ndarray) -> list[int]:
-    """Choose rows, one after the other, whose mean stays close to that of all.
-
-    Parameters
-    ----------
-    features : ndarray of shape (n_samples, n_features)
-    n_taken : int
-        At most ``n_samples``.
-    weight : ndarray of shape (n_samples,)
-        Weights of the rows in their mean.
-
-    Returns
-    -------
-    taken : list of int
-        Different rows, in the order of their choice.
-    """
-    features = features.astype(np.float64)
-    features -= np.average(features, axis=0, weights=weight)
-    squares = np.square(features).sum(axis=1)
-    total = np.zeros(features.shape[1])
-    taken: list[int] = []
-    for _ in range(n_taken):
-        # |total + row|^2, without what is the same for all rows.
-        distances = squares + 2 * (features @ total)
-        distances[taken] = np.inf
-        taken.append(int(distances.argmin()))
-        total += features[taken[-1]]
-    return taken
-
-
-def _clusters(
-    features: np.ndarray, weight: np.ndarray, n_clusters: int, n_init: int, seed: int
-) -> list[np.ndarray]:
-    """Return the rows of each cluster, none of them empty."""
-    # NumPy's arrays, which scikit-learn 1.7 fails on where it dispatches on others.
-    with config_context(array_api_dispatch=False):
-        found = KMeans(n_clusters, n_init=n_init, random_state=seed).fit(
-            features, sample_weight=weight
-        )
-    clusters = [np.flatnonzero(found.labels_ == k) for k in range(n_clusters)]
-    # Of fewer different images than clusters some are left empty: they take one of the
-    # largest cluster each.
-    for place, cluster in enumerate(clusters):
-        if not len(cluster):
-            largest = int(np.argmax([len(other) for other in clusters]))
-            clusters[place], clusters[largest] = (
-                clusters[largest][-1:],
-                clusters[largest][:-1],
-            )
-    return clusters
+        return take(images, np.array(herd(features, self.ipc, weight)))

@@ -26,6 +26,7 @@ from skdistill.inspection._morphology import (
     subtract_sky,
 )
 from skdistill.utils._doc_link import DocLinkMixin
+from skdistill.utils._images import take
 from skdistill.utils._validation import check_images
 
 _MEASURES = (
@@ -187,7 +188,7 @@ class MorphologyMeasures(TransformerMixin, DocLinkMixin, BaseEstimator):
         with np.errstate(invalid="ignore", divide="ignore"), warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)
             parts = [
-                _measure(images[start : start + step])
+                _measure(take(images, slice(start, start + step), np.float64))
                 for start in range(0, len(images), step)
             ]
         return np.concatenate(parts)

@@ -26,6 +26,7 @@ from skdistill.neural_network._convnet import (
 )
 from skdistill.neural_network._training import (
     EpochSummary,
+    RealImages,
     check_pixel_unit,
     pixel_scale,
     to_tensor,
@@ -34,6 +35,7 @@ from skdistill.neural_network._training import (
 from skdistill.utils._callbacks import CallbackSupportMixin, FitTasks
 from skdistill.utils._device import resolve_device
 from skdistill.utils._doc_link import DocLinkMixin
+from skdistill.utils._images import Images
 from skdistill.utils._memory import reused_memory
 from skdistill.utils._random import (
     child_seed,
@@ -53,7 +55,7 @@ class TrainingData(NamedTuple):
 
     Attributes
     ----------
-    images : ndarray of shape (n_samples, height, width, channels)
+    images : ndarray or Rows of shape (n_samples, height, width, channels)
     labels : ndarray of shape (n_samples,) or None
         Class labels, as given.
     targets : Tensor of shape (n_samples,), int64, or (n_samples, n_classes), float
@@ -61,7 +63,7 @@ class TrainingData(NamedTuple):
     weight : ndarray of shape (n_samples,) or None
     """
 
-    images: np.ndarray
+    images: Images
     labels: np.ndarray | None
     targets: torch.Tensor
     weight: np.ndarray | None
@@ -197,7 +199,7 @@ class BaseNetworkClassifier(
         targets = torch.from_numpy(targets.copy()).to(dtype)
         return TrainingData(X, None, targets, None)
 
-    def _check_unit(self, X: np.ndarray) -> None:
+    def _check_unit(self, X: Images) -> None:
         # Up to the caller of fit, past scikit-learn's wrapper.
         check_pixel_unit(X, getattr(self, "normalization", "instance"), stacklevel=4)
 
@@ -218,7 +220,7 @@ class BaseNetworkClassifier(
             module = self._build().to(device)
         epochs = train_epochs(
             module,
-            to_tensor(X, device).to(dtype),
+            RealImages(X, device, dtype),
             targets.to(device),
             n_epochs=self.max_iter,
             batch_size=self.batch_size,

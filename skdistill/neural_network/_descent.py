@@ -19,6 +19,7 @@ from skdistill.neural_network._augment import (
 )
 from skdistill.neural_network._convnet import ConvNet
 from skdistill.neural_network._derivatives import Compiled, ConvNetDerivatives
+from skdistill.neural_network._training import RealImages
 
 # On a GPU as many networks at once as their maps fit into this share of free memory.
 _SHARE_OF_MEMORY = 0.4
@@ -219,7 +220,7 @@ def descend_epoch(
     gradients: GradientFunction,
     parameters: Tensor,
     velocity: Tensor | None,
-    images: Tensor,
+    images: RealImages,
     targets: Tensor,
     plans: Sequence[EpochPlan],
     descent: Descent,
@@ -235,7 +236,7 @@ def descend_epoch(
         Is changed in place.
     velocity : Tensor of shape (n_networks, n_parameters) or None
         What momentum has gathered, changed in place; None where there is no momentum.
-    images : Tensor of shape (n_samples, channels, height, width)
+    images : RealImages
     targets : Tensor of shape (n_samples, n_classes)
         The probability of each class, times the weight of the image.
     plans : sequence of EpochPlan

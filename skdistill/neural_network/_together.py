@@ -17,7 +17,7 @@ from skdistill.neural_network._descent import (
     descend_epoch,
     networks_at_once,
 )
-from skdistill.neural_network._training import pixel_scale, to_tensor
+from skdistill.neural_network._training import RealImages, pixel_scale
 from skdistill.utils._device import resolve_device
 from skdistill.utils._random import (
     child_seed,
@@ -93,7 +93,7 @@ def _fit_group(
     one = classifiers[0]
     dtype = torch.get_default_dtype()
     families = resolve_families(one.augmentation)
-    images = to_tensor(data.images, device).to(dtype)
+    images = RealImages(data.images, device, dtype)
     targets = data.targets
     if targets.ndim == 1:
         targets = F.one_hot(targets, len(one.classes_))

@@ -3,26 +3,13 @@
 from typing import Any
 
 import numpy as np
-from sklearn.base import (
-    BaseEstimator,
-    OneToOneFeatureMixin,
-    TransformerMixin,
-    _fit_context,
-)
-from sklearn.utils.validation import check_is_fitted
 
-from skdistill.utils._callbacks import CallbackSupportMixin, FitTasks
-from skdistill.utils._doc_link import DocLinkMixin
-from skdistill.utils._validation import check_images, in_shape_of
+from skdistill.preprocessing._base import PixelTransformer
+from skdistill.utils._images import Images
+from skdistill.utils._pixels import ChannelMoments, loses_contrast
 
 
-class ChannelScaler(
-    CallbackSupportMixin,
-    OneToOneFeatureMixin,
-    TransformerMixin,
-    DocLinkMixin,
-    BaseEstimator,
-):
+class ChannelScaler(PixelTransformer):
     """Standardise each channel by the mean and deviation of all its pixels.
 
     Parameters
@@ -37,12 +24,19 @@ class ChannelScaler(
     scale_ : ndarray of shape (channels,), float64
         Standard deviation of each channel, in the unit of the pixels; 1 for a channel
         whose pixels are all the same.
+    n_samples_seen_ : int
+        Number of images that were learned from.
     image_shape_ : tuple (height, width, channels)
         Shape of an image.
     n_features_in_ : int
         Number of pixel values of an image.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the columns of X; only if X had names that are all strings.
+
+    Notes
+    -----
+    Computed in float64, in which a large offset is subtracted before anything is
+    rounded to float32.
 
     Examples
     --------
@@ -59,78 +53,36 @@ class ChannelScaler(
     def __init__(self, *, image_shape: tuple[int, int, int] | None = None) -> None:
         self.image_shape = image_shape
 
-    @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: Any, y: Any = None) -> "ChannelScaler":
-        """Measure mean and standard deviation of each channel.
+    def _learn(self, images: Images, *, is_first: bool, is_last: bool = True) -> None:
+        if is_first:
+            self._moments = ChannelMoments(images.shape[3])
+            self._rounding = 0.0
+            self.n_samples_seen_ = 0
+        self._moments.add(images)
+        self.n_samples_seen_ += len(images)
+        if images.dtype.kind == "f":
+            # Of half precision no more: its steps are no noise.
+            eps = np.finfo(np.promote_types(images.dtype, np.float32)).eps
+            self._rounding = max(self._rounding, float(eps))
+        self.mean_ = self._moments.mean
+        self.scale_ = self._moments.deviation
+        # A constant channel may hold the rounding noise of its type, not one value.
+        is_constant = self.scale_ <= self._rounding * np.abs(self.mean_)
+        self.scale_[is_constant | (self.scale_ == 0)] = 1.0
 
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, height, width, channels) or \
-                (n_samples, height * width * channels)
-            Images.
-        y : None
-            Ignored.
+    def _forward(self, batch: np.ndarray) -> np.ndarray:
+        batch -= self.mean_
+        batch /= self.scale_
+        return batch
 
-        Returns
-        -------
-        self : ChannelScaler
-            The fitted scaler.
-        """
-        images, _ = check_images(self, X, reset=True, image_shape=self.image_shape)
-        task = FitTasks(self, "", 0, images, y)
-        self.mean_ = images.mean(axis=(0, 1, 2), dtype=np.float64)
-        # Two passes: the mean square minus the squared mean would cancel.
-        centre = self.mean_.astype(np.float32)
-        variance = np.square(images - centre, dtype=np.float64).mean(axis=(0, 1, 2))
-        # What float32 took from the mean counts where the mean is a large number.
-        variance = np.maximum(variance - np.square(self.mean_ - centre), 0.0)
-        self.scale_ = np.sqrt(variance)
-        # A constant channel leaves rounding noise, not exactly 0.
-        constant = self.scale_ <= np.finfo(np.float32).eps * np.abs(self.mean_)
-        self.scale_[constant] = 1.0
-        task.end()
-        return self
+    def _backward(self, batch: np.ndarray) -> np.ndarray:
+        batch *= self.scale_
+        batch += self.mean_
+        return batch
 
-    def transform(self, X: Any) -> np.ndarray:
-        """Standardise the channels.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, height, width, channels) or \
-                (n_samples, height * width * channels)
-            Images.
-
-        Returns
-        -------
-        X_scaled : ndarray of the shape of X, float32
-            Images with channels of mean 0 and standard deviation 1, over the images
-            of fit.
-        """
-        check_is_fitted(self)
-        images, _ = check_images(self, X, reset=False)
-        scaled = (images - self.mean_) / self.scale_
-        return in_shape_of(X, scaled.astype(np.float32))
-
-    def inverse_transform(self, X: Any) -> np.ndarray:
-        """Return standardised images to the unit they had.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, height, width, channels) or \
-                (n_samples, height * width * channels)
-            Standardised images.
-
-        Returns
-        -------
-        X_original : ndarray of the shape of X, float32
-            Images in the unit of the pixels of fit.
-        """
-        check_is_fitted(self)
-        images, _ = check_images(self, X, reset=False)
-        original = images * self.scale_ + self.mean_
-        return in_shape_of(X, original.astype(np.float32))
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.transformer_tags.preserves_dtype = ["float32"]
-        return tags
+    def _original_dtype(self) -> Any:
+        is_lost = loses_contrast(self.mean_, self._moments.deviation)
+        # Not for a type that held no more, nor for the noise of a constant channel.
+        if self._rounding > np.finfo(np.float64).eps or not is_lost.any():
+            return np.float32
+        return np.float64

@@ -1,35 +1,19 @@
 """ZCAWhitener: pixels without correlation, images that still look like images."""
 
+import math
 from numbers import Real
 from typing import Any
 
 import numpy as np
 import scipy.linalg
-from sklearn.base import (
-    BaseEstimator,
-    OneToOneFeatureMixin,
-    TransformerMixin,
-    _fit_context,
-)
-from sklearn.utils import gen_batches
 from sklearn.utils._param_validation import Interval
-from sklearn.utils.validation import check_is_fitted
 
-from skdistill.utils._callbacks import CallbackSupportMixin, FitTasks
-from skdistill.utils._doc_link import DocLinkMixin
-from skdistill.utils._validation import check_images, in_shape_of
-
-# Images that are turned to float64 at once.
-_BATCH_SIZE = 1024
+from skdistill.preprocessing._base import PixelTransformer
+from skdistill.utils._images import Images, batches, take
+from skdistill.utils._pixels import loses_contrast
 
 
-class ZCAWhitener(
-    CallbackSupportMixin,
-    OneToOneFeatureMixin,
-    TransformerMixin,
-    DocLinkMixin,
-    BaseEstimator,
-):
+class ZCAWhitener(PixelTransformer):
     """Remove the correlation of pixels by the whitening that changes images least.
 
     With the covariance C of the pixels and the mean m of the images, x becomes
@@ -54,6 +38,8 @@ class ZCAWhitener(
     variances_ : ndarray of shape (n_components,), float64
         Variance of the images along each; n_components is the smaller of n_samples
         and n_features, the variance along all other directions is 0.
+    n_samples_seen_ : int
+        Number of images that were learned from.
     image_shape_ : tuple (height, width, channels)
         Shape of an image.
     n_features_in_ : int
@@ -68,7 +54,11 @@ class ZCAWhitener(
     Notes
     -----
     Computed in float64 from the covariance of the pixels or, of fewer images than
-    pixel values, from the scalar products of the images.
+    pixel values, from the scalar products of the images.  Images are read in batches,
+    but what is learned has the size of ``components_``, and a fit needs about three
+    times as much: 0.2 GB for images of 32x32x3, and 60 GB for as many of 128x128x3 as
+    there are pixel values.  ``partial_fit`` keeps the covariance, and finds its
+    directions anew in each call: give it many images at a time.
 
     References
     ----------
@@ -98,96 +88,81 @@ class ZCAWhitener(
         self.eps = eps
         self.image_shape = image_shape
 
-    @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: Any, y: Any = None) -> "ZCAWhitener":
-        """Measure mean and covariance of the pixels.
+    def _learn(self, images: Images, *, is_first: bool, is_last: bool = True) -> None:
+        n_samples, n_features = len(images), math.prod(images.shape[1:])
+        if is_first:
+            self.n_samples_seen_ = 0
+            self.mean_ = np.zeros(n_features)
+            self._scatter: np.ndarray | None = None
+        mean = np.zeros(n_features)
+        for part in batches(images, self._batch_values):
+            mean += _flat(images, part).sum(axis=0)
+        mean /= n_samples
+        if is_last and n_samples < n_features:
+            self.mean_, self.n_samples_seen_ = mean, n_samples
+            self._from_products(images)
+            return
+        if self._scatter is None:
+            self._scatter = np.zeros((n_features, n_features))
+        for part in batches(images, self._batch_values):
+            centred = _flat(images, part) - mean
+            self._scatter += centred.T @ centred
+        n_seen = self.n_samples_seen_
+        n_all = n_seen + n_samples
+        shift = mean - self.mean_
+        if n_seen:
+            self._scatter += np.outer(shift, shift * (n_seen * n_samples / n_all))
+        self.mean_ = self.mean_ + shift * (n_samples / n_all)
+        self.n_samples_seen_ = n_all
+        variances, along = scipy.linalg.eigh(self._scatter / n_all, overwrite_a=True)
+        n_components = min(n_all, n_features)
+        self._set(variances, along.T[::-1][:n_components])
+        if is_last:
+            self._scatter = None
 
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, height, width, channels) or \
-                (n_samples, height * width * channels)
-            Images.
-        y : None
-            Ignored.
+    def _from_products(self, images: Images) -> None:
+        """Find the directions of fewer images than pixel values."""
+        n_samples = len(images)
+        parts = list(batches(images, self._batch_values))
+        products = np.empty((n_samples, n_samples))
+        for place, one in enumerate(parts):
+            rows = _flat(images, one) - self.mean_
+            for other in parts[: place + 1]:
+                columns = rows if other == one else _flat(images, other) - self.mean_
+                products[one, other] = rows @ columns.T
+                products[other, one] = products[one, other].T
+        products /= n_samples
+        variances, along = scipy.linalg.eigh(products, overwrite_a=True)
+        along = along[:, ::-1]
+        directions = np.zeros((len(self.mean_), n_samples))
+        for part in parts:
+            directions += (_flat(images, part) - self.mean_).T @ along[part]
+        # Twice orthogonal: directions of no variance are lost in the product.
+        directions, _ = np.linalg.qr(directions)
+        self._set(variances, directions.T)
 
-        Returns
-        -------
-        self : ZCAWhitener
-            The fitted whitener.
-        """
-        images, _ = check_images(self, X, reset=True, image_shape=self.image_shape)
-        task = FitTasks(self, "", 0, images, y)
-        flat = images.reshape(len(images), -1)
-        n_samples, n_features = flat.shape
-        self.mean_ = flat.mean(axis=0, dtype=np.float64)
-        if n_samples < n_features:
-            centred = flat - self.mean_
-            products = centred @ centred.T / n_samples
-            variances, along = scipy.linalg.eigh(products, overwrite_a=True)
-            # Twice orthogonal: directions of no variance are lost in the product.
-            directions, _ = np.linalg.qr(centred.T @ along[:, ::-1])
-            components = directions.T
-        else:
-            covariance = np.zeros((n_features, n_features))
-            for batch in gen_batches(n_samples, _BATCH_SIZE):
-                centred = flat[batch] - self.mean_
-                covariance += centred.T @ centred
-            covariance /= n_samples
-            variances, along = scipy.linalg.eigh(covariance, overwrite_a=True)
-            components = along.T[::-1]
+    def _set(self, variances: np.ndarray, components: np.ndarray) -> None:
         self.components_ = np.ascontiguousarray(components)
         # Rounding leaves variances of 0 a little below.
-        self.variances_ = np.maximum(variances[::-1], 0.0)
-        task.end()
-        return self
+        self.variances_ = np.maximum(variances[::-1][: len(components)], 0.0)
 
-    def transform(self, X: Any) -> np.ndarray:
-        """Whiten images.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, height, width, channels) or \
-                (n_samples, height * width * channels)
-            Images.
-
-        Returns
-        -------
-        X_white : ndarray of the shape of X, float32
-            Whitened images.
-        """
-        check_is_fitted(self)
-        images, _ = check_images(self, X, reset=False)
-        flat = images.reshape(len(images), -1)
+    def _forward(self, batch: np.ndarray) -> np.ndarray:
+        flat = batch.reshape(len(batch), -1)
         scales = 1 / np.sqrt(self.variances_ + self.eps)
-        white = np.empty_like(flat)
-        for batch in gen_batches(len(flat), _BATCH_SIZE):
-            centred = flat[batch] - self.mean_
-            white[batch] = self._scale(centred, scales, 1 / np.sqrt(self.eps))
-        return in_shape_of(X, white.reshape(images.shape))
+        white = self._scale(flat - self.mean_, scales, 1 / np.sqrt(self.eps))
+        return white.reshape(batch.shape)
 
-    def inverse_transform(self, X: Any) -> np.ndarray:
-        """Return whitened images to what they were.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, height, width, channels) or \
-                (n_samples, height * width * channels)
-            Whitened images.
-
-        Returns
-        -------
-        X_original : ndarray of the shape of X, float32
-            Images in the unit of the pixels of fit.
-        """
-        check_is_fitted(self)
-        images, _ = check_images(self, X, reset=False)
-        flat = images.reshape(len(images), -1)
+    def _backward(self, batch: np.ndarray) -> np.ndarray:
+        flat = batch.reshape(len(batch), -1)
         scales = np.sqrt(self.variances_ + self.eps)
-        original = np.empty_like(flat)
-        for batch in gen_batches(len(flat), _BATCH_SIZE):
-            white = flat[batch].astype(np.float64)
-            original[batch] = self._scale(white, scales, np.sqrt(self.eps)) + self.mean_
-        return in_shape_of(X, original.reshape(images.shape))
+        original = self._scale(flat, scales, np.sqrt(self.eps)) + self.mean_
+        return original.reshape(batch.shape)
+
+    def _original_dtype(self) -> Any:
+        # Of all pixel values together: one may not vary.
+        mean = np.abs(self.mean_).mean(keepdims=True)
+        deviation = np.sqrt(self.variances_.sum(keepdims=True) / len(self.mean_))
+        return np.float64 if loses_contrast(mean, deviation).any() else np.float32
 
     def _scale(self, flat: np.ndarray, scales: np.ndarray, rest: float) -> np.ndarray:
         """Scale along the components, and by ``rest`` along all other directions."""
@@ -202,7 +177,6 @@ class ZCAWhitener(
         others -= (others @ components.T) @ components
         return scaled + rest * others
 
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.transformer_tags.preserves_dtype = ["float32"]
-        return tags
+
+def _flat(images: Images, part: slice) -> np.ndarray:
+    return take(images, part, np.float64).reshape(part.stop - part.start, -1)

@@ -22,7 +22,6 @@ from skdistill.neural_network._convnet import NORMALIZATIONS, ConvNet, n_paramet
 from skdistill.neural_network._training import (
     balanced_weights,
     check_pixel_unit,
-    pixel_scale,
 )
 from skdistill.trajectory._folders import (
     grow_manifest,
@@ -60,6 +59,7 @@ from skdistill.utils._device import resolve_device
 from skdistill.utils._doc_link import DocLinkMixin
 from skdistill.utils._files import SharedFolder, check_writable, remove_leftovers
 from skdistill.utils._frames import TablesMixin
+from skdistill.utils._images import Images
 from skdistill.utils._memory import is_out_of_memory
 from skdistill.utils._parallel import WorkerLostError, run_parallel
 from skdistill.utils._random import child_seed, root_seed
@@ -299,10 +299,10 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
         )
         check_class_sizes(y, 2, "teachers")
         X, y, weight = check_weights(sample_weight, X, y)
-        check_pixel_unit(X, self.normalization, stacklevel=3)
+        scale = check_pixel_unit(X, self.normalization, stacklevel=3)
         self.classes_, codes = np.unique(y, return_inverse=True)
         self.batch_size_ = self._resolve_batch_size(len(X))
-        self.pixel_scale_ = pixel_scale(X)
+        self.pixel_scale_ = scale
         self.fingerprint_ = fingerprint_images(X, codes, weight)
         settings = self._settings(families, len(X))
         self.n_parameters_ = n_parameters(settings.build_structure())
@@ -392,7 +392,7 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
     def _train(
         self,
         settings: TeacherSettings,
-        data: tuple[np.ndarray, np.ndarray, np.ndarray, str | torch.device],
+        data: tuple[Images, np.ndarray, np.ndarray, str | torch.device],
         missing: list[int],
         place: Place | None,
     ) -> Generator[Trained]:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skdistill.neural_network._training import to_tensor
+from skdistill.neural_network._training import RealImages
 from skdistill.trajectory._store import (
     STORAGES,
     Identity,
@@ -24,6 +24,7 @@ from skdistill.trajectory._teacher import Teachers, TeacherSettings
 from skdistill.utils._claims import claim
 from skdistill.utils._device import resolve_device
 from skdistill.utils._files import SharedFolder, remove_leftovers
+from skdistill.utils._images import Images
 from skdistill.utils._memory import reused_memory
 from skdistill.utils._threads import single_threaded_torch
 
@@ -70,7 +71,7 @@ class Trained(NamedTuple):
 
 def train_group(
     settings: TeacherSettings,
-    images: np.ndarray,
+    images: Images,
     codes: np.ndarray,
     weight: np.ndarray,
     device: str | torch.device,
@@ -83,7 +84,7 @@ def train_group(
     Parameters
     ----------
     settings : TeacherSettings
-    images : ndarray of shape (n_samples, height, width, channels)
+    images : ndarray or Rows of shape (n_samples, height, width, channels)
     codes : ndarray of shape (n_samples,)
         Class codes.
     weight : ndarray of shape (n_samples,)
@@ -135,7 +136,7 @@ def train_group(
             with single_threaded_torch(), reused_memory():
                 teachers = Teachers(
                     settings,
-                    to_tensor(images, where),
+                    RealImages(images, where),
                     torch.from_numpy(codes.astype(np.int64)).to(where),
                     torch.from_numpy(weight.astype(np.float32)).to(where),
                     [seeds[number] for number in numbers],

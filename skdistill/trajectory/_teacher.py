@@ -26,6 +26,7 @@ from skdistill.neural_network._descent import (
     one_by_one,
     plan_epoch,
 )
+from skdistill.neural_network._training import RealImages
 from skdistill.trajectory._store import STORAGES, TeacherRun
 from skdistill.utils._random import child_seed, isolated_torch_seed, torch_generator
 
@@ -153,7 +154,7 @@ class Teachers:
     Parameters
     ----------
     settings : TeacherSettings
-    images : Tensor of shape (n_samples, channels, height, width), float32
+    images : RealImages
     codes : Tensor of shape (n_samples,), int64
     weight : Tensor of shape (n_samples,) or None
         Weights of the images' losses, with mean 1.
@@ -170,7 +171,7 @@ class Teachers:
     def __init__(
         self,
         settings: TeacherSettings,
-        images: Tensor,
+        images: RealImages,
         codes: Tensor,
         weight: Tensor | None,
         seeds: Sequence[int],

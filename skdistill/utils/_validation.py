@@ -14,9 +14,15 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
+from skdistill.utils._images import Images, Rows, batches, select, take
 from skdistill.utils._labels import check_labels
 
 ImageShape = tuple[int, int, int]
+
+_NUMBERS = [np.float64, np.float32, np.float16, np.bool_] + [
+    np.dtype(f"{sign}int{bits}") for sign in ("", "u") for bits in (8, 16, 32, 64)
+]
+_LARGEST = float(np.finfo(np.float32).max)
 
 # So many classes are named in a message.
 _MOST_NAMED = 10
@@ -69,7 +75,9 @@ def check_images(
 
     Returns
     -------
-    images : ndarray of shape (n_samples, height, width, channels), float32
+    images : ndarray of shape (n_samples, height, width, channels)
+        In the type of X, and without a copy: a map of a file stays one.  Whoever
+        computes with them turns a batch at a time to floating point.
     y : ndarray of shape (n_samples,) or None
 
     Raises
@@ -88,7 +96,7 @@ def check_images(
         X = _as_regular_array(X)
         n_axes = X.ndim
     if n_axes == 4:
-        X = np.asarray(X)
+        X = X if isinstance(X, Rows) else np.asarray(X)
         if shape is not None and X.shape[1:] != shape:
             raise ValueError(
                 f"X must hold images of shape (height, width, channels) = {shape}; "
@@ -97,7 +105,6 @@ def check_images(
         shape = X.shape[1:]
         if 0 in shape:
             raise ValueError(f"X must hold images with pixels; got shape {X.shape}")
-        X = X.reshape(len(X), math.prod(shape))
     elif n_axes > 4:
         raise ValueError(
             "X must be 4-D (n_samples, height, width, channels), or 2-D with "
@@ -110,27 +117,40 @@ def check_images(
             "X[..., np.newaxis]"
         )
 
-    options = {"dtype": np.float32, "ensure_all_finite": False, "reset": reset}
-    # What float32 cannot hold is found, and named, afterwards.
-    with np.errstate(over="ignore"):
-        if with_labels:
-            check_labels(y)
-            X, y = validate_data(estimator, X, y, **options)
-            check_classification_targets(y)
-        else:
-            X = validate_data(estimator, X, **options)
+    # Other types than these, as of strings or objects, become the first.
+    options = {"dtype": _NUMBERS, "ensure_all_finite": False, "reset": reset}
+    given: Any = X
+    if n_axes == 4:
+        # What is checked of the whole is its size: nothing of X is copied.
+        X = _stand_in(X, math.prod(X.shape[1:]))
+    if with_labels:
+        check_labels(y)
+        X, y = validate_data(estimator, X, y, **options)
+        check_classification_targets(y)
+    else:
+        X = validate_data(estimator, X, **options)
+    n_features = X.shape[1]
+    if n_axes == 4:
+        X = given if given.dtype.kind in "biuf" else X.reshape(given.shape)
     check_finite_images(X)
 
     if shape is None:
-        shape = (1, X.shape[1], 1)
-    if X.shape[1] != shape[0] * shape[1] * shape[2]:
+        shape = (1, n_features, 1)
+    if n_features != shape[0] * shape[1] * shape[2]:
         raise ValueError(
-            f"X has {X.shape[1]} features, but `image_shape`={shape} makes "
+            f"X has {n_features} features, but `image_shape`={shape} makes "
             f"{shape[0] * shape[1] * shape[2]}"
         )
     if reset:
         estimator.image_shape_ = tuple(int(side) for side in shape)
-    return X.reshape(len(X), *shape), y
+    return X if n_axes == 4 else X.reshape(len(X), *shape), y
+
+
+def _stand_in(X: Images, n_features: int) -> np.ndarray:
+    """Return an array for checks of shape and type that holds no pixels of numbers."""
+    if X.dtype.kind in "biuf":
+        return np.broadcast_to(np.zeros((), X.dtype), (len(X), n_features))
+    return np.asarray(X).reshape(len(X), n_features)
 
 
 def _as_regular_array(X: Any) -> np.ndarray:
@@ -157,8 +177,8 @@ def is_flattened(X: Any) -> bool:
 
 
 def check_weights(
-    sample_weight: Any, X: np.ndarray, y: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    sample_weight: Any, X: Images, y: np.ndarray
+) -> tuple[Images, np.ndarray, np.ndarray | None]:
     """Validate the weights of images, and leave out those of weight 0.
 
     Parameters
@@ -172,15 +192,17 @@ def check_weights(
 
     Returns
     -------
-    X, y : ndarray
-        The images of a weight above 0.
+    X : ndarray or Rows
+        The images of a weight above 0, not copied.
+    y : ndarray
+        Their labels.
     weight : ndarray of float64 or None
         Their weights.
     """
     if sample_weight is None:
         return X, y, None
     weight = _check_sample_weight(
-        sample_weight, X, dtype=np.float64, ensure_non_negative=True
+        sample_weight, y, dtype=np.float64, ensure_non_negative=True
     )
     used = weight > 0
     if used.all():
@@ -191,7 +213,7 @@ def check_weights(
             "y must hold at least two classes of images whose `sample_weight` is above "
             f"0; got {n_classes}"
         )
-    return X[used], y[used], weight[used]
+    return select(X, used), y[used], weight[used]
 
 
 def in_shape_of(X: Any, images: np.ndarray) -> np.ndarray:
@@ -220,18 +242,25 @@ def check_columns(estimator: Any, X: Any) -> Any:
     return np.asarray(X) if hasattr(X, "columns") else X
 
 
-def check_finite_images(X: np.ndarray) -> None:
+def check_finite_images(X: Images) -> None:
     """Raise a ValueError that names the images with NaN or infinite pixels."""
-    flat = X.reshape(len(X), -1)
-    # A sum is finite unless a pixel is not (or it overflows): no temporary mask of
-    # the size of X in the usual case.
-    with np.errstate(invalid="ignore"):
-        total = flat.sum(dtype=np.float64)
-    if np.isfinite(total):
+    if X.dtype.kind != "f":
         return
-    bad = np.flatnonzero(~np.isfinite(flat).all(axis=1))
-    if len(bad):
-        has_nan = np.isnan(flat[bad]).any()
+    bad: list[int] = []
+    has_nan = False
+    for part in batches(X):
+        batch = X[part].reshape(part.stop - part.start, -1)
+        # NaN is passed on by both, and compares as False.
+        with np.errstate(invalid="ignore"):
+            is_good = float(batch.min()) >= -_LARGEST and float(batch.max()) <= _LARGEST
+        if is_good:
+            continue
+        with np.errstate(invalid="ignore"):
+            sizes = np.abs(batch.astype(np.float64))
+            rows = np.flatnonzero(~(sizes <= _LARGEST).all(axis=1))
+        has_nan |= bool(np.isnan(batch[rows]).any())
+        bad += (part.start + rows).tolist()
+    if bad:
         kind = "NaN" if has_nan else "infinity or a value too large for float32"
         some = ", ".join(map(str, bad[:5])) + (", ..." if len(bad) > 5 else "")
         raise ValueError(
@@ -264,13 +293,14 @@ def check_class_sizes(y: np.ndarray, minimum: int, reason: str) -> None:
 
 
 def fingerprint_images(
-    X: np.ndarray, y: np.ndarray, weight: np.ndarray | None = None
+    X: Images, y: np.ndarray, weight: np.ndarray | None = None
 ) -> str:
     """Return a digest of images and labels that changes when any of them does.
 
     Parameters
     ----------
-    X : ndarray of shape (n_samples, height, width, channels), float32
+    X : ndarray of shape (n_samples, height, width, channels)
+        Counts as float32, whatever its type.
     y : ndarray of shape (n_samples,), int
         Class codes.
     weight : ndarray of shape (n_samples,), default=None
@@ -283,7 +313,8 @@ def fingerprint_images(
     """
     digest = hashlib.blake2b(digest_size=16)
     digest.update(repr(X.shape).encode())
-    digest.update(np.ascontiguousarray(X, dtype="<f4").data)
+    for part in batches(X):
+        digest.update(take(X, part, "<f4").data)
     digest.update(np.ascontiguousarray(y, dtype="<i8").data)
     if weight is not None:
         digest.update(np.ascontiguousarray(weight, dtype="<f8").data)

@@ -15,7 +15,7 @@ from skdistill import (
     RandomSubset,
     evaluate_synthetic,
 )
-from skdistill.distillation._baselines import herd
+from skdistill.distillation._prototypes import herd
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,5 @@
 import pickle
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
-from skdistill import ChannelScaler
+from skdistill import ChannelScaler, ZCAWhitener
 
 
 @pytest.fixture
@@ -128,3 +129,96 @@ def test_pickle_and_clone(images):
     copy = pickle.loads(pickle.dumps(scaler))
     np.testing.assert_array_equal(copy.transform(images), scaler.transform(images))
     assert clone(scaler).image_shape == (5, 4, 3)
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e4, -1e6, 1e8])
+def test_a_large_offset_takes_no_contrast(offset):
+    X = np.random.default_rng(0).normal([1, 2, 3], [0.1, 1, 10], (50, 6, 5, 3))
+    images = X + offset
+    mean, deviation = images.mean(axis=(0, 1, 2)), images.std(axis=(0, 1, 2))
+    scaler = ChannelScaler().fit(images)
+    np.testing.assert_allclose(scaler.scale_, deviation, rtol=1e-6)
+    scaled = scaler.transform(images)
+    assert scaled.dtype == np.float32
+    np.testing.assert_allclose(scaled, (images - mean) / deviation, atol=1e-5)
+    back = scaler.inverse_transform(scaled)
+    np.testing.assert_allclose(back - offset, X, atol=1e-3)
+    assert back.dtype == (np.float64 if abs(offset) > 1e5 else np.float32)
+
+
+@pytest.mark.parametrize("form", ["int32", "uint16", "int64"])
+def test_integers_with_an_offset(form):
+    rng = np.random.default_rng(0)
+    offset = 60_000 if form == "uint16" else 2_000_000_000
+    X = rng.integers(0, 100, (40, 5, 5, 2)) + offset
+    scaled = ChannelScaler().fit_transform(X.astype(form))
+    right = (X - X.mean(axis=(0, 1, 2))) / X.std(axis=(0, 1, 2))
+    np.testing.assert_allclose(scaled, right, atol=1e-5)
+
+
+@pytest.mark.parametrize("form", ["uint8", "float32", "float64"])
+def test_parts_are_as_good_as_the_whole(form, monkeypatch):
+    X = np.random.default_rng(0).integers(0, 256, (37, 6, 5, 3)).astype(form)
+    whole = ChannelScaler().fit(X)
+    exact = X.astype(np.float64)
+    np.testing.assert_allclose(whole.mean_, exact.mean(axis=(0, 1, 2)), rtol=1e-12)
+    np.testing.assert_allclose(whole.scale_, exact.std(axis=(0, 1, 2)), rtol=1e-12)
+    parts = ChannelScaler()
+    for start in (0, 1, 20):
+        stop = {0: 1, 1: 20, 20: 37}[start]
+        assert parts.partial_fit(X[start:stop]) is parts
+    assert parts.n_samples_seen_ == whole.n_samples_seen_ == 37
+    np.testing.assert_allclose(parts.mean_, whole.mean_, rtol=1e-12)
+    np.testing.assert_allclose(parts.scale_, whole.scale_, rtol=1e-12)
+    with pytest.raises(ValueError, match=r"= \(6, 5, 3\); got \(5, 6, 3\)"):
+        parts.partial_fit(X.swapaxes(1, 2))
+    # A fit forgets.
+    np.testing.assert_array_equal(
+        parts.fit(X[:5]).mean_, ChannelScaler().fit(X[:5]).mean_
+    )
+    # As many small batches as images.
+    monkeypatch.setattr("skdistill.utils._images._BATCH_VALUES", 1)
+    small = ChannelScaler().fit(X)
+    np.testing.assert_allclose(small.scale_, whole.scale_, rtol=1e-12)
+
+
+@pytest.mark.parametrize("flat", [False, True])
+@pytest.mark.parametrize("make", [ChannelScaler, ZCAWhitener])
+def test_results_in_a_file(make, flat, tmp_path):
+    X = np.random.default_rng(0).integers(0, 256, (30, 6, 5, 3), dtype=np.uint8)
+    if flat:
+        X = X.reshape(30, -1)
+    np.save(tmp_path / "X.npy", X)
+    X = np.load(tmp_path / "X.npy", mmap_mode="r")
+    transformer = make(image_shape=(6, 5, 3))
+    expected = transformer.fit_transform(X)
+    scaled = transformer.fit_transform(X, out=tmp_path / "scaled.npy")
+    assert isinstance(scaled, np.memmap)
+    assert scaled.dtype == np.float32
+    np.testing.assert_array_equal(scaled, expected)
+    back = transformer.inverse_transform(scaled, out=tmp_path / "back.npy")
+    np.testing.assert_array_equal(back, transformer.inverse_transform(expected))
+    # In place of the file that is read.
+    other = transformer.transform(X, out=str(tmp_path / "X.npy"))
+    np.testing.assert_array_equal(other, expected)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "X.npy", "scaled.npy", "back.npy"
+    }  # fmt: skip
+
+
+def test_files_that_cannot_be_written(tmp_path, monkeypatch):
+    X = np.zeros((4, 2, 2, 1))
+    scaler = ChannelScaler().fit(X)
+    with pytest.raises(ValueError, match=r"`out` must end in '\.npy'; got .*X\.dat"):
+        scaler.transform(X, out=tmp_path / "X.dat")
+    (tmp_path / "folder.npy").mkdir()
+    with pytest.raises(ValueError, match=r"`out` must be a file; .* is a folder"):
+        ChannelScaler().fit_transform(X, out=tmp_path / "folder.npy")
+    np.save(tmp_path / "X.npy", X)
+    with pytest.raises(ValueError, match="NaN"):
+        scaler.transform(X + np.nan, out=tmp_path / "X.npy")
+    usage = shutil.disk_usage(tmp_path)._replace(free=10)
+    monkeypatch.setattr("shutil.disk_usage", lambda path: usage)
+    with pytest.raises(OSError, match=r"`out`.*needs 0\.0 GB on its disk"):
+        scaler.transform(X, out=tmp_path / "X.npy")
+    np.testing.assert_array_equal(np.load(tmp_path / "X.npy"), X)

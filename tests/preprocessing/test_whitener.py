@@ -125,3 +125,41 @@ def test_errors(smooth):
     whitener.fit(smooth)
     with pytest.raises(ValueError, match=r"= \(6, 5, 2\); got \(5, 6, 2\)"):
         whitener.transform(smooth.swapaxes(1, 2))
+
+
+@pytest.mark.parametrize("cuts", [(70, 80), (1, 2, 3), (10, 100)])
+def test_parts_are_as_good_as_the_whole(smooth, cuts):
+    X = np.concatenate([smooth, smooth[:, ::-1] + 1])
+    whole = ZCAWhitener().fit(X)
+    parts = ZCAWhitener()
+    for part in np.split(X, cuts):
+        parts.partial_fit(part)
+    assert parts.n_samples_seen_ == whole.n_samples_seen_ == 120
+    np.testing.assert_allclose(parts.mean_, whole.mean_, rtol=1e-9)
+    np.testing.assert_allclose(parts.variances_, whole.variances_, atol=1e-9)
+    white = whole.transform(smooth)
+    np.testing.assert_allclose(parts.transform(smooth), white, atol=1e-5)
+    np.testing.assert_allclose(white, by_definition(X, smooth, 0.1), atol=1e-5)
+
+
+def test_few_images_in_parts_and_small_batches(smooth, monkeypatch):
+    """Fewer than pixel values: from products in a fit, from the covariance in parts."""
+    X = smooth[:20]
+    whole = ZCAWhitener().fit(X)
+    parts = ZCAWhitener().partial_fit(X[:11]).partial_fit(X[11:])
+    assert parts.components_.shape == whole.components_.shape
+    white = whole.transform(smooth)
+    np.testing.assert_allclose(parts.transform(smooth), white, atol=1e-5)
+    monkeypatch.setattr(ZCAWhitener, "_batch_values", 180)
+    small = ZCAWhitener().fit(X)
+    np.testing.assert_allclose(small.transform(smooth), white, atol=1e-5)
+
+
+@pytest.mark.parametrize("n_samples", [60, 20])
+def test_a_large_offset_takes_no_contrast(smooth, n_samples):
+    X = smooth[:n_samples].astype(np.float64)
+    white = ZCAWhitener().fit_transform(X)
+    far = ZCAWhitener().fit(X + 1e8)
+    np.testing.assert_allclose(far.transform(X + 1e8), white, atol=1e-4)
+    back = far.inverse_transform(far.transform(X + 1e8))
+    np.testing.assert_allclose(back - 1e8, X, atol=1e-4)

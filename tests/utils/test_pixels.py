@@ -1,12 +1,16 @@
+import warnings
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import make_pipeline
 
 from skdistill import (
     ChannelScaler,
     ConvNetClassifier,
+    RandomSubset,
     STMDistiller,
     SyntheticSet,
     TrajectoryBuffer,
@@ -14,7 +18,12 @@ from skdistill import (
     evaluate_synthetic,
     make_galaxies,
 )
-from skdistill.utils._pixels import differences, pixel_space, warn_of_other_space
+from skdistill.utils._pixels import (
+    ChannelMoments,
+    differences,
+    pixel_space,
+    warn_of_other_space,
+)
 
 
 @pytest.fixture(scope="module")
@@ -175,3 +184,51 @@ def test_space_of_a_set(tmp_path):
     for wrong in (space[:2], np.ones((3, 3)), np.full((3, 2), np.nan)):
         with pytest.raises(ValueError, match=r"`pixel_space` must .*\(3, 2\)"):
             SyntheticSet(X, y, pixel_space=wrong)
+
+
+@pytest.mark.parametrize("form", ["float64", "int64"])
+def test_contrast_that_float32_would_lose(galaxies, form):
+    X, y = galaxies
+    X = (255 * X).round().astype(np.int64)
+    scale = 1 if form == "int64" else 1e-3
+    network = ConvNetClassifier(width=4, depth=1, max_iter=1, device="cpu")
+    teachers = TrajectoryBuffer(
+        n_teachers=1, n_epochs=2, width=4, depth=1, device="cpu", random_state=0
+    )
+    fitted = TrajectoryBuffer(**teachers.get_params()).fit(
+        ChannelScaler().fit_transform(X), y
+    )
+    for estimator in (
+        network, teachers, RandomSubset(), STMDistiller(buffer=FrozenEstimator(fitted)),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=r"float32.*nothing.*ChannelScaler"):
+            estimator.fit(((X + 2**33) * scale).astype(form), y)
+    with pytest.warns(
+        UserWarning, match=r"float32.*steps.*lost.*ChannelScaler"
+    ) as told:
+        RandomSubset().fit(((X + 2**28) * scale).astype(form), y)
+    assert told[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        RandomSubset().fit(((X + 2**16) * scale).astype(form), y)
+        # Nothing is lost that was there.
+        RandomSubset().fit((X + 2**28).astype(np.float32), y)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("value", [0.0, 1e8 / 3])
+def test_no_contrast_is_none_that_is_lost(value):
+    X = np.full((6, 3, 3, 2), value)
+    X[..., 1] = np.random.default_rng(0).normal(size=(6, 3, 3))
+    RandomSubset().fit(X, [0, 1] * 3)
+    assert pixel_space(X).deviation[0] == 0
+
+
+def test_moments_of_parts_are_those_of_the_whole():
+    X = np.random.default_rng(0).normal(1e7, 1, (30, 4, 5, 3))
+    found = ChannelMoments(3).add(X[:7]).add(X[7:8]).add(X[8:])
+    np.testing.assert_allclose(found.mean, X.mean(axis=(0, 1, 2)), rtol=1e-14)
+    np.testing.assert_allclose(found.deviation, X.std(axis=(0, 1, 2)), rtol=1e-7)
+    np.testing.assert_allclose(found.total_deviation(), X.std(), rtol=1e-7)
+    np.testing.assert_array_equal(found.low, X.min(axis=(0, 1, 2)))
+    np.testing.assert_array_equal(found.high, X.max(axis=(0, 1, 2)))

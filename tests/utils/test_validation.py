@@ -48,8 +48,8 @@ def test_four_and_two_axes_are_the_same_images(images):
     flat, _ = _check(
         images.reshape(5, -1), estimator=estimators[1], image_shape=[4, 3, 2]
     )
-    assert checked.dtype == flat.dtype == np.float32
-    np.testing.assert_array_equal(checked, images.astype(np.float32))
+    assert checked.dtype == flat.dtype == images.dtype
+    np.testing.assert_array_equal(checked, images)
     np.testing.assert_array_equal(flat, checked)
     for estimator in estimators:
         assert estimator.image_shape_ == (4, 3, 2)
@@ -65,7 +65,7 @@ def test_rows_without_a_shape_are_one_row_of_pixels():
 
 def test_lists_and_frames(images):
     checked, _ = _check(images.tolist())
-    np.testing.assert_array_equal(checked, images.astype(np.float32))
+    np.testing.assert_array_equal(checked, images)
     estimator = BaseEstimator()
     frame = pd.DataFrame(images.reshape(5, -1)).add_prefix("pixel")
     _check(frame, estimator=estimator)
