@@ -19,6 +19,7 @@ from skdistill.curation._array_file import ArrayFile
 from skdistill.curation._job import Job, Settings
 from skdistill.curation._rotation import rotation_angles
 from skdistill.curation._sources import Sources, path_of
+from skdistill.utils._callers import is_repeated
 from skdistill.utils._doc_link import DocLinkMixin
 from skdistill.utils._frames import as_pandas
 from skdistill.utils._memory import reused_memory
@@ -77,7 +78,7 @@ class ImageReader(TransformerMixin, DocLinkMixin, BaseEstimator):
         memory; the result is this file, mapped into memory for reading. The images grow
         in `{out}.part`, which takes the name `out` when all are there; an earlier file
         of that name is replaced then. After an interrupt or an error the same call goes
-        on from there.
+        on from there. Not for a reader inside a search or a cross-validation.
 
     n_jobs : int or None, default=None
         Number of threads that read files. None means 1 unless in a
@@ -226,7 +227,20 @@ class ImageReader(TransformerMixin, DocLinkMixin, BaseEstimator):
         -------
         self : ImageReader
             The reader.
+
+        Raises
+        ------
+        ValueError
+            If there is an `out` in a search or a cross-validation, each fit of which
+            would replace the file of the one before.
         """
+        if self.out is not None and is_repeated():
+            raise ValueError(
+                f"`out`={os.fspath(self.out)!r} is one file, and each fit of a search "
+                "or a cross-validation would replace that of the one before. Read the "
+                "images once, X = reader.transform(rows), and search over X; or leave "
+                "`out` at None."
+            )
         return self
 
     def transform(self, rows: Any) -> np.ndarray:

@@ -33,7 +33,7 @@ from skdistill.synthetic import SyntheticSet
 from skdistill.trajectory import TrajectoryBuffer
 from skdistill.trajectory._store import manifest_path
 from skdistill.utils._callbacks import FitTasks
-from skdistill.utils._callers import interrupt_ends_all
+from skdistill.utils._callers import folder_of_fit, interrupt_ends_all
 from skdistill.utils._checkpoint import load_checkpoint
 from skdistill.utils._claims import claim
 from skdistill.utils._device import resolve_device
@@ -75,6 +75,9 @@ _FREE_PARAMETERS = {
     "random_state",
     "verbose",
 }
+
+# Parameters, also of teachers and networks, that may change while a search is resumed.
+_WHERE_AND_HOW = {"checkpoint", "device", "n_jobs", "path", "verbose"}
 
 
 class TrajectoryDistiller(BaseDistiller):
@@ -137,6 +140,7 @@ class TrajectoryDistiller(BaseDistiller):
     gradient: str
     keep_activations: bool | str
     checkpoint: Any
+    _folder: Path | None
     image_shape: Any
     verbose: int
 
@@ -190,6 +194,7 @@ class TrajectoryDistiller(BaseDistiller):
         signature = self._signature(fingerprint)
         has_callbacks = bool(getattr(self, "_skl_callbacks", None))
         ranks.check_same(signature | {"callbacks": has_callbacks})
+        self._folder = self._resolve_folder(signature, seed)
         with ExitStack() as held:
             ranks.from_first(lambda: self._claim_checkpoint(held))
             stored = ranks.from_first(self._read_checkpoint)
@@ -347,6 +352,7 @@ class TrajectoryDistiller(BaseDistiller):
             buffer = clone(buffer)
             if self.checkpoint is not None and buffer.path is None:
                 # Teachers are most of the work: a killed fit shall not lose them.
+                # In a search all fits share those that they have in common.
                 buffer.set_params(path=Path(self.checkpoint) / "teachers")
             # Teachers that are on disk already keep the seed they have.
             on_disk = buffer.path is not None and manifest_path(buffer.path).exists()
@@ -416,15 +422,29 @@ class TrajectoryDistiller(BaseDistiller):
             "teachers' seed": buffer.seed_,
         }
 
+    def _resolve_folder(self, signature: dict[str, Any], seed: int) -> Path | None:
+        """Return the folder of this run."""
+        if self.checkpoint is None:
+            return None
+        if self.random_state is not None:
+            signature = signature | {"seed of random_state": seed}
+        # Two that differ in nothing but the network of `score` may run side by side.
+        parameters = {
+            name: value
+            for name, value in self.get_params().items()
+            if name.rpartition("__")[2] not in _WHERE_AND_HOW
+        }
+        return folder_of_fit(self.checkpoint, signature | {"parameters": parameters})
+
     @property
     def _checkpoint_path(self) -> Path:
-        return Path(self.checkpoint) / "state.safetensors"
+        return Path(self._folder or "") / "state.safetensors"
 
     def _claim_checkpoint(self, held: ExitStack) -> None:
         """Keep other processes out, and see early what could not be stored late."""
-        if self.checkpoint is None:
+        folder = self._folder
+        if folder is None:
             return
-        folder = Path(self.checkpoint)
         if folder.exists() and not folder.is_dir():
             raise ValueError(f"`checkpoint` must be a folder; {folder} is a file")
         if not self._checkpoint_path.exists():
@@ -436,7 +456,7 @@ class TrajectoryDistiller(BaseDistiller):
             )
 
     def _read_checkpoint(self) -> tuple[State, dict[str, Any]] | None:
-        if self.checkpoint is None or not self._checkpoint_path.exists():
+        if self._folder is None or not self._checkpoint_path.exists():
             return None
         tensors, content = load_checkpoint(self._checkpoint_path)
         signature = content.get("signature")
@@ -457,7 +477,7 @@ class TrajectoryDistiller(BaseDistiller):
         ]
         if differences:
             raise ValueError(
-                f"`checkpoint`: {self.checkpoint} holds a run on other data or with "
+                f"`checkpoint`: {self._folder} holds a run on other data or with "
                 "other parameters (" + "; ".join(differences) + "); give another "
                 "folder, or delete this one"
             )
@@ -468,14 +488,14 @@ class TrajectoryDistiller(BaseDistiller):
         n_done = len(run.history)
         if most is not None and n_done > most:
             raise ValueError(
-                f"`checkpoint`: {self.checkpoint} holds {n_done} iterations; at most "
+                f"`checkpoint`: {self._folder} holds {n_done} iterations; at most "
                 f"{most} are asked for"
             )
         reason = run.progress.stop_reason
         if reason in ("", "interrupted", "callback", self._limit_name):
             run.advance(stop_reason=self._limit_name if n_done == most else "")
         if not run.progress.stop_reason:
-            check_writable(Path(self.checkpoint), "checkpoint")
+            check_writable(self._checkpoint_path.parent, "checkpoint")
 
     # The run itself.
 
@@ -596,7 +616,7 @@ class TrajectoryDistiller(BaseDistiller):
                 if stores and self._store(run, signature):
                     error.add_note(
                         f"The {len(run.history)} iterations before this are stored "
-                        f"in {self.checkpoint}: the same fit goes on from them."
+                        f"in {self._folder}: the same fit goes on from them."
                     )
                 raise
         # From here on a signal waits until all is put away.

@@ -89,7 +89,8 @@ class MTTDistiller(TrajectoryDistiller):
         :class:`~skdistill.distillation.STMDistiller`.
     checkpoint : path-like, default=None
         A folder for the state of the fit, from which the same fit goes on;
-        ``max_iter`` may be larger than before.
+        ``max_iter`` may be larger than before.  In a search or a cross-validation of
+        scikit-learn each fit has a folder ``fit-...`` of its own inside of it.
     estimator : classifier, default=None
         The network that :meth:`score` trains.  None takes the teachers' network.
     image_shape : tuple (height, width, channels), default=None

@@ -133,7 +133,9 @@ class STMDistiller(TrajectoryDistiller):
         A folder for the state of the fit, stored twice a minute, and for teachers
         that have no ``path`` of their own.  A fit on the same data with the same
         parameters goes on from there, to the same bits on a CPU; ``max_total_iter``
-        may be larger than before.  A folder of another fit is refused.
+        may be larger than before.  A folder of another fit is refused; in a search or
+        a cross-validation of scikit-learn each fit has a folder ``fit-...`` of its own
+        inside of it, so that the same search goes on where it was.
     estimator : classifier, default=None
         The network that :meth:`score` trains.  None takes the teachers' network.
     image_shape : tuple (height, width, channels), default=None

@@ -55,6 +55,7 @@ from skdistill.trajectory._teacher import (
     teachers_at_once,
 )
 from skdistill.utils._callbacks import CallbackSupportMixin, FitTasks
+from skdistill.utils._callers import folder_of_fit
 from skdistill.utils._device import resolve_device
 from skdistill.utils._doc_link import DocLinkMixin
 from skdistill.utils._files import SharedFolder, check_writable, remove_leftovers
@@ -138,7 +139,9 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
     path : path-like, default=None
         A folder for the snapshots, one file per teacher.  What is there is kept and
         only what is missing is trained; a folder of other data or settings is refused.
-        None keeps all snapshots in memory.
+        In a search or a cross-validation of scikit-learn the teachers of each part of
+        the data and each setting have a folder ``fit-...`` of their own inside of it,
+        where the same search finds them again.  None keeps all snapshots in memory.
     n_jobs : int, default=None
         Number of teachers trained at once, in processes of one thread each.  None
         means 1 unless in a :func:`joblib.parallel_config` context, -1 one per core.
@@ -671,7 +674,9 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
             "fingerprint": self.fingerprint_,
             "n_parameters": self.n_parameters_,
         }
-        folder = Path(self.path)
+        # More teachers or epochs may be asked for of the same folder.
+        kept = {name: content[name] for name in ("settings", "classes", "fingerprint")}
+        folder = folder_of_fit(self.path, kept | {"seed": asked})
         manifest = join_buffer(folder, content, asked, new)
         self.seed_ = manifest["seed"]
         return _place(folder, manifest), manifest

@@ -1,10 +1,14 @@
 """Who called a fit: the user's own code, or what makes one fit after another."""
 
+import hashlib
+import json
 import os
 import sys
 import sysconfig
 from itertools import takewhile
+from pathlib import Path
 from types import FrameType
+from typing import Any
 
 # They call what the user would have called, once.
 _PASSING = (
@@ -39,6 +43,24 @@ def is_repeated() -> bool:
     Such fits follow each other with the same parameters, on other data.
     """
     return any(_is_of(frame, _REPEATING, _PASSING) for frame in _callers())
+
+
+def folder_of_fit(path: str | os.PathLike[str], content: dict[str, Any]) -> Path:
+    """Return the folder that a fit works in: the one that was given.
+
+    Of fits that follow each other each gets one of its own inside of that: they differ
+    in their data or their parameters, and the same search finds them again.
+
+    Parameters
+    ----------
+    path : path-like
+    content : dict
+        All that tells one fit from another, as text or as JSON can hold it.
+    """
+    if not is_repeated():
+        return Path(path)
+    said = json.dumps(content, sort_keys=True, default=repr)
+    return Path(path) / f"fit-{hashlib.sha256(said.encode()).hexdigest()[:16]}"
 
 
 def interrupt_ends_all(*, counts: bool = True) -> bool:

@@ -6,6 +6,8 @@ import textwrap
 
 import numpy as np
 import pytest
+from joblib import parallel_config
+from PIL import Image
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import GridSearchCV, cross_val_score
@@ -16,6 +18,7 @@ from skdistill import (
     ChannelScaler,
     ConvNetClassifier,
     DistilledClassifier,
+    ImageReader,
     MTTDistiller,
     STMDistiller,
     TrajectoryBuffer,
@@ -176,3 +179,69 @@ def test_second_interrupt_ends_a_script(tmp_path):
     command = [sys.executable, str(script)]
     found = subprocess.run(command, capture_output=True, text=True, check=True)
     assert found.stdout.split() == ["False", "True", "True"]
+
+
+# Folders
+
+
+def count(monkeypatch):
+    """Return a list that grows with each match."""
+    begun = []
+
+    def counted(*args, **kwargs):
+        begun.append(1)
+        return match_gradient(*args, **kwargs)
+
+    monkeypatch.setattr(matcher_module, "match_gradient", counted)
+    return begun
+
+
+@pytest.mark.parametrize("distiller", [STM, MTT], ids=["STM", "MTT"])
+@pytest.mark.parametrize("name", ["checkpoint", "buffer__path"])
+def test_each_fit_of_a_search_has_its_folder(
+    distiller, name, data, tmp_path, monkeypatch
+):
+    grid = {"ipc": [1, 2]}
+    settings = {"cv": 2, "error_score": "raise"}
+    expected = GridSearchCV(distiller, grid, **settings).fit(*data)
+    distiller = clone(distiller).set_params(**{name: tmp_path / "run"})
+    begun = count(monkeypatch)
+    for n_matches in (15, 0 if name == "checkpoint" else 15):
+        found = GridSearchCV(distiller, grid, **settings).fit(*data)
+        for split in ("split0_test_score", "split1_test_score"):
+            scores = found.cv_results_[split]
+            assert scores.tolist() == expected.cv_results_[split].tolist()
+        # The second time all is there: 2 folds of 2 settings and the refit.
+        n_probes = 2 if isinstance(distiller, STMDistiller) else 1
+        assert len(begun) in (n_matches, n_matches * n_probes)
+        begun.clear()
+    folders = [path for path in (tmp_path / "run").iterdir() if path.name != "teachers"]
+    # Teachers are those of the folds and of the refit, whatever the setting.
+    assert len(folders) == (5 if name == "checkpoint" else 3)
+    if name == "checkpoint":
+        assert len(list((tmp_path / "run" / "teachers").iterdir())) == 3
+    # The user's own fits have the folder that they name, and refuse that of others.
+    distiller.fit(*data)
+    with pytest.raises(ValueError, match="holds"):
+        clone(distiller).fit(data[0][:8], data[1][:8])
+
+
+def test_folders_of_a_search_side_by_side(data, tmp_path):
+    one = clone(STM).set_params(checkpoint=tmp_path / "run")
+    model = make_pipeline(ChannelScaler(), DistilledClassifier(one, NETWORK))
+    with parallel_config(backend="threading", n_jobs=2):
+        found = cross_val_score(model, *data, cv=2, error_score="raise")
+    assert np.isfinite(found).all()
+
+
+def test_the_file_of_a_reader_is_refused_in_a_search(tmp_path):
+    rows = []
+    for number in range(8):
+        rows.append(str(tmp_path / f"{number}.png"))
+        Image.fromarray(np.full((8, 8, 3), number, np.uint8)).save(rows[-1])
+    y = np.arange(8) % 2
+    model = make_pipeline(ImageReader(size=4, out=tmp_path / "X.npy"), NETWORK)
+    with pytest.raises(ValueError, match=r"Read the images once"):
+        cross_val_score(model, rows, y, cv=2)
+    assert not (tmp_path / "X.npy").exists()
+    assert model.fit(rows, y).predict(rows).shape == (8,)
