@@ -18,11 +18,13 @@ from sklearn.utils.validation import check_is_fitted
 from tqdm.auto import tqdm
 
 from skdistill.neural_network._augment import resolve_families
+from skdistill.neural_network._classifier import ConvNetClassifier
 from skdistill.neural_network._convnet import NORMALIZATIONS, ConvNet, n_parameters
 from skdistill.neural_network._training import (
     balanced_weights,
     check_pixel_unit,
 )
+from skdistill.trajectory._as_classifier import as_classifier
 from skdistill.trajectory._folders import (
     grow_manifest,
     join_buffer,
@@ -468,6 +470,45 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
             self._place.folder, self._numbers[teacher], self._place.buffer
         ) as file:
             return file.snapshot(row).numpy()
+
+    def classifier(self, teacher: int, epoch: float | None = None) -> ConvNetClassifier:
+        """Return a teacher as a classifier that is fitted.
+
+        It classifies images in the pixel space of the teachers': what a network
+        learned from all real images is what a distilled set is measured against.
+
+        Parameters
+        ----------
+        teacher : int
+            Which of the teachers, from 0.
+        epoch : int or float, default=None
+            After how many epochs: one of ``snapshot_epochs_``.  None takes the last.
+
+        Returns
+        -------
+        classifier : ConvNetClassifier
+            With the parameters of the snapshot, on this buffer's device.
+
+        Raises
+        ------
+        ValueError
+            If there is no such snapshot, or its file was altered.
+
+        Examples
+        --------
+        >>> from skdistill import TrajectoryBuffer, make_galaxies
+        >>> X, y = make_galaxies(45, size=16, random_state=0)
+        >>> buffer = TrajectoryBuffer(n_teachers=1, n_epochs=2, width=8).fit(X, y)
+        >>> buffer.classifier(teacher=0).predict(X).shape
+        (45,)
+        """
+        check_is_fitted(self)
+        epoch = self.snapshot_epochs_[-1] if epoch is None else epoch
+        parameters = self.snapshot(teacher, epoch)
+        told = self.history_.query("teacher == @teacher and epoch <= @epoch")
+        return as_classifier(
+            self, self._trained_settings, parameters, told["loss"].tolist()
+        )
 
     @classmethod
     def load(

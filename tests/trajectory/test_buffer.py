@@ -535,6 +535,38 @@ def test_snapshots_that_are_not_there(
         stored.snapshot(teacher, epoch)
 
 
+@pytest.mark.parametrize("epoch", [None, 0, 2])
+def test_teachers_are_classifiers(tmp_path, make_buffer, bars, epoch):
+    X, y = bars
+    make_buffer(path=tmp_path, n_epochs=8).fit(X, y)
+    buffer = TrajectoryBuffer.load(tmp_path)
+    buffer.set_params(width=1, normalization="none")  # what was trained counts
+    classifier = buffer.classifier(1, epoch)
+    after = 8 if epoch is None else epoch
+    with torch.no_grad():
+        expected = logits(buffer, buffer.snapshot(1, after), to_images(X))
+    np.testing.assert_allclose(
+        classifier.predict_proba(X), expected.softmax(dim=1), atol=1e-5
+    )
+    assert classifier.predict(X).dtype == y.dtype
+    if epoch is None:
+        assert classifier.score(X, y) > 0.7  # two thirds lie
+    losses = buffer.history_.query("teacher == 1")["loss"].tolist()
+    assert classifier.loss_curve_ == losses[:after]
+    assert classifier.n_iter_ == after
+    # It can be fitted anew, as a teacher of this buffer is.
+    assert clone(classifier).fit(X, y).parameters_.shape == (buffer.n_parameters_,)
+
+
+def test_classifiers_that_are_not_there(in_memory, make_buffer):
+    with pytest.raises(ValueError, match=r"`teacher` must be from 0 to 1; got 2"):
+        in_memory.classifier(2)
+    with pytest.raises(ValueError, match=r"`epoch` must be from 0 to 3; got 9"):
+        in_memory.classifier(0, 9)
+    with pytest.raises(NotFittedError):
+        make_buffer().classifier(0)
+
+
 def test_bad_data_are_refused_before_training(make_buffer, bars, monkeypatch):
     forbid_training(monkeypatch)
     X, y = bars
