@@ -1,5 +1,6 @@
 """The demo runs from end to end, with smaller numbers than a user gets."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -13,12 +14,11 @@ SCRIPT = Path(__file__).parents[1] / "examples" / "plot_discover_galaxies.py"
 SMALLER = {
     "make_galaxies(900,": "make_galaxies(270,",
     "WIDTH = 32": "WIDTH = 8",
-    "n_teachers=6": "n_teachers=2",
+    "N_TEACHERS = 6": "N_TEACHERS = 2",
     "n_epochs=10": "n_epochs=3",
-    "max_total_iter=350": "max_total_iter=5",
+    "N_ITERATIONS = 240": "N_ITERATIONS = 5",
     "max_iter=250": "max_iter=2",
-    "network(0.02, 12,": "network(0.02, 1,",
-    "range(15)": "range(2)",
+    "N_NETWORKS, N_CHOICES = 5, 15": "N_NETWORKS, N_CHOICES = 1, 2",
 }
 
 
@@ -48,7 +48,20 @@ def test_demo_writes_what_it_promises(data, tmp_path, monkeypatch, capsys, reque
         "all real images",
     }
     assert scores["mean"].between(0, 1).all()
+    # At the best rate of random images there is one more choice of them.
+    counts = scores.set_index(["trained on", "rate"])["count"]
+    assert counts["all real images"].tolist() == [2]
+    assert counts["distilled images"].tolist() == [1, 1, 1]
+    assert sorted(counts["random real images"]) == [1, 1, 2]
     printed = capsys.readouterr()
     assert "galaxies held out" in printed.out
-    for bar in ("teachers", "distillation", "evaluation"):
-        assert f"{bar}: 100%" in printed.err
+    # The first picture is there before the scores are, and one bar tells of all.
+    picture, table = printed.out.index("distilled.png"), printed.out.index("held out:")
+    assert picture < table
+    parts = ["teachers", "distillation", "evaluation"]
+    found = re.findall(r"(\w+): *(\d+)%\|", printed.err)
+    assert list(dict.fromkeys(part for part, _ in found)) == parts
+    shares = [int(share) for _, share in found]
+    assert shares == sorted(shares)
+    assert shares[-1] == 100
+    assert " left" in printed.err
