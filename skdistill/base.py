@@ -8,6 +8,7 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.utils.validation import check_is_fitted
 
 from skdistill.metrics._evaluate import default_network, fit_on
+from skdistill.metrics._in_batches import in_batches
 from skdistill.synthetic import SyntheticSet
 from skdistill.utils._callbacks import CallbackSupportMixin
 from skdistill.utils._doc_link import DocLinkMixin
@@ -92,7 +93,7 @@ class BaseDistiller(
         if is_flattened(X):
             X_synthetic = X_synthetic.reshape(len(X_synthetic), -1)
         fit_on(network, X_synthetic, y_synthetic, self.synthetic_.probabilities)
-        return float(network.score(X, y))
+        return float(in_batches(network, X).score(X, y))
 
     def _default_network(self) -> Any:
         """Return the network of :meth:`score` when the user names none."""

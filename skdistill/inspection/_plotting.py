@@ -10,6 +10,8 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from skdistill.synthetic import SyntheticSet, display_range, to_displayable, to_rgb
+from skdistill.utils._images import batches
+from skdistill.utils._maps import scratch_array
 from skdistill.utils._validation import is_flattened
 
 _GAP = 0.06  # between two images of a grid, in widths of one
@@ -82,15 +84,22 @@ def to_pixels(images: Any, preprocessing: Any = None) -> np.ndarray:
             "images must be 4-D (n_images, height, width, channels); got shape "
             f"{images.shape}"
         )
-    if preprocessing is None or not len(images):
+    if not len(images) or (preprocessing is None and images.dtype == np.float32):
         return images.astype(np.float32, copy=False)
-    pixels = np.asarray(preprocessing.inverse_transform(images), dtype=np.float32)
-    if pixels.size != images.size:
-        raise ValueError(
-            "`preprocessing` must return images of the shape it is given, "
-            f"{images.shape}; got {pixels.shape}"
-        )
-    return pixels.reshape(images.shape)
+    # Of many images in a temporary file.
+    pixels = scratch_array(images.shape, np.float32)
+    for part in batches(images):
+        batch = images[part]
+        if preprocessing is not None:
+            found = np.asarray(preprocessing.inverse_transform(batch))
+            if found.size != batch.size:
+                raise ValueError(
+                    "`preprocessing` must return images of the shape it is given, "
+                    f"{batch.shape}; got {found.shape}"
+                )
+            batch = found.reshape(batch.shape)
+        pixels[part] = batch
+    return pixels
 
 
 def real_images(

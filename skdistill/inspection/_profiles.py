@@ -23,6 +23,7 @@ from skdistill.inspection._plotting import (
     real_images,
     to_pixels,
 )
+from skdistill.utils._images import batches
 
 _REAL, _DISTILLED = "0.35", "#b3003c"
 
@@ -558,11 +559,11 @@ def _profiles(images: np.ndarray, kind: str) -> tuple[np.ndarray, np.ndarray]:
             "X must hold images of 2x2 pixels or more to have profiles; got "
             f"{images.shape[1]}x{images.shape[2]}"
         )
-    if kind == "radial":
-        return radial_profiles(images)
-    if kind == "azimuthal":
-        return azimuthal_profiles(images)
-    raise ValueError(f"`kind` must be 'radial' or 'azimuthal'; got {kind!r}")
+    if kind not in ("radial", "azimuthal"):
+        raise ValueError(f"`kind` must be 'radial' or 'azimuthal'; got {kind!r}")
+    measure = radial_profiles if kind == "radial" else azimuthal_profiles
+    found = [measure(images[part]) for part in batches(images)]
+    return found[0][0], np.concatenate([profiles for _, profiles in found])
 
 
 def _panels(axes: Any, number: int) -> np.ndarray:

@@ -12,6 +12,7 @@ from sklearn.model_selection import ParameterGrid
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 from tqdm.auto import tqdm
 
+from skdistill.metrics._in_batches import in_batches
 from skdistill.metrics._scores import Summary
 from skdistill.neural_network import ConvNetClassifier, TrainingDivergedError
 from skdistill.neural_network._together import can_fit_together, fit_together
@@ -375,7 +376,7 @@ def _score_one(
             fit_on(estimator, synthetic.X, synthetic.y, synthetic.probabilities)
         except TrainingDivergedError:
             return -np.inf
-        return float(scorer(estimator, X_test, y_test))
+        return float(scorer(in_batches(estimator, X_test), X_test, y_test))
 
 
 def _seeded(estimator: Any, seed: int) -> Any:

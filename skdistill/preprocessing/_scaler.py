@@ -24,6 +24,8 @@ class ChannelScaler(PixelTransformer):
     scale_ : ndarray of shape (channels,), float64
         Standard deviation of each channel, in the unit of the pixels; 1 for a channel
         whose pixels are all the same.
+    data_min_, data_max_ : ndarray of shape (channels,), float64
+        Lowest and highest value of each channel, in the unit of the pixels.
     n_samples_seen_ : int
         Number of images that were learned from.
     image_shape_ : tuple (height, width, channels)
@@ -65,6 +67,7 @@ class ChannelScaler(PixelTransformer):
             eps = np.finfo(np.promote_types(images.dtype, np.float32)).eps
             self._rounding = max(self._rounding, float(eps))
         self.mean_ = self._moments.mean
+        self.data_min_, self.data_max_ = self._moments.low, self._moments.high
         self.scale_ = self._moments.deviation
         # A constant channel may hold the rounding noise of its type, not one value.
         is_constant = self.scale_ <= self._rounding * np.abs(self.mean_)
