@@ -29,7 +29,7 @@ from safetensors.torch import save
 from skdistill import ImageReader, STMDistiller, SyntheticSet, TrajectoryBuffer
 from skdistill.curation._array_file import ArrayFile
 from skdistill.datasets._images import extract_images, image_paths
-from skdistill.datasets._tables import MOST_COLUMNS, read_table
+from skdistill.datasets._tables import MAX_COLUMNS, read_table
 from skdistill.metrics import load_ddranking
 from skdistill.trajectory import list_teachers, merge_buffers
 from skdistill.trajectory._store import (
@@ -344,7 +344,9 @@ def test_a_number_of_thousands_of_digits_names_no_image(tmp_path):
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("9" * 5000 + ".jpg", b"content")
         archive.writestr("7.jpg", b"content")
-    assert list(image_paths(path)) == [7]
+    assert image_paths(path)["7"] == [f"{path}!/7.jpg"]
+    extract_images(path, tmp_path / "images")
+    assert [p.name for p in (tmp_path / "images").iterdir()] == ["7.jpg"]
 
 
 @pytest.mark.parametrize(
@@ -352,7 +354,7 @@ def test_a_number_of_thousands_of_digits_names_no_image(tmp_path):
     [
         b",".join(b"a%d" % i for i in range(10**6)) + b"\n1\n",
         b"a" * 5_000_000,
-        b'"' + b"a\n," * 10 + b'",' + b"b," * (MOST_COLUMNS + 1) + b"\n1\n",
+        b'"' + b"a\n," * 10 + b'",' + b"b," * (MAX_COLUMNS + 1) + b"\n1\n",
         b"a,b\n" + b"1," * 10**6 + b"\n",
         b"a,b\n1,2\n3,4,5\n",
     ],

@@ -1,7 +1,6 @@
 """Read image files into one array: rotate, crop and resample on the way."""
 
 import os
-import warnings
 from collections.abc import Hashable, Iterator, Sequence
 from numbers import Integral, Real
 from typing import Any, ClassVar
@@ -22,8 +21,11 @@ from skdistill.curation._sources import Sources, path_of
 from skdistill.utils._callers import is_repeated
 from skdistill.utils._doc_link import DocLinkMixin
 from skdistill.utils._frames import as_pandas
+from skdistill.utils._image_files import several_endings
+from skdistill.utils._leaks import find_leaks
 from skdistill.utils._memory import reused_memory
 from skdistill.utils._termination import orderly_end
+from skdistill.utils._warnings import warn
 
 _PATH_COLUMNS = ("path", "file_loc")
 # A batch takes some 50 ms, which hides the cost of handing it to a thread.
@@ -48,7 +50,8 @@ class ImageReader(TransformerMixin, DocLinkMixin, BaseEstimator):
         "path": ...}`. A file in an archive is named `{archive}!/{member}`. None
         takes `path` or `file_loc`, whichever is there, else `image` if that holds
         bytes, else `asset_id`, which stands for `{asset_id}.jpg` (or `.jpeg`, `.png`,
-        `.fits`, `.fits.gz`, `.fits.fz`) in `images_dir`, in an archive in any folder.
+        `.tif`, `.webp`, `.fits`, `.fits.gz`, `.fits.fz`) in `images_dir` or a direct
+        sub-folder, in an archive in any folder.
 
     size : int, default=128
         Height and width of the resulting images in pixels.
@@ -267,7 +270,8 @@ class ImageReader(TransformerMixin, DocLinkMixin, BaseEstimator):
             If a file is damaged, cut short, not an image, encrypted, has more than 8
             bits per channel without being FITS, more pixels than
             `PIL.Image.MAX_IMAGE_PIXELS` or other bands than the first; if no column
-            with images is there, if a row has none, or if the column `rotation` holds
+            with images is there, if a row has none or an `asset_id` several files in
+            different folders, or if the column `rotation` holds
             anything but finite numbers.
         TypeError
             If `rows` is neither a DataFrame nor a sequence of images.
@@ -296,6 +300,15 @@ class ImageReader(TransformerMixin, DocLinkMixin, BaseEstimator):
         files = Sources("" if self.images_dir is None else os.fspath(self.images_dir))
         try:
             sources, missing = _locate_all(files, values, by_asset)
+            if files.chosen:
+                warn(several_endings(len(files.chosen), files.chosen[0], files.folder))
+            if isinstance(rows, pd.DataFrame) and "split" in rows.columns:
+                for message in find_leaks(
+                    rows.drop(columns=["path"], errors="ignore"),
+                    rows["split"],
+                    paths=[path_of(source) for source in sources],
+                ):
+                    warn(message)
             if missing and self.on_error == "raise":
                 first = min(missing)
                 raise type(missing[first])(
@@ -332,12 +345,10 @@ class ImageReader(TransformerMixin, DocLinkMixin, BaseEstimator):
             dtype=object,
         )
         if skipped:
-            # The caller is one further up: scikit-learn wraps `transform`.
-            warnings.warn(
+            warn(
                 f"{len(skipped)} of {len(values)} images could not be read; the first: "
                 f"row {names[skipped[0]]!r}: {failures[skipped[0]]}. They are left "
-                "out, see `skipped_`.",
-                stacklevel=3,
+                "out, see `skipped_`."
             )
         return X
 

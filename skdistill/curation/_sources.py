@@ -4,15 +4,21 @@ import os
 import posixpath
 import threading
 import zipfile
-from collections import defaultdict
 from typing import Any
 
 import pandas as pd
 
 from skdistill.curation._decode import MAX_BYTES
+from skdistill.utils._ids import canonical_id
+from skdistill.utils._image_files import (
+    OTHER_SUFFIXES,
+    SUFFIXES,
+    index_images,
+    list_folders,
+    the_one,
+)
 from skdistill.utils._strangers import most_unpacked, whatever_is_wrong
 
-_EXTENSIONS = (".jpg", ".jpeg", ".png", ".fits", ".fits.gz", ".fits.fz")
 # Between the path of an archive and that of a member.
 _BORDER = "!/"
 
@@ -44,7 +50,10 @@ class Sources:
     def __init__(self, folder: str):
         self.folder = folder
         self._archives: dict[str, zipfile.ZipFile] = {}
-        self._stems: dict[str, dict[str, list[str]]] = {}
+        # Images by the ids that they are named after; listed when it is needed.
+        self._index: dict[str, list[str]] | None = None
+        #: Files that were taken although there are others with another ending.
+        self.chosen: list[str] = []
         self._lock = threading.Lock()
         self._archive: str | None = None
         # A folder in the archive, with its slash.
@@ -89,10 +98,7 @@ class Sources:
         if isinstance(value, (bytes, bytearray, memoryview)):
             return None, bytes(value)
         if by_asset and not pd.isna(value):
-            # A column of integers with gaps is read as float.
-            if isinstance(value, float) and value.is_integer():
-                value = int(value)
-            return self._locate_asset(str(value))
+            return self._locate_asset(value)
         if not isinstance(value, (str, os.PathLike)):
             raise ValueError(f"{value!r} is not a path")
         return self._locate_path(os.fspath(value))
@@ -171,37 +177,39 @@ class Sources:
             raise FileNotFoundError(f"there is no file {member!r} in {archive!r}")
         return archive, member
 
-    def _locate_asset(self, stem: str) -> tuple:
-        if self._archive is None:
-            stem = os.path.join(self.folder, stem)
-            existing = (stem + e for e in _EXTENSIONS if os.path.isfile(stem + e))
-            path = next(existing, None)
-            if path is None:
-                raise FileNotFoundError(f"there is no file {stem + _EXTENSIONS[0]!r}")
-            return path, None
-        # The published archive has its images in a folder.
-        members = self._members_by_stem(self._archive).get(stem, [])
-        members = [name for name in members if name.startswith(self._inner)]
-        if not members:
+    def _locate_asset(self, asset: Any) -> tuple:
+        # A column of integers with gaps is read as float.
+        key = canonical_id(asset)
+        stem = str(asset) if key is None else key
+        if self._index is None:
+            self._index = self._list_images()
+        paths = self._index.get(stem)
+        if paths is None:
+            place = self.folder if self._archive is None else None
+            expected = os.path.join(place or "", stem + SUFFIXES[0])
+            others = [] if place is None else self._others(os.path.join(place, stem))
             raise FileNotFoundError(
-                f"there is no file {stem + _EXTENSIONS[0]!r} in {self.folder!r}"
+                f"there is no file {expected!r}"
+                + (f" in {self.folder!r}" if place is None else "")
+                + (f" but {others}, no image that is read" if others else "")
             )
-        if len(members) > 1:
-            raise ValueError(
-                f"{self.folder!r} has several files of {stem!r}: {members}"
-            )
-        return self._archive, members[0]
+        path, had_others = the_one(paths, stem, self.folder or ".")
+        if had_others:
+            self.chosen.append(path)
+        return (path, None) if self._archive is None else (self._archive, path)
 
-    def _members_by_stem(self, path: str) -> dict[str, list[str]]:
-        if path not in self._stems:
-            members = defaultdict(list)
-            for name in self._open(path).namelist():
-                base = posixpath.basename(name)
-                end = next((e for e in _EXTENSIONS if base.endswith(e)), None)
-                if end is not None:
-                    members[base[: -len(end)]].append(name)
-            self._stems[path] = dict(members)
-        return self._stems[path]
+    def _list_images(self) -> dict[str, list[str]]:
+        if self._archive is None:
+            if not os.path.isdir(self.folder or "."):
+                return {}
+            return index_images(list_folders(self.folder or "."))
+        # The published archive has its images in a folder.
+        members = self._open(self._archive).namelist()
+        return index_images(m for m in members if m.startswith(self._inner))
+
+    def _others(self, stem: str) -> list[str]:
+        others = [stem + ending for ending in OTHER_SUFFIXES]
+        return [os.path.basename(path) for path in others if os.path.isfile(path)]
 
     def _split(self, path: str) -> tuple[str, str] | None:
         """Archive and member of a path; None where no part of it is a file."""

@@ -2,13 +2,18 @@
 
 import os
 import warnings
+from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from skdistill.datasets._images import image_paths
 from skdistill.datasets._tables import TableLike, column_names, read_table
+from skdistill.utils._ids import PATHS, object_ids, plain_name
+from skdistill.utils._image_files import several_endings, the_one
+from skdistill.utils._leaks import find_leaks
+from skdistill.utils._warnings import warn
 
+# The usual ones.
 _KEYS = ("dr7objid", "objid", "id_str")
 
 
@@ -29,10 +34,10 @@ def load_galaxy_zoo2(
 
     images_dir : str or path-like, default=None
         Folder, or zip archive, with one image per galaxy, named `{asset_id}` and
-        `.jpg`, `.jpeg`, `.png`, `.fits` or `.fit`.  Without any `asset_id` images are
-        named by `dr7objid`, `objid` or `id_str`, as in galaxy-datasets.  Direct
-        sub-folders are searched, too.  With None no path is looked up and no row is
-        dropped.
+        `.jpg`, `.jpeg`, `.png`, `.tif`, `.webp`, `.fits` and the like.  Without any
+        `asset_id` images are named by the id of the galaxy, such as `dr7objid`,
+        `objid` or `id_str`.  Direct sub-folders are searched, too.  With None no path
+        is looked up and no row is dropped.
 
     mapping : str, path-like or DataFrame of pandas or polars, default=None
         Table with the columns `objid` and `asset_id`, as published with the images.
@@ -62,13 +67,15 @@ def load_galaxy_zoo2(
 
     ValueError
         If a file has an unknown suffix or is damaged, a column is missing, identifiers
-        are not whole numbers or were stored as floats, or no galaxy at all has an
-        image.
+        are not whole numbers or were stored as floats, a galaxy has several images, in
+        several folders or as `1` and `0001`, or no galaxy at all has an image.
 
     Warns
     -----
     UserWarning
-        If rows were dropped since they have no image, with their number.
+        If rows were dropped since they have no image, with their number; if images are
+        there with several endings, if `mapping` has several assets of one object or
+        objects of one asset, or if a column `split` has a galaxy in several sets.
 
     See Also
     --------
@@ -106,6 +113,9 @@ def load_galaxy_zoo2(
     [3, 4]
     """
     galaxies = read_table(votes, "votes")
+    if "split" in galaxies:
+        for message in find_leaks(galaxies, galaxies["split"], object_ids(galaxies)):
+            warn(message)
     if mapping is not None and "asset_id" not in galaxies:
         galaxies["asset_id"] = _asset_ids(galaxies, mapping)
     if images_dir is None:
@@ -148,14 +158,24 @@ def with_images(
     ValueError
         If there are no identifiers, or no galaxy at all has an image.
     """
-    numbers = _image_numbers(galaxies)
-    galaxies["path"] = numbers.map(image_paths(images_dir))
+    name, ids = _image_ids(galaxies)
+    place = os.fspath(images_dir)
+    files = image_paths(place)
+    paths: dict[str, str | None] = {None: None}  # type: ignore[dict-item]
+    chosen = []
+    for key in ids.dropna().unique():
+        if key in files:
+            paths[key], had_others = the_one(files[key], key, place)
+            chosen += [paths[key]] * had_others
+    if chosen:
+        warn(several_endings(len(chosen), str(chosen[0]), place))
+    galaxies["path"] = [paths.get(key) for key in ids]
     found = galaxies["path"].notna()
     if not found.any():
         hint = "" if "asset_id" in galaxies else " Names by asset_id need `mapping`."
         raise ValueError(
             f"`images_dir` must contain an image of at least one of the {len(found)} "
-            f"galaxies, named '{{{numbers.name}}}.jpg'; found none in '{images_dir}'."
+            f"galaxies, named '{{{name}}}.jpg'; found none in '{images_dir}'."
             f"{hint}"
         )
     n_dropped = int((~found).sum())
@@ -197,47 +217,53 @@ def dropped_message(
 def _asset_ids(galaxies: pd.DataFrame, mapping: TableLike) -> pd.Series:
     """Asset of each galaxy, Int64 with missing values where it has none."""
     table = read_table(mapping, "mapping")
-    missing = {"objid", "asset_id"}.difference(table.columns)
-    if missing:
+    plain = {plain_name(name): name for name in table.columns[::-1]}
+    asset = plain.get("assetid")
+    objects = object_ids(table.drop(columns=[] if asset is None else asset))
+    if asset is None or objects is None:
+        missing = [n for n in ("objid", "asset_id") if plain_name(n) not in plain]
         raise ValueError(
             f"`mapping` must have the columns 'objid' and 'asset_id'; missing "
-            f"{sorted(missing)}, got {column_names(table)}."
+            f"{missing}, got {column_names(table)}."
         )
-    keys = _object_ids(galaxies)
+    keys = object_ids(galaxies)
     if keys is None:
         raise ValueError(
-            f"`votes` must have one of the columns {list(_KEYS)} to be joined with "
-            f"`mapping`; got {column_names(galaxies)}."
+            f"`votes` must have one of the columns {list(_KEYS)}, or another with the "
+            f"name of an id, to be joined with `mapping`; got {column_names(galaxies)}."
         )
-    assets = table.drop_duplicates("objid").set_index("objid")["asset_id"]
-    matched = keys.map(assets.astype("Int64"))
+    pairs = pd.DataFrame(
+        {"object": objects.values.to_numpy(), "asset": table[asset].array}
+    ).dropna()
+    pairs = pairs[pairs["object"].isin(keys.values)].drop_duplicates()
+    for one, other in (("object", "asset"), ("asset", "object")):
+        repeated = pairs[one].duplicated(keep=False)
+        if repeated.any():
+            first = pairs.loc[repeated, one].iloc[0]
+            warn(
+                f"`mapping` has several {other}s of one {one}: of "
+                f"{pairs.loc[repeated, one].nunique()} {one}s, the first {first!r}. "
+                + (
+                    "The first of each is taken."
+                    if one == "object"
+                    else "They share their images."
+                )
+            )
+    first_of = pairs.drop_duplicates("object")
+    asset_of = dict(zip(first_of["object"], first_of["asset"], strict=True))
+    assets: Any = [asset_of.get(key) for key in keys.values]
+    matched = pd.Series(pd.array(assets, dtype="Int64"), index=galaxies.index)
     return matched if matched.hasnans else matched.astype("int64")
 
 
-def _image_numbers(galaxies: pd.DataFrame) -> pd.Series:
-    """Return the numbers that the images are named by."""
-    if "asset_id" in galaxies:
-        return galaxies["asset_id"]
-    keys = _object_ids(galaxies)
-    if keys is None:
+def _image_ids(galaxies: pd.DataFrame) -> tuple[str, pd.Series]:
+    """Return the ids that the images are named by, and the name of their column."""
+    asset = next((c for c in galaxies.columns if plain_name(c) == "assetid"), None)
+    ids = object_ids(galaxies, asset)
+    if ids is None or plain_name(ids.name) in (*PATHS, "index"):
         raise ValueError(
-            f"`votes` must have a column 'asset_id' or one of {list(_KEYS)} to find "
-            f"images; got {column_names(galaxies)}."
+            f"`votes` must have a column 'asset_id' or one of {list(_KEYS)}, or "
+            "another with the name of an id, to find images; got "
+            f"{column_names(galaxies)}."
         )
-    return keys
-
-
-def _object_ids(galaxies: pd.DataFrame) -> pd.Series | None:
-    """Return the ids of the objects as int64, None if there are none."""
-    name = next((name for name in _KEYS if name in galaxies), None)
-    if name is None:
-        return None
-    ids = galaxies[name]
-    # Text that is not a number names no image and is in no mapping.
-    return ids if name != "id_str" else ids.map(_number).astype("Int64")
-
-
-def _number(text: object) -> object:
-    text = str(text)
-    small = text.isascii() and text.isdecimal() and int(text) <= np.iinfo(np.int64).max
-    return int(text) if small else pd.NA
+    return ids.name.strip("'"), ids.values

@@ -13,16 +13,15 @@ from pathlib import Path, PurePosixPath
 from tqdm import tqdm
 
 from skdistill.datasets._download import locked
+from skdistill.utils._image_files import index_images, list_folders, the_one
 from skdistill.utils._strangers import most_unpacked, whatever_is_wrong
 
 # What zipfile raises where an archive is damaged.
 _DAMAGE = (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError)
-# In order of preference, should a galaxy have several files.
-_SUFFIXES = (".jpg", ".jpeg", ".png", ".fits", ".fit")
 
 
-def image_paths(images_dir: str | os.PathLike[str]) -> dict[int, str]:
-    """Find the images that are named after a number.
+def image_paths(images_dir: str | os.PathLike[str]) -> dict[str, list[str]]:
+    """Find the images of a folder or an archive by the ids that they are named after.
 
     Parameters
     ----------
@@ -31,8 +30,8 @@ def image_paths(images_dir: str | os.PathLike[str]) -> dict[int, str]:
 
     Returns
     -------
-    paths : dict of int to str
-        Path of the image of each number; `"{archive}!/{member}"` in an archive.
+    paths : dict of str to list of str
+        Files of each id in its canonical form; `"{archive}!/{member}"` in an archive.
 
     Raises
     ------
@@ -44,43 +43,17 @@ def image_paths(images_dir: str | os.PathLike[str]) -> dict[int, str]:
     """
     place = os.fspath(images_dir)
     if os.path.isdir(place):
-        names = [name for folder in _folders(place) for name in folder]
-        return _by_number(names)
+        return index_images(list_folders(place))
     if not os.path.isfile(place):
         raise FileNotFoundError(
             f"`images_dir` must be an existing folder or zip archive; got '{place}'."
         )
     with open_archive(place) as archive:
-        members = [member.filename for member in image_members(archive)]
-    return {n: f"{place}!/{name}" for n, name in _by_number(members).items()}
-
-
-def _folders(place: str) -> Iterator[list[str]]:
-    """Files of a folder and of each of its sub-folders: one listing each."""
-    names = sorted(os.listdir(place))
-    yield [os.path.join(place, name) for name in names]
-    for name in names:
-        # A look at each of 243,434 names with a suffix would take seconds.
-        folder = os.path.join(place, name)
-        if "." not in name and os.path.isdir(folder):
-            yield [os.path.join(folder, n) for n in sorted(os.listdir(folder))]
-
-
-def _by_number(paths: list[str]) -> dict[int, str]:
-    """Of the files that are named after the same number the first, .jpg before .png."""
-    found: dict[int, tuple[int, str]] = {}
-    for path in paths:
-        stem, suffix = os.path.splitext(path)
-        stem = stem[max(stem.rfind("/"), stem.rfind(os.sep)) + 1 :]
-        suffix = suffix.lower()
-        # Identifiers have no more than 19 digits; int() refuses thousands of them.
-        number_like = stem.isascii() and stem.isdecimal() and len(stem) < 20
-        if suffix in _SUFFIXES and number_like:
-            candidate = (_SUFFIXES.index(suffix), path)
-            number = int(stem)
-            if number not in found or candidate[0] < found[number][0]:
-                found[number] = candidate
-    return {number: path for number, (_, path) in found.items()}
+        _check_members(archive)
+        index = index_images(m.filename for m in archive.infolist() if not m.is_dir())
+    return {
+        key: [f"{place}!/{name}" for name in members] for key, members in index.items()
+    }
 
 
 @contextmanager
@@ -130,10 +103,22 @@ def image_members(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
     ValueError
         If a member, image or not, would be outside of a folder that the archive is
         extracted to, is a link, needs a password, or is packed in another way than
-        with deflate.
+        with deflate; or if a number has several images.
     """
-    members = archive.infolist()
-    for member in members:
+    _check_members(archive)
+    files = {m.filename: m for m in archive.infolist() if not m.is_dir()}
+    chosen = []
+    for key, names in index_images(files).items():
+        # Identifiers have no more than 19 digits.
+        if key.isascii() and key.isdecimal() and len(key) < 20:
+            path, _ = the_one(names, key, str(archive.filename))
+            chosen.append(files[path])
+    return chosen
+
+
+def _check_members(archive: zipfile.ZipFile) -> None:
+    """Raise a ValueError unless all members of an archive are safe."""
+    for member in archive.infolist():
         first, *others = member.filename.replace("\\", "/").split("/")
         if not first or ":" in first or ".." in (first, *others):
             problem = "a name that leads out of the archive"
@@ -150,8 +135,6 @@ def image_members(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
             f"'{archive.filename}' must be a plain archive of images; its member "
             f"{member.filename!r} is {problem}."
         )
-    files = {member.filename: member for member in members if not member.is_dir()}
-    return [files[name] for name in _by_number(list(files)).values()]
 
 
 def extract_images(

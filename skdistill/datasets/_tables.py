@@ -1,6 +1,5 @@
 """Tables of galaxies from files, their identifiers kept exact."""
 
-import csv
 import io
 import os
 import re
@@ -13,8 +12,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from skdistill.datasets._csv import MAX_COLUMNS, read_csv, too_many_columns
 from skdistill.utils._frames import as_pandas
+from skdistill.utils._ids import is_id_name
+from skdistill.utils._signatures import name_content
 from skdistill.utils._strangers import BoundedGzip, most_unpacked, whatever_is_wrong
+from skdistill.utils._warnings import warn
 
 # Galaxies are told apart by these: none may be missing.
 _KEYS = ("dr7objid", "objid")
@@ -23,11 +26,7 @@ _JOINED = (*_KEYS, "asset_id")
 _ID_NAME = re.compile(r"(.*objid|asset_id)$", re.IGNORECASE)
 # Identifiers that are text, whatever they look like.
 _TEXT_NAME = "id_str"
-
-# More than any catalogue has.
-MOST_COLUMNS = 10_000
-# Of the header and the first row of a file.
-_MOST_START_BYTES = 2**21
+_WHOLE = re.compile(r"0|[1-9]\d{0,17}")
 
 TableLike = str | os.PathLike[str] | pd.DataFrame
 
@@ -59,6 +58,9 @@ def read_table(table: TableLike, name: str) -> pd.DataFrame:
     ImportError
         If the package that reads such files is not installed.
 
+    TypeError
+        If `table` is neither a DataFrame nor a path.
+
     ValueError
         If the file has an unknown suffix or cannot be read, or if a column `dr7objid`,
         `objid` or `asset_id` holds anything but whole numbers, or floats that have
@@ -69,7 +71,13 @@ def read_table(table: TableLike, name: str) -> pd.DataFrame:
         source = f"`{name}` (the DataFrame)"
         frame = frame.copy()
     else:
-        path = Path(table)  # type: ignore[arg-type]
+        if not isinstance(table, (str, os.PathLike)):
+            hint = ": give its .to_pandas()" if hasattr(table, "to_pandas") else ""
+            raise TypeError(
+                f"`{name}` must be a DataFrame of pandas or polars or the path of a "
+                f"file; got {type(table).__name__}{hint}."
+            )
+        path = Path(table)
         source = f"`{name}` ('{path}')"
         if not path.is_file():
             raise FileNotFoundError(f"`{name}` must be an existing file; got '{path}'.")
@@ -77,11 +85,17 @@ def read_table(table: TableLike, name: str) -> pd.DataFrame:
         if reader is None:
             raise ValueError(
                 f"`{name}` must end in .csv, .csv.gz, .parquet, .fits, .fit, .fits.gz "
-                f"or .fit.gz; got '{path}'."
+                f"or .fit.gz; got '{path}'. What else pandas or astropy read may be "
+                "given as a DataFrame."
             )
         with whatever_is_wrong(f"{source} cannot be read: {{error}}"):
             frame = reader(path)
+        for column in frame.columns:
+            if is_id_name(column) and not _ID_NAME.match(column):
+                frame[column] = _as_numbers(frame[column])
     for column in _id_columns(frame.columns):
+        if isinstance(frame[column], pd.DataFrame):
+            raise ValueError(f"{source} has the column {column!r} more than once.")
         try:
             frame[column] = _exact(frame[column], source)
         except ValueError:
@@ -116,66 +130,12 @@ def _id_columns(columns: Any) -> list[str]:
 def _reader(path: Path) -> Callable[[Path], pd.DataFrame] | None:
     name = path.name.lower()
     if name.endswith((".csv", ".csv.gz")):
-        return _read_csv
+        return read_csv
     if name.endswith(".parquet"):
         return _read_parquet
     if name.endswith((".fits", ".fit", ".fits.gz", ".fit.gz")):
         return _read_fits
     return None
-
-
-def _read_csv(path: Path) -> pd.DataFrame:
-    header = _read_header(path)
-    # As text first: one missing identifier would turn all of them to floats.
-    text: dict[str, type] = dict.fromkeys(_id_columns(header), str)
-    if _TEXT_NAME in header:
-        text[_TEXT_NAME] = str
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", pd.errors.DtypeWarning)
-        # Rows with more fields than the header: pandas would make an index of some,
-        # or leave them out.
-        warnings.simplefilter("error", pd.errors.ParserWarning)
-        try:
-            # In chunks, which takes half the memory and decides types chunk by chunk.
-            frame = _parse_csv(path, dtype=text)
-        except pd.errors.DtypeWarning:
-            frame = _parse_csv(path, dtype=text, low_memory=False)
-    # One block of memory a type: pandas warns about adding a column to many.  Its own
-    # `copy` does that, too, but in two steps, each as large as the table.
-    return pd.DataFrame({column: frame[column] for column in frame.columns})
-
-
-def _read_header(path: Path) -> list[str]:
-    """Read the names of the columns; there must not be too many."""
-    with _open_csv(path) as file:
-        start = file.read(_MOST_START_BYTES)
-    # pandas makes a column of each field of the first row, whatever the header says.
-    text = io.StringIO(start.decode("latin-1"), newline="")
-    lines = (fields for fields in csv.reader(text) if fields)
-    header, row = next(lines, []), next(lines, [])
-    n_columns = max(len(header), len(row))
-    if n_columns > MOST_COLUMNS:
-        raise ValueError(_too_many(n_columns))
-    if len(start) == _MOST_START_BYTES and text.tell() == len(start):
-        raise ValueError(f"its first lines have more than {_MOST_START_BYTES} bytes")
-    if len(row) > len(header):
-        raise ValueError(f"it has {len(header)} columns, and {len(row)} in a row")
-    return _parse_csv(path, nrows=0).columns.tolist()
-
-
-def _too_many(n_columns: int) -> str:
-    return f"it has {n_columns} columns or more; at most {MOST_COLUMNS} are read"
-
-
-def _open_csv(path: Path) -> Any:
-    if path.name.lower().endswith(".gz"):
-        return io.BufferedReader(BoundedGzip(path))
-    return path.open("rb")
-
-
-def _parse_csv(path: Path, **how: Any) -> pd.DataFrame:
-    with _open_csv(path) as file:
-        return pd.read_csv(file, index_col=False, **how)
 
 
 def _read_parquet(path: Path) -> pd.DataFrame:
@@ -185,10 +145,11 @@ def _read_parquet(path: Path) -> pd.DataFrame:
         raise ImportError(
             f"Reading '{path}' needs pyarrow: pip install skdistill[parquet]"
         ) from error
+    _check_start(path, b"PAR1")
     with pyarrow.parquet.ParquetFile(path) as file:
         found = file.metadata
-        if found.num_columns > MOST_COLUMNS:
-            raise ValueError(_too_many(found.num_columns))
+        if found.num_columns > MAX_COLUMNS:
+            raise ValueError(too_many_columns(found.num_columns))
         # A run of equal values takes a few bytes, however long it is.  (What columns
         # say of themselves is not asked for: pyarrow 26 aborts where it is damaged.)
         groups = [found.row_group(i) for i in range(found.num_row_groups)]
@@ -198,7 +159,56 @@ def _read_parquet(path: Path) -> pd.DataFrame:
             sum(max(group.total_byte_size, 0) for group in groups),
         )
         _check_size(claimed, os.path.getsize(path))
-        return file.read().to_pandas().reset_index(drop=True)
+        table = file.read()
+        frame = table.to_pandas()
+        if len(frame) != found.num_rows:
+            raise ValueError(
+                f"it says that it has {found.num_rows} rows, and has {len(frame)}"
+            )
+        for name in table.column_names:
+            column = table[name]
+            is_whole = pyarrow.types.is_integer(column.type)
+            if is_whole and column.null_count and name in frame and is_id_name(name):
+                # Beside a NaN integers became floats, which large ids do not fit in.
+                frame[name] = pd.array(column.to_pylist(), dtype="Int64")
+    return _with_index(frame)
+
+
+def _with_index(frame: pd.DataFrame) -> pd.DataFrame:
+    """Make columns of an index that is more than the numbers of the rows."""
+    index = frame.index
+    if isinstance(index, pd.RangeIndex) and index.name is None:
+        return frame.reset_index(drop=True)
+    for level, name in enumerate(index.names):
+        if name in frame.columns:
+            column = frame[name]
+            same = (index.get_level_values(level) == column.to_numpy()).all()
+            if not same:
+                raise ValueError(f"its index and a column are both called {name!r}")
+    if all(name in frame.columns for name in index.names):
+        return frame.reset_index(drop=True)
+    return frame.reset_index()
+
+
+def _check_start(path: Path, expected: bytes) -> None:
+    """Raise a ValueError that says what a file is, if that is known, and is another."""
+    with path.open("rb") as file:
+        start = file.read(1000)
+    other = None if start.startswith(expected) else name_content(start)
+    if other is not None:
+        raise ValueError(f"it is {other}")
+
+
+def _as_numbers(ids: pd.Series) -> pd.Series:
+    """Make numbers of identifiers that are text, where that loses nothing."""
+    if ids.name == _TEXT_NAME or pd.api.types.is_numeric_dtype(ids.dtype):
+        return ids
+    known = ids.dropna()
+    if not all(isinstance(text, str) and _WHOLE.fullmatch(text) for text in known):
+        return ids
+    numbers = pd.array([None if pd.isna(v) else int(v) for v in ids], dtype="Int64")
+    series = pd.Series(numbers, index=ids.index, name=ids.name)
+    return series if series.hasnans or not len(known) else series.astype("int64")
 
 
 def _check_size(claimed: int, n_bytes: int) -> None:
@@ -226,18 +236,24 @@ def _read_fits(path: Path) -> pd.DataFrame:
         opened: Any = path
         if path.name.lower().endswith(".gz"):
             opened = io.BytesIO(stack.enter_context(BoundedGzip(path)).read())
-            start = opened.getvalue()[:9]
+            start = opened.getvalue()[:1000]
         else:
             with path.open("rb") as begin:
-                start = begin.read(9)
+                start = begin.read(1000)
         # astropy would unpack what is packed in other ways, to any size.
-        if start != b"SIMPLE  =":
-            raise ValueError("it is not a FITS file")
+        if not start.startswith(b"SIMPLE  ="):
+            other = name_content(start)
+            raise ValueError("it is not a FITS file" + (f" but {other}" * bool(other)))
         file = stack.enter_context(fits.open(opened))
         tables = [h for h in file if isinstance(h, (fits.BinTableHDU, fits.TableHDU))]
         tables = [h for h in tables if not isinstance(h, fits.CompImageHDU)]
         if not tables:
             raise ValueError("there is no table in it")
+        if len(tables) > 1:
+            warn(
+                f"'{path}' has {len(tables)} tables, {[h.name for h in tables][:10]}; "
+                "the first is read. Give another as a DataFrame."
+            )
         n_bytes = os.path.getsize(path) if opened is path else len(opened.getvalue())
         _check_fits_table(tables[0], n_bytes)
         table = Table.read(tables[0])
@@ -272,8 +288,8 @@ def _check_fits_table(table: Any, n_bytes: int) -> None:
         if kind in ("P", "Q"):
             varying.append(column.name)
         n_columns += int(repeat or 1) if kind not in "APQ" else 1
-    if n_columns > MOST_COLUMNS:
-        raise ValueError(_too_many(n_columns))
+    if n_columns > MAX_COLUMNS:
+        raise ValueError(too_many_columns(n_columns))
     # Columns of no width have any number of rows.
     _check_size(n_rows * n_columns * 8, n_bytes)
     for name in varying:
@@ -286,6 +302,8 @@ def _check_fits_table(table: Any, n_bytes: int) -> None:
 def _exact(ids: pd.Series, source: str) -> pd.Series:
     """Identifiers as int64, Int64 where some are missing."""
     must = f"{source} must have whole numbers in column '{ids.name}'"
+    if ids.dtype == object or isinstance(ids.dtype, pd.StringDtype):
+        ids = ids.map(_without_point, na_action="ignore")
     missing = ids.isna().to_numpy()
     if missing.any() and ids.name in _KEYS:
         raise ValueError(
@@ -302,7 +320,10 @@ def _exact(ids: pd.Series, source: str) -> pd.Series:
     try:
         exact = known.astype("int64").to_numpy()
     except (TypeError, ValueError, OverflowError) as error:
-        raise ValueError(f"{must}: {error}.") from error
+        raise ValueError(
+            f"{must}: {error}. Numbers with commas, and those that a spreadsheet "
+            "rounded, as 5.87E+17, must be written anew."
+        ) from error
     # What NumPy cuts without a word: unsigned numbers above 2**63, decimal fractions.
     if ids.dtype == object or pd.api.types.is_unsigned_integer_dtype(ids.dtype):
         for row, value, number in zip(known.index, known, exact.tolist(), strict=True):
@@ -314,3 +335,13 @@ def _exact(ids: pd.Series, source: str) -> pd.Series:
     values[~missing] = exact
     array = pd.arrays.IntegerArray(values, missing)
     return pd.Series(array, index=ids.index, name=ids.name)
+
+
+def _without_point(value: Any) -> Any:
+    """Return text of a whole number without its ".0", if a float would hold it."""
+    if not isinstance(value, str):
+        return value
+    text = value.strip()
+    whole, _, rest = text.partition(".")
+    is_exact = whole.isascii() and whole.isdecimal() and len(whole) < 16
+    return whole if is_exact and rest and not rest.strip("0") else text

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from skdistill import GalaxyZooCurator, RotationAugmenter, make_galaxies
+from skdistill import GalaxyZooCurator, ImageReader, RotationAugmenter, make_galaxies
 from skdistill.datasets import load_galaxy_zoo2
 
 # Neighbours that are one and the same number as float64.
@@ -42,7 +42,7 @@ def mapping():
 def images_dir(tmp_path):
     folder = tmp_path / "images"
     folder.mkdir()
-    for name in ["10.png", "20.jpg", "20.png", "30.jpeg", "40.jpg", "notes.jpg"]:
+    for name in ["10.png", "20.jpg", "30.jpeg", "40.jpg", "notes.jpg"]:
         (folder / name).touch()
     return folder
 
@@ -250,7 +250,8 @@ def test_fits_columns_of_all_kinds(tmp_path):
     fits.HDUList([fits.PrimaryHDU(), image, table, table.copy()]).writeto(
         tmp_path / "votes.fits"
     )
-    galaxies = load_galaxy_zoo2(tmp_path / "votes.fits")
+    with pytest.warns(UserWarning, match="2 tables, .*; the first is read"):
+        galaxies = load_galaxy_zoo2(tmp_path / "votes.fits")
     assert galaxies["dr7objid"].tolist() == OBJIDS
     assert galaxies["asset_id"].dtype == "Int64"
     assert galaxies["asset_id"].isna().tolist() == [False, True, False]
@@ -479,3 +480,92 @@ def test_catalogue_of_galaxy_datasets_is_curated():
     )
     assert rows["id_str"].tolist() == expected["dr7objid"].astype(str).tolist()
     assert same.tolist() == labels.tolist()
+
+
+def test_two_images_of_one_name(tmp_path):
+    table = pd.DataFrame({"asset_id": [1, 2]})
+    for name in ("images/train/1.jpg", "images/test/1.jpg", "images/2.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / name)
+    with zipfile.ZipFile(tmp_path / "images.zip", "w") as archive:
+        for part in ("train", "test"):
+            archive.write(tmp_path / "images/train/1.jpg", f"{part}/1.jpg")
+        archive.write(tmp_path / "images/2.jpg", "2.jpg")
+    for place in (tmp_path / "images", tmp_path / "images.zip"):
+        for call in (
+            lambda place=place: load_galaxy_zoo2(table, place),
+            lambda place=place: ImageReader(images_dir=place).transform(table),
+        ):
+            with pytest.raises(ValueError, match=r"has several files of '1': .*test/1"):
+                call()
+        # Those that nobody asks for do not matter.
+        assert len(load_galaxy_zoo2(table[1:], place)) == 1
+        assert len(ImageReader(images_dir=place).transform(table[1:])) == 1
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_one_number_in_two_ways_and_two_endings(tmp_path, zipped):
+    for name, grey in (("0001.png", 0), ("2.png", 0), ("2.jpg", 200), ("03.JPG", 200)):
+        Image.new("RGB", (8, 8), (grey,) * 3).save(tmp_path / name)
+    place = tmp_path
+    if zipped:
+        place = tmp_path / "images.zip"
+        with zipfile.ZipFile(place, "w") as archive:
+            for path in sorted(tmp_path.glob("*.[pjJ]*")):
+                archive.write(path, path.name)
+    table = pd.DataFrame({"asset_id": [1, 3]})
+    paths = load_galaxy_zoo2(table, place)["path"]
+    assert [Path(path).name for path in paths] == ["0001.png", "03.JPG"]
+    X = ImageReader(images_dir=place).transform(table)
+    assert X.mean(axis=(1, 2, 3)).tolist() == [0, 200]
+    table["asset_id"] = [2, 3]
+    message = "1 images are there with several endings .*2.jpg'"
+    with pytest.warns(UserWarning, match=message) as warned:
+        assert load_galaxy_zoo2(table, place)["path"][0].endswith("2.jpg")
+    with pytest.warns(UserWarning, match=message) as warned_too:
+        X = ImageReader(images_dir=place).transform(table)
+    assert {w.filename for w in [*warned, *warned_too]} == {__file__}
+    assert X.mean(axis=(1, 2, 3)).tolist() == [200, 200]
+    Image.new("RGB", (8, 8)).save(tmp_path / "1.png")
+    with pytest.raises(ValueError, match=r"several files of '1': .*0001.png.*1.png"):
+        load_galaxy_zoo2(table.assign(asset_id=1), tmp_path)
+
+
+def test_mappings_that_are_not_one_to_one(table, mapping):
+    twice = pd.concat([mapping, mapping.iloc[:1].assign(asset_id=31)])
+    with pytest.warns(UserWarning, match="several assets of one object") as warned:
+        galaxies = load_galaxy_zoo2(table, mapping=twice)
+    assert warned[0].filename == __file__
+    assert galaxies["asset_id"].tolist() == [10, 20, 30]
+    # The same row twice says nothing new; nor do objects of other tables.
+    load_galaxy_zoo2(table, mapping=pd.concat([mapping, mapping]))
+    load_galaxy_zoo2(table[:1], mapping=twice)
+    with pytest.warns(UserWarning, match="several objects of one asset"):
+        load_galaxy_zoo2(table, mapping=mapping.assign(asset_id=7))
+
+
+@pytest.mark.parametrize("name", ["OBJID", "objID", "dr8objid", "iauname", "galaxy id"])
+def test_ids_of_other_names(table, mapping, images_dir, name):
+    renamed = table.rename(columns={"dr7objid": name})
+    galaxies = load_galaxy_zoo2(renamed, images_dir, mapping)
+    assert galaxies["asset_id"].tolist() == [10, 20, 30]
+    capitals = mapping.rename(columns=str.upper)
+    texts = renamed.assign(**{name: [f" 0{i} " for i in OBJIDS]})
+    assert load_galaxy_zoo2(texts, mapping=capitals)["asset_id"].tolist() == [
+        10,
+        20,
+        30,
+    ]
+    by_index = load_galaxy_zoo2(renamed.set_index(name), mapping=mapping)
+    assert by_index["asset_id"].tolist() == [10, 20, 30]
+
+
+def test_a_split_with_a_galaxy_in_both_sets(table, images_dir):
+    table = table.assign(asset_id=[10, 20, 10], split=["train", "train", "test"])
+    with pytest.warns(UserWarning, match="share 'asset_id', the first '10'") as warned:
+        load_galaxy_zoo2(table, images_dir)
+    assert {w.filename for w in warned} == {__file__}
+    for path in images_dir.iterdir():
+        Image.new("RGB", (8, 8)).save(path)
+    with pytest.warns(UserWarning, match="share the file of the image, the first"):
+        ImageReader(images_dir=images_dir, size=4).transform(table)

@@ -5,13 +5,13 @@ import stat
 import threading
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from skdistill.datasets import _download, _images
 from skdistill.datasets._images import extract_images, image_paths
+from skdistill.utils._image_files import the_one
 
 
 def write_zip(path, members, compression=zipfile.ZIP_DEFLATED):
@@ -195,30 +195,38 @@ def test_any_damage_ends_in_a_named_error(tmp_path, contents):
 
 def test_paths_in_an_archive(archive, contents):
     paths = image_paths(str(archive))
-    assert paths == {i: f"{archive}!/images/{i}.jpg" for i in contents}
+    assert paths == {str(i): [f"{archive}!/images/{i}.jpg"] for i in contents} | {
+        "._1": [f"{archive}!/__MACOSX/._1.jpg"]
+    }
 
 
-def test_of_several_files_the_jpeg(tmp_path):
-    names = ["1.png", "1.jpg", "2.fits", "2.JPG", "3.jpeg", "x3.jpg", "4.gif", "²5.jpg"]
+def test_files_by_their_names(tmp_path):
+    names = ["1.png", "1.jpg", "0001.tif", "2.fits", "2.JPG", "x3.jpg", "4.gif"]
     for name in names:
         (tmp_path / name).touch()
     path = write_zip(tmp_path / "a.zip", [(name, b"") for name in names])
-    best = {1: "1.jpg", 2: "2.JPG", 3: "3.jpeg"}
-    found = image_paths(path)
-    assert found == {i: f"{path}!/{name}" for i, name in best.items()}
-    assert image_paths(tmp_path) == {
-        i: os.path.join(tmp_path, name) for i, name in best.items()
-    }
+    files = {"1": ["0001.tif", "1.jpg", "1.png"], "2": ["2.JPG", "2.fits"]}
+    files["x3"] = ["x3.jpg"]
+    for place, start in ((path, f"{path}!/"), (tmp_path, f"{tmp_path}{os.sep}")):
+        found = image_paths(place)
+        assert {key: sorted(paths) for key, paths in found.items()} == {
+            key: [start + name for name in some] for key, some in files.items()
+        }
+    assert the_one(found["2"], "2", "here") == (f"{start}2.JPG", True)
+    assert the_one(found["x3"], "x3", "here") == (f"{start}x3.jpg", False)
+    with pytest.raises(ValueError, match=r"'here' has several files of '1': .*0001"):
+        the_one(found["1"], "1", "here")
+    with pytest.raises(ValueError, match=r"a\.zip' has several files of '1'"):
+        extract_images(path, tmp_path / "out")
 
 
 def test_folders_are_searched_one_level_deep(tmp_path):
     for folder, name in [(".", "1"), ("5877", "2"), ("5877/deeper", "3"), ("x", "1")]:
         (tmp_path / folder).mkdir(exist_ok=True)
         (tmp_path / folder / f"{name}.jpg").touch()
-    paths = image_paths(tmp_path)
-    assert {i: Path(p).relative_to(tmp_path) for i, p in paths.items()} == {
-        1: Path("1.jpg"),
-        2: Path("5877/2.jpg"),
+    assert image_paths(tmp_path) == {
+        "1": [f"{tmp_path}/1.jpg", f"{tmp_path}/x/1.jpg"],
+        "2": [f"{tmp_path}/5877/2.jpg"],
     }
 
 
