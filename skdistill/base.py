@@ -14,7 +14,7 @@ from skdistill.utils._callbacks import CallbackSupportMixin
 from skdistill.utils._doc_link import DocLinkMixin
 from skdistill.utils._frames import TablesMixin
 from skdistill.utils._pixels import warn_of_other_space
-from skdistill.utils._validation import check_columns, is_flattened
+from skdistill.utils._validation import check_columns, check_test_images, is_flattened
 
 
 class BaseDistiller(
@@ -84,6 +84,7 @@ class BaseDistiller(
         """
         check_is_fitted(self)
         X = check_columns(self, X)
+        X = check_test_images(X, "X", self.synthetic_.X.shape[1:])
         warn_of_other_space(self.synthetic_.pixel_space, X, stacklevel=2)
         if self.estimator is None:
             network = self._default_network()

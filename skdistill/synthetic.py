@@ -21,6 +21,7 @@ from safetensors.numpy import save_file
 
 from skdistill.utils._files import atomic_path
 from skdistill.utils._images import batches
+from skdistill.utils._inverse import to_original_pixels
 from skdistill.utils._labels import LABEL_KINDS
 from skdistill.utils._pixels import PixelSpace
 from skdistill.utils._strangers import (
@@ -29,6 +30,7 @@ from skdistill.utils._strangers import (
     parse_json,
     whatever_is_wrong,
 )
+from skdistill.utils._validation import image_array
 
 _FORMAT = "skdistill-synthetic-set"
 _VERSION = 2
@@ -90,13 +92,8 @@ class SyntheticSet:
     pixel_size: int = 1
 
     def __post_init__(self) -> None:
-        self.X = np.ascontiguousarray(self.X, dtype=np.float32)
+        self.X = np.ascontiguousarray(image_array(self.X), dtype=np.float32)
         self.y = np.asarray(self.y)
-        if self.X.ndim != 4:
-            raise ValueError(
-                "X must be 4-D (n_images, height, width, channels); got shape "
-                f"{self.X.shape}"
-            )
         if self.y.shape != self.X.shape[:1]:
             raise ValueError(
                 f"y must hold one label for each of the {len(self.X)} images; got "
@@ -287,7 +284,9 @@ class SyntheticSet:
             What the real images were transformed by before they were distilled: a
             fitted transformer or pipeline with ``inverse_transform``, such as
             ``model[:-1]`` of a pipeline that ends with a
-            :class:`~skdistill.distillation.DistilledClassifier`.
+            :class:`~skdistill.distillation.DistilledClassifier`.  Transformers of
+            tables, such as :class:`~sklearn.preprocessing.StandardScaler`, get the
+            images flattened, as they were in the fit.
         value_range : tuple (low, high), default=None
             The values, in the unit of the real images, that become 0 and 255; what
             lies beyond is clipped.  None stretches all images alike to their own
@@ -303,13 +302,8 @@ class SyntheticSet:
         pixels : ndarray of shape (n_images, height, width, 3), uint8
             The images in colour.
         """
-        X = self.X if preprocessing is None else preprocessing.inverse_transform(self.X)
-        if np.shape(X) != self.X.shape:
-            raise ValueError(
-                "`preprocessing` must return images of the shape it is given, "
-                f"{self.X.shape}; got {np.shape(X)}"
-            )
-        return to_displayable(np.asarray(X), value_range, composite)
+        X = to_original_pixels(preprocessing, self.X)
+        return to_displayable(X, value_range, composite)
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row per image: its label and its pixels.

@@ -45,11 +45,11 @@ def test_repr(distilled):
 @pytest.mark.parametrize(
     ("X", "y", "step_size", "message"),
     [
-        (np.zeros((2, 3, 3)), [0, 1], None, r"4-D .*got shape \(2, 3, 3\)"),
+        (np.zeros((2, 3, 3)), [0, 1], None, r"4-D .*got 3-D \(2, 3, 3\)"),
         (np.zeros((2, 3, 3, 1)), [0], None, r"each of the 2 images; got shape \(1,\)"),
         (np.zeros((2, 3, 3, 1)), [[0, 1]], None, r"got shape \(1, 2\)"),
-        (np.full((2, 3, 3, 1), np.nan), [0, 1], None, r"NaN or infinite"),
-        (np.full((2, 3, 3, 1), -np.inf), [0, 1], None, r"NaN or infinite"),
+        (np.full((2, 3, 3, 1), np.nan), [0, 1], None, r"contains NaN"),
+        (np.full((2, 3, 3, 1), -np.inf), [0, 1], None, r"contains infinity"),
         *(
             (np.zeros((2, 3, 3, 1)), [0, 1], bad, r"`step_size` must be positive")
             for bad in (0, -0.1, np.inf, np.nan)

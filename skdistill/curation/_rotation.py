@@ -14,6 +14,7 @@ from sklearn.utils.validation import validate_data
 from skdistill.utils._doc_link import DocLinkMixin
 from skdistill.utils._frames import as_pandas, is_polars
 from skdistill.utils._ids import object_ids
+from skdistill.utils._image_input import unmasked
 from skdistill.utils._leaks import find_leaks
 from skdistill.utils._warnings import warn
 
@@ -188,6 +189,13 @@ class RotationAugmenter(DocLinkMixin, BaseEstimator):
             angles = rotation_angles(table)
             galaxies = self._number_galaxies(table)
         else:
+            rows = unmasked(rows, "rows", "rows")
+            if np.ndim(rows) > 2:
+                raise ValueError(
+                    "`rows` must be the rows of a catalogue, 2-D; got shape "
+                    f"{np.shape(rows)}. The pixels of images are rotated by "
+                    "ImageReader, from files"
+                )
             rows = validate_data(self, rows, dtype=None, ensure_all_finite=False)
             # Beside text numbers would become text.
             rows = rows.astype(object) if rows.dtype.kind in "SU" else rows

@@ -20,6 +20,7 @@ from skdistill.inspection._plotting import (
     to_pixels,
 )
 from skdistill.utils._files import atomic_path
+from skdistill.utils._image_input import unmasked
 
 _FRAME_WIDTH = 420  # pixels, about
 _CAPTION = 18  # pixels
@@ -329,7 +330,8 @@ class EvolutionDisplay:
         display : EvolutionDisplay
             The display, drawn.
         """
-        frames, iterations = np.asarray(frames), np.asarray(iterations)
+        frames, iterations = unmasked(frames, "frames"), np.asarray(iterations)
+        frames = np.asarray(frames)
         if frames.ndim != 5 or not len(frames) or len(frames) != len(iterations):
             raise ValueError(
                 "`frames` must be 5-D (n_frames, n_images, height, width, channels), "
@@ -347,7 +349,9 @@ class EvolutionDisplay:
         frames = frames[:, np.concatenate(positions)]
         flat = frames.reshape(-1, *frames.shape[2:])
         (pixels,) = in_colour(
-            to_pixels(flat, preprocessing), value_range=value_range, composite=composite
+            to_pixels(flat, preprocessing, "frames[i]"),
+            value_range=value_range,
+            composite=composite,
         )
         display = cls(pixels.reshape(*frames.shape[:4], 3), iterations, names)
         return display.plot(n_columns=n_columns, ax=ax, **imshow_kw)

@@ -20,6 +20,7 @@ from skdistill.inspection._plotting import (
     in_colour,
     to_pixels,
 )
+from skdistill.utils._validation import image_array
 
 # Covered images are classified so many pixels at a time.
 _BATCH_PIXELS = 2**20
@@ -100,11 +101,7 @@ def occlusion_maps(
     (2, 16, 16)
     """
     check_is_fitted(estimator)
-    X = np.asarray(X)
-    if X.ndim != 4:
-        raise ValueError(
-            f"X must be 4-D (n_samples, height, width, channels); got shape {X.shape}"
-        )
+    X = image_array(X)
     n, height, width, channels = X.shape
     window = max(1, min(height, width) // 6) if window is None else window
     if window > min(height, width):
@@ -237,6 +234,7 @@ class OcclusionDisplay:
             The display, drawn.
         """
         check_matplotlib(f"{cls.__name__}.from_estimator")
+        X = image_array(X)
         y = estimator.predict(X) if y is None else np.asarray(y)
         maps = occlusion_maps(estimator, X, y, window=window, stride=stride, fill=fill)
         (images,) = in_colour(

@@ -11,8 +11,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from skdistill.synthetic import SyntheticSet, display_range, to_displayable, to_rgb
 from skdistill.utils._images import batches
+from skdistill.utils._inverse import to_original_pixels
 from skdistill.utils._maps import scratch_array
-from skdistill.utils._validation import is_flattened
+from skdistill.utils._validation import image_array
 
 _GAP = 0.06  # between two images of a grid, in widths of one
 _GROUP_GAP = 0.25  # and between two groups of columns
@@ -65,7 +66,7 @@ def distilled_by(estimator: Any, preprocessing: Any = None) -> tuple[SyntheticSe
     return synthetic, preprocessing
 
 
-def to_pixels(images: Any, preprocessing: Any = None) -> np.ndarray:
+def to_pixels(images: Any, preprocessing: Any = None, name: str = "X") -> np.ndarray:
     """Return images in the unit that they had before a preprocessing.
 
     Parameters
@@ -73,32 +74,20 @@ def to_pixels(images: Any, preprocessing: Any = None) -> np.ndarray:
     images : array-like of shape (n_images, height, width, channels)
     preprocessing : transformer, default=None
         A fitted transformer with ``inverse_transform``.
+    name : str, default="X"
+        What the images are called.
 
     Returns
     -------
     pixels : ndarray of shape (n_images, height, width, channels), float32
     """
-    images = np.asarray(images)
-    if images.ndim != 4:
-        raise ValueError(
-            "images must be 4-D (n_images, height, width, channels); got shape "
-            f"{images.shape}"
-        )
+    images = image_array(images, name)
     if not len(images) or (preprocessing is None and images.dtype == np.float32):
         return images.astype(np.float32, copy=False)
     # Of many images in a temporary file.
     pixels = scratch_array(images.shape, np.float32)
     for part in batches(images):
-        batch = images[part]
-        if preprocessing is not None:
-            found = np.asarray(preprocessing.inverse_transform(batch))
-            if found.size != batch.size:
-                raise ValueError(
-                    "`preprocessing` must return images of the shape it is given, "
-                    f"{batch.shape}; got {found.shape}"
-                )
-            batch = found.reshape(batch.shape)
-        pixels[part] = batch
+        pixels[part] = to_original_pixels(preprocessing, images[part])
     return pixels
 
 
@@ -123,14 +112,7 @@ def real_images(
     -------
     pixels : ndarray of shape (n_images, height, width, channels), float32
     """
-    X = np.asarray(X)
-    if is_flattened(X) and X.shape[1] == np.prod(shape):
-        X = X.reshape(len(X), *shape)
-    if X.shape[1:] != shape:
-        raise ValueError(
-            f"X must hold images of the shape of the distilled ones, {shape}; got "
-            f"{X.shape[1:]}"
-        )
+    X = image_array(X, shape=shape)
     return to_pixels(X, None if isinstance(estimator, Pipeline) else preprocessing)
 
 

@@ -33,6 +33,7 @@ from skdistill.inspection._tree import TreeDisplay
 from skdistill.inspection._tree_layout import grow, leaf_positions, tree_of
 from skdistill.synthetic import SyntheticSet
 from skdistill.utils._files import atomic_path
+from skdistill.utils._validation import image_array
 
 _PACKAGES = ("numpy", "scipy", "pandas", "scikit-learn", "torch", "matplotlib")
 # A measure of smaller images says nothing.
@@ -247,7 +248,7 @@ def _train(
         estimator = getattr(inner, "estimator", None)
     if estimator is None and hasattr(inner, "_default_network"):
         estimator = inner._default_network()
-    X = np.asarray(X_test)
+    X = image_array(X_test, "X_test", shape=synthetic.X.shape[1:])
     steps = getattr(distiller, "steps", None)
     if steps is not None and len(steps) > 1:
         X = np.asarray(distiller[:-1].transform(X))

@@ -25,6 +25,7 @@ from skdistill.inspection._tree_layout import (
     pruned,
     tree_of,
 )
+from skdistill.utils._validation import image_array
 
 # Lengths in widths of an image.
 _LEVEL = 0.72  # between two levels of questions
@@ -142,7 +143,7 @@ class TreeDisplay:
         groups = {}
         if X is not None:
             # Only what is shown is transformed.
-            X, y = np.asarray(X), np.asarray(y)
+            X, y = image_array(X, shape=synthetic.X.shape[1:]), np.asarray(y)
             first = _first_of_each(y, tree, n_images)
             used = np.unique(first[first >= 0])
             shape = synthetic.X.shape[1:]
@@ -203,7 +204,7 @@ class TreeDisplay:
             The display, drawn.
         """
         check_matplotlib(f"{cls.__name__}.from_data")
-        X, y, tree = np.asarray(X), np.asarray(y), tree_of(tree)
+        X, y, tree = image_array(X), np.asarray(y), tree_of(tree)
         first = _first_of_each(y, tree, n_images)
         used = np.unique(first[first >= 0])
         groups = {title: (to_pixels(X[used], preprocessing), y[used])}

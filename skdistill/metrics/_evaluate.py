@@ -23,6 +23,7 @@ from skdistill.utils._parallel import run_parallel
 from skdistill.utils._pixels import warn_of_other_space
 from skdistill.utils._random import child_seed, root_seed
 from skdistill.utils._threads import single_threaded_torch
+from skdistill.utils._validation import check_test_images
 
 # The rates that DD-Ranking chooses from, for distilled and for random images alike.
 LEARNING_RATES = (0.001, 0.005, 0.01, 0.05, 0.1)
@@ -191,6 +192,7 @@ def evaluate_synthetic(
     ['learning_rate']
     """
     synthetic = _as_set(synthetic)
+    X_test = check_test_images(X_test, "X_test", synthetic.X.shape[1:])
     check_labels(y_test)
     # One further up: scikit-learn's validation of parameters comes between.
     warn_of_other_space(synthetic.pixel_space, X_test, stacklevel=3)
@@ -207,6 +209,9 @@ def evaluate_synthetic(
             "`y_validation` must be a part of the real training images"
         )
     if honest:
+        X_validation = check_test_images(
+            X_validation, "X_validation", synthetic.X.shape[1:]
+        )
         warn_of_other_space(synthetic.pixel_space, X_validation, stacklevel=3)
     if estimator is None:
         estimator = (

@@ -4,6 +4,8 @@ from typing import Any
 
 import numpy as np
 
+from skdistill.utils._image_input import unmasked
+
 # Every format that labels are stored in can hold these.
 LABEL_KINDS = "labels of one kind: strings, integers, booleans or whole numbers"
 
@@ -20,7 +22,7 @@ def check_labels(y: Any) -> None:
     ValueError
         If there are objects other than strings, or dates.
     """
-    labels = np.asarray(y)
+    labels = np.asarray(unmasked(y, "y", "labels"))
     if labels.dtype.kind in "mM":
         raise ValueError(
             f"Unknown label type: y must hold {LABEL_KINDS}; got {labels.dtype}"

@@ -6,14 +6,16 @@ from numbers import Integral
 from typing import Any
 
 import numpy as np
+from scipy import sparse
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import (
     _check_feature_names,
     _check_sample_weight,
-    check_array,
     validate_data,
 )
 
+from skdistill.utils._axes import check_shape_order, warn_of_flattened_squares
+from skdistill.utils._image_input import as_images, looks_like_pixels, some_of
 from skdistill.utils._images import Images, Rows, batches, select, take
 from skdistill.utils._labels import check_labels
 
@@ -29,7 +31,10 @@ _MOST_NAMED = 10
 
 
 def check_image_shape(image_shape: Any) -> ImageShape:
-    """Check ``image_shape`` and return it as a tuple of three positive integers."""
+    """Check ``image_shape`` and return it as a tuple of three positive integers.
+
+    What can only be PyTorch's order of axes is refused.
+    """
     shape = tuple(image_shape)
     if len(shape) != 3 or any(
         not isinstance(side, Integral) or side < 1 for side in shape
@@ -38,7 +43,9 @@ def check_image_shape(image_shape: Any) -> ImageShape:
             "`image_shape` must be (height, width, channels), three positive "
             f"integers; got {image_shape!r}"
         )
-    return (int(shape[0]), int(shape[1]), int(shape[2]))
+    height, width, channels = (int(side) for side in shape)
+    check_shape_order((height, width, channels))
+    return (height, width, channels)
 
 
 def check_images(
@@ -90,13 +97,10 @@ def check_images(
     if not reset:
         shape = estimator.image_shape_
 
-    # Data frames and sparse matrices keep their own way: validate_data knows them.
-    n_axes = getattr(X, "ndim", None)
-    if n_axes is None:
-        X = _as_regular_array(X)
-        n_axes = X.ndim
+    if not isinstance(X, Rows):
+        X = as_images(X, shape=shape if not reset else None)
+    n_axes = X.ndim
     if n_axes == 4:
-        X = X if isinstance(X, Rows) else np.asarray(X)
         if shape is not None and X.shape[1:] != shape:
             raise ValueError(
                 f"X must hold images of shape (height, width, channels) = {shape}; "
@@ -105,17 +109,7 @@ def check_images(
         shape = X.shape[1:]
         if 0 in shape:
             raise ValueError(f"X must hold images with pixels; got shape {X.shape}")
-    elif n_axes > 4:
-        raise ValueError(
-            "X must be 4-D (n_samples, height, width, channels), or 2-D with "
-            f"`image_shape`; got {n_axes}-D {X.shape}"
-        )
-    elif n_axes == 3:
-        raise ValueError(
-            "X must be 4-D (n_samples, height, width, channels), or 2-D with "
-            f"`image_shape`; got 3-D {X.shape}. Grey images have one channel: pass "
-            "X[..., np.newaxis]"
-        )
+    columns = getattr(X, "columns", None)
 
     # Other types than these, as of strings or objects, become the first.
     options = {"dtype": _NUMBERS, "ensure_all_finite": False, "reset": reset}
@@ -135,6 +129,8 @@ def check_images(
     check_finite_images(X)
 
     if shape is None:
+        if looks_like_pixels(columns):
+            warn_of_flattened_squares(n_features)
         shape = (1, n_features, 1)
     if n_features != shape[0] * shape[1] * shape[2]:
         raise ValueError(
@@ -153,27 +149,79 @@ def _stand_in(X: Images, n_features: int) -> np.ndarray:
     return np.asarray(X).reshape(len(X), n_features)
 
 
-def _as_regular_array(X: Any) -> np.ndarray:
-    """Turn a list into an array, with an error that says what a ragged one is."""
-    try:
-        return np.asarray(X)
-    except ValueError:
-        try:
-            shapes = {np.shape(image) for image in X}
-        except ValueError:
-            raise ValueError(
-                "X must hold images of one size; got images with rows of several "
-                "lengths"
-            ) from None
+def image_array(X: Any, name: str = "X", *, shape: Any = None) -> np.ndarray:
+    """Return images for a function that has no estimator which would check them.
+
+    Parameters
+    ----------
+    X : object
+        What was handed over.
+    name : str, default="X"
+        What the parameter is called.
+    shape : tuple (height, width, channels), default=None
+        What the images must have, and how flattened ones are read.  None takes those
+        of 4 axes alone, of any shape.
+
+    Returns
+    -------
+    images : ndarray of shape (n_images, height, width, channels)
+        Finite real numbers, of the type that they came in.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`as_images`, and where pixels are missing or infinite.
+    """
+    images = as_images(X, name, shape=shape, flattened=shape is not None)
+    if sparse.issparse(images):
+        images = images.toarray()
+    images = np.asarray(images)
+    if images.ndim == 2 and shape is not None and images.shape[1] == math.prod(shape):
+        images = images.reshape(len(images), *shape)
+    if images.ndim != 4:
         raise ValueError(
-            f"X must hold images of one size; got images of shapes {sorted(shapes)[:5]}"
-        ) from None
+            f"{name} must be 4-D (n_images, height, width, channels); got shape "
+            f"{images.shape}"
+        )
+    if shape is not None and images.shape[1:] != tuple(shape):
+        raise ValueError(
+            f"{name} must hold images of shape (height, width, channels) = "
+            f"{tuple(shape)}; got {images.shape[1:]}"
+        )
+    if images.dtype.kind not in "biuf":
+        images = images.astype(np.float64)
+    if images.dtype.kind == "f" and images.size:
+        check_finite_images(images, name)
+    return images
 
 
 def is_flattened(X: Any) -> bool:
     """Tell whether images came flattened, as a 2-D array-like."""
     n_axes = getattr(X, "ndim", None)
     return bool((np.asarray(X).ndim if n_axes is None else n_axes) == 2)
+
+
+def check_test_images(X: Any, name: str, shape: Any) -> Any:
+    """Refuse images that an estimator would refuse, or misread, after its training.
+
+    Parameters
+    ----------
+    X : object
+        What was handed over.
+    name : str
+        What the parameter is called.
+    shape : tuple (height, width, channels)
+        Of the images that the estimator will be trained on.
+
+    Returns
+    -------
+    X : ndarray, DataFrame or sparse matrix
+        With as many axes as X.
+    """
+    X = as_images(X, name, shape=shape)
+    if isinstance(X, np.ndarray) and X.dtype.kind == "f" and X.size and X.ndim > 1:
+        check_finite_images(X, name)
+    return X
 
 
 def check_weights(
@@ -242,7 +290,7 @@ def check_columns(estimator: Any, X: Any) -> Any:
     return np.asarray(X) if hasattr(X, "columns") else X
 
 
-def check_finite_images(X: Images) -> None:
+def check_finite_images(X: Images, name: str = "X") -> None:
     """Raise a ValueError that names the images with NaN or infinite pixels."""
     if X.dtype.kind != "f":
         return
@@ -262,10 +310,9 @@ def check_finite_images(X: Images) -> None:
         bad += (part.start + rows).tolist()
     if bad:
         kind = "NaN" if has_nan else "infinity or a value too large for float32"
-        some = ", ".join(map(str, bad[:5])) + (", ..." if len(bad) > 5 else "")
         raise ValueError(
-            f"Input X contains {kind}: in {len(bad)} of {len(X)} images (positions "
-            f"{some}); pixels must be finite"
+            f"Input {name} contains {kind}: in {len(bad)} of {len(X)} images "
+            f"(positions {some_of(bad)}); pixels must be finite"
         )
 
 
@@ -323,11 +370,9 @@ def fingerprint_images(
 
 def check_given_images(images: Any, name: str, shape: tuple[int, ...]) -> np.ndarray:
     """Validate images that came as a parameter and return them as float32."""
-    images = check_array(
-        images, dtype=np.float32, allow_nd=True, ensure_2d=False, input_name=name
-    )
-    if images.shape != shape:
+    images = as_images(images, name, shape=shape[1:])
+    if np.shape(images) != shape:
         raise ValueError(
-            f"`{name}` as an array must have shape {shape}; got {images.shape}"
+            f"`{name}` as an array must have shape {shape}; got {np.shape(images)}"
         )
-    return images
+    return image_array(images, name).astype(np.float32)

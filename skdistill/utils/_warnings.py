@@ -2,6 +2,9 @@
 
 import sys
 import warnings
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 _OWN = ("skdistill", "sklearn", "joblib", "contextlib")
 
@@ -27,3 +30,30 @@ def warn(message: str, category: type[Warning] = UserWarning) -> None:
             break
         frame, level = frame.f_back, level + 1  # type: ignore[assignment]
     warnings.warn(message, category, stacklevel=level)
+
+
+# What was told since the call of the user, None outside of one that has a beginning.
+_told: ContextVar[set[Hashable] | None] = ContextVar("told", default=None)
+
+
+@contextmanager
+def telling_once() -> Iterator[None]:
+    """Tell what :func:`warn_once` has to say once in the outermost of such blocks."""
+    if _told.get() is not None:
+        yield
+        return
+    token = _told.set(set())
+    try:
+        yield
+    finally:
+        _told.reset(token)
+
+
+def warn_once(key: Hashable, message: str) -> None:
+    """Warn as :func:`warn` does, of one thing once in the call of the user."""
+    told = _told.get()
+    if told is not None:
+        if key in told:
+            return
+        told.add(key)
+    warn(message)

@@ -229,7 +229,7 @@ def test_errors(images, fitted):
         TreeDisplay.from_estimator(pipeline, preprocessing=scaler)
     with pytest.raises(ValueError, match="both, or neither"):
         TreeDisplay.from_estimator(distiller, X)
-    with pytest.raises(ValueError, match=r"shape of the distilled ones, \(6, 4, 3\)"):
+    with pytest.raises(ValueError, match=r"= \(6, 4, 3\); got \(6, 3, 3\)"):
         TreeDisplay.from_estimator(distiller, X[:, :, :3], y)
     with pytest.raises(ValueError, match="must be 4-D"):
         SyntheticSetDisplay.from_data(X[0], y)

@@ -55,6 +55,7 @@ def test_deviation_about_a_large_mean(offset, unit, seed):
     seed=st.integers(0, 1000),
     flat=st.booleans(),
 )
+@pytest.mark.filterwarnings("ignore:X of shape")
 def test_inverse_round_trip(shape, offset, unit, seed, flat):
     rng = np.random.default_rng(seed)
     X = (unit * (offset + rng.normal(size=shape))).astype(np.float32)

@@ -1,0 +1,61 @@
+"""The way back through what images were transformed by before they were distilled."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+
+def to_original_pixels(preprocessing: Any, images: np.ndarray) -> np.ndarray:
+    """Return images to the unit that they had before a preprocessing.
+
+    Transformers of tables, as scikit-learn has them, get the images flattened.
+
+    Parameters
+    ----------
+    preprocessing : transformer
+        Fitted, with ``inverse_transform``; a pipeline of such, which may be empty.
+    images : ndarray of shape (n_images, height, width, channels)
+
+    Returns
+    -------
+    pixels : ndarray of shape (n_images, height, width, channels)
+
+    Raises
+    ------
+    ValueError
+        If it has no way back, or none to images of this shape.
+    """
+    steps = _steps(preprocessing)
+    if not steps:
+        return images
+    n_features = math.prod(images.shape[1:])
+    flat = any(
+        getattr(step, "n_features_in_", None) == n_features
+        and not hasattr(step, "image_shape_")
+        for step in steps
+    )
+    for step in (preprocessing, *steps):
+        if not hasattr(step, "inverse_transform"):
+            raise ValueError(
+                "`preprocessing` must have `inverse_transform`, and so must each step "
+                f"of a pipeline; {type(step).__name__} has none"
+            )
+    given = images.reshape(len(images), -1) if flat else images
+    pixels = np.asarray(preprocessing.inverse_transform(given))
+    if pixels.size != images.size or len(pixels) != len(images):
+        raise ValueError(
+            "`preprocessing` must return images of the shape it is given, "
+            f"{images.shape}; got {pixels.shape}"
+        )
+    return pixels.reshape(images.shape)
+
+
+def _steps(preprocessing: Any) -> list[Any]:
+    """Return the transformers of a pipeline, and of those in it."""
+    if preprocessing is None or isinstance(preprocessing, str):
+        return []
+    steps = getattr(preprocessing, "steps", None)
+    if steps is None:
+        return [preprocessing]
+    return [inner for _, step in steps for inner in _steps(step)]
