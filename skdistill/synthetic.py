@@ -5,9 +5,8 @@ import html
 import io
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from numbers import Integral
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,7 @@ from skdistill.utils._strangers import (
     parse_json,
     whatever_is_wrong,
 )
+from skdistill.utils._stretch import to_displayable
 from skdistill.utils._validation import image_array
 
 _FORMAT = "skdistill-synthetic-set"
@@ -275,6 +275,7 @@ class SyntheticSet:
         preprocessing: Any = None,
         value_range: tuple[float, float] | None = None,
         composite: ArrayLike | None = None,
+        band_names: Sequence[str] | None = None,
     ) -> np.ndarray:
         """Return the images as pixels that can be looked at.
 
@@ -289,13 +290,18 @@ class SyntheticSet:
             images flattened, as they were in the fit.
         value_range : tuple (low, high), default=None
             The values, in the unit of the real images, that become 0 and 255; what
-            lies beyond is clipped.  None stretches all images alike to their own
-            range.
+            lies beyond is clipped.  None takes 0 to 255, 0 to 1 or -1 to 1 where the
+            real images, as ``preprocessing`` saw them, or else the images themselves
+            are of that kind, and nearly the whole range of other images.
         composite : array-like of shape (3,) or (3, channels), default=None
-            The channels to show as red, green and blue, or how much each channel
-            adds to them.  None shows one channel as grey, two as red and blue, three
-            as red, green and blue, and takes the means of the first, the middle and
-            the last third of more.
+            The channels to show as red, green and blue, by position or name, or how
+            much each channel adds to them.  None shows one channel as gray, two as
+            red and blue, three as red, green and blue, and takes the means of the
+            first, the middle and the last third of more, the first being the reddest
+            unless ``band_names`` say otherwise.
+        band_names : sequence of str, default=None
+            Names of the channels, such as ``"ugriz"``: those that are known put the
+            channels in order from red to blue, whichever order they are in.
 
         Returns
         -------
@@ -303,7 +309,7 @@ class SyntheticSet:
             The images in colour.
         """
         X = to_original_pixels(preprocessing, self.X)
-        return to_displayable(X, value_range, composite)
+        return to_displayable(X, value_range, composite, band_names, preprocessing)
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row per image: its label and its pixels.
@@ -359,76 +365,6 @@ def _enlarge(images: np.ndarray, pixel_size: int) -> np.ndarray:
     if pixel_size == 1:
         return images
     return images.repeat(pixel_size, axis=1).repeat(pixel_size, axis=2)
-
-
-def to_displayable(
-    images: np.ndarray,
-    value_range: tuple[float, float] | None = None,
-    composite: ArrayLike | None = None,
-) -> np.ndarray:
-    """Stretch images of any pixel unit to 8-bit RGB, all by the same stretch.
-
-    Parameters
-    ----------
-    images : ndarray of shape (n_images, height, width, channels)
-    value_range : tuple (low, high), default=None
-        What becomes 0 and 255; None takes nearly the whole range of the images.
-    composite : array-like of shape (3,) or (3, channels), default=None
-        As in :meth:`SyntheticSet.to_images`.
-
-    Returns
-    -------
-    pixels : ndarray of shape (n_images, height, width, 3), uint8
-    """
-    images = to_rgb(images, composite)
-    if not images.size:
-        return np.zeros(images.shape, dtype=np.uint8)
-    low, high = display_range(images) if value_range is None else value_range
-    stretched = (images - low) / (high - low if high > low else 1.0)
-    return (stretched.clip(0, 1) * 255).round().astype(np.uint8)
-
-
-def display_range(images: np.ndarray, highest: float = 0.995) -> tuple[float, float]:
-    """Return nearly the whole range of the pixels of images, two quantiles."""
-    low, high = np.quantile(images, [0.005, highest])
-    if high <= low:  # nearly all pixels are the same
-        low, high = images.min(), images.max()
-    return float(low), float(high)
-
-
-def to_rgb(images: np.ndarray, composite: ArrayLike | None = None) -> np.ndarray:
-    """Make three channels, in the unit of the pixels, of any number of them.
-
-    Parameters
-    ----------
-    images : ndarray of shape (n_images, height, width, channels)
-    composite : array-like of shape (3,) or (3, channels), default=None
-        As in :meth:`SyntheticSet.to_images`.
-
-    Returns
-    -------
-    rgb : ndarray of shape (n_images, height, width, 3)
-    """
-    n_channels = images.shape[-1]
-    if composite is None:
-        if n_channels == 1:
-            return images.repeat(3, axis=-1)
-        if n_channels == 2:
-            return np.stack([images[..., 0], images.mean(-1), images[..., 1]], axis=-1)
-        third = round(n_channels / 3)
-        edges = [0, third, n_channels - third, n_channels]
-        return np.stack(
-            [images[..., a:b].mean(axis=-1) for a, b in pairwise(edges)], axis=-1
-        )
-    weights = np.asarray(composite)
-    if weights.shape == (3,) and np.isin(weights, np.arange(n_channels)).all():
-        return images[..., weights.astype(np.int64)]
-    if weights.shape == (3, n_channels) and np.isfinite(weights).all():
-        return images @ weights.T.astype(images.dtype)
-    raise ValueError(
-        f"`composite` must be the positions of three of the {n_channels} channels, or "
-        f"weights of shape (3, {n_channels}); got {composite!r}"
-    )
 
 
 def _as_set(synthetic: Any) -> SyntheticSet:

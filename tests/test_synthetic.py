@@ -12,7 +12,7 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from skdistill import SyntheticSet
+from skdistill import ChannelScaler, SyntheticSet
 from skdistill.synthetic import _as_set, to_displayable
 
 
@@ -286,15 +286,45 @@ def test_displayable_stretches_all_images_alike():
     images = np.zeros((2, 10, 10, 1), dtype=np.float32)
     images[0] = np.linspace(0, 1, 100).reshape(10, 10, 1)
     images[1] = images[0] / 2 + 0.25
+    images *= 7  # of no kind whose black and white are known
     pixels = to_displayable(images).astype(int)
     inside = (pixels[0] > 0) & (pixels[0] < 255)
-    low, high = np.quantile(images, [0.005, 0.995])
+    low, high = np.quantile(images, [0.005, 0.999])
     expected = (images - low) / (high - low) * 255
     assert np.abs(pixels - expected.clip(0, 255)).max() <= 0.51
     assert pixels[1].min() > 50
     assert inside.any()
     # the unit of the pixels does not matter
     np.testing.assert_allclose(to_displayable(images * 1e4 - 7), pixels, atol=1)
+
+
+@pytest.mark.parametrize("names", ["ugriz", ("SDSS_u", "SDSS_g", "r", "i band", "Z")])
+def test_images_of_named_bands_are_red_where_the_reddest_band_is(names):
+    images = np.zeros((3, 4, 4, 5), dtype=np.float32)
+    for number, band in enumerate([4, 2, 0]):  # z, r and u
+        images[number, ..., band] = 1.0
+    distilled = SyntheticSet(images, [0, 1, 2])
+    pixels = distilled.to_images(value_range=(0, 1), band_names=names)
+    assert pixels[:, 0, 0].argmax(axis=-1).tolist() == [0, 1, 2]
+    # Without names the first band is taken for the reddest.
+    plain = distilled.to_images(value_range=(0, 1))
+    assert plain[:, 0, 0].argmax(axis=-1).tolist() == [2, 1, 0]
+    chosen = distilled.to_images(
+        value_range=(0, 1), band_names=names, composite=(names[0], names[2], names[4])
+    )
+    assert chosen[:, 0, 0].argmax(axis=-1).tolist() == [2, 1, 0]
+
+
+def test_images_after_a_scaler_have_the_black_and_white_of_the_real_ones():
+    X = np.random.default_rng(0).integers(0, 256, size=(40, 6, 6, 3))
+    scaler = ChannelScaler().fit(X)
+    noisy = np.full((2, 6, 6, 3), -30.0)
+    noisy[1] = 300.0
+    noisy[1, 0, 0] = 128.0
+    distilled = SyntheticSet(scaler.transform(noisy), [0, 1])
+    pixels = distilled.to_images(scaler)
+    assert pixels[0].max() == 0
+    assert pixels[1, 0, 0].tolist() == [128] * 3
 
 
 @pytest.mark.parametrize("value", [-3.0, 0.0, 1e30])

@@ -5,9 +5,10 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix
 
-from skdistill.inspection._plotting import check_matplotlib, new_axes, plain_text
+from skdistill.inspection._grid import new_axes
+from skdistill.inspection._plotting import check_matplotlib, plain_text
 from skdistill.inspection._tree_layout import (
-    MOST_LEAVES,
+    MAX_LEAVES,
     grow,
     leaf_positions,
     pruned,
@@ -138,7 +139,7 @@ class TreeConfusionDisplay(ConfusionMatrixDisplay):
         tree = tree_of(tree)
         names = list(tree.leaves)
         truth, found = leaf_positions(y_true, names), leaf_positions(y_pred, names)
-        if len(names) > MOST_LEAVES:
+        if len(names) > MAX_LEAVES:
             tree = pruned(tree, {names[k] for k in np.union1d(truth, found)})
         ordered = [leaf.leaf for leaf in grow(tree).leaves()]
         matrix = confusion_matrix(

@@ -11,18 +11,19 @@ import numpy as np
 from numpy.typing import ArrayLike
 from PIL import Image, ImageDraw
 
+from skdistill.inspection._grid import MAX_ROWS, choose, draw_grid, join_notes
 from skdistill.inspection._plotting import (
     check_matplotlib,
     check_names,
     class_rows,
-    draw_grid,
-    in_colour,
+    find_look,
     to_pixels,
 )
 from skdistill.utils._files import atomic_path
 from skdistill.utils._image_input import unmasked
 
 _FRAME_WIDTH = 420  # pixels, about
+_MAX_FRAME = 2048  # pixels a side
 _CAPTION = 18  # pixels
 _LAST_SECONDS = 2.0  # how long the end is shown
 
@@ -187,6 +188,11 @@ class EvolutionDisplay:
         The number of iterations before each.
     names : list of str
         The name of each image.
+    rows : sequence of int, default=None
+        Which images are in the strip, from the top; None takes the first 40.  An
+        animation has all.
+    title, note : str, default=""
+        What is written above, and below in small print.
 
     Attributes
     ----------
@@ -196,6 +202,8 @@ class EvolutionDisplay:
         Its figure.
     images_ : list of list of matplotlib AxesImage
         What is drawn, by image.
+    note_ : matplotlib Annotation or None
+        The small print: which values are black and white, and what is left out.
 
     See Also
     --------
@@ -214,11 +222,21 @@ class EvolutionDisplay:
     """
 
     def __init__(
-        self, frames: np.ndarray, iterations: np.ndarray, names: list[str]
+        self,
+        frames: np.ndarray,
+        iterations: np.ndarray,
+        names: list[str],
+        *,
+        rows: Sequence[int] | None = None,
+        title: str = "",
+        note: str = "",
     ) -> None:
         self.frames = frames
         self.iterations = iterations
         self.names = names
+        self.rows = rows
+        self.title = title
+        self.note = note
 
     @classmethod
     def from_recorder(
@@ -230,7 +248,10 @@ class EvolutionDisplay:
         class_names: Sequence[str] | None = None,
         value_range: tuple[float, float] | None = None,
         composite: ArrayLike | None = None,
+        band_names: Sequence[str] | None = None,
         n_columns: int = 8,
+        n_images: int | None = None,
+        title: str = "",
         ax: Any = None,
         **imshow_kw: Any,
     ) -> "EvolutionDisplay":
@@ -248,13 +269,23 @@ class EvolutionDisplay:
         class_names : sequence of str, default=None
             Their names, if other than the labels.
         value_range : tuple (low, high), default=None
-            The pixel values that become black and white; None takes nearly the whole
-            range of all frames.
+            The pixel values that become black and white; None takes what fits the
+            images, as in :meth:`~skdistill.SyntheticSet.to_images`, and the note below
+            the picture says what that is.
         composite : array-like of shape (3,) or (3, channels), default=None
             How channels become red, green and blue, as in
             :meth:`~skdistill.SyntheticSet.to_images`.
+        band_names : sequence of str, default=None
+            Names of the channels, such as ``"ugriz"``, by which a composite goes from
+            red to blue.
         n_columns : int, default=8
             Number of frames in the strip at most, evenly spaced.
+        n_images : int, default=None
+            Number of images of each class, the first; 1 makes one row per class.  None
+            takes all, but no more than 40 rows in the strip, and the note below says
+            what is left out.
+        title : str, default=""
+            What to write above.
         ax : matplotlib Axes, default=None
             Where to draw; None makes a new figure.
         **imshow_kw : dict
@@ -274,7 +305,10 @@ class EvolutionDisplay:
             class_names=class_names,
             value_range=value_range,
             composite=composite,
+            band_names=band_names,
             n_columns=n_columns,
+            n_images=n_images,
+            title=title,
             ax=ax,
             **imshow_kw,
         )
@@ -291,7 +325,10 @@ class EvolutionDisplay:
         class_names: Sequence[str] | None = None,
         value_range: tuple[float, float] | None = None,
         composite: ArrayLike | None = None,
+        band_names: Sequence[str] | None = None,
         n_columns: int = 8,
+        n_images: int | None = None,
+        title: str = "",
         ax: Any = None,
         **imshow_kw: Any,
     ) -> "EvolutionDisplay":
@@ -313,13 +350,23 @@ class EvolutionDisplay:
         class_names : sequence of str, default=None
             Their names, if other than the labels.
         value_range : tuple (low, high), default=None
-            The pixel values that become black and white; None takes nearly the whole
-            range of all frames.
+            The pixel values that become black and white; None takes what fits the
+            images, as in :meth:`~skdistill.SyntheticSet.to_images`, and the note below
+            the picture says what that is.
         composite : array-like of shape (3,) or (3, channels), default=None
             How channels become red, green and blue, as in
             :meth:`~skdistill.SyntheticSet.to_images`.
+        band_names : sequence of str, default=None
+            Names of the channels, such as ``"ugriz"``, by which a composite goes from
+            red to blue.
         n_columns : int, default=8
             Number of frames in the strip at most, evenly spaced.
+        n_images : int, default=None
+            Number of images of each class, the first; 1 makes one row per class.  None
+            takes all, but no more than 40 rows in the strip, and the note below says
+            what is left out.
+        title : str, default=""
+            What to write above.
         ax : matplotlib Axes, default=None
             Where to draw; None makes a new figure.
         **imshow_kw : dict
@@ -338,22 +385,44 @@ class EvolutionDisplay:
                 f"with one of `iterations` for each; got shape {frames.shape} and "
                 f"{len(iterations)} iterations"
             )
+        y = np.asarray(y)
+        if y.shape != frames.shape[1:2]:
+            raise ValueError(
+                f"y must hold one label for each of the {frames.shape[1]} images of a "
+                f"frame; got shape {y.shape}"
+            )
+        if n_images is not None and n_images < 1:
+            raise ValueError(f"`n_images` must be at least 1 or None; got {n_images}")
         shown, positions = class_rows(y, classes)
+        positions = [members[:n_images] for members in positions]
         names = [
-            name
+            name if len(members) == 1 else f"{name}, {number}"
             for name, members in zip(
                 check_names(class_names, shown), positions, strict=True
             )
-            for _ in members
+            for number in range(1, len(members) + 1)
         ]
+        ends = np.cumsum([len(members) for members in positions])
+        blocks = np.split(np.arange(ends[-1]), ends[:-1])
+        rows, left_out = choose(blocks, MAX_ROWS)
         frames = frames[:, np.concatenate(positions)]
         flat = frames.reshape(-1, *frames.shape[2:])
-        (pixels,) = in_colour(
-            to_pixels(flat, preprocessing, "frames[i]"),
+        look = find_look(
+            flat,
+            preprocessing,
             value_range=value_range,
             composite=composite,
+            band_names=band_names,
         )
-        display = cls(pixels.reshape(*frames.shape[:4], 3), iterations, names)
+        pixels = look(to_pixels(flat, preprocessing, "frames[i]"))
+        display = cls(
+            pixels.reshape(*frames.shape[:4], 3),
+            iterations,
+            names,
+            rows=np.concatenate(rows).tolist(),
+            title=title,
+            note=join_notes(left_out, look.note),
+        )
         return display.plot(n_columns=n_columns, ax=ax, **imshow_kw)
 
     def plot(
@@ -380,14 +449,18 @@ class EvolutionDisplay:
             raise ValueError(f"`n_columns` must be at least 1; got {n_columns}")
         number = min(n_columns, len(self.frames))
         chosen = np.linspace(0, len(self.frames) - 1, number).round().astype(np.int64)
-        ax, self.images_ = draw_grid(
+        rows = range(len(self.names)) if self.rows is None else self.rows
+        rows = rows[:MAX_ROWS]
+        ax, self.images_, self.note_ = draw_grid(
             ax,
-            self.frames[chosen].swapaxes(0, 1),
-            self.names,
+            [self.frames[chosen, row] for row in rows],
+            [self.names[row] for row in rows],
             [str(iteration) for iteration in self.iterations[chosen]],
+            title=self.title,
+            note=self.note,
             **imshow_kw,
         )
-        ax.set_xlabel("iteration")
+        ax.set_xlabel("iteration", fontsize=ax.get_xticklabels()[0].get_fontsize())
         ax.xaxis.set_label_position("top")
         self.ax_, self.figure_ = ax, ax.figure
         return self
@@ -452,7 +525,11 @@ class EvolutionDisplay:
         n_columns = int(np.ceil(np.sqrt(n_images * height / width)))
         n_rows = -(-n_images // n_columns)
         scale = max(1, round(_FRAME_WIDTH / (n_columns * (width + 1))))
-        large = self.frames.repeat(scale, axis=2).repeat(scale, axis=3)
+        # Of images that would make the film too large every so many pixels.
+        every = -(-max(n_rows * height, n_columns * width) // _MAX_FRAME)
+        small = self.frames[:, :, ::every, ::every]
+        height, width = small.shape[2:4]
+        large = small.repeat(scale, axis=2).repeat(scale, axis=3)
         high, wide = height * scale + 2, width * scale + 2
         pictures = []
         for frame, iteration in zip(large, self.iterations, strict=True):

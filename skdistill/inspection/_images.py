@@ -6,19 +6,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from skdistill.inspection._grid import choose, draw_grid, join_notes
 from skdistill.inspection._plotting import (
     check_matplotlib,
     check_names,
     class_rows,
     distilled_by,
-    draw_grid,
-    in_colour,
+    find_look,
+    name_of,
     to_pixels,
 )
+from skdistill.utils._bands import check_band_names
+from skdistill.utils._validation import image_array
 
 
 class SyntheticSetDisplay:
-    """Images in a grid: one row per class, in true colour, all with one stretch.
+    """Images in a grid: one row per class, in true color, all with one stretch.
 
     Made by :meth:`from_estimator` or :meth:`from_data`; everything that is given to
     the constructor is stored as it is.
@@ -32,6 +35,8 @@ class SyntheticSetDisplay:
     panels : list of str
         What the columns of each image are, if an image has several: "composite" and
         the names of the bands.
+    title, note : str, default=""
+        What is written above, and below in small print.
 
     Attributes
     ----------
@@ -41,6 +46,8 @@ class SyntheticSetDisplay:
         Its figure.
     images_ : list of list of matplotlib AxesImage
         What is drawn, by class.
+    note_ : matplotlib Annotation or None
+        The small print: which values are black and white, and what is left out.
 
     See Also
     --------
@@ -64,10 +71,14 @@ class SyntheticSetDisplay:
         *,
         class_names: list[str],
         panels: Sequence[str] = (),
+        title: str = "",
+        note: str = "",
     ) -> None:
         self.images = images
         self.class_names = class_names
         self.panels = panels
+        self.title = title
+        self.note = note
 
     @classmethod
     def from_estimator(
@@ -79,7 +90,10 @@ class SyntheticSetDisplay:
         class_names: Sequence[str] | None = None,
         value_range: tuple[float, float] | None = None,
         composite: ArrayLike | None = None,
+        band_names: Sequence[str] | None = None,
         bands: Sequence[str] | bool = False,
+        max_images: int = 400,
+        title: str | None = None,
         ax: Any = None,
         **imshow_kw: Any,
     ) -> "SyntheticSetDisplay":
@@ -98,14 +112,24 @@ class SyntheticSetDisplay:
         class_names : sequence of str, default=None
             Their names, if other than the labels.
         value_range : tuple (low, high), default=None
-            The pixel values that become black and white; None takes nearly the whole
-            range of all images.
+            The pixel values that become black and white; None takes what fits the
+            images, as in :meth:`~skdistill.SyntheticSet.to_images`, and the note below
+            the picture says what that is.
         composite : array-like of shape (3,) or (3, channels), default=None
             How channels become red, green and blue, as in
             :meth:`~skdistill.SyntheticSet.to_images`.
+        band_names : sequence of str, default=None
+            Names of the channels, such as ``"ugriz"``, by which a composite goes from
+            red to blue.
         bands : bool or sequence of str, default=False
-            Whether to show each channel in grey beside the composite, and the
-            channels' names.
+            Whether to show each channel in gray beside the composite, and the
+            channels' names, which are also their ``band_names``.
+        max_images : int, default=400
+            Number of pictures to draw at most: of more images the first of each class
+            are drawn, and the note below says so.  Many images of a class take
+            several lines, and of more than 40 classes the first 40 are drawn.
+        title : str, default=None
+            What to write above; None names the distiller, "" nothing.
         ax : matplotlib Axes, default=None
             Where to draw; None makes a new figure.
         **imshow_kw : dict
@@ -117,6 +141,8 @@ class SyntheticSetDisplay:
             The display, drawn.
         """
         synthetic, preprocessing = distilled_by(estimator, preprocessing)
+        if title is None:
+            title = f"distilled by {name_of(estimator)}"
         return cls.from_data(
             *synthetic,
             preprocessing=preprocessing,
@@ -124,7 +150,10 @@ class SyntheticSetDisplay:
             class_names=class_names,
             value_range=value_range,
             composite=composite,
+            band_names=band_names,
             bands=bands,
+            max_images=max_images,
+            title=title,
             ax=ax,
             **imshow_kw,
         )
@@ -140,7 +169,10 @@ class SyntheticSetDisplay:
         class_names: Sequence[str] | None = None,
         value_range: tuple[float, float] | None = None,
         composite: ArrayLike | None = None,
+        band_names: Sequence[str] | None = None,
         bands: Sequence[str] | bool = False,
+        max_images: int = 400,
+        title: str = "",
         ax: Any = None,
         **imshow_kw: Any,
     ) -> "SyntheticSetDisplay":
@@ -160,14 +192,24 @@ class SyntheticSetDisplay:
         class_names : sequence of str, default=None
             Their names, if other than the labels.
         value_range : tuple (low, high), default=None
-            The pixel values that become black and white; None takes nearly the whole
-            range of all images.
+            The pixel values that become black and white; None takes what fits the
+            images, as in :meth:`~skdistill.SyntheticSet.to_images`, and the note below
+            the picture says what that is.
         composite : array-like of shape (3,) or (3, channels), default=None
             How channels become red, green and blue, as in
             :meth:`~skdistill.SyntheticSet.to_images`.
+        band_names : sequence of str, default=None
+            Names of the channels, such as ``"ugriz"``, by which a composite goes from
+            red to blue.
         bands : bool or sequence of str, default=False
-            Whether to show each channel in grey beside the composite, and the
-            channels' names.
+            Whether to show each channel in gray beside the composite, and the
+            channels' names, which are also their ``band_names``.
+        max_images : int, default=400
+            Number of pictures to draw at most: of more images the first of each class
+            are drawn, and the note below says so.  Many images of a class take
+            several lines, and of more than 40 classes the first 40 are drawn.
+        title : str, default=""
+            What to write above.
         ax : matplotlib Axes, default=None
             Where to draw; None makes a new figure.
         **imshow_kw : dict
@@ -179,33 +221,47 @@ class SyntheticSetDisplay:
             The display, drawn.
         """
         check_matplotlib(f"{cls.__name__}.from_data")
-        pixels = to_pixels(X, preprocessing)
-        y = np.asarray(y)
-        if y.shape != pixels.shape[:1] or not len(y):
+        X, y = image_array(X), np.asarray(y)
+        if y.shape != X.shape[:1] or not len(y):
             raise ValueError(
                 "y must hold one label for each of one or more images; got "
-                f"{len(pixels)} images and labels of shape {y.shape}"
+                f"{len(X)} images and labels of shape {y.shape}"
             )
-        shown, positions = class_rows(y, classes)
-        (coloured,) = in_colour(pixels, value_range=value_range, composite=composite)
         panels: list[str] = []
         if not isinstance(bands, (bool, np.bool_)) or bands:
-            panels = ["composite", *_band_names(bands, pixels.shape[-1])]
-            # Bands too have one stretch, that of all their pixels.
-            greys = in_colour(
-                *(pixels[..., [band]] for band in range(pixels.shape[-1])),
-                value_range=value_range,
-            )
-            stacked = np.stack([coloured, *greys], axis=1)
-            coloured = stacked.reshape(-1, *coloured.shape[1:])
-            positions = [
-                (place[:, None] * len(panels) + np.arange(len(panels))).ravel()
-                for place in positions
-            ]
+            n_channels = X.shape[-1]
+            panels = ["composite", *_band_names(bands, band_names, n_channels)]
+            if not isinstance(bands, (bool, np.bool_)) and band_names is None:
+                band_names = panels[1:]
+        look = find_look(
+            X,
+            preprocessing,
+            value_range=value_range,
+            composite=composite,
+            band_names=band_names,
+        )
+        shown, positions = class_rows(y, classes)
+        names = check_names(class_names, shown)
+        if max_images < 1:
+            raise ValueError(f"`max_images` must be at least 1; got {max_images}")
+        chosen, left_out = choose(positions, max_images, max(len(panels), 1))
+        images = []
+        for place in chosen:
+            # Only what is shown is taken back to pixels.
+            pixels = to_pixels(X[place], preprocessing)
+            pictures = look(pixels)
+            if panels:
+                # Bands too have the stretch of all.
+                grays = [look.gray(pixels[..., [k]]) for k in range(pixels.shape[-1])]
+                stacked = np.stack([pictures, *grays], axis=1)
+                pictures = stacked.reshape(-1, *pictures.shape[1:])
+            images.append(pictures)
         display = cls(
-            [coloured[place] for place in positions],
-            class_names=check_names(class_names, shown),
+            images,
+            class_names=names[: len(chosen)],
             panels=panels,
+            title=title,
+            note=join_notes(left_out, look.note),
         )
         return display.plot(ax=ax, **imshow_kw)
 
@@ -225,25 +281,31 @@ class SyntheticSetDisplay:
             The display itself.
         """
         check_matplotlib(f"{type(self).__name__}.plot")
-        ax, self.images_ = draw_grid(
+        ax, self.images_, self.note_ = draw_grid(
             ax,
             self.images,
             self.class_names,
             self.panels,
             per_group=max(len(self.panels), 1),
+            wrap=True,
+            title=self.title,
+            note=self.note,
             **imshow_kw,
         )
         self.ax_, self.figure_ = ax, ax.figure
         return self
 
 
-def _band_names(bands: Sequence[str] | bool, n_channels: int) -> list[str]:
-    if isinstance(bands, (bool, np.bool_)):
-        return [f"band {number}" for number in range(n_channels)]
-    names = [str(name) for name in bands]
-    if len(names) != n_channels:
-        raise ValueError(
-            f"`bands` must be True, False or names of the {n_channels} channels; got "
-            f"{len(names)} names"
-        )
-    return names
+def _band_names(
+    bands: Sequence[str] | bool, band_names: Sequence[str] | None, n_channels: int
+) -> list[str]:
+    if not isinstance(bands, (bool, np.bool_)):
+        names = [str(name) for name in bands]
+        if len(names) != n_channels:
+            raise ValueError(
+                f"`bands` must be True, False or names of the {n_channels} channels; "
+                f"got {len(names)} names"
+            )
+        return names
+    known = check_band_names(band_names, n_channels)
+    return known or [f"band {number}" for number in range(n_channels)]

@@ -7,7 +7,7 @@ import pandas as pd
 
 from skdistill.inspection._plotting import check_matplotlib
 
-# Colours that people with any colour vision tell apart (Okabe and Ito).
+# Colors that people with any color vision tell apart (Okabe and Ito).
 _LOSS, _PROBE, _OTHER = "#0072b2", "#d55e00", "#333333"
 
 
@@ -23,15 +23,18 @@ class MatchingDisplay:
         The ``history_`` of a distiller by trajectory matching.
     stages : DataFrame, default=None
         Its ``stages_``, if it has any.
+    title : str, default=""
+        What is written above.
 
     Attributes
     ----------
     axes_ : ndarray of matplotlib Axes
-        One for the losses, or three: losses, T and step size.
+        One for the losses, or three: losses, epochs matched and step size.
     figure_ : matplotlib Figure
         Their figure.
     lines_ : dict of str to matplotlib Line2D
-        The smoothed losses, T and the step size, by their column of ``history``.
+        The smoothed losses, the number of epochs matched and the step size, by their
+        column of ``history``.
 
     See Also
     --------
@@ -47,19 +50,24 @@ class MatchingDisplay:
     >>> distiller = STMDistiller(buffer=teachers, n_steps=2, max_total_iter=3)
     >>> display = MatchingDisplay.from_estimator(distiller.fit(X, y))
     >>> [ax.get_ylabel() for ax in display.axes_]
-    ['matching loss', 'T', 'step size']
+    ['matching loss', 'epochs matched', 'step size']
     >>> plt.close(display.figure_)
     """
 
     def __init__(
-        self, history: pd.DataFrame, stages: pd.DataFrame | None = None
+        self,
+        history: pd.DataFrame,
+        stages: pd.DataFrame | None = None,
+        *,
+        title: str = "",
     ) -> None:
         self.history = history
         self.stages = stages
+        self.title = title
 
     @classmethod
     def from_estimator(
-        cls, estimator: Any, *, window: int = 21, axes: Any = None
+        cls, estimator: Any, *, window: int = 21, title: str = "", ax: Any = None
     ) -> "MatchingDisplay":
         """Draw the story of a fitted distiller.
 
@@ -71,7 +79,9 @@ class MatchingDisplay:
             :class:`~skdistill.DistilledClassifier` or pipeline with one.
         window : int, default=21
             Number of iterations that losses are averaged over.
-        axes : matplotlib Axes or sequence of three, default=None
+        title : str, default=""
+            What to write above.
+        ax : matplotlib Axes or array-like of three, default=None
             Where to draw: one for the losses alone, or three.  None makes a figure
             with three.
 
@@ -88,17 +98,18 @@ class MatchingDisplay:
                 "`estimator` must be a fitted distiller with a `history_`; got "
                 f"{type(distiller).__name__}"
             )
-        display = cls(distiller.history_, getattr(distiller, "stages_", None))
-        return display.plot(window=window, axes=axes)
+        stages = getattr(distiller, "stages_", None)
+        display = cls(distiller.history_, stages, title=title)
+        return display.plot(window=window, ax=ax)
 
-    def plot(self, *, window: int = 21, axes: Any = None) -> "MatchingDisplay":
+    def plot(self, *, window: int = 21, ax: Any = None) -> "MatchingDisplay":
         """Draw the story.
 
         Parameters
         ----------
         window : int, default=21
             Number of iterations that losses are averaged over.
-        axes : matplotlib Axes or sequence of three, default=None
+        ax : matplotlib Axes or array-like of three, default=None
             Where to draw: one for the losses alone, or three.  None makes a figure
             with three.
 
@@ -110,19 +121,19 @@ class MatchingDisplay:
         check_matplotlib(f"{type(self).__name__}.plot")
         if window < 1:
             raise ValueError(f"`window` must be at least 1; got {window}")
-        if axes is None:
+        if ax is None:
             import matplotlib.pyplot as plt
 
-            _, axes = plt.subplots(
+            _, ax = plt.subplots(
                 3,
-                figsize=(8, 6),
+                figsize=(8, 6.5),
                 height_ratios=(3, 1, 1),
                 sharex=True,
                 layout="constrained",
             )
-        self.axes_ = np.ravel(np.asarray(axes, dtype=object))
+        self.axes_ = np.ravel(np.asarray(ax, dtype=object))
         if len(self.axes_) not in (1, 3):
-            raise ValueError(f"`axes` must be one or three; got {len(self.axes_)}")
+            raise ValueError(f"`ax` must be one or three; got {len(self.axes_)}")
         history = self.history
         # Of a long run each row stands for several iterations.
         stride = getattr(history.index, "step", 1)
@@ -130,28 +141,38 @@ class MatchingDisplay:
         window = max(1, window // stride)
         losses = {
             "loss": ("loss of the matched epochs", _LOSS, "-"),
-            "probe_loss": ("probe: the epoch after them", _PROBE, "--"),
+            "probe_loss": ("validation loss: the epoch after them", _PROBE, "--"),
         }
-        self.lines_ = {}
+        thin = "single iterations" if stride == 1 else f"means of {stride} iterations"
+        thin += f" (thick: running means over {window * stride})"
+        self.lines_: dict[str, Any] = {}
         ax = self.axes_[0]
         top = 1.0
-        for name, (label, colour, style) in losses.items():
+        for name, (label, color, style) in losses.items():
             if name not in history or history[name].isna().all():
                 continue
-            ax.plot(iteration, history[name], color=colour, alpha=0.2, lw=0.8)
+            ax.plot(
+                iteration,
+                history[name],
+                color=color,
+                alpha=0.3,
+                lw=0.8,
+                label=None if self.lines_ else thin,
+            )
             smooth = self._smooth(name, window)
             (self.lines_[name],) = ax.plot(
-                iteration, smooth, color=colour, ls=style, lw=2, label=label
+                iteration, smooth, color=color, ls=style, lw=2, label=label
             )
             top = max(top, float(np.nanmax(smooth)))
-        ax.axhline(1, color="0.6", lw=0.8, zorder=0)
-        # The 1 is that of a student who stays where it started; single peaks may leave.
+        still = "1: a student that stays where it started"
+        ax.axhline(1, color="0.6", lw=0.8, zorder=0, label=still)
+        # Single peaks may leave.
         ax.set(ylabel="matching loss", ylim=(0, 1.08 * min(top, 3.0)))
         if len(self.axes_) == 3:
             for ax, name, label in zip(
                 self.axes_[1:],
                 ("n_epochs_matched", "step_size"),
-                ("T", "step size"),
+                ("epochs matched", "step size"),
                 strict=True,
             ):
                 if name in history:
@@ -165,10 +186,19 @@ class MatchingDisplay:
                 self.axes_[2].set_yscale("log")
         self._mark_stages()
         if self.lines_:
-            self.axes_[0].legend(loc="lower left")
+            self._legend()
+        if self.title:
+            self.axes_[0].set_title(self.title, parse_math=False)
         self.axes_[-1].set_xlabel("iteration")
         self.figure_ = self.axes_[0].figure
         return self
+
+    def _legend(self) -> None:
+        """Say what lines are, the thick ones first."""
+        ax = self.axes_[0]
+        handles, labels = ax.get_legend_handles_labels()
+        order = sorted(range(len(handles)), key=lambda k: -handles[k].get_linewidth())
+        ax.legend([handles[k] for k in order], [labels[k] for k in order])
 
     def _smooth(self, name: str, window: int) -> np.ndarray:
         """Return a column's running mean, anew for each T: losses jump in between."""
@@ -178,7 +208,7 @@ class MatchingDisplay:
         return groups.rolling(window, min_periods=1, center=True).mean().to_numpy()
 
     def _mark_stages(self) -> None:
-        """Draw a line at the start of each stage but the first, and say which T."""
+        """Draw a line at the start of each stage but the first; say how many epochs."""
         if self.stages is None:
             return
         for _, stage in self.stages.iloc[1:].iterrows():
@@ -188,7 +218,7 @@ class MatchingDisplay:
             self.axes_[0].text(
                 first,
                 0.98,
-                f" T = {stage['n_epochs_matched']}",
+                f" {stage['n_epochs_matched']} epochs",
                 transform=self.axes_[0].get_xaxis_transform(),
                 va="top",
                 fontsize=9,

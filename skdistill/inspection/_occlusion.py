@@ -1,11 +1,11 @@
 """What a classifier looks at: how its answer changes when a part is hidden."""
 
-from collections.abc import Sequence
+import warnings
 from numbers import Integral
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from scipy.special import logsumexp
 from sklearn.utils._param_validation import (
     HasMethods,
     Interval,
@@ -14,16 +14,12 @@ from sklearn.utils._param_validation import (
 )
 from sklearn.utils.validation import check_is_fitted
 
-from skdistill.inspection._plotting import (
-    check_matplotlib,
-    draw_grid,
-    in_colour,
-    to_pixels,
-)
 from skdistill.utils._validation import image_array
 
 # Covered images are classified so many pixels at a time.
 _BATCH_PIXELS = 2**20
+# What a probability of 0 is taken for at most: 1 of 200 votes of a forest.
+_MAX_FLOOR = 0.005
 
 
 @validate_params(
@@ -34,6 +30,7 @@ _BATCH_PIXELS = 2**20
         "window": [Interval(Integral, 1, None, closed="left"), None],
         "stride": [Interval(Integral, 1, None, closed="left"), None],
         "fill": [StrOptions({"sky", "mean"}), "array-like"],
+        "scale": [StrOptions({"log-odds", "probability"})],
     },
     prefer_skip_nested_validation=True,
 )
@@ -45,17 +42,19 @@ def occlusion_maps(
     window: int | None = None,
     stride: int | None = None,
     fill: Any = "sky",
+    scale: str = "log-odds",
 ) -> np.ndarray:
     """Measure how much each part of an image speaks for a class.
 
     A square is moved over the image and hides what is below it, as in [1]_.  Where the
-    probability of the class falls, the part that is hidden spoke for it.  This takes
+    log-odds of the class fall, the part that is hidden spoke for it.  This takes
     nothing but ``predict_proba``: any classifier or pipeline will do.
 
     Parameters
     ----------
     estimator : classifier
-        A fitted classifier with ``predict_proba``.
+        A fitted classifier with ``predict_proba``.  If it has ``predict_log_proba``
+        too, log-odds are computed from that.
     X : array-like of shape (n_samples, height, width, channels)
         Images.
     y : array-like of shape (n_samples,), default=None
@@ -68,13 +67,24 @@ def occlusion_maps(
     fill : {"sky", "mean"} or array-like of shape (channels,), default="sky"
         What hides: for each image the median of its outermost pixels or the mean of
         all, by channel, or given values.
+    scale : {"log-odds", "probability"}, default="log-odds"
+        What is watched: the natural logarithm of the odds, log p - log(1 - p), or the
+        probability p itself.  A probability near 1 cannot rise, and hardly falls, so
+        that nothing is seen where the classifier is sure; log-odds have no end.
 
     Returns
     -------
     maps : ndarray of shape (n_samples, height, width), float64
-        Mean fall of the probability of the class over all squares that cover a pixel:
-        positive where the image speaks for the class, negative where against it, 0
-        where steps larger than the window leave a pixel uncovered.
+        Mean fall of the log-odds, or of the probability, of the class over all squares
+        that cover a pixel: positive where the image speaks for the class, negative
+        where against it, 0 where steps larger than the window leave a pixel uncovered.
+
+    Warns
+    -----
+    UserWarning
+        If probabilities are 0, as of a forest, whose log-odds would be infinite.  They
+        are taken for half of the smallest probability that is not 0, and for 0.005
+        at most; the message says what that is.
 
     See Also
     --------
@@ -85,6 +95,9 @@ def occlusion_maps(
     A map shows what this classifier uses, in this image, at the scale of the window:
     not what could be used, nor what is enough.  What is hidden twice, such as one of
     two equal arms, may show no effect.
+
+    The odds are those of the class against the sum of the others: where the
+    probability of the class is rounded to 1, theirs are still known.
 
     References
     ----------
@@ -103,184 +116,97 @@ def occlusion_maps(
     check_is_fitted(estimator)
     X = image_array(X)
     n, height, width, channels = X.shape
-    window = max(1, min(height, width) // 6) if window is None else window
-    if window > min(height, width):
-        raise ValueError(
-            f"`window` must be at most the shorter side, {min(height, width)} pixels; "
-            f"got {window}"
-        )
-    stride = max(1, window // 2) if stride is None else stride
+    window, stride = window_and_stride(X.shape, window, stride)
     filling = _filling(X, fill)
-    whole = estimator.predict_proba(X)
+    whole = log_probabilities(estimator, X)
     columns = _columns(estimator, y, whole)
-    before = whole[np.arange(n), columns]
-    total = np.zeros((n, height, width))
-    covered = np.zeros((height, width))
     # The last square touches the far edge.
     rows = np.unique(np.append(np.arange(0, height - window, stride), height - window))
     places = np.unique(np.append(np.arange(0, width - window, stride), width - window))
     squares = [(row, place) for row in rows for place in places]
     per_batch = max(1, _BATCH_PIXELS // max(1, n * height * width))
+    answers = [_for_and_against(whole, columns)]
     for start in range(0, len(squares), per_batch):
         some = squares[start : start + per_batch]
         hidden = np.repeat(X[None], len(some), axis=0)
         for copy, (row, place) in zip(hidden, some, strict=True):
             copy[:, row : row + window, place : place + window] = filling
-        answers = estimator.predict_proba(hidden.reshape(-1, height, width, channels))
-        after = answers.reshape(len(some), n, -1)[:, np.arange(n), columns]
-        for (row, place), left in zip(some, after, strict=True):
-            square = np.s_[..., row : row + window, place : place + window]
-            total[square] += (before - left)[:, None, None]
-            covered[square] += 1
+        found = log_probabilities(
+            estimator, hidden.reshape(-1, height, width, channels)
+        )
+        answers.append(_for_and_against(found, np.tile(columns, len(some))))
+    pairs = np.concatenate(answers)
+    if scale == "log-odds":
+        pairs = _finite(pairs)
+        watched = pairs[:, 0] - pairs[:, 1]
+    else:
+        watched = np.exp(pairs[:, 0])
+    watched = watched.reshape(1 + len(squares), n)
+    total = np.zeros((n, height, width))
+    covered = np.zeros((height, width))
+    for (row, place), left in zip(squares, watched[1:], strict=True):
+        square = np.s_[..., row : row + window, place : place + window]
+        total[square] += (watched[0] - left)[:, None, None]
+        covered[square] += 1
     return total / np.maximum(covered, 1)
 
 
-class OcclusionDisplay:
-    """Images beside maps of what in them speaks for their class.
-
-    Made by :meth:`from_estimator`; everything that is given to the constructor is
-    stored as it is.
-
-    Parameters
-    ----------
-    images : ndarray of shape (n_images, height, width, 3), uint8
-        The images.
-    maps : ndarray of shape (n_images, height, width)
-        What :func:`~skdistill.inspection.occlusion_maps` returns.
-    names : list of str
-        The name of each image.
-
-    Attributes
-    ----------
-    ax_ : matplotlib Axes
-        The axes of the grid.
-    figure_ : matplotlib Figure
-        Its figure.
-    images_ : list of list of matplotlib AxesImage
-        What is drawn: the images, and the maps below.
-
-    Examples
-    --------
-    >>> import matplotlib.pyplot as plt
-    >>> from skdistill import ConvNetClassifier, make_galaxies
-    >>> from skdistill.inspection import OcclusionDisplay
-    >>> X, y = make_galaxies(27, size=16, random_state=0)
-    >>> network = ConvNetClassifier(width=8, max_iter=5, random_state=0).fit(X, y)
-    >>> display = OcclusionDisplay.from_estimator(network, X[:3], y[:3], window=4)
-    >>> display.maps.shape
-    (3, 16, 16)
-    >>> plt.close(display.figure_)
-    """
-
-    def __init__(self, images: np.ndarray, maps: np.ndarray, names: list[str]) -> None:
-        self.images = images
-        self.maps = maps
-        self.names = names
-
-    @classmethod
-    def from_estimator(
-        cls,
-        estimator: Any,
-        X: Any,
-        y: Any = None,
-        *,
-        preprocessing: Any = None,
-        window: int | None = None,
-        stride: int | None = None,
-        fill: Any = "sky",
-        names: Sequence[str] | None = None,
-        value_range: tuple[float, float] | None = None,
-        composite: ArrayLike | None = None,
-        ax: Any = None,
-        **imshow_kw: Any,
-    ) -> "OcclusionDisplay":
-        """Show what a classifier looks at in some images.
-
-        Parameters
-        ----------
-        estimator : classifier
-            A fitted classifier with ``predict_proba``.
-        X : array-like of shape (n_samples, height, width, channels)
-            Images as the classifier takes them.
-        y : array-like of shape (n_samples,), default=None
-            The class of each image to ask about; None takes what the classifier takes
-            the whole image for.
-        preprocessing : transformer, default=None
-            A fitted transformer whose ``inverse_transform`` turns X into pixels to
-            look at.
-        window : int, default=None
-            Side of the hiding square in pixels; None takes a sixth of the shorter
-            side.
-        stride : int, default=None
-            Steps of the square in pixels; None takes half of the window.
-        fill : {"sky", "mean"} or array-like of shape (channels,), default="sky"
-            What hides, as in :func:`~skdistill.inspection.occlusion_maps`.
-        names : sequence of str, default=None
-            The name of each image; None takes the class asked about.
-        value_range : tuple (low, high), default=None
-            The pixel values that become black and white; None takes nearly the whole
-            range of the images.
-        composite : array-like of shape (3,) or (3, channels), default=None
-            How channels become red, green and blue, as in
-            :meth:`~skdistill.SyntheticSet.to_images`.
-        ax : matplotlib Axes, default=None
-            Where to draw; None makes a new figure.
-        **imshow_kw : dict
-            For :meth:`matplotlib.axes.Axes.imshow`, such as ``interpolation``.
-
-        Returns
-        -------
-        display : OcclusionDisplay
-            The display, drawn.
-        """
-        check_matplotlib(f"{cls.__name__}.from_estimator")
-        X = image_array(X)
-        y = estimator.predict(X) if y is None else np.asarray(y)
-        maps = occlusion_maps(estimator, X, y, window=window, stride=stride, fill=fill)
-        (images,) = in_colour(
-            to_pixels(X, preprocessing), value_range=value_range, composite=composite
+def window_and_stride(
+    shape: tuple[int, ...], window: int | None, stride: int | None
+) -> tuple[int, int]:
+    """Return the side of the square and its steps for images of a shape, in pixels."""
+    shorter = min(shape[1:3])
+    window = max(1, shorter // 6) if window is None else window
+    if window > shorter:
+        raise ValueError(
+            f"`window` must be at most the shorter side, {shorter} pixels; got {window}"
         )
-        shown = [str(name) for name in (y if names is None else names)]
-        if len(shown) != len(images):
-            raise ValueError(
-                f"`names` must hold one for each of the {len(images)} images; got "
-                f"{len(shown)}"
-            )
-        return cls(images, maps, shown).plot(ax=ax, **imshow_kw)
+    return window, max(1, window // 2) if stride is None else stride
 
-    def plot(self, *, ax: Any = None, **imshow_kw: Any) -> "OcclusionDisplay":
-        """Draw the images in one row and the maps below.
 
-        Maps are red where the image speaks for the class and blue where against it,
-        all on one scale.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes, default=None
-            Where to draw; None makes a new figure.
-        **imshow_kw : dict
-            For :meth:`matplotlib.axes.Axes.imshow`, such as ``interpolation``.
-
-        Returns
-        -------
-        display : OcclusionDisplay
-            The display itself.
-        """
-        check_matplotlib(f"{type(self).__name__}.plot")
-        most = float(np.abs(self.maps).max()) or 1.0
-        scale: dict[str, Any] = {"cmap": "RdBu_r", "vmin": -most, "vmax": most}
-        ax, self.images_ = draw_grid(
-            ax,
-            [list(self.images), list(self.maps)],
-            ["image", "speaks for the class"],
-            [name.replace(" ", "\n") for name in self.names],
-            **(scale | imshow_kw),
+def log_probabilities(estimator: Any, X: np.ndarray) -> np.ndarray:
+    """Return logarithms of the probabilities, (n_samples, n_classes), float64."""
+    with np.errstate(divide="ignore"):
+        if hasattr(estimator, "predict_log_proba"):
+            found = np.asarray(estimator.predict_log_proba(X), dtype=np.float64)
+        else:
+            found = np.log(np.asarray(estimator.predict_proba(X), dtype=np.float64))
+    if found.ndim != 2 or found.shape[0] != len(X) or found.shape[1] < 2:
+        raise ValueError(
+            "`estimator` must give the probabilities of two or more classes for each "
+            f"of {len(X)} images; got shape {found.shape}"
         )
-        ax.figure.colorbar(
-            self.images_[1][0], ax=ax, shrink=0.7, label="fall of the probability"
+    if np.isnan(found).any():
+        raise ValueError(
+            "`estimator` must give probabilities from 0 to 1; some are negative or NaN"
         )
-        self.ax_, self.figure_ = ax, ax.figure
-        return self
+    return found
+
+
+def _for_and_against(found: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Return log p of a class and of all the others, (n_samples, 2)."""
+    rows = np.arange(len(found))
+    others = found.copy()
+    others[rows, columns] = -np.inf
+    return np.column_stack([found[rows, columns], logsumexp(others, axis=1)])
+
+
+def _finite(pairs: np.ndarray) -> np.ndarray:
+    """Take probabilities of 0 for small ones, and warn of it."""
+    known = np.isfinite(pairs)
+    if known.all():
+        return pairs
+    floor = np.log(_MAX_FLOOR)
+    if known.any():
+        floor = min(floor, float(pairs[known].min()) - np.log(2))
+    warnings.warn(
+        f"of {(~known).any(axis=1).sum()} of {len(pairs)} answers the probability of "
+        "the class is 0 or 1, and the log-odds would be infinite: probabilities of 0 "
+        f'are taken for {np.exp(floor):.2g}. `scale="probability"` takes them as '
+        "they are",
+        stacklevel=4,
+    )
+    return np.where(known, pairs, floor)
 
 
 def _filling(X: np.ndarray, fill: Any) -> np.ndarray:

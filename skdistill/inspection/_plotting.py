@@ -1,7 +1,7 @@
-"""What every display needs: images in true colour, axes, names of classes."""
+"""What every display needs: images as pixels, their colors, names of classes."""
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,14 +9,14 @@ from numpy.typing import ArrayLike
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
-from skdistill.synthetic import SyntheticSet, display_range, to_displayable, to_rgb
+from skdistill.synthetic import SyntheticSet
 from skdistill.utils._images import batches
 from skdistill.utils._inverse import to_original_pixels
 from skdistill.utils._maps import scratch_array
+from skdistill.utils._stretch import Stretch, find_stretch
 from skdistill.utils._validation import image_array
 
-_GAP = 0.06  # between two images of a grid, in widths of one
-_GROUP_GAP = 0.25  # and between two groups of columns
+_MAX_LOOKED_AT = 400  # images, to find black and white
 
 
 def check_matplotlib(caller: str) -> None:
@@ -64,6 +64,12 @@ def distilled_by(estimator: Any, preprocessing: Any = None) -> tuple[SyntheticSe
             f"pipeline that ends with one; got {type(estimator).__name__}"
         )
     return synthetic, preprocessing
+
+
+def name_of(estimator: Any) -> str:
+    """Return the name of the distiller inside an estimator."""
+    inner = getattr(estimator, "steps", [(None, estimator)])[-1][1]
+    return type(getattr(inner, "distiller_", inner)).__name__
 
 
 def to_pixels(images: Any, preprocessing: Any = None, name: str = "X") -> np.ndarray:
@@ -116,49 +122,24 @@ def real_images(
     return to_pixels(X, None if isinstance(estimator, Pipeline) else preprocessing)
 
 
-def in_colour(
-    *groups: np.ndarray,
-    value_range: tuple[float, float] | None = None,
-    composite: ArrayLike | None = None,
-    reference: np.ndarray | None = None,
-) -> list[np.ndarray]:
-    """Turn groups of images to 8-bit RGB, all by the same stretch.
+def find_look(X: Any, preprocessing: Any = None, **asked: Any) -> Stretch:
+    """Find how to show images, the same in every display of the same images.
 
     Parameters
     ----------
-    *groups : ndarray of shape (n_images, height, width, channels)
-        Images, all in the same unit.
-    value_range : tuple (low, high), default=None
-        The values that become 0 and 255.
-    composite : array-like of shape (3,) or (3, channels), default=None
-        As in :meth:`~skdistill.SyntheticSet.to_images`.
-    reference : ndarray of shape (n_images, height, width, channels), default=None
-        Images whose range is taken when there is no ``value_range``; None takes that
-        of all groups.
-
-    Returns
-    -------
-    pixels : list of ndarray of shape (n_images, height, width, 3), uint8
-        One array for each group.
+    X : array-like of shape (n_images, height, width, channels)
+        Images before the way back to pixels, for their type; a bounded number of
+        them is looked at.
+    preprocessing : transformer, default=None
+        What has the ``inverse_transform``.
+    **asked : dict
+        ``value_range``, ``composite`` and ``band_names``, as the user gave them.
     """
-    if value_range is None:
-        some = groups if reference is None or not reference.size else (reference,)
-        values = [to_rgb(images, composite).ravel() for images in some]
-        joined = np.concatenate(values)
-        # The cores of galaxies are few pixels, and shall not be clipped.
-        value_range = display_range(joined, 0.999) if joined.size else (0.0, 1.0)
-    else:
-        check_value_range(value_range)
-    return [to_displayable(images, value_range, composite) for images in groups]
-
-
-def check_value_range(value_range: Any) -> None:
-    """Raise a ValueError unless a range is two finite numbers that increase."""
-    bounds = np.asarray(value_range, dtype=np.float64)
-    if bounds.shape != (2,) or not np.isfinite(bounds).all() or bounds[0] >= bounds[1]:
-        raise ValueError(
-            f"`value_range` must be (low, high) with low < high; got {value_range!r}"
-        )
+    X = image_array(X)
+    places = np.linspace(0, len(X) - 1, min(len(X), _MAX_LOOKED_AT)).astype(np.int64)
+    some = X[places]
+    pixels = some if preprocessing is None else to_pixels(some, preprocessing)
+    return find_stretch(pixels, preprocessing, stacklevel=4, **asked)
 
 
 def class_rows(y: Any, classes: ArrayLike | None) -> tuple[list[Any], list[np.ndarray]]:
@@ -188,10 +169,20 @@ def class_rows(y: Any, classes: ArrayLike | None) -> tuple[list[Any], list[np.nd
     return shown, [np.flatnonzero(y == label) for label in shown]
 
 
-def check_names(class_names: Sequence[str] | None, classes: Sequence[Any]) -> list[str]:
+def check_names(
+    class_names: Sequence[str] | Mapping[Any, str] | None, classes: Sequence[Any]
+) -> list[str]:
     """Return a name for each class that is shown, its label unless one is given."""
     if class_names is None:
         return [str(label) for label in classes]
+    if isinstance(class_names, Mapping):
+        unknown = [name for name in class_names if name not in list(classes)]
+        if len(unknown) == len(class_names):
+            raise ValueError(
+                "`class_names` as a mapping must have labels of the classes, "
+                f"{list(classes)[:12]}, as its keys; got {unknown[:12]}"
+            )
+        return [str(class_names.get(label, label)) for label in classes]
     names = [str(name) for name in class_names]
     if len(names) != len(classes):
         raise ValueError(
@@ -213,76 +204,3 @@ def plain_text(ax: Any) -> None:
 
     for text in ax.findobj(Text):
         text.set_parse_math(False)
-
-
-def new_axes(ax: Any, width: float, height: float) -> Any:
-    """Return the axes that are given, or those of a new figure of a size in inches."""
-    if ax is not None:
-        return ax
-    import matplotlib.pyplot as plt
-
-    _, ax = plt.subplots(figsize=(width, height), layout="compressed")
-    return ax
-
-
-def draw_grid(
-    ax: Any,
-    rows: Any,
-    row_names: Sequence[str],
-    column_names: Sequence[str] = (),
-    per_group: int = 1,
-    **imshow_kw: Any,
-) -> tuple[Any, list[list[Any]]]:
-    """Draw images in rows and columns, all in one axes.
-
-    Parameters
-    ----------
-    ax : matplotlib Axes or None
-        Where to draw; None makes a new figure.
-    rows : sequence of sequences of ndarray of shape (height, width[, 3])
-        The images of each row.
-    row_names : sequence of str
-    column_names : sequence of str, default=()
-        Titles of the columns; fewer are repeated.
-    per_group : int, default=1
-        Number of columns after which there is a wider gap.
-    **imshow_kw : dict
-        For :meth:`matplotlib.axes.Axes.imshow`.
-
-    Returns
-    -------
-    ax : matplotlib Axes
-    drawn : list of list of matplotlib AxesImage
-    """
-    n_columns = max(len(images) for images in rows)
-    height, width = rows[0][0].shape[:2]
-    aspect = height / width
-    left = np.arange(n_columns) * (1 + _GAP)
-    if per_group > 1:
-        left = left + (np.arange(n_columns) // per_group) * _GROUP_GAP
-    top = np.arange(len(rows)) * (aspect + _GAP)
-    side = np.clip(12 / n_columns, 0.8, 1.3)
-    ax = new_axes(ax, 1.8 + side * (left[-1] + 1), 0.4 + side * (top[-1] + aspect))
-    imshow_kw = {"interpolation": "nearest"} | imshow_kw
-    drawn = [
-        [
-            ax.imshow(image, extent=(x, x + 1, y + aspect, y), **imshow_kw)
-            for image, x in zip(images, left, strict=False)
-        ]
-        for images, y in zip(rows, top, strict=True)
-    ]
-    ax.set(
-        xlim=(-_GAP, left[-1] + 1 + _GAP),
-        ylim=(top[-1] + aspect + _GAP, -_GAP),
-        aspect="equal",
-        xticks=left + 0.5 if column_names else [],
-        yticks=top + aspect / 2,
-    )
-    ax.set_yticklabels([wrapped(name, 16) for name in row_names])
-    if column_names:
-        ax.set_xticklabels(list(column_names) * (n_columns // len(column_names)))
-        ax.xaxis.tick_top()
-    ax.tick_params(length=0)
-    ax.spines[:].set_visible(False)
-    plain_text(ax)
-    return ax, drawn

@@ -1,4 +1,4 @@
-"""Profiles of images by radius and by angle, and differences of images."""
+"""ProfileDisplay: profiles of images by radius and by angle."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import ndimage
 
+from skdistill.inspection._grid import font_size, legend_outside, panels, say
 from skdistill.inspection._morphology import (
     curves_of_growth,
     find_centres,
@@ -17,14 +18,14 @@ from skdistill.inspection._plotting import (
     check_names,
     class_rows,
     distilled_by,
-    draw_grid,
-    in_colour,
     plain_text,
     real_images,
     to_pixels,
+    wrapped,
 )
 from skdistill.utils._images import batches
 
+_MAX_PANELS = 25
 _REAL, _DISTILLED = "0.35", "#b3003c"
 
 
@@ -121,6 +122,10 @@ class ProfileDisplay:
         The names of the classes.
     kind : {"radial", "azimuthal"}, default="radial"
         Which profiles they are.
+    unit : str, default=""
+        The unit of the pixels.
+    title : str, default=""
+        What is written above.
 
     Attributes
     ----------
@@ -153,12 +158,16 @@ class ProfileDisplay:
         class_names: list[str],
         *,
         kind: str = "radial",
+        unit: str = "",
+        title: str = "",
     ) -> None:
         self.places = places
         self.real = real
         self.distilled = distilled
         self.class_names = class_names
         self.kind = kind
+        self.unit = unit
+        self.title = title
 
     @classmethod
     def from_estimator(
@@ -171,7 +180,9 @@ class ProfileDisplay:
         preprocessing: Any = None,
         classes: ArrayLike | None = None,
         class_names: Sequence[str] | None = None,
-        axes: Any = None,
+        unit: str = "",
+        title: str = "",
+        ax: Any = None,
     ) -> "ProfileDisplay":
         """Draw the real images of each class against the distilled ones.
 
@@ -196,8 +207,12 @@ class ProfileDisplay:
             The labels to show; None shows all, sorted.
         class_names : sequence of str, default=None
             Their names, if other than the labels.
-        axes : sequence of matplotlib Axes, default=None
-            One for each class; None makes a new figure.
+        unit : str, default=""
+            The unit of the pixels, such as "counts", for the label of the axis.
+        title : str, default=""
+            What to write above.
+        ax : array-like of matplotlib Axes, default=None
+            One for each class; None makes a new figure, of the first 25 classes.
 
         Returns
         -------
@@ -216,8 +231,10 @@ class ProfileDisplay:
             [of_distilled[members] for members in class_rows(synthetic.y, shown)[1]],
             check_names(class_names, shown),
             kind=kind,
+            unit=unit,
+            title=title,
         )
-        return display.plot(axes=axes)
+        return display.plot(ax=ax)
 
     @classmethod
     def from_data(
@@ -228,7 +245,9 @@ class ProfileDisplay:
         kind: str = "radial",
         classes: ArrayLike | None = None,
         class_names: Sequence[str] | None = None,
-        axes: Any = None,
+        unit: str = "",
+        title: str = "",
+        ax: Any = None,
     ) -> "ProfileDisplay":
         """Draw class against class, all in one axes.
 
@@ -244,7 +263,11 @@ class ProfileDisplay:
             The labels to show; None shows all, sorted.
         class_names : sequence of str, default=None
             Their names, if other than the labels.
-        axes : matplotlib Axes, default=None
+        unit : str, default=""
+            The unit of the pixels, such as "counts", for the label of the axis.
+        title : str, default=""
+            What to write above.
+        ax : matplotlib Axes, default=None
             Where to draw; None makes a new figure.
 
         Returns
@@ -261,17 +284,19 @@ class ProfileDisplay:
             None,
             check_names(class_names, shown),
             kind=kind,
+            unit=unit,
+            title=title,
         )
-        return display.plot(axes=axes)
+        return display.plot(ax=ax)
 
-    def plot(self, *, axes: Any = None) -> "ProfileDisplay":
+    def plot(self, *, ax: Any = None) -> "ProfileDisplay":
         """Draw medians of the real images, and bands from 16th to 84th percentile.
 
         Parameters
         ----------
-        axes : matplotlib Axes or sequence of them, default=None
+        ax : matplotlib Axes or array-like of them, default=None
             One for each class, where there are distilled images, else a single one;
-            None makes a new figure.
+            None makes a new figure, of the first 25 classes.
 
         Returns
         -------
@@ -279,278 +304,74 @@ class ProfileDisplay:
             The display itself.
         """
         check_matplotlib(f"{type(self).__name__}.plot")
-        number = 1 if self.distilled is None else len(self.class_names)
-        self.axes_ = _panels(axes, number)
-        for place, name in enumerate(self.class_names):
-            ax = self.axes_[0 if self.distilled is None else place]
+        together = self.distilled is None
+        number = len(self.class_names)
+        if ax is None and not together:
+            number = min(number, _MAX_PANELS)
+        self.axes_ = panels(ax, 1 if together else number, (2.8, 2.6), share=True)
+        shown = number if ax is None and not together else len(self.class_names)
+        for place, name in enumerate(self.class_names[:shown]):
+            here = self.axes_[0 if together else place]
             low, middle, high = np.nanpercentile(self.real[place], [16, 50, 84], axis=0)
-            together = self.distilled is None
-            (line,) = ax.plot(
+            (line,) = here.plot(
                 self.places,
                 middle,
                 color=f"C{place}" if together else _REAL,
                 ls=("-", "--", "-.", ":")[place % 4] if together else "-",
-                label=name if together else "real, median",
+                label=name if together else "real, median (mean of the channels)",
             )
-            ax.fill_between(
+            band = here.fill_between(
                 self.places, low, high, color=line.get_color(), alpha=0.2, lw=0
             )
+            if place == 0:
+                band.set_label("16th to 84th percentile" + " of each" * together)
             if self.distilled is not None:
                 for index, profile in enumerate(self.distilled[place]):
-                    label = "distilled" if index == 0 else None
-                    ax.plot(
+                    label = "distilled, each image" if index == 0 else None
+                    here.plot(
                         self.places, profile, color=_DISTILLED, ls="--", label=label
                     )
-                ax.set_title(name, fontsize=10)
+                here.set_title(wrapped(name, 24), fontsize="medium")
+        figure = self.axes_[0].figure
+        self._label(left_out=len(self.class_names) - shown)
+        for here in self.axes_:
+            plain_text(here)
+        self.figure_ = figure
+        return self
+
+    def _label(self, left_out: int) -> None:
         radial = self.kind == "radial"
-        for ax in self.axes_:
-            ax.set_xlabel("radius in pixels" if radial else "angle in degrees")
-        self.axes_[0].set_ylabel("light" if radial else "light relative to the mean")
-        self.axes_[0].legend(fontsize=8)
-        for ax in self.axes_:
-            plain_text(ax)
-        self.figure_ = self.axes_[0].figure
-        return self
-
-
-class DifferenceDisplay:
-    """Two images side by side and their difference, in rows.
-
-    Made by :meth:`from_estimator` or :meth:`from_data`; everything that is given to
-    the constructor is stored as it is.
-
-    Parameters
-    ----------
-    first, second : ndarray of shape (n_rows, height, width, 3), uint8
-        The images.
-    difference : ndarray of shape (n_rows, height, width)
-        Mean over the channels of the second less the first, in the unit of the pixels.
-    row_names : list of str
-        The names of the rows.
-    column_names : list of str
-        The names of first, second and difference.
-
-    Attributes
-    ----------
-    ax_ : matplotlib Axes
-        The axes of the grid.
-    figure_ : matplotlib Figure
-        Its figure.
-    images_ : list of list of matplotlib AxesImage
-        What is drawn, by row.
-
-    Examples
-    --------
-    >>> import matplotlib.pyplot as plt
-    >>> from skdistill import make_galaxies
-    >>> from skdistill.inspection import DifferenceDisplay
-    >>> X, y = make_galaxies(90, size=24, random_state=0)
-    >>> display = DifferenceDisplay.from_data(X, y, pairs=[(5, 7), (6, 8)])
-    >>> display.difference.shape
-    (2, 24, 24)
-    >>> plt.close(display.figure_)
-    """
-
-    def __init__(
-        self,
-        first: np.ndarray,
-        second: np.ndarray,
-        difference: np.ndarray,
-        *,
-        row_names: list[str],
-        column_names: list[str],
-    ) -> None:
-        self.first = first
-        self.second = second
-        self.difference = difference
-        self.row_names = row_names
-        self.column_names = column_names
-
-    @classmethod
-    def from_estimator(
-        cls,
-        estimator: Any,
-        X: Any,
-        y: Any,
-        *,
-        preprocessing: Any = None,
-        classes: ArrayLike | None = None,
-        class_names: Sequence[str] | None = None,
-        value_range: tuple[float, float] | None = None,
-        composite: ArrayLike | None = None,
-        ax: Any = None,
-        **imshow_kw: Any,
-    ) -> "DifferenceDisplay":
-        """Show the mean of the real images of each class against the distilled ones'.
-
-        Parameters
-        ----------
-        estimator : estimator instance
-            A fitted distiller, a :class:`~skdistill.distillation.DistilledClassifier`
-            or a pipeline that ends with one.
-        X : array-like of shape (n_samples, height, width, channels) or \
-                (n_samples, height * width * channels)
-            Real images as the estimator takes them.
-        y : array-like of shape (n_samples,)
-            Their labels.
-        preprocessing : transformer, default=None
-            What the real images were transformed by, fitted and with
-            ``inverse_transform``; not for a pipeline, which has it inside.
-        classes : array-like, default=None
-            The labels to show; None shows all, sorted.
-        class_names : sequence of str, default=None
-            Their names, if other than the labels.
-        value_range : tuple (low, high), default=None
-            The pixel values that become black and white; None takes nearly the whole
-            range of the real means.
-        composite : array-like of shape (3,) or (3, channels), default=None
-            How channels become red, green and blue, as in
-            :meth:`~skdistill.SyntheticSet.to_images`.
-        ax : matplotlib Axes, default=None
-            Where to draw; None makes a new figure.
-        **imshow_kw : dict
-            For :meth:`matplotlib.axes.Axes.imshow`, such as ``interpolation``.
-
-        Returns
-        -------
-        display : DifferenceDisplay
-            The display, drawn.
-        """
-        check_matplotlib(f"{cls.__name__}.from_estimator")
-        synthetic, preprocessing = distilled_by(estimator, preprocessing)
-        shown, members = class_rows(synthetic.y, classes)
-        distilled = to_pixels(synthetic.X, preprocessing)
-        real = real_images(X, estimator, synthetic.X.shape[1:], preprocessing)
-        display = cls._of(
-            np.stack([real[some].mean(axis=0) for some in class_rows(y, shown)[1]]),
-            np.stack([distilled[some].mean(axis=0) for some in members]),
-            check_names(class_names, shown),
-            ["real mean", "distilled", "distilled\n− real"],
-            value_range,
-            composite,
-        )
-        return display.plot(ax=ax, **imshow_kw)
-
-    @classmethod
-    def from_data(
-        cls,
-        X: Any,
-        y: Any,
-        *,
-        pairs: Sequence[tuple[Any, Any]],
-        class_names: Any = None,
-        value_range: tuple[float, float] | None = None,
-        composite: ArrayLike | None = None,
-        ax: Any = None,
-        **imshow_kw: Any,
-    ) -> "DifferenceDisplay":
-        """Show class against class: the means of their images.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, height, width, channels)
-            Images, real or distilled.
-        y : array-like of shape (n_samples,)
-            Their labels.
-        pairs : sequence of pairs of labels
-            The classes to compare, a pair in each row.
-        class_names : mapping of label to str, default=None
-            Names of the classes, if other than the labels.
-        value_range : tuple (low, high), default=None
-            The pixel values that become black and white; None takes nearly the whole
-            range of all means.
-        composite : array-like of shape (3,) or (3, channels), default=None
-            How channels become red, green and blue, as in
-            :meth:`~skdistill.SyntheticSet.to_images`.
-        ax : matplotlib Axes, default=None
-            Where to draw; None makes a new figure.
-        **imshow_kw : dict
-            For :meth:`matplotlib.axes.Axes.imshow`, such as ``interpolation``.
-
-        Returns
-        -------
-        display : DifferenceDisplay
-            The display, drawn.
-        """
-        check_matplotlib(f"{cls.__name__}.from_data")
-        pixels = to_pixels(X)
-        if not len(pairs) or any(len(pair) != 2 for pair in pairs):
-            raise ValueError(
-                f"`pairs` must be one or more pairs of labels; got {pairs!r}"
-            )
-        names = {} if class_names is None else dict(class_names)
-        first, second = (
-            np.stack(
-                [
-                    pixels[some].mean(axis=0)
-                    for some in class_rows(y, [pair[side] for pair in pairs])[1]
-                ]
-            )
-            for side in (0, 1)
-        )
-        rows = [f"{names.get(one, one)} | {names.get(two, two)}" for one, two in pairs]
-        columns = ["first", "second", "second\n− first"]
-        display = cls._of(first, second, rows, columns, value_range, composite)
-        return display.plot(ax=ax, **imshow_kw)
-
-    @classmethod
-    def _of(
-        cls,
-        first: np.ndarray,
-        second: np.ndarray,
-        row_names: list[str],
-        column_names: list[str],
-        value_range: tuple[float, float] | None,
-        composite: ArrayLike | None,
-    ) -> "DifferenceDisplay":
-        coloured = in_colour(
-            first, second, value_range=value_range, composite=composite, reference=first
-        )
-        return cls(
-            coloured[0],
-            coloured[1],
-            (second - first).mean(axis=-1),
-            row_names=row_names,
-            column_names=column_names,
-        )
-
-    def plot(self, *, ax: Any = None, **imshow_kw: Any) -> "DifferenceDisplay":
-        """Draw the rows.
-
-        Differences are blue where the second image is darker and red where it is
-        brighter, all on one scale.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes, default=None
-            Where to draw; None makes a new figure.
-        **imshow_kw : dict
-            For :meth:`matplotlib.axes.Axes.imshow`, such as ``interpolation``.
-
-        Returns
-        -------
-        display : DifferenceDisplay
-            The display itself.
-        """
-        check_matplotlib(f"{type(self).__name__}.plot")
-        rows = list(zip(self.first, self.second, self.difference, strict=True))
-        most = float(np.quantile(np.abs(self.difference), 0.995)) or 1.0
-        scale: dict[str, Any] = {"cmap": "RdBu_r", "vmin": -most, "vmax": most}
-        ax, self.images_ = draw_grid(
-            ax,
-            rows,
-            self.row_names,
-            self.column_names,
-            **(scale | imshow_kw),
-        )
-        ax.figure.colorbar(
-            self.images_[0][2],
-            ax=ax,
-            shrink=0.5,
-            label="difference, in the unit of the pixels",
-        )
-        self.ax_, self.figure_ = ax, ax.figure
-        return self
+        label = "brightness above the sky"
+        if radial:
+            label += f"\n({self.unit or 'unit of the pixels'})"
+        else:
+            label += "\n(mean over the angles = 1)"
+        figure = self.axes_[0].figure
+        n_columns = 1
+        for here in self.axes_:
+            spec = here.get_subplotspec()
+            if spec is not None:
+                n_columns = spec.get_gridspec().ncols
+            here.set_xlabel("radius (pixels)" if radial else "angle (degrees)")
+            if spec is None or spec.is_first_col():
+                here.set_ylabel(label)
+        # Below these is no other that would have the numbers.
+        for here in self.axes_[-n_columns:]:
+            here.tick_params(labelbottom=True)
+        title = self.title
+        if left_out:
+            first = f"the first {len(self.axes_)} of {len(self.class_names)} classes"
+            title = f"{title} ({first})" if title else first
+        if self.distilled is None:
+            say(self.axes_[0], title, "")
+            self.axes_[0].legend(fontsize="small")
+            return
+        legend_outside(self.axes_)
+        if title and len(self.axes_) > 1:
+            figure.suptitle(title, fontsize=font_size(figure) + 2, parse_math=False)
+        elif title:
+            name = self.axes_[0].get_title()
+            self.axes_[0].set_title(f"{title}\n{name}", parse_math=False)
 
 
 def _profiles(images: np.ndarray, kind: str) -> tuple[np.ndarray, np.ndarray]:
@@ -564,27 +385,3 @@ def _profiles(images: np.ndarray, kind: str) -> tuple[np.ndarray, np.ndarray]:
     measure = radial_profiles if kind == "radial" else azimuthal_profiles
     found = [measure(images[part]) for part in batches(images)]
     return found[0][0], np.concatenate([profiles for _, profiles in found])
-
-
-def _panels(axes: Any, number: int) -> np.ndarray:
-    if axes is not None:
-        axes = np.ravel(np.asarray(axes, dtype=object))
-        if len(axes) != number:
-            raise ValueError(f"`axes` must be {number}; got {len(axes)}")
-        return axes
-    import matplotlib.pyplot as plt
-
-    n_columns = min(number, 5)
-    n_rows = -(-number // n_columns)
-    figure, grid = plt.subplots(
-        n_rows,
-        n_columns,
-        figsize=(max(5, 2.6 * n_columns), 0.8 + 2.6 * n_rows),
-        sharex=True,
-        sharey=True,
-        squeeze=False,
-        layout="constrained",
-    )
-    for ax in grid.ravel()[number:]:
-        figure.delaxes(ax)
-    return grid.ravel()[:number]

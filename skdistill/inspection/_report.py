@@ -17,14 +17,14 @@ from sklearn.metrics import ConfusionMatrixDisplay, accuracy_score, confusion_ma
 from skdistill._version import __version__
 from skdistill.inspection import _html
 from skdistill.inspection._confusion import TreeConfusionDisplay
+from skdistill.inspection._grid import new_axes
 from skdistill.inspection._matching import MatchingDisplay
 from skdistill.inspection._measures_display import MeasuresDisplay
 from skdistill.inspection._plotting import (
     check_matplotlib,
     check_names,
     distilled_by,
-    in_colour,
-    new_axes,
+    find_look,
     plain_text,
     real_images,
     to_pixels,
@@ -33,6 +33,7 @@ from skdistill.inspection._tree import TreeDisplay
 from skdistill.inspection._tree_layout import grow, leaf_positions, tree_of
 from skdistill.synthetic import SyntheticSet
 from skdistill.utils._files import atomic_path
+from skdistill.utils._stretch import Stretch
 from skdistill.utils._validation import image_array
 
 _PACKAGES = ("numpy", "scipy", "pandas", "scikit-learn", "torch", "matplotlib")
@@ -54,6 +55,7 @@ def report(
     title: str = "Distilled images",
     value_range: tuple[float, float] | None = None,
     composite: ArrayLike | None = None,
+    band_names: Sequence[str] | None = None,
     random_state: Any = None,
     verbose: int = 0,
 ) -> Path:
@@ -93,10 +95,14 @@ def report(
     title : str, default="Distilled images"
         The heading.
     value_range : tuple (low, high), default=None
-        The pixel values that become black and white.
+        The pixel values that become black and white; None takes what fits the images,
+        as in :meth:`~skdistill.SyntheticSet.to_images`.
     composite : array-like of shape (3,) or (3, channels), default=None
         How channels become red, green and blue, as in
         :meth:`~skdistill.SyntheticSet.to_images`.
+    band_names : sequence of str, default=None
+        Names of the channels, such as ``"ugriz"``, by which composites go from red to
+        blue and colors are named.
     random_state : int, RandomState instance or None, default=None
         Decides on the networks and on bootstrap samples.
     verbose : int, default=0
@@ -143,6 +149,13 @@ def report(
     names = _names(class_names, classes, tree)
     inner = _innermost(distiller)
     pixels = to_pixels(synthetic.X, preprocessing)
+    look = find_look(
+        synthetic.X,
+        preprocessing,
+        value_range=value_range,
+        composite=composite,
+        band_names=band_names,
+    )
 
     predictions, accuracies = _train(
         distiller,
@@ -158,7 +171,7 @@ def report(
         (
             "images",
             "Images",
-            _images(pixels, real, synthetic, classes, names, value_range, composite),
+            _images(pixels, synthetic, classes, names, look),
         )
     ]
     if tree is not None:
@@ -166,9 +179,7 @@ def report(
             (
                 "tree",
                 "Tree",
-                _tree_section(
-                    synthetic, pixels, real, y_test, tree, value_range, composite
-                ),
+                _tree_section(synthetic, pixels, real, y_test, tree, look),
             )
         )
     if hasattr(inner, "history_"):
@@ -299,23 +310,19 @@ def _intro(
 
 def _images(
     pixels: np.ndarray,
-    real: np.ndarray,
     synthetic: SyntheticSet,
     classes: np.ndarray,
     names: list[str],
-    value_range: Any,
-    composite: Any,
+    look: Stretch,
 ) -> str:
-    (coloured,) = in_colour(
-        pixels, value_range=value_range, composite=composite, reference=real
-    )
+    colored = look(pixels)
     figures = []
     for label, name in zip(classes, names, strict=True):
         members = np.flatnonzero(synthetic.y == label)
         for number, member in enumerate(members, start=1):
             which = name if len(members) == 1 else f"{name}, {number}"
-            figures.append((coloured[member], f"Distilled image: {which}", which))
-    text = "All images have the stretch of the real ones, in the colours of these."
+            figures.append((colored[member], f"Distilled image: {which}", which))
+    text = f"All images on this page have one stretch: {look.note}."
     return _html.note(text) + _html.small_figures(figures)
 
 
@@ -325,14 +332,10 @@ def _tree_section(
     real: np.ndarray,
     y_test: np.ndarray,
     tree: Any,
-    value_range: Any,
-    composite: Any,
+    look: Stretch,
 ) -> str:
     display = TreeDisplay._of_groups(
-        {"real": (real, y_test), "distilled": (pixels, synthetic.y)},
-        tree,
-        value_range=value_range,
-        composite=composite,
+        [("real", real, y_test), ("distilled", pixels, synthetic.y)], tree, look
     ).plot()
     leaves = ", ".join(leaf.leaf for leaf in grow(tree).leaves())
     return _html.plot(

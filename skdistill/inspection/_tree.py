@@ -1,36 +1,41 @@
 """TreeDisplay: a decision tree with images at its leaves."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from skdistill.curation._tree import VoteTree
+from skdistill.inspection._grid import MAX_INCHES
 from skdistill.inspection._plotting import (
     check_matplotlib,
+    check_names,
     distilled_by,
-    in_colour,
-    new_axes,
+    find_look,
     plain_text,
     real_images,
     to_pixels,
     wrapped,
 )
 from skdistill.inspection._tree_layout import (
-    MOST_LEAVES,
+    MAX_LEAVES,
     Node,
     grow,
     leaf_positions,
     pruned,
+    readable,
     tree_of,
 )
+from skdistill.utils._stretch import Stretch
 from skdistill.utils._validation import image_array
 
 # Lengths in widths of an image.
-_LEVEL = 0.72  # between two levels of questions
-_NAMES = 0.52  # between the last level and the images: the names of the leaves
+_LEVEL = 0.84  # between two levels of questions, at least
+_LINE = 0.155  # of text
+_TOP = 0.24  # above the first question
 _GAP = 0.06
+_LETTERS = 12  # in the width of an image
 
 
 class TreeDisplay:
@@ -43,9 +48,14 @@ class TreeDisplay:
     ----------
     rows : dict of str to list of ndarray of shape (height, width, 3), uint8, or None
         What is shown below the leaves, row by row: a title of the row, and for each
-        leaf, in the order of the tree, an image or None.
+        leaf, in the order of the tree, an image or None.  What follows a line break
+        in a title is not drawn, and rows whose titles are then the same share one.
     tree : {"nine", "gz2"}, dict or GalaxyZooCurator, default=None
         The tree, as for :meth:`from_data`.
+    class_names : mapping of str to str, default=None
+        What to call leaves, if other than by their name.
+    title, note : str, default=""
+        What is written above, and below in small print.
 
     Attributes
     ----------
@@ -56,7 +66,7 @@ class TreeDisplay:
     images_ : list of matplotlib AxesImage
         The images that are drawn.
     texts_ : list of matplotlib Text
-        Questions, answers, names of leaves and titles of rows.
+        Title, questions, answers, names of leaves, titles of rows and small print.
 
     See Also
     --------
@@ -79,10 +89,19 @@ class TreeDisplay:
     """
 
     def __init__(
-        self, rows: Mapping[str, list[np.ndarray | None]], *, tree: Any = None
+        self,
+        rows: Mapping[str, list[np.ndarray | None]],
+        *,
+        tree: Any = None,
+        class_names: Mapping[str, str] | None = None,
+        title: str = "",
+        note: str = "",
     ) -> None:
         self.rows = rows
         self.tree = tree
+        self.class_names = class_names
+        self.title = title
+        self.note = note
 
     @classmethod
     def from_estimator(
@@ -94,8 +113,12 @@ class TreeDisplay:
         tree: Any = None,
         preprocessing: Any = None,
         n_images: int = 1,
+        row_titles: Sequence[str] = ("real", "distilled"),
+        class_names: Sequence[str] | Mapping[Any, str] | None = None,
         value_range: tuple[float, float] | None = None,
         composite: ArrayLike | None = None,
+        band_names: Sequence[str] | None = None,
+        title: str = "",
         ax: Any = None,
         **imshow_kw: Any,
     ) -> "TreeDisplay":
@@ -119,12 +142,23 @@ class TreeDisplay:
             ``inverse_transform``; not for a pipeline, which has it inside.
         n_images : int, default=1
             Number of images of each kind at each leaf.
+        row_titles : sequence of two str, default=("real", "distilled")
+            What stands beside the real images, and beside the distilled ones.
+        class_names : sequence of str or mapping, default=None
+            What to call the leaves: a name for each, in the order of the tree, or
+            those of some by their labels.
         value_range : tuple (low, high), default=None
-            The pixel values that become black and white; None takes nearly the whole
-            range of the real images, or of the distilled ones if there are no others.
+            The pixel values that become black and white; None takes what fits the
+            images, as in :meth:`~skdistill.SyntheticSet.to_images`, and the note below
+            the picture says what that is.
         composite : array-like of shape (3,) or (3, channels), default=None
             How channels become red, green and blue, as in
             :meth:`~skdistill.SyntheticSet.to_images`.
+        band_names : sequence of str, default=None
+            Names of the channels, such as ``"ugriz"``, by which a composite goes from
+            red to blue.
+        title : str, default=""
+            What to write above.
         ax : matplotlib Axes, default=None
             Where to draw; None makes a new figure.
         **imshow_kw : dict
@@ -139,8 +173,20 @@ class TreeDisplay:
         if (X is None) != (y is None):
             raise ValueError("X and y must be given both, or neither")
         synthetic, preprocessing = distilled_by(estimator, preprocessing)
+        if isinstance(row_titles, str) or len(row_titles) != 2:
+            raise ValueError(
+                "`row_titles` must be two: of the real images and of the distilled "
+                f"ones; got {row_titles!r}"
+            )
         tree = tree_of(tree)
-        groups = {}
+        look = find_look(
+            synthetic.X,
+            preprocessing,
+            value_range=value_range,
+            composite=composite,
+            band_names=band_names,
+        )
+        groups = []
         if X is not None:
             # Only what is shown is transformed.
             X, y = image_array(X, shape=synthetic.X.shape[1:]), np.asarray(y)
@@ -148,9 +194,10 @@ class TreeDisplay:
             used = np.unique(first[first >= 0])
             shape = synthetic.X.shape[1:]
             images = real_images(X[used], estimator, shape, preprocessing)
-            groups["real"] = images, y[used]
-        groups["distilled"] = to_pixels(synthetic.X, preprocessing), synthetic.y
-        display = cls._of_groups(groups, tree, n_images, value_range, composite)
+            groups.append((str(row_titles[0]), images, y[used]))
+        distilled = to_pixels(synthetic.X, preprocessing)
+        groups.append((str(row_titles[1]), distilled, synthetic.y))
+        display = cls._of_groups(groups, tree, look, n_images, class_names, title)
         return display.plot(ax=ax, **imshow_kw)
 
     @classmethod
@@ -160,11 +207,14 @@ class TreeDisplay:
         y: Any,
         *,
         tree: Any = None,
-        title: str = "",
         preprocessing: Any = None,
         n_images: int = 1,
+        row_title: str = "",
+        class_names: Sequence[str] | Mapping[Any, str] | None = None,
         value_range: tuple[float, float] | None = None,
         composite: ArrayLike | None = None,
+        band_names: Sequence[str] | None = None,
+        title: str = "",
         ax: Any = None,
         **imshow_kw: Any,
     ) -> "TreeDisplay":
@@ -180,19 +230,28 @@ class TreeDisplay:
             The tree, in the form that :class:`~skdistill.GalaxyZooCurator` takes it, or
             a curator that has it.  None takes the nine classes.  Of more than 40
             leaves only those are drawn that have images.
-        title : str, default=""
-            What the images are.
         preprocessing : transformer, default=None
             A fitted transformer whose ``inverse_transform`` turns X into pixels to
             look at.
         n_images : int, default=1
             Number of images at each leaf.
+        row_title : str, default=""
+            What stands beside the images.
+        class_names : sequence of str or mapping, default=None
+            What to call the leaves: a name for each, in the order of the tree, or
+            those of some by their labels.
         value_range : tuple (low, high), default=None
-            The pixel values that become black and white; None takes nearly the whole
-            range of the images.
+            The pixel values that become black and white; None takes what fits the
+            images, as in :meth:`~skdistill.SyntheticSet.to_images`, and the note below
+            the picture says what that is.
         composite : array-like of shape (3,) or (3, channels), default=None
             How channels become red, green and blue, as in
             :meth:`~skdistill.SyntheticSet.to_images`.
+        band_names : sequence of str, default=None
+            Names of the channels, such as ``"ugriz"``, by which a composite goes from
+            red to blue.
+        title : str, default=""
+            What to write above.
         ax : matplotlib Axes, default=None
             Where to draw; None makes a new figure.
         **imshow_kw : dict
@@ -205,44 +264,57 @@ class TreeDisplay:
         """
         check_matplotlib(f"{cls.__name__}.from_data")
         X, y, tree = image_array(X), np.asarray(y), tree_of(tree)
+        if y.shape != X.shape[:1]:
+            raise ValueError(
+                f"y must hold one label for each of the {len(X)} images; got shape "
+                f"{y.shape}"
+            )
+        look = find_look(
+            X,
+            preprocessing,
+            value_range=value_range,
+            composite=composite,
+            band_names=band_names,
+        )
         first = _first_of_each(y, tree, n_images)
         used = np.unique(first[first >= 0])
-        groups = {title: (to_pixels(X[used], preprocessing), y[used])}
-        display = cls._of_groups(groups, tree, n_images, value_range, composite)
+        groups = [(row_title, to_pixels(X[used], preprocessing), y[used])]
+        display = cls._of_groups(groups, tree, look, n_images, class_names, title)
         return display.plot(ax=ax, **imshow_kw)
 
     @classmethod
     def _of_groups(
         cls,
-        groups: Mapping[str, tuple[np.ndarray, np.ndarray]],
+        groups: Sequence[tuple[str, np.ndarray, np.ndarray]],
         tree: VoteTree,
+        look: Stretch,
         n_images: int = 1,
-        value_range: tuple[float, float] | None = None,
-        composite: ArrayLike | None = None,
+        class_names: Any = None,
+        title: str = "",
     ) -> "TreeDisplay":
-        """Take images and labels of each group, with the stretch of the first."""
-        pixels = in_colour(
-            *(images for images, _ in groups.values()),
-            value_range=value_range,
-            composite=composite,
-            reference=next(iter(groups.values()))[0],
-        )
+        """Take title, images and labels of each group."""
+        called = _called(class_names, list(tree.leaves))
         rows: dict[str, list[np.ndarray | None]] = {}
-        for (name, (_, y)), coloured in zip(groups.items(), pixels, strict=True):
-            rows |= _rows(name, coloured, _first_of_each(y, tree, n_images))
-        if len(tree.leaves) > MOST_LEAVES:
+        for number, (name, images, y) in enumerate(groups):
+            places = _first_of_each(y, tree, n_images)
+            used = np.unique(places[places >= 0])
+            pixels = dict(zip(used.tolist(), look(images[used]), strict=True))
+            for k, column in enumerate(places.T):
+                # The second line keeps rows of one title apart.
+                rows[f"{name}\n{number}.{k}"] = [
+                    pixels.get(place) for place in column.tolist()
+                ]
+        if len(tree.leaves) > MAX_LEAVES:
             # Of a large tree only what there are images of.
-            used = [
+            kept = [
                 place
                 for place in range(len(tree.leaves))
                 if any(row[place] is not None for row in rows.values())
             ]
             names = list(tree.leaves)
-            tree = pruned(tree, {names[place] for place in used})
-            rows = {
-                title: [row[place] for place in used] for title, row in rows.items()
-            }
-        return cls(rows, tree=tree)
+            tree = pruned(tree, {names[place] for place in kept})
+            rows = {name: [row[place] for place in kept] for name, row in rows.items()}
+        return cls(rows, tree=tree, class_names=called, title=title, note=look.note)
 
     def plot(self, *, ax: Any = None, **imshow_kw: Any) -> "TreeDisplay":
         """Draw the tree and the images.
@@ -267,74 +339,110 @@ class TreeDisplay:
         shown = [image for row in self.rows.values() for image in row]
         shapes = [image.shape for image in shown if image is not None]
         aspect = shapes[0][0] / shapes[0][1] if shapes else 1.0
-        height = depth * _LEVEL + _NAMES + len(self.rows) * (aspect + _GAP)
+        called = self.class_names or {}
+        names = [
+            wrapped(called.get(leaf.leaf, readable(leaf.leaf)), _LETTERS)
+            for leaf in leaves
+        ]
+        # Lengths are in widths of an image, and so is the size of text.
+        steps = _Steps(root)
+        label = _LINE * (1 + max(name.count("\n") for name in names)) + 0.1
+        titles = [title.partition("\n")[0] for title in self.rows]
+        above = _LINE * 2.2 if self.title else 0.0
+        below = _LINE * 1.6 if self.note else 0.0
+        bottom = -depth * steps.level - label
+        height = -bottom + len(self.rows) * (aspect + _GAP)
 
-        n_leaves = len(leaves)
         # Leaf number k is drawn at k (1 + gap).
-        span = n_leaves * (1 + _GAP) + 0.4
-        width = np.clip(1.4 * n_leaves, 5, 40)
-        ax = new_axes(ax, width, width / span * height + 0.2)
-        # Text has a size of its own: as large as the width of an image allows.
+        span = len(leaves) * (1 + _GAP) + (0.45 if any(titles) else 0.1)
+        width = float(np.clip(1.5 * span, 5, MAX_INCHES))
+        if len(leaves) > 16:
+            width = min(0.8 * span, 2 * MAX_INCHES)
+        total = height + above + below + _TOP
+        if ax is None:
+            import matplotlib.pyplot as plt
+
+            shrink = min(1.0, 2 * MAX_INCHES / (width / span * total))
+            wide = width * shrink
+            figure = plt.figure(figsize=(wide, wide / span * total))
+            ax = figure.add_axes((0.01, 0.01, 0.98, 0.98))
         box = ax.get_position()
-        inches = ax.figure.get_size_inches()[0] * box.width / span
-        size = float(np.clip(8.0 * inches, 4, 11))
+        across, down = ax.figure.get_size_inches() * (box.width, box.height)
+        inches = min(across / span, down / total)
+        # A line of text is so high in images, a point 1/72 inch and 1.2 of them a line.
+        size = float(np.clip(72 * inches * _LINE / 1.2, 4, 16))
 
         self.texts_: list[Any] = []
-        self._draw(ax, root, depth, size)
-        names = list(tree.leaves)
+        right = leaves[-1].x + 0.55
+        if self.title:
+            place = (right - span / 2, _TOP + above / 2)
+            self._text(ax, place, self.title, 1.25 * size, weight="bold")
+        self._draw(ax, root, depth, size, steps)
+        order = list(tree.leaves)
+        for leaf, name in zip(leaves, names, strict=True):
+            place = (leaf.x, -depth * steps.level - label / 2)
+            self._text(ax, place, name, 0.92 * size, weight="bold")
         self.images_ = []
         imshow_kw = {"interpolation": "nearest"} | imshow_kw
-        bottom = -depth * _LEVEL - _NAMES
-        for number, (title, row) in enumerate(self.rows.items()):
+        for number, row in enumerate(self.rows.values()):
             top = bottom - number * (aspect + _GAP)
             for leaf in leaves:
-                image = row[names.index(leaf.leaf)]
+                image = row[order.index(leaf.leaf)]
                 if image is not None:
                     extent = (leaf.x - 0.5, leaf.x + 0.5, top - aspect, top)
                     self.images_.append(ax.imshow(image, extent=extent, **imshow_kw))
-            self._text(
-                ax,
-                (-0.56, top - aspect / 2),
-                title.partition("\n")[0],
-                size + 1,
-                rotation=90,
-                ha="right",
-            )
-        right = leaves[-1].x + 0.55
-        ax.set(xlim=(right - span, right), ylim=(-height, 0.3), aspect="equal")
+        # One title for all rows of a group, in their middle.
+        start = 0
+        for end in range(1, len(titles) + 1):
+            if end < len(titles) and titles[end] == titles[start]:
+                continue
+            middle = bottom - (start + end) / 2 * (aspect + _GAP) + _GAP / 2
+            place = (-0.56, middle)
+            self._text(ax, place, titles[start], size, rotation=90, ha="right")
+            start = end
+        if self.note:
+            place = (right - span + 0.05, -height - below / 2)
+            self._text(ax, place, self.note, 0.65 * size, ha="left", color="0.3")
+        ax.set(
+            xlim=(right - span, right),
+            ylim=(-height - below, _TOP + above),
+            aspect="equal",
+        )
         ax.set_axis_off()
         plain_text(ax)
         self.ax_, self.figure_ = ax, ax.figure
         return self
 
-    def _draw(self, ax: Any, node: Node, depth: int, size: float) -> None:
+    def _draw(
+        self, ax: Any, node: Node, depth: int, size: float, steps: "_Steps"
+    ) -> None:
         """Draw a node, its branches and all below it."""
-        y = -node.depth * _LEVEL
+        y = -node.depth * steps.level
         if node.leaf:
-            end = -depth * _LEVEL
-            ax.plot([node.x, node.x], [y, end - 0.08], color="0.6", lw=1, zorder=0)
-            name = wrapped(node.leaf)
-            self._text(ax, (node.x, end - _NAMES / 2), name, size, weight="bold")
+            end = -depth * steps.level
+            ax.plot([node.x, node.x], [y, end], color="0.6", lw=1, zorder=0)
             return
-        crossing = y - 0.3 * _LEVEL
+        crossing = y - steps.crossing
         ax.plot([node.x, node.x], [y, crossing], color="0.6", lw=1, zorder=0)
         for child in node.children:
             ax.plot(
                 [node.x, child.x, child.x],
-                [crossing, crossing, y - _LEVEL],
+                [crossing, crossing, y - steps.level],
                 color="0.6",
                 lw=1,
                 zorder=0,
             )
             if child.answer:
                 # On a way that goes on without a question there is room below.
-                place = (child.x, y - 0.62 * _LEVEL)
-                answer = wrapped(child.answer, 12)
-                self._text(ax, place, answer, size - 1, box="white")
-            self._draw(ax, child, depth, size)
+                place = (child.x, y - steps.answer)
+                answer = wrapped(child.answer, _LETTERS)
+                self._text(ax, place, answer, 0.9 * size, box="white")
+            self._draw(ax, child, depth, size, steps)
         if node.question:
             box = "#e8eef7"
-            self._text(ax, (node.x, y), wrapped(node.question, 14), size, box=box)
+            self._text(
+                ax, (node.x, y), wrapped(node.question, _LETTERS + 2), size, box=box
+            )
 
     def _text(
         self,
@@ -347,6 +455,8 @@ class TreeDisplay:
         ha: str = "center",
         **text_kw: Any,
     ) -> None:
+        if not text:
+            return
         patch = {"boxstyle": "round,pad=0.25", "fc": box, "ec": "none"} if box else None
         self.texts_.append(
             ax.text(*place, text, size=size, ha=ha, va="center", bbox=patch, **text_kw)
@@ -369,13 +479,31 @@ def _first_of_each(y: Any, tree: VoteTree, n_images: int) -> np.ndarray:
     return first[:, : max(1, int((first >= 0).sum(axis=1).max()))]
 
 
-def _rows(
-    title: str, pixels: np.ndarray, places: np.ndarray
-) -> dict[str, list[np.ndarray | None]]:
-    """Return the images of each row; a row's title ends with a line of its own."""
-    return {
-        title if not number else f"{title}\n{number}": [
-            pixels[place] if place >= 0 else None for place in column
-        ]
-        for number, column in enumerate(places.T)
-    }
+class _Steps:
+    """How far below a question things are: branches, answers, the next question."""
+
+    def __init__(self, root: Node) -> None:
+        questions, answers = [1], [1]
+        nodes = [root]
+        while nodes:
+            node = nodes.pop()
+            nodes += node.children
+            questions.append(1 + wrapped(node.question, _LETTERS + 2).count("\n"))
+            answers.append(1 + wrapped(node.answer, _LETTERS).count("\n"))
+        question, answer = (_LINE * max(lines) + 0.1 for lines in (questions, answers))
+        self.level = max(_LEVEL, question + answer + 0.14)
+        self.crossing = question / 2 + 0.06
+        self.answer = self.level - question / 2 - 0.04 - answer / 2
+
+
+def _called(class_names: Any, leaves: list[str]) -> dict[str, str]:
+    """Return what to call leaves."""
+    if class_names is None:
+        return {}
+    if isinstance(class_names, Mapping):
+        # One by one: keys may be names and positions.
+        return {
+            leaves[leaf_positions(np.asarray([label]), leaves)[0]]: str(name)
+            for label, name in class_names.items()
+        }
+    return dict(zip(leaves, check_names(class_names, leaves), strict=True))

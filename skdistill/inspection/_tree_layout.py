@@ -13,7 +13,7 @@ from skdistill.curation._tree import TREES, VoteTree, parse_tree
 # The numbers in names of questions and answers of Galaxy Zoo: t02_edgeon, a04_yes.
 _NUMBER = re.compile(r"[ta]\d\d_")
 
-MOST_LEAVES = 40  # of a larger tree only a part can be read
+MAX_LEAVES = 40  # of a larger tree only a part can be read
 
 
 @dataclass
@@ -97,7 +97,7 @@ def grow(tree: VoteTree, spacing: float = 1.0) -> Node:
             if here not in nodes:
                 nodes[here] = Node(depth, _answer(question, step))
                 parent = nodes[way[: depth - 1]]
-                parent.question = f"{_words(question)}?"
+                parent.question = _asked(question)
                 parent.children.append(nodes[here])
         nodes[way].leaf = leaf
     for number, leaf_node in enumerate(root.leaves()):
@@ -139,6 +139,14 @@ def leaf_positions(labels: Any, names: Sequence[str]) -> np.ndarray:
     return positions
 
 
+def readable(leaf: str) -> str:
+    """Return the name of a leaf without the numbers that Galaxy Zoo has in it."""
+    parts = leaf.split(" > ")
+    if not any(_NUMBER.match(part) for part in parts):
+        return leaf
+    return " > ".join(_words(part) for part in parts)
+
+
 def _place(node: Node) -> None:
     if node.leaf:
         return
@@ -149,6 +157,12 @@ def _place(node: Node) -> None:
 
 def _answer(question: str, step: Sequence[str]) -> str:
     return " or ".join(_words(answer.removeprefix(f"{question}_")) for answer in step)
+
+
+def _asked(question: str) -> str:
+    """Return a question with one question mark, the user's if there is one."""
+    words = _words(question)
+    return words if any(mark in words for mark in "?\uff1f\u061f") else f"{words}?"
 
 
 def _words(name: str) -> str:

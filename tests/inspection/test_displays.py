@@ -18,7 +18,7 @@ from skdistill import (
     TrajectoryBuffer,
 )
 from skdistill.curation._tree import CLASS_NAMES, NINE
-from skdistill.inspection import SyntheticSetDisplay, TreeDisplay
+from skdistill.inspection import EvolutionDisplay, SyntheticSetDisplay, TreeDisplay
 from skdistill.inspection._tree_layout import grow, leaf_positions, tree_of
 
 
@@ -145,13 +145,13 @@ def test_tree_has_real_and_distilled_images_below_their_leaves(images, fitted):
 
 
 def test_tree_says_questions_answers_and_leaves(images):
-    display = TreeDisplay.from_data(*images, title="galaxies")
+    display = TreeDisplay.from_data(*images, title="galaxies", row_title="toys")
     texts = [text.get_text().replace("\n", " ") for text in display.texts_]
+    assert texts.count("galaxies") == texts.count("toys") == 1
     assert {"smooth or features?", "edge-on?", "bar?", "bulge shape?"} <= set(texts)
     assert {"rounded or boxy", "no bulge", "yes", "no"} <= set(texts)
     assert set(CLASS_NAMES) <= set(texts)
     assert texts.count("spiral?") == 2
-    assert "galaxies" in texts
 
 
 def test_tree_leaves_gaps_where_there_are_no_images(images):
@@ -182,7 +182,7 @@ def test_tree_of_a_curator(images):
     curator = GalaxyZooCurator(tree=tree)
     display = TreeDisplay.from_data(X[:2], ["cat", "dog"], tree=curator)
     texts = [text.get_text() for text in display.texts_]
-    assert texts[:3] == ["barks", "dog", "meows"]
+    assert texts[:5] == ["barks", "meows", "sound?", "dog", "cat"]
     by_default = TreeDisplay.from_data(X, y, tree=GalaxyZooCurator())
     assert len(by_default.images_) == 9
 
@@ -261,3 +261,143 @@ def test_stored_sets_are_shown(tmp_path, images):
     SyntheticSet(X, y).save(tmp_path / "set")
     display = SyntheticSetDisplay.from_data(*SyntheticSet.load(tmp_path / "set"))
     assert len(shown(display)) == 18
+
+
+@pytest.mark.parametrize(
+    ("number", "n_classes"), [(900, 1), (900, 9), (900, 900), (1, 1), (2000, 10)]
+)
+def test_displays_of_many_images_are_bounded(number, n_classes):
+    X = np.random.default_rng(0).random((number, 4, 4, 1)).astype(np.float32)
+    y = np.arange(number) % n_classes
+    display = SyntheticSetDisplay.from_data(X, y, max_images=120)
+    assert max(display.figure_.get_size_inches()) <= 14
+    drawn = shown(display)
+    assert len(drawn) <= 120
+    assert min(np.bincount(y)) == 1 or len(drawn) >= 80
+    note = display.note_.get_text().replace("\n", " ")
+    assert ("the first" in note) == (number > 1)
+    # Every image that is drawn is one of its class, and whole rows stay together.
+    for label, row in enumerate(display.images_):
+        levels = [image.get_array()[0, 0, 0] for image in row]
+        expected = (X[y == label, 0, 0, 0][: len(row)] * 255).round()
+        np.testing.assert_allclose(levels, expected, atol=1)
+    steps = np.arange(3)[:, None, None, None, None] + np.zeros((1, number, 4, 4, 1))
+    evolution = EvolutionDisplay.from_data(steps, np.arange(3), y)
+    assert max(evolution.figure_.get_size_inches()) <= 14
+    assert len(evolution.images_) <= 40
+    assert len({row[0] for row in evolution.names}) >= 1
+
+
+def test_one_row_for_each_class_by_option(images):
+    X, y = images
+    frames = np.stack([X * level for level in (0.2, 0.6, 1)])
+    display = EvolutionDisplay.from_data(frames, [0, 5, 9], y, n_images=1)
+    assert display.names == [str(label) for label in range(9)]
+    last = [row[-1].get_array()[0, 0, 0] for row in display.images_]
+    first = [X[np.flatnonzero(y == label)[0], 0, 0, 0] for label in range(9)]
+    np.testing.assert_allclose(last, np.round(np.array(first) * 255), atol=1)
+    with pytest.raises(ValueError, match="`n_images` must be at least 1 or None"):
+        EvolutionDisplay.from_data(frames, [0, 5, 9], y, n_images=0)
+    with pytest.raises(ValueError, match="one label for each of the 18 images"):
+        EvolutionDisplay.from_data(frames, [0, 5, 9], y[:3])
+
+
+def test_titles_and_notes_are_the_users(images, fitted):
+    distiller, scaler, _ = fitted
+    display = SyntheticSetDisplay.from_estimator(distiller, preprocessing=scaler)
+    assert display.ax_.get_title() == "distilled by STMDistiller"
+    note = display.note_.get_text().replace("\n", " ")
+    assert "black is 0, white 1" in note
+    assert "`value_range`" in note
+    display = SyntheticSetDisplay.from_estimator(distiller, title="My $5 galaxies")
+    assert display.ax_.get_title() == "My $5 galaxies"
+    assert not SyntheticSetDisplay.from_estimator(distiller, title="").ax_.get_title()
+    tree = TreeDisplay.from_estimator(
+        distiller,
+        *images,
+        n_images=2,
+        row_titles=("simulated", "made"),
+        class_names={0: "egg", "barred spiral": "a bar"},
+        title="On a slide",
+    )
+    texts = [text.get_text() for text in tree.texts_]
+    for text in ("simulated", "made", "egg", "a bar", "On a slide"):
+        assert texts.count(text) == 1
+    assert "real" not in texts
+    with pytest.raises(ValueError, match="`row_titles` must be two"):
+        TreeDisplay.from_estimator(distiller, *images, row_titles="real")
+    with pytest.raises(ValueError, match="labels must be names of the tree"):
+        TreeDisplay.from_data(*images, class_names={"dragon": "x"})
+    with pytest.raises(ValueError, match="a name for each of the 9 classes; got 1"):
+        TreeDisplay.from_data(*images, class_names=["x"])
+
+
+def test_the_same_image_looks_the_same_in_every_display(fitted, images):
+    X, y = images
+    for distiller, scaler, real in (
+        (*fitted[:2], fitted[1].transform(X)),
+        (fitted[2], None, X),
+    ):
+        tree = TreeDisplay.from_estimator(
+            distiller, real, y, preprocessing=scaler, n_images=2
+        )
+        grid = SyntheticSetDisplay.from_estimator(distiller, preprocessing=scaler)
+        # Of the tree's images the first half is real.
+        np.testing.assert_array_equal(shown(tree)[18:27], shown(grid)[::2])
+
+
+@pytest.mark.parametrize(
+    ("question", "said"),
+    [
+        ("edge-on?", "edge-on?"),
+        ("Is it edge-on ?", "Is it edge-on ?"),
+        ("round? (t01)", "round? (t01)"),
+        ("t02_edgeon", "edge-on?"),
+        ("\u68d2\uff1f", "\u68d2\uff1f"),
+    ],
+)
+def test_questions_have_one_question_mark(question, said):
+    root = grow(tree_of({question: {"yes": "a", "no": "b"}}))
+    assert root.question == said
+
+
+def test_text_of_a_tree_can_be_read_on_a_slide(images):
+    display = TreeDisplay.from_data(*images, row_title="toys", title="t")
+    assert display.figure_.get_size_inches()[0] <= 14
+    small = [text.get_fontsize() for text in display.texts_[:-1]]  # without the note
+    assert min(small) >= 11
+    _, ax = plt.subplots(figsize=(4, 3))
+    beside = TreeDisplay.from_data(*images, ax=ax)
+    assert max(text.get_fontsize() for text in beside.texts_) < 6
+
+
+def test_long_answers_do_not_lie_on_questions(images):
+    tree = {
+        "Is it as round as a ball?": {
+            "no, it is rather like an egg": {"is the egg large": {"a": "x", "b": "y"}},
+            "yes": "ball",
+        }
+    }
+    display = TreeDisplay.from_data(images[0][:3], ["x", "y", "ball"], tree=tree)
+    display.figure_.canvas.draw()
+    boxes = [text.get_window_extent() for text in display.texts_[:-1]]
+    for number, one in enumerate(boxes):
+        assert not any(one.overlaps(two) for two in boxes[number + 1 :])
+
+
+@pytest.mark.parametrize("from_blue", [True, False])
+def test_composites_of_named_bands_are_not_inverted(from_blue):
+    X = np.zeros((1, 4, 4, 5), dtype=np.float32)
+    X[..., 4 if from_blue else 0] = 1.0  # light in z alone
+    names = "ugriz" if from_blue else "zirgu"
+    for display in (
+        SyntheticSetDisplay.from_data(X, ["a"], bands=list(names)),
+        SyntheticSetDisplay.from_data(X, ["a"], band_names=names),
+        TreeDisplay.from_data(X, [0], band_names=names),
+        EvolutionDisplay.from_data(X[None], [0], ["a"], band_names=names),
+    ):
+        color = shown(display)[0][0, 0]
+        assert color[0] > 0
+        assert color[1] == color[2] == 0
+    unnamed = SyntheticSetDisplay.from_data(X, ["a"])
+    assert "taken from red to blue" in unnamed.note_.get_text().replace("\n", " ")

@@ -35,7 +35,7 @@ def test_story_has_losses_levels_and_step_sizes(small):
     history = distiller.history_
     assert [ax.get_ylabel() for ax in display.axes_] == [
         "matching loss",
-        "T",
+        "epochs matched",
         "step size",
     ]
     loss = display.lines_["loss"].get_ydata()
@@ -49,16 +49,19 @@ def test_story_has_losses_levels_and_step_sizes(small):
     np.testing.assert_array_equal(
         display.lines_["step_size"].get_ydata(), history["step_size"]
     )
-    assert [text.get_text() for text in display.axes_[0].texts] == [" T = 2"]
+    assert [text.get_text() for text in display.axes_[0].texts] == [" 2 epochs"]
+    legend = [text.get_text() for text in display.axes_[0].get_legend().get_texts()]
+    assert legend[0] == "loss of the matched epochs"
+    assert legend[2] == "single iterations (thick: running means over 5)"
     _, ax = plt.subplots()
-    alone = display.plot(axes=ax)
+    alone = display.plot(ax=ax)
     assert alone is display
     assert list(alone.axes_) == [ax]
     for wrong in (ChannelScaler(), 3):
         with pytest.raises(ValueError, match="with a `history_`"):
             MatchingDisplay.from_estimator(wrong)
-    with pytest.raises(ValueError, match="`axes` must be one or three"):
-        display.plot(axes=plt.subplots(2)[1])
+    with pytest.raises(ValueError, match="`ax` must be one or three"):
+        display.plot(ax=plt.subplots(2)[1])
     with pytest.raises(ValueError, match="`window` must be at least 1"):
         display.plot(window=0)
 
@@ -115,7 +118,7 @@ def test_strip_goes_from_the_first_to_the_last():
     labels = [text.get_text() for text in display.ax_.get_xticklabels()]
     assert labels == ["0", "40", "70", "110"]
     names = [text.get_text() for text in display.ax_.get_yticklabels()]
-    assert names == ["a", "b", "b"]
+    assert names == ["a", "b, 1", "b, 2"]
 
 
 def test_animations_hold_every_frame(tmp_path):
@@ -253,8 +256,8 @@ def test_profiles_of_real_and_distilled_images(small, kind):
     )
     with pytest.raises(ValueError, match="`kind` must be 'radial' or"):
         ProfileDisplay.from_data(X, y, kind="other")
-    with pytest.raises(ValueError, match="`axes` must be 1"):
-        ProfileDisplay.from_data(X, y, axes=plt.subplots(2)[1])
+    with pytest.raises(ValueError, match="`ax` must be 1 axes"):
+        ProfileDisplay.from_data(X, y, ax=plt.subplots(2)[1])
 
 
 def test_differences(small):

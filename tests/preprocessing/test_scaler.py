@@ -23,6 +23,8 @@ def test_statistics_are_those_of_numpy(images):
     scaler = ChannelScaler().fit(images)
     exact = images.astype(np.float64)
     np.testing.assert_allclose(scaler.mean_, exact.mean(axis=(0, 1, 2)), rtol=1e-9)
+    np.testing.assert_array_equal(scaler.data_min_, images.min(axis=(0, 1, 2)))
+    np.testing.assert_array_equal(scaler.data_max_, images.max(axis=(0, 1, 2)))
     np.testing.assert_allclose(scaler.scale_, exact.std(axis=(0, 1, 2)), rtol=1e-6)
     scaled = scaler.transform(images)
     assert scaled.dtype == np.float32

@@ -1,0 +1,307 @@
+"""DifferenceDisplay: two images side by side and their difference."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from skdistill.inspection._grid import MAX_ROWS, draw_grid, join_notes
+from skdistill.inspection._plotting import (
+    check_matplotlib,
+    check_names,
+    class_rows,
+    distilled_by,
+    find_look,
+    real_images,
+    to_pixels,
+)
+from skdistill.utils._stretch import Stretch
+
+
+class DifferenceDisplay:
+    """Two images side by side and their difference, in rows.
+
+    Made by :meth:`from_estimator` or :meth:`from_data`; everything that is given to
+    the constructor is stored as it is.
+
+    Parameters
+    ----------
+    first, second : ndarray of shape (n_rows, height, width, 3), uint8
+        The images.
+    difference : ndarray of shape (n_rows, height, width)
+        Mean over the channels of the second less the first, in the unit of the pixels.
+    row_names : list of str
+        The names of the rows.
+    column_names : list of str
+        The names of first, second and difference.
+    title, note : str, default=""
+        What is written above, and below in small print.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+        The axes of the grid.
+    figure_ : matplotlib Figure
+        Its figure.
+    images_ : list of list of matplotlib AxesImage
+        What is drawn, by row.
+    note_ : matplotlib Annotation or None
+        The small print: which values are black and white, and what is left out.
+
+    Examples
+    --------
+    >>> import matplotlib.pyplot as plt
+    >>> from skdistill import make_galaxies
+    >>> from skdistill.inspection import DifferenceDisplay
+    >>> X, y = make_galaxies(90, size=24, random_state=0)
+    >>> display = DifferenceDisplay.from_data(X, y, pairs=[(5, 7), (6, 8)])
+    >>> display.difference.shape
+    (2, 24, 24)
+    >>> plt.close(display.figure_)
+    """
+
+    def __init__(
+        self,
+        first: np.ndarray,
+        second: np.ndarray,
+        difference: np.ndarray,
+        *,
+        row_names: list[str],
+        column_names: list[str],
+        title: str = "",
+        note: str = "",
+    ) -> None:
+        self.first = first
+        self.second = second
+        self.difference = difference
+        self.row_names = row_names
+        self.column_names = column_names
+        self.title = title
+        self.note = note
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator: Any,
+        X: Any,
+        y: Any,
+        *,
+        preprocessing: Any = None,
+        classes: ArrayLike | None = None,
+        class_names: Sequence[str] | None = None,
+        value_range: tuple[float, float] | None = None,
+        composite: ArrayLike | None = None,
+        band_names: Sequence[str] | None = None,
+        title: str = "",
+        ax: Any = None,
+        **imshow_kw: Any,
+    ) -> "DifferenceDisplay":
+        """Show the mean of the real images of each class against the distilled ones'.
+
+        Parameters
+        ----------
+        estimator : estimator instance
+            A fitted distiller, a :class:`~skdistill.distillation.DistilledClassifier`
+            or a pipeline that ends with one.
+        X : array-like of shape (n_samples, height, width, channels) or \
+                (n_samples, height * width * channels)
+            Real images as the estimator takes them.
+        y : array-like of shape (n_samples,)
+            Their labels.
+        preprocessing : transformer, default=None
+            What the real images were transformed by, fitted and with
+            ``inverse_transform``; not for a pipeline, which has it inside.
+        classes : array-like, default=None
+            The labels to show; None shows all, sorted.
+        class_names : sequence of str, default=None
+            Their names, if other than the labels.
+        value_range : tuple (low, high), default=None
+            The pixel values that become black and white; None takes what fits the
+            images, as in :meth:`~skdistill.SyntheticSet.to_images`, and the note below
+            the picture says what that is.
+        composite : array-like of shape (3,) or (3, channels), default=None
+            How channels become red, green and blue, as in
+            :meth:`~skdistill.SyntheticSet.to_images`.
+        band_names : sequence of str, default=None
+            Names of the channels, such as ``"ugriz"``, by which a composite goes from
+            red to blue.
+        title : str, default=""
+            What to write above.
+        ax : matplotlib Axes, default=None
+            Where to draw; None makes a new figure.
+        **imshow_kw : dict
+            For :meth:`matplotlib.axes.Axes.imshow`, such as ``interpolation``.
+
+        Returns
+        -------
+        display : DifferenceDisplay
+            The display, drawn.
+        """
+        check_matplotlib(f"{cls.__name__}.from_estimator")
+        synthetic, preprocessing = distilled_by(estimator, preprocessing)
+        shown, members = class_rows(synthetic.y, classes)
+        distilled = to_pixels(synthetic.X, preprocessing)
+        real = real_images(X, estimator, synthetic.X.shape[1:], preprocessing)
+        look = find_look(
+            synthetic.X,
+            preprocessing,
+            value_range=value_range,
+            composite=composite,
+            band_names=band_names,
+        )
+        numbers = sorted({len(some) for some in members})
+        kind = "distilled"
+        if numbers[-1] > 1:
+            of = str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]}-{numbers[-1]}"
+            kind = f"mean of {of}\ndistilled"
+        display = cls._of(
+            np.stack([real[some].mean(axis=0) for some in class_rows(y, shown)[1]]),
+            np.stack([distilled[some].mean(axis=0) for some in members]),
+            check_names(class_names, shown),
+            ["mean of\nthe real", kind, "distilled\n− real"],
+            look,
+            title,
+        )
+        return display.plot(ax=ax, **imshow_kw)
+
+    @classmethod
+    def from_data(
+        cls,
+        X: Any,
+        y: Any,
+        *,
+        pairs: Sequence[tuple[Any, Any]],
+        class_names: Any = None,
+        value_range: tuple[float, float] | None = None,
+        composite: ArrayLike | None = None,
+        band_names: Sequence[str] | None = None,
+        title: str = "",
+        ax: Any = None,
+        **imshow_kw: Any,
+    ) -> "DifferenceDisplay":
+        """Show class against class: the means of their images.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, height, width, channels)
+            Images, real or distilled.
+        y : array-like of shape (n_samples,)
+            Their labels.
+        pairs : sequence of pairs of labels
+            The classes to compare, a pair in each row.
+        class_names : mapping of label to str, default=None
+            Names of the classes, if other than the labels.
+        value_range : tuple (low, high), default=None
+            The pixel values that become black and white; None takes what fits the
+            images, as in :meth:`~skdistill.SyntheticSet.to_images`, and the note below
+            the picture says what that is.
+        composite : array-like of shape (3,) or (3, channels), default=None
+            How channels become red, green and blue, as in
+            :meth:`~skdistill.SyntheticSet.to_images`.
+        band_names : sequence of str, default=None
+            Names of the channels, such as ``"ugriz"``, by which a composite goes from
+            red to blue.
+        title : str, default=""
+            What to write above.
+        ax : matplotlib Axes, default=None
+            Where to draw; None makes a new figure.
+        **imshow_kw : dict
+            For :meth:`matplotlib.axes.Axes.imshow`, such as ``interpolation``.
+
+        Returns
+        -------
+        display : DifferenceDisplay
+            The display, drawn.
+        """
+        check_matplotlib(f"{cls.__name__}.from_data")
+        look = find_look(
+            X, value_range=value_range, composite=composite, band_names=band_names
+        )
+        pixels = to_pixels(X)
+        if not len(pairs) or any(len(pair) != 2 for pair in pairs):
+            raise ValueError(
+                f"`pairs` must be one or more pairs of labels; got {pairs!r}"
+            )
+        names = {} if class_names is None else dict(class_names)
+        first, second = (
+            np.stack(
+                [
+                    pixels[some].mean(axis=0)
+                    for some in class_rows(y, [pair[side] for pair in pairs])[1]
+                ]
+            )
+            for side in (0, 1)
+        )
+        rows = [f"{names.get(one, one)} | {names.get(two, two)}" for one, two in pairs]
+        columns = ["mean of\nthe first", "mean of\nthe second", "second\n− first"]
+        display = cls._of(first, second, rows, columns, look, title)
+        return display.plot(ax=ax, **imshow_kw)
+
+    @classmethod
+    def _of(
+        cls,
+        first: np.ndarray,
+        second: np.ndarray,
+        row_names: list[str],
+        column_names: list[str],
+        look: Stretch,
+        title: str,
+    ) -> "DifferenceDisplay":
+        return cls(
+            look(first),
+            look(second),
+            (second - first).mean(axis=-1),
+            row_names=row_names,
+            column_names=column_names,
+            title=title,
+            note=look.note,
+        )
+
+    def plot(self, *, ax: Any = None, **imshow_kw: Any) -> "DifferenceDisplay":
+        """Draw the rows.
+
+        Differences are blue where the second image is darker and red where it is
+        brighter, all on one scale.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Where to draw; None makes a new figure.
+        **imshow_kw : dict
+            For :meth:`matplotlib.axes.Axes.imshow`, such as ``interpolation``.
+
+        Returns
+        -------
+        display : DifferenceDisplay
+            The display itself.
+        """
+        check_matplotlib(f"{type(self).__name__}.plot")
+        rows = list(zip(self.first, self.second, self.difference, strict=True))
+        shown = rows[:MAX_ROWS]
+        left_out = ""
+        if len(shown) < len(rows):
+            left_out = f"the first {len(shown)} of {len(rows)} rows"
+        most = float(np.quantile(np.abs(self.difference), 0.995)) or 1.0
+        scale: dict[str, Any] = {"cmap": "RdBu_r", "vmin": -most, "vmax": most}
+        ax, self.images_, self.note_ = draw_grid(
+            ax,
+            shown,
+            self.row_names[: len(shown)],
+            self.column_names,
+            title=self.title,
+            note=join_notes(left_out, self.note),
+            beside=1.4,
+            **(scale | imshow_kw),
+        )
+        size = ax.get_yticklabels()[0].get_fontsize()
+        colorbar = ax.figure.colorbar(
+            self.images_[0][2], ax=ax, shrink=0.7, extend="both"
+        )
+        colorbar.set_label(
+            "difference, mean of the channels,\nin the unit of the pixels",
+            fontsize=size,
+        )
+        colorbar.ax.tick_params(labelsize=size)
+        self.ax_, self.figure_ = ax, ax.figure
+        return self

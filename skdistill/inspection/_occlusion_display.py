@@ -1,0 +1,269 @@
+"""OcclusionDisplay: images beside maps of what a classifier looks at."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from skdistill.inspection._grid import draw_grid, join_notes
+from skdistill.inspection._occlusion import (
+    log_probabilities,
+    occlusion_maps,
+    window_and_stride,
+)
+from skdistill.inspection._plotting import (
+    check_matplotlib,
+    check_names,
+    find_look,
+    to_pixels,
+    wrapped,
+)
+from skdistill.utils._validation import image_array
+
+# Single pixels may be far beyond the others, which would be pale.
+_SHOWN = 0.995
+
+
+class OcclusionDisplay:
+    """Images beside maps of what in them speaks for their class, and what against it.
+
+    Made by :meth:`from_estimator`; everything that is given to the constructor is
+    stored as it is.
+
+    Parameters
+    ----------
+    images : ndarray of shape (n_images, height, width, 3), uint8
+        The images.
+    maps : ndarray of shape (n_images, height, width)
+        What :func:`~skdistill.inspection.occlusion_maps` returns.
+    names : list of str
+        What is written above each image.
+    scale : {"log-odds", "probability"}, default="log-odds"
+        What the maps are a fall of.
+    title, note : str, default=""
+        What is written above all, and below in small print.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+        The axes of the grid.
+    figure_ : matplotlib Figure
+        Its figure.
+    images_ : list of list of matplotlib AxesImage
+        What is drawn: the images, and the maps below.
+    colorbar_ : matplotlib Colorbar
+        The scale of the maps.
+    note_ : matplotlib Annotation or None
+        The small print: the size of the square, which values are black and white, and
+        what is left out.
+
+    See Also
+    --------
+    occlusion_maps : The maps as an array.
+
+    Examples
+    --------
+    >>> import matplotlib.pyplot as plt
+    >>> from skdistill import ConvNetClassifier, make_galaxies
+    >>> from skdistill.inspection import OcclusionDisplay
+    >>> X, y = make_galaxies(27, size=16, random_state=0)
+    >>> network = ConvNetClassifier(width=8, max_iter=5, random_state=0).fit(X, y)
+    >>> display = OcclusionDisplay.from_estimator(network, X[:3], y[:3], window=4)
+    >>> display.maps.shape
+    (3, 16, 16)
+    >>> plt.close(display.figure_)
+    """
+
+    def __init__(
+        self,
+        images: np.ndarray,
+        maps: np.ndarray,
+        names: list[str],
+        *,
+        scale: str = "log-odds",
+        title: str = "",
+        note: str = "",
+    ) -> None:
+        self.images = images
+        self.maps = maps
+        self.names = names
+        self.scale = scale
+        self.title = title
+        self.note = note
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator: Any,
+        X: Any,
+        y: Any = None,
+        *,
+        preprocessing: Any = None,
+        window: int | None = None,
+        stride: int | None = None,
+        fill: Any = "sky",
+        scale: str = "log-odds",
+        names: Sequence[str] | None = None,
+        class_names: Sequence[str] | None = None,
+        value_range: tuple[float, float] | None = None,
+        composite: ArrayLike | None = None,
+        band_names: Sequence[str] | None = None,
+        max_images: int = 12,
+        title: str = "",
+        ax: Any = None,
+        **imshow_kw: Any,
+    ) -> "OcclusionDisplay":
+        """Show what a classifier looks at in some images.
+
+        Above each image are its name, the probability p of the class asked about, and
+        the class that is predicted.
+
+        Parameters
+        ----------
+        estimator : classifier
+            A fitted classifier with ``predict_proba``.
+        X : array-like of shape (n_samples, height, width, channels)
+            Images as the classifier takes them.
+        y : array-like of shape (n_samples,), default=None
+            The class of each image to ask about; None takes what the classifier takes
+            the whole image for.
+        preprocessing : transformer, default=None
+            A fitted transformer whose ``inverse_transform`` turns X into pixels to
+            look at.
+        window : int, default=None
+            Side of the hiding square in pixels; None takes a sixth of the shorter
+            side.
+        stride : int, default=None
+            Steps of the square in pixels; None takes half of the window.
+        fill : {"sky", "mean"} or array-like of shape (channels,), default="sky"
+            What hides, as in :func:`~skdistill.inspection.occlusion_maps`.
+        scale : {"log-odds", "probability"}, default="log-odds"
+            What the maps are a fall of, as in
+            :func:`~skdistill.inspection.occlusion_maps`.
+        names : sequence of str, default=None
+            The name of each image; None takes the class asked about.
+        class_names : sequence of str, default=None
+            Names of the classifier's ``classes_``, if other than the labels.
+        value_range : tuple (low, high), default=None
+            The pixel values that become black and white; None takes what fits the
+            images, as in :meth:`~skdistill.SyntheticSet.to_images`, and the note below
+            the picture says what that is.
+        composite : array-like of shape (3,) or (3, channels), default=None
+            How channels become red, green and blue, as in
+            :meth:`~skdistill.SyntheticSet.to_images`.
+        band_names : sequence of str, default=None
+            Names of the channels, such as ``"ugriz"``, by which a composite goes from
+            red to blue.
+        max_images : int, default=12
+            Number of images at most: of more the first are shown, and only their maps
+            are computed; the note below says so.
+        title : str, default=""
+            What to write above.
+        ax : matplotlib Axes, default=None
+            Where to draw; None makes a new figure.
+        **imshow_kw : dict
+            For :meth:`matplotlib.axes.Axes.imshow`, such as ``interpolation``.
+
+        Returns
+        -------
+        display : OcclusionDisplay
+            The display, drawn.
+        """
+        check_matplotlib(f"{cls.__name__}.from_estimator")
+        if max_images < 1:
+            raise ValueError(f"`max_images` must be at least 1; got {max_images}")
+        X = image_array(X)
+        n_images = len(X)
+        for name, given in (("y", y), ("`names`", names)):
+            if given is not None and len(given) != n_images:
+                raise ValueError(
+                    f"{name} must hold one for each of the {n_images} images; got "
+                    f"{len(given)}"
+                )
+        X = X[:max_images]
+        y = None if y is None else np.asarray(y)[:max_images]
+        maps = occlusion_maps(
+            estimator, X, y, window=window, stride=stride, fill=fill, scale=scale
+        )
+        classes = np.asarray(estimator.classes_)
+        labels = check_names(class_names, classes.tolist())
+        found = log_probabilities(estimator, X)
+        best = found.argmax(axis=1)
+        asked = best if y is None else np.searchsorted(classes, y)
+        probabilities = np.exp(found[np.arange(len(X)), asked])
+        if names is None:
+            names = [labels[k] for k in asked]
+        above = [
+            f"{wrapped(name, 12)}\n{_p(p)}\npredicted:\n{wrapped(labels[k], 12)}"
+            for name, p, k in zip(names, probabilities, best, strict=False)
+        ]
+        look = find_look(
+            X,
+            preprocessing,
+            value_range=value_range,
+            composite=composite,
+            band_names=band_names,
+        )
+        window, stride = window_and_stride(X.shape, window, stride)
+        left_out = "" if len(X) == n_images else f"{len(X)} of {n_images} images"
+        hidden = (
+            f"hidden are squares of {window} x {window} pixels, in steps of {stride}"
+        )
+        return cls(
+            look(to_pixels(X, preprocessing)),
+            maps,
+            above,
+            scale=scale,
+            title=title,
+            note=join_notes(hidden, left_out, look.note),
+        ).plot(ax=ax, **imshow_kw)
+
+    def plot(self, *, ax: Any = None, **imshow_kw: Any) -> "OcclusionDisplay":
+        """Draw the images in one row and the maps below.
+
+        Maps are red where the image speaks for the class and blue where against it,
+        all on one scale.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Where to draw; None makes a new figure.
+        **imshow_kw : dict
+            For :meth:`matplotlib.axes.Axes.imshow`, such as ``interpolation``.
+
+        Returns
+        -------
+        display : OcclusionDisplay
+            The display itself.
+        """
+        check_matplotlib(f"{type(self).__name__}.plot")
+        most = float(np.quantile(np.abs(self.maps), _SHOWN)) or 1.0
+        scale: dict[str, Any] = {"cmap": "RdBu_r", "vmin": -most, "vmax": most}
+        ax, self.images_, self.note_ = draw_grid(
+            ax,
+            [list(self.images), list(self.maps)],
+            ["image", "red speaks for the class, blue against"],
+            self.names,
+            title=self.title,
+            note=self.note,
+            beside=1.4,
+            **(scale | imshow_kw),
+        )
+        size = ax.get_yticklabels()[0].get_fontsize()
+        self.colorbar_ = ax.figure.colorbar(
+            self.images_[1][0], ax=ax, shrink=0.8, extend="both"
+        )
+        self.colorbar_.set_label(f"fall of the {self.scale}\nby hiding", fontsize=size)
+        self.colorbar_.ax.tick_params(labelsize=size)
+        self.ax_, self.figure_ = ax, ax.figure
+        return self
+
+
+def _p(probability: float) -> str:
+    """Write a probability; those near 0 and 1 are not rounded to them."""
+    if probability > 0.999:
+        return "p > 0.999"
+    if probability < 0.001:
+        return "p < 0.001"
+    return f"p = {probability:.3g}"
