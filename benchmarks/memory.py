@@ -75,7 +75,9 @@ def steps(folder):
         scaler.transform(X, **options)
 
     def network():
-        return ConvNetClassifier(width=4, depth=2, max_iter=1, device="cpu")
+        return ConvNetClassifier(
+            width=4, depth=2, max_iter=1, batch_size=64, device="cpu"
+        )
 
     def distil(X, y):
         few = teachers(n_epochs=2).fit(X[:_FEW], y[:_FEW])
@@ -182,7 +184,7 @@ def measure(path, names, root=ROOT):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--images", type=int, nargs="+", default=[2_000, 20_000])
+    parser.add_argument("--images", type=int, nargs="+", default=[2_000, 10_000])
     parser.add_argument("--size", type=int, default=128, help="pixels on a side")
     parser.add_argument("--steps", nargs="+", help="names of steps; all by default")
     parser.add_argument("--against", type=Path, help="another checkout")

@@ -22,7 +22,7 @@ from skdistill.utils._files import atomic_path
 from skdistill.utils._images import batches
 from skdistill.utils._inverse import to_original_pixels
 from skdistill.utils._labels import LABEL_KINDS
-from skdistill.utils._pixels import PixelSpace
+from skdistill.utils._pixels import ChannelMoments, PixelSpace, check_contrast
 from skdistill.utils._strangers import (
     class_labels,
     most_unpacked,
@@ -92,7 +92,8 @@ class SyntheticSet:
     pixel_size: int = 1
 
     def __post_init__(self) -> None:
-        self.X = np.ascontiguousarray(image_array(self.X), dtype=np.float32)
+        given = image_array(self.X)
+        self.X = np.ascontiguousarray(given, dtype=np.float32)
         self.y = np.asarray(self.y)
         if self.y.shape != self.X.shape[:1]:
             raise ValueError(
@@ -105,6 +106,9 @@ class SyntheticSet:
             raise ValueError(f"y must hold {LABEL_KINDS}; got {self.y.dtype}")
         if not all(np.isfinite(self.X[part]).all() for part in batches(self.X)):
             raise ValueError("X must be finite; it holds NaN or infinite pixels")
+        if not np.can_cast(given.dtype, np.float32) and self.X.size:
+            moments = ChannelMoments(given.shape[3]).add(given)
+            check_contrast(given.dtype, moments.mean, moments.deviation, stacklevel=3)
         if self.step_size is not None:
             self.step_size = float(self.step_size)
             if not (np.isfinite(self.step_size) and self.step_size > 0):

@@ -1,5 +1,6 @@
 """Arrays in files: as a result that does not fit into memory, or as scratch space."""
 
+import mmap
 import os
 import shutil
 import tempfile
@@ -112,4 +113,6 @@ def scratch_array(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
                 "TMPDIR names another one",
                 tempfile.gettempdir(),
             ) from error
-        return np.memmap(file, dtype=dtype, mode="r+", shape=shape)
+        # No np.memmap: joblib would have workers open the file by the name it lacks.
+        whole = mmap.mmap(file.fileno(), n_bytes)
+    return np.frombuffer(whole, dtype).reshape(shape)

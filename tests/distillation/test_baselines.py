@@ -3,8 +3,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.base import BaseEstimator, TransformerMixin, clone
+from sklearn.decomposition import PCA
 from sklearn.dummy import DummyClassifier
 from sklearn.frozen import FrozenEstimator
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 
 from skdistill import (
     ClassMeans,
@@ -15,7 +18,7 @@ from skdistill import (
     RandomSubset,
     evaluate_synthetic,
 )
-from skdistill.distillation._prototypes import herd
+from skdistill.distillation._prototypes import find_clusters, herd
 
 
 @pytest.fixture(scope="module")
@@ -251,3 +254,48 @@ def test_scores_and_evaluation(data, monkeypatch):
     for distiller in (ClassMeans(), FullData()):
         assert distiller.fit(X, y).score(X, y) == 0.5
     assert epochs == [1000, 300]
+
+
+@pytest.mark.parametrize(
+    "distiller",
+    [
+        RandomSubset(3, random_state=0),
+        ClassMeans(),
+        FullData(),
+        Herding(3),
+        Herding(2, features=PCA(4)),
+        KMeansPrototypes(2, features=PCA(4), prototype="medoid", random_state=0),
+    ],
+    ids=lambda one: type(one).__name__,
+)
+def test_many_images_in_batches_are_as_good(distiller, monkeypatch):
+    """All limits so low that results are in files and sums in parts."""
+    rng = np.random.default_rng(0)
+    X = rng.integers(0, 256, (40, 4, 4, 1), dtype=np.uint8)
+    y = np.arange(40) % 2
+    weight = rng.integers(0, 3, 40)
+    if getattr(distiller, "features", None) is not None:
+        flat = FunctionTransformer(lambda X: X.reshape(len(X), -1))
+        distiller = clone(distiller).set_params(
+            features=make_pipeline(flat, PCA(4, random_state=0))
+        )
+    few = clone(distiller).fit(X.astype(np.float32), y, sample_weight=weight)
+    monkeypatch.setattr("skdistill.utils._images._BATCH_VALUES", 50)
+    monkeypatch.setattr("skdistill.distillation._baselines._EXTRACTED_VALUES", 100)
+    monkeypatch.setattr("skdistill.distillation._prototypes._KEPT_VALUES", 10)
+    monkeypatch.setattr("skdistill.utils._maps._SCRATCH_BYTES", 10)
+    many = clone(distiller).fit(X, y, sample_weight=weight)
+    np.testing.assert_allclose(many.synthetic_.X, few.synthetic_.X, rtol=1e-5)
+    np.testing.assert_array_equal(many.synthetic_.y, few.synthetic_.y)
+
+
+def test_clusters_of_many_images(monkeypatch):
+    """In mini-batches: groups that are plain to see are found."""
+    rng = np.random.default_rng(0)
+    group = rng.integers(0, 3, 300)
+    images = rng.normal(size=(300, 3, 3, 1)) + 20 * group[:, None, None, None]
+    monkeypatch.setattr("skdistill.distillation._prototypes._KMEANS_VALUES", 1000)
+    found = find_clusters(images, np.ones(300), 3, 2, 0)
+    assert sorted(map(len, found)) == sorted(np.bincount(group))
+    for cluster in found:
+        assert len(set(group[cluster])) == 1

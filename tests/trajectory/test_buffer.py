@@ -647,3 +647,23 @@ def test_progress_shows_when_asked_for(make_buffer, bars, capsys):
     assert printed.out == ""
     assert "teachers" in printed.err
     assert "2/2" in printed.err
+
+
+@pytest.mark.parametrize("n_jobs", [None, 2])
+def test_a_map_of_8_bits_teaches_like_floats_in_memory(
+    bars, make_buffer, tmp_path, n_jobs
+):
+    """Also a part of a map, and one of which weights leave images out."""
+    X, y = bars
+    X = (255 * (X - X.min()) / np.ptp(X)).astype(np.uint8)
+    weight = (np.arange(len(X)) % 5 > 0).astype(float)
+    np.save(tmp_path / "X.npy", np.concatenate([X[:3], X]))
+    mapped = np.load(tmp_path / "X.npy", mmap_mode="r")[3:]
+    for options in ({}, {"sample_weight": weight}):
+        floats = make_buffer().fit(X.astype(np.float32), y, **options)
+        found = make_buffer(n_jobs=n_jobs).fit(mapped, y, **options)
+        assert found.fingerprint_ == floats.fingerprint_
+        for teacher in (0, 1):
+            np.testing.assert_array_equal(
+                found.snapshot(teacher, 3), floats.snapshot(teacher, 3)
+            )

@@ -1,5 +1,8 @@
+import mmap
+
 import numpy as np
 import pytest
+from joblib import Parallel, delayed
 
 from skdistill.utils import _maps
 from skdistill.utils._maps import scratch_array, write_map
@@ -20,13 +23,23 @@ def test_an_error_leaves_the_file_as_it_was(tmp_path):
 
 
 def test_large_scratch_space_is_a_file(monkeypatch, tmp_path):
-    assert not isinstance(scratch_array((3, 2), np.float32), np.memmap)
+    def is_in_a_file(array):
+        while isinstance(array, np.ndarray):
+            array = array.base
+        return isinstance(getattr(array, "obj", array), mmap.mmap)
+
+    assert not is_in_a_file(scratch_array((3, 2), np.float32))
     monkeypatch.setattr(_maps, "_SCRATCH_BYTES", 10)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     scratch = scratch_array((3, 2), np.float32)
-    assert isinstance(scratch, np.memmap)
+    assert is_in_a_file(scratch)
     scratch[:] = 7
     assert scratch.sum() == 42
+    # Workers get it too, which cannot open a file without a name.
+    scratch = scratch_array((300, 1000), np.float64)
+    scratch[:] = 1
+    sums = Parallel(n_jobs=2)(delayed(np.sum)(scratch) for _ in range(2))
+    assert sums == [300_000] * 2
     assert not list(tmp_path.iterdir())
     with pytest.raises(OSError, match=r"intermediate result of .* GB.*TMPDIR"):
         scratch_array((2**50,), np.float64)
