@@ -3,20 +3,24 @@ SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .PHONY: help demo test oldest lint doc links bench resolve soak fuzz clean browser
+# One environment: two targets must not install into it at once.
+.NOTPARALLEL:
 
 VENV := .venv
-EXTRAS := lint,plot,test
+EXTRAS := plot
 CONSTRAINTS := constraints.txt
 BIN := $(VENV)/bin
 VENV_PYTHON := $(BIN)/python
-INSTALL := $(VENV_PYTHON) -m pip install -qq --disable-pip-version-check \
-           --constraint $(CONSTRAINTS) --editable
 
 # Any Python >= 3.11 that really starts and can make virtual environments.
 PYTHONS := python3.12 python3.11 python3
 PYTHON ?= $(shell for python in $(PYTHONS); do \
     "$$python" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' \
     2>/dev/null && echo "$$python" && break; done)
+
+# uv installs three to four times as fast as pip.  One that is there is taken, else pip
+# installs it into the environment; UV=none does without.
+UV ?= $(shell command -v uv)
 
 export PYTHONUNBUFFERED := 1
 
@@ -26,7 +30,7 @@ help:  ## Show this list.
 demo: $(VENV)/.installed  ## From a catalogue to distilled galaxies (DATA=folder: on your own).
 	$(VENV_PYTHON) examples/plot_discover_galaxies.py $(if $(DATA),--data "$(DATA)")
 
-test: lint $(VENV)/.installed-doc browser  ## Run the checks and the tests.
+test: lint $(VENV)/.installed-dev  ## Run the checks and the tests.
 	$(BIN)/pytest
 
 oldest:  ## Run the tests with the oldest versions that are allowed.
@@ -35,18 +39,22 @@ oldest:  ## Run the tests with the oldest versions that are allowed.
 	.venv-oldest/bin/pip check
 	.venv-oldest/bin/pytest --ignore tests/documentation
 
-# The documentation is opened in Chromium.  Where it cannot be installed these tests are
-# skipped, and say how to.
-browser:
-	@if [ -z "$${CHROMIUM:-}" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
-	    && ! command -v chromium chromium-browser google-chrome >/dev/null; then \
+# The documentation is opened in Chromium; without one these tests are skipped.
+CHROMIUMS := chromium chromium-browser google-chrome google-chrome-stable
+browser:  ## Install Chromium for the tests of the documentation (Debian, as root).
+	@if found=$${CHROMIUM:-$$(command -v $(CHROMIUMS) | head -n 1)} && [ -n "$$found" ]; then \
+	    echo "The tests of the documentation use $$found"; \
+	elif ! command -v apt-get >/dev/null || [ "$$(id -u)" != 0 ]; then \
+	    echo "\`make browser\` installs Chromium as root on Debian.  Elsewhere install it" \
+	         "by hand, or set CHROMIUM to the path of one." >&2; \
+	    exit 1; \
+	else \
 	    echo "Installing Chromium for the tests of the documentation (about a minute)"; \
 	    export DEBIAN_FRONTEND=noninteractive; \
-	    { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; } \
-	        >/dev/null || echo "Chromium cannot be installed: its tests are skipped" >&2; \
+	    apt-get update -q && apt-get install -y -q --no-install-recommends chromium; \
 	fi
 
-lint: $(VENV)/.installed  ## Run the checks alone.
+lint: $(VENV)/.installed-dev  ## Run the checks alone.
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/codespell
@@ -54,14 +62,14 @@ lint: $(VENV)/.installed  ## Run the checks alone.
 	find skdistill -name '*.py' | sort | xargs $(BIN)/numpydoc lint
 	$(BIN)/mypy
 
-doc: $(VENV)/.installed-doc  ## Build the documentation in doc/_build/html.
+doc: $(VENV)/.installed-dev  ## Build the documentation in doc/_build/html.
 	$(BIN)/sphinx-build -W --keep-going --fresh-env -b html doc doc/_build/html
 	$(VENV_PYTHON) doc/check_links.py doc/_build/html
 
-links: $(VENV)/.installed-doc  ## Check the links of the built documentation.
+links: $(VENV)/.installed-dev  ## Check the links of the built documentation.
 	$(VENV_PYTHON) doc/check_links.py doc/_build/html
 
-bench: $(VENV)/.installed  ## Run every benchmark, one after the other.
+bench: $(VENV)/.installed-dev  ## Run every benchmark, one after the other.
 	for script in benchmarks/[!_]*.py; do $(VENV_PYTHON) "$$script"; done
 
 # The CUDA libraries and triton are left out: torch's own metadata chooses them.
@@ -78,13 +86,12 @@ resolve:  ## Resolve the newest and the oldest versions anew (needs uv).
 	{ echo "# The oldest versions that pyproject.toml allows, for \`make oldest\`."; \
 	  echo "$$oldest"; } > constraints-oldest.txt
 
-soak: $(VENV)/.installed  ## Kill a pipeline at random for half an hour (MINUTES=n: longer or less).
+soak: $(VENV)/.installed-dev  ## Kill a pipeline at random for half an hour (MINUTES=n: longer or less).
 	OMP_NUM_THREADS=1 $(VENV_PYTHON) tests/soak.py --minutes $(or $(MINUTES),30)
 
 # SHARE=0.01 takes a minute, 1 three quarters of an hour; READERS="csv zip" only these.
 SHARE ?= 0.1
-fuzz: $(VENV)/.installed  ## Fuzz the readers of files (SHARE=1: a million inputs).
-	$(INSTALL) '.[fuzz,test]'
+fuzz: $(VENV)/.installed-fuzz  ## Fuzz the readers of files (SHARE=1: a million inputs).
 	$(VENV_PYTHON) tests/fuzz/fuzz_readers.py $(READERS) --share $(SHARE)
 
 clean:  ## Remove what the other commands wrote, but not .venv.
@@ -92,26 +99,45 @@ clean:  ## Remove what the other commands wrote, but not .venv.
 	    doc/unreleased.inc doc/sg_execution_times.rst *.egg-info \
 	    .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 
+# Three stamps, by what is in the environment: what the demo needs; besides that what
+# tests, checks and documentation need; and what fuzzing needs.  An environment that has
+# less is extended.
+$(VENV)/.installed: extras = $(EXTRAS)
+$(VENV)/.installed: effort = 6 GB of disk, one to three minutes
+$(VENV)/.installed-dev: extras = plot,dev
+$(VENV)/.installed-dev: effort = 7 GB of disk, two to four minutes
+$(VENV)/.installed-fuzz: extras = plot,dev,fuzz
+$(VENV)/.installed-fuzz: effort = 7 GB of disk, two to four minutes
+
 # .installing lives as long as an installation runs: where it is found at the start,
 # the last one was cut off, and the environment is made anew.
-$(VENV)/.installed: pyproject.toml $(CONSTRAINTS)
-	@rm -f $@
-	@if [ -e $(VENV)/.installing ] || ! $(VENV_PYTHON) -m pip --version &>/dev/null; then \
+$(VENV)/.installed $(VENV)/.installed-dev $(VENV)/.installed-fuzz: pyproject.toml $(CONSTRAINTS)
+	@trap 'exit 130' INT; \
+	rm -f $(VENV)/.installed*; \
+	if [ -e $(VENV)/.installing ] || ! $(VENV_PYTHON) -m pip --version &>/dev/null; then \
 	    python="$(PYTHON)"; \
 	    if [ -z "$$python" ]; then \
 	        echo "skdistill needs Python 3.11 or newer with its venv module." \
 	             "Name yours: make PYTHON=/path/to/python3" >&2; \
 	        exit 1; \
 	    fi; \
+	    echo "Making the environment $(VENV) with $$python"; \
 	    "$$python" -m venv --clear $(VENV); \
-	fi
-	@touch $(VENV)/.installing
-	@echo "Installing skdistill into $(VENV) (torch brings its CUDA libraries: 1 to 3 minutes)"
-	@$(INSTALL) '.[$(EXTRAS)]'
-	@rm $(VENV)/.installing
-	@touch $@
-
-$(VENV)/.installed-doc: $(VENV)/.installed
-	@echo "Installing the tools for the documentation (about 10 s)"
-	@$(INSTALL) '.[doc]'
-	@touch $@
+	fi; \
+	touch $(VENV)/.installing; \
+	echo "Installing skdistill[$(extras)] into $(VENV), with torch and its CUDA libraries:" \
+	     "$(effort), if nothing of it is there yet"; \
+	pip="$(VENV_PYTHON) -m pip --disable-pip-version-check"; \
+	uv="$(UV)"; \
+	if [ -z "$$uv" ]; then \
+	    uv=$(BIN)/uv; \
+	    [ -x $$uv ] || $$pip install uv || true; \
+	fi; \
+	wanted=(--constraint $(CONSTRAINTS) --editable '.[$(extras)]'); \
+	if ! command -v "$$uv" >/dev/null \
+	    || ! "$$uv" pip install --python $(VENV_PYTHON) "$${wanted[@]}"; then \
+	    echo "Without uv: pip installs, which takes three to four times as long"; \
+	    $$pip install "$${wanted[@]}"; \
+	fi; \
+	rm $(VENV)/.installing; \
+	touch $(VENV)/.installed $@

@@ -28,7 +28,7 @@ def as_classifier(
     -------
     classifier : ConvNetClassifier
     """
-    class_weight = settings.class_weight
+    class_weight: Any = settings.class_weight
     if isinstance(class_weight, tuple):
         class_weight = dict(zip(buffer.classes_.tolist(), class_weight, strict=True))
     classifier = ConvNetClassifier(
