@@ -132,6 +132,8 @@ def test_metadata_is_that_of_the_project(built):
     assert set(metadata.get_all("Provides-Extra")) == set(
         project["optional-dependencies"]
     )
+    urls = [f"{name}, {address}" for name, address in project["urls"].items()]
+    assert metadata.get_all("Project-URL") == urls
     assert metadata.get_payload() == (ROOT / "README.rst").read_text(encoding="utf-8")
 
 

@@ -15,8 +15,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 WHAT_TO_DO = (
-    "`make test` as root installs it on Debian; elsewhere: apt-get install "
-    "--no-install-recommends chromium, or set CHROMIUM to the path of a Chromium"
+    "`make browser` as root installs it on Debian; elsewhere install it by hand, or "
+    "set CHROMIUM to the path of one"
 )
 
 # What docutils and sphinx-gallery write: roles of citations that are out of use, and
