@@ -1,5 +1,6 @@
 """Pictures and measurements of distilled images."""
 
+from skdistill.inspection._comparison import compare_classes
 from skdistill.inspection._confidence import ConfidenceDisplay
 from skdistill.inspection._confusion import TreeConfusionDisplay
 from skdistill.inspection._difference import DifferenceDisplay
@@ -10,7 +11,7 @@ from skdistill.inspection._measures import MorphologyMeasures
 from skdistill.inspection._measures_display import MeasuresDisplay
 from skdistill.inspection._occlusion import occlusion_maps
 from skdistill.inspection._occlusion_display import OcclusionDisplay
-from skdistill.inspection._placement import compare_classes, place_distilled
+from skdistill.inspection._placement import place_distilled
 from skdistill.inspection._profiles import ProfileDisplay
 from skdistill.inspection._report import report
 from skdistill.inspection._tree import TreeDisplay

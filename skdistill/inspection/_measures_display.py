@@ -118,7 +118,7 @@ class MeasuresDisplay:
         class_names : sequence of str, default=None
             Their names, if other than the labels.
         random_state : int, RandomState instance or None, default=None
-            Decides on the bootstrap samples.
+            Ignored: nothing is random any more.
         axes : sequence of matplotlib Axes, default=None
             Where to draw each measure; None makes a new figure.
 
@@ -179,7 +179,7 @@ class MeasuresDisplay:
         class_names : sequence of str, default=None
             Their names, if other than the labels.
         random_state : int, RandomState instance or None, default=None
-            Decides on the bootstrap samples.
+            Ignored: nothing is random any more.
         axes : sequence of matplotlib Axes, default=None
             Where to draw each measure; None makes a new figure.
 

@@ -104,7 +104,7 @@ def report(
         Names of the channels, such as ``"ugriz"``, by which composites go from red to
         blue and colors are named.
     random_state : int, RandomState instance or None, default=None
-        Decides on the networks and on bootstrap samples.
+        Decides on the networks.
     verbose : int, default=0
         Shows a progress bar over the networks if positive.
 

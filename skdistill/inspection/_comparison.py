@@ -1,0 +1,245 @@
+"""By how much a measure differs between classes, or between real and distilled."""
+
+import warnings
+from numbers import Real
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.utils._param_validation import Interval, validate_params
+
+from skdistill.utils._intervals import (
+    share_interval,
+    students_half_width,
+    superiority,
+)
+
+_FEWEST_UNITS = 2
+
+
+class Comparison(pd.Series):
+    """A table of one row whose entries are numbers of Python, which print as such."""
+
+    def __getitem__(self, key: Any) -> Any:
+        """Return an entry, or several."""
+        found = super().__getitem__(key)
+        if not isinstance(found, np.generic):
+            return found
+        return int(found) if str(key).startswith("n_") else float(found)
+
+    @property
+    def _constructor(self) -> type[pd.Series]:
+        return pd.Series
+
+
+@validate_params(
+    {
+        "values": ["array-like"],
+        "y": ["array-like"],
+        "first": "no_validation",
+        "second": "no_validation",
+        "groups": ["array-like", None],
+        "n_resamples": "no_validation",
+        "confidence_level": [Interval(Real, 0, 1, closed="neither")],
+        "random_state": "no_validation",
+    },
+    prefer_skip_nested_validation=True,
+)
+def compare_classes(
+    values: Any,
+    y: Any,
+    first: Any,
+    second: Any,
+    *,
+    groups: Any = None,
+    n_resamples: Any = None,
+    confidence_level: float = 0.95,
+    random_state: Any = None,
+) -> pd.Series:
+    """Compare a measure of two classes, or groups of classes.
+
+    Parameters
+    ----------
+    values : array-like of shape (n_images,)
+        The measure of each image; images with NaN are left out.
+    y : array-like of shape (n_images,)
+        Their labels.
+    first, second : label or list of labels
+        The classes to compare.
+    groups : array-like of shape (n_images,), default=None
+        The run that made each image, such as its seed.  Images of one run are not
+        independent: they share teachers, first images and chance.  The mean of a run
+        then counts as one value; and where `first` and `second` are of the same runs,
+        so does the difference of both within each run.  None takes each image for a
+        run of its own: right for real images, and for distilled ones of which each
+        comes from another run; otherwise the intervals are too narrow.
+    n_resamples : object, default=None
+        Ignored: there are no bootstrap samples any more.
+    confidence_level : float, default=0.95
+        Of the intervals.
+    random_state : object, default=None
+        Ignored: nothing is random any more.
+
+    Returns
+    -------
+    comparison : Series
+        ``difference`` of the means, the first less the second; ``superiority``, the
+        probability that a value of the first is larger than one of the second (0.5 if
+        there is no difference, the area under the ROC curve) or, of the same runs, that
+        it is so within a run; for both ``_low`` and ``_high`` ends of an interval, NaN
+        where there is a single value on either side; and the number of values,
+        ``n_first`` and ``n_second``: images, or runs with `groups`.  Its entries are
+        numbers of Python.
+
+    Raises
+    ------
+    ValueError
+        If lengths differ, a class has no image with a value, both sides have a class in
+        common, or `groups` lacks the run of an image.
+
+    Warns
+    -----
+    UserWarning
+        If some runs have images on both sides and others on one: these are left out.
+
+    Notes
+    -----
+    The interval of the difference is Student's, with Welch's degrees of freedom but no
+    more than equal variances would give.  That of the superiority is a score interval
+    after Newcombe [1]_, which does not shrink to a point where all values of one side
+    are larger; of the same runs it is Clopper's and Pearson's.  In 4,000 simulated
+    comparisons of normal samples each, intervals of 95 % held the truth as follows:
+
+    =========================  =====================  =======================
+    samples                    difference             superiority
+    =========================  =====================  =======================
+    2 to 50 on either side     95 to 98 %             94 to 98 %; 2 to 4 each
+                                                      up to 100 %
+    2 against 5 to 50          95 to 100 %            96 to 100 %
+    5 against 6 to 50          95 to 96 %             96 to 98 %
+    deviations of 1 and 3,     94 to 96 %             92 to 98 %; 2 to 4 each
+    2 to 50 on either side                            up to 100 %
+    the same, 2 to 10 with     93 to 97 %             85 to 100 %
+    the larger deviation
+    against up to 50
+    =========================  =====================  =======================
+
+    Beyond probabilities of 0.98 that of the superiority holds it in up to 99 %: most
+    samples of a few are then wholly apart.
+
+    References
+    ----------
+    .. [1] Newcombe, R. G. (2006). Confidence intervals for an effect size measure based
+       on the Mann-Whitney statistic. Part 2. Statistics in Medicine 25, 559.
+
+    Examples
+    --------
+    >>> from skdistill.inspection import compare_classes
+    >>> result = compare_classes([1, 2, 3, 2, 3, 4], list("aaabbb"), "b", "a")
+    >>> result["difference"]
+    1.0
+    >>> print("{difference_low:.2f} to {difference_high:.2f}".format(**result))
+    -1.27 to 3.27
+
+    Of three runs, each with an image of either class:
+
+    >>> result = compare_classes([1, 2, 3, 2, 3.1, 4], list("aaabbb"), "b", "a",
+    ...     groups=[0, 1, 2, 0, 1, 2])
+    >>> print("{difference_low:.2f} to {difference_high:.2f}".format(**result))
+    0.89 to 1.18
+    """
+    values = np.asarray(values, dtype=np.float64)
+    y = np.asarray(y)
+    if values.ndim != 1 or values.shape != y.shape:
+        raise ValueError(
+            "`values` and `y` must be 1-D and of one length; got shapes "
+            f"{values.shape} and {y.shape}"
+        )
+    runs = _checked_runs(groups, len(values))
+    sides = []
+    for name, labels in (("first", first), ("second", second)):
+        side = np.isin(y, labels) & ~np.isnan(values)
+        if not side.any():
+            raise ValueError(f"`{name}`: no image of {labels!r} has a value")
+        sides.append(side)
+    if (sides[0] & sides[1]).any():
+        raise ValueError(
+            f"`first` and `second` must have no class in common; got {first!r} and "
+            f"{second!r}"
+        )
+    if runs is None:
+        one, two = (values[side] for side in sides)
+        return _compare(one, two, confidence_level)
+    tables = [pd.Series(values[side]).groupby(runs[side]).mean() for side in sides]
+    shared = tables[0].index.intersection(tables[1].index)
+    if len(shared) == 0:
+        one, two = (table.to_numpy() for table in tables)
+        return _compare(one, two, confidence_level)
+    alone = tables[0].index.symmetric_difference(tables[1].index).tolist()
+    if alone:
+        warnings.warn(
+            f"`groups`: the runs {alone} have images on one side only and are left "
+            f"out; the {len(shared)} others are compared within each run",
+            stacklevel=3,
+        )
+    one, two = (table.loc[shared].to_numpy() for table in tables)
+    return _compare_within(one, two, confidence_level)
+
+
+def _checked_runs(groups: Any, n_images: int) -> np.ndarray | None:
+    if groups is None:
+        return None
+    runs = np.asarray(groups)
+    if runs.shape != (n_images,):
+        raise ValueError(
+            f"`groups` must hold the run of each of the {n_images} images; got shape "
+            f"{runs.shape}"
+        )
+    unknown = np.flatnonzero(pd.isna(runs))
+    if len(unknown):
+        raise ValueError(
+            f"`groups` must hold the run of each image; that of image {unknown[0]} is "
+            f"{runs[unknown[0]]!r}"
+        )
+    return runs
+
+
+def _compare(one: np.ndarray, two: np.ndarray, confidence: float) -> Comparison:
+    """Compare independent values."""
+    difference = one.mean() - two.mean()
+    if min(len(one), len(two)) < _FEWEST_UNITS:
+        above = (one[:, np.newaxis] > two).mean()
+        share = above + (one[:, np.newaxis] == two).mean() / 2
+        return _result(difference, np.nan, (share, np.nan, np.nan), one, two)
+    half = students_half_width(one, two, confidence=confidence, unequal_sizes=True)
+    return _result(difference, half, superiority(one, two, confidence), one, two)
+
+
+def _compare_within(one: np.ndarray, two: np.ndarray, confidence: float) -> Comparison:
+    """Compare values in pairs."""
+    within = one - two
+    n_above = (within > 0).sum() + (within == 0).sum() / 2
+    share = n_above / len(within)
+    if len(within) < _FEWEST_UNITS:
+        return _result(within.mean(), np.nan, (share, np.nan, np.nan), one, two)
+    half = students_half_width(within, confidence=confidence)
+    low, high = share_interval(n_above, len(within), confidence)
+    return _result(within.mean(), half, (share, low, high), one, two)
+
+
+def _result(
+    difference: Any, half: Any, above: tuple[Any, Any, Any], one: Any, two: Any
+) -> Comparison:
+    return Comparison(
+        {
+            "difference": difference,
+            "superiority": above[0],
+            "difference_low": difference - half,
+            "difference_high": difference + half,
+            "superiority_low": above[1],
+            "superiority_high": above[2],
+            "n_first": len(one),
+            "n_second": len(two),
+        },
+        dtype=np.float64,
+    )
