@@ -5,16 +5,23 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, clone
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import _check_n_features, check_is_fitted
 
-from skdistill.metrics._evaluate import default_network, fit_on
+from skdistill.metrics._checks import TrainingSet, check_test_images
+from skdistill.metrics._classifiers import (
+    check_classifier,
+    fit_on,
+    of_images,
+    warn_of_unused_labels,
+)
+from skdistill.metrics._evaluate import default_network
 from skdistill.metrics._in_batches import in_batches
 from skdistill.synthetic import SyntheticSet
 from skdistill.utils._callbacks import CallbackSupportMixin
 from skdistill.utils._doc_link import DocLinkMixin
 from skdistill.utils._frames import TablesMixin
-from skdistill.utils._pixels import warn_of_other_space
-from skdistill.utils._validation import check_columns, check_test_images, is_flattened
+from skdistill.utils._labels import already_checked
+from skdistill.utils._validation import check_columns, is_flattened
 
 
 class BaseDistiller(
@@ -74,7 +81,8 @@ class BaseDistiller(
                 (n_samples, height * width * channels)
             Real images.
         y : array-like of shape (n_samples,)
-            Their labels.
+            Their labels.  Classes that the distilled set does not have are warned
+            about, and are an error where it has none of them.
 
         Returns
         -------
@@ -84,17 +92,22 @@ class BaseDistiller(
         """
         check_is_fitted(self)
         X = check_columns(self, X)
-        X = check_test_images(X, "X", self.synthetic_.X.shape[1:])
-        warn_of_other_space(self.synthetic_.pixel_space, X, stacklevel=2)
+        data = TrainingSet(self.synthetic_, is_flattened(X))
+        if data.flattened:
+            _check_n_features(self, X, reset=False)
+        X, y = check_test_images(self.synthetic_, X, y)
         if self.estimator is None:
             network = self._default_network()
         else:
             network = clone(self.estimator)
-        X_synthetic, y_synthetic = self.synthetic_
-        if is_flattened(X):
-            X_synthetic = X_synthetic.reshape(len(X_synthetic), -1)
-        fit_on(network, X_synthetic, y_synthetic, self.synthetic_.probabilities)
-        return float(in_batches(network, X).score(X, y))
+            check_classifier(network, data, [{}])
+        warn_of_unused_labels(network, self.synthetic_)
+        network = of_images(network)
+        _, labels = self.synthetic_
+        fit_on(network, data.images, labels, self.synthetic_.probabilities)
+        with already_checked():
+            X = data.as_given(X)
+            return float(in_batches(network, X).score(X, y))
 
     def _default_network(self) -> Any:
         """Return the network of :meth:`score` when the user names none."""

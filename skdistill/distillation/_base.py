@@ -40,6 +40,7 @@ from skdistill.utils._device import resolve_device
 from skdistill.utils._files import check_writable
 from skdistill.utils._images import Images, take
 from skdistill.utils._memory import is_out_of_memory, reused_memory
+from skdistill.utils._pixel_spaces import warn_of_other_space
 from skdistill.utils._pixels import check_contrast, pixel_space
 from skdistill.utils._random import child_seed, root_seed, torch_generator
 from skdistill.utils._ranks import Ranks
@@ -182,10 +183,13 @@ class TrajectoryDistiller(BaseDistiller):
         self.classes_, codes = np.unique(y, return_inverse=True)
         if isinstance(self.init, str) and self.init == "real":
             check_class_sizes(y, self.ipc, f"`ipc`={self.ipc} with `init`='real'")
-        else:
-            self._given_images(X)
-
         self._pixel_space = pixel_space(X)
+        warn_of_other_space(
+            self._pixel_space,
+            self._given_images(X),
+            name="init",
+            may_be_noise=True,
+        )
 
         ranks = Ranks()
         self.n_matches_ = self._resolve_matches(ranks)

@@ -10,6 +10,7 @@ from sklearn.base import (
     _fit_context,
     clone,
 )
+from sklearn.metrics import accuracy_score
 from sklearn.utils._param_validation import HasMethods
 from sklearn.utils.metadata_routing import (
     MetadataRouter,
@@ -20,9 +21,12 @@ from sklearn.utils.metadata_routing import (
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from skdistill.metrics._evaluate import fit_on
+from skdistill.metrics._classifiers import fit_on, of_images, warn_of_unused_labels
+from skdistill.synthetic import SyntheticSet
 from skdistill.utils._callbacks import CallbackSupportMixin, FitTasks
 from skdistill.utils._doc_link import DocLinkMixin
+from skdistill.utils._labels import already_checked, check_known_labels
+from skdistill.utils._pixel_spaces import warn_of_other_pixels
 from skdistill.utils._validation import check_columns
 
 
@@ -121,6 +125,10 @@ class DistilledClassifier(
         synthetic = getattr(self.distiller_, "synthetic_", None)
         probabilities = getattr(synthetic, "probabilities", None)
         network = clone(self.estimator)
+        if np.ndim(X_synthetic) == 4:
+            network = of_images(network)
+        if isinstance(synthetic, SyntheticSet):
+            warn_of_unused_labels(network, synthetic)
         with tasks.hand_on(network):
             self.estimator_ = fit_on(network, X_synthetic, y_synthetic, probabilities)
         self.classes_ = self.estimator_.classes_
@@ -161,7 +169,9 @@ class DistilledClassifier(
             Class labels.
         """
         check_is_fitted(self)
-        return self.estimator_.predict(check_columns(self, X))
+        X = self._known_images(X)
+        with already_checked():
+            return self.estimator_.predict(X)
 
     @available_if(_has_predict_proba)
     def predict_proba(self, X: Any) -> np.ndarray:
@@ -179,4 +189,41 @@ class DistilledClassifier(
             In the order of ``classes_``.
         """
         check_is_fitted(self)
-        return self.estimator_.predict_proba(check_columns(self, X))
+        X = self._known_images(X)
+        with already_checked():
+            return self.estimator_.predict_proba(X)
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return the share of images that are classified rightly.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, height, width, channels) or \
+                (n_samples, height * width * channels)
+            Real images.
+        y : array-like of shape (n_samples,)
+            Their labels.  Unknown classes are warned about, and are an error where
+            there are no others.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the images.
+
+        Returns
+        -------
+        accuracy : float
+            In [0, 1].
+        """
+        check_is_fitted(self)
+        check_known_labels(y, self.classes_, of="the distilled images")
+        X = self._known_images(X)
+        with already_checked():
+            predicted = self.estimator_.predict(X)
+        return float(accuracy_score(y, predicted, sample_weight=sample_weight))
+
+    def _known_images(self, X: Any) -> Any:
+        """Check columns, and warn of images in another pixel space."""
+        X = check_columns(self, X)
+        # Of another distiller than ours there may be no set, only what it returned.
+        synthetic = getattr(self.distiller_, "synthetic_", None)
+        if isinstance(synthetic, SyntheticSet):
+            warn_of_other_pixels(synthetic, X)
+        return X

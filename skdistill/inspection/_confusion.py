@@ -14,6 +14,7 @@ from skdistill.inspection._tree_layout import (
     pruned,
     tree_of,
 )
+from skdistill.utils._labels import check_known_labels
 
 
 class TreeConfusionDisplay(ConfusionMatrixDisplay):
@@ -97,8 +98,15 @@ class TreeConfusionDisplay(ConfusionMatrixDisplay):
         display : TreeConfusionDisplay
             The display, drawn.
         """
+        predicted = estimator.predict(X)
+        names = list(tree_of(tree).leaves)
+        check_known_labels(
+            [names[place] for place in leaf_positions(y, names)],
+            _known_leaves(estimator, names),
+            of="the classifier",
+        )
         return cls.from_predictions(
-            y, estimator.predict(X), tree=tree, normalize=normalize, ax=ax, **plot_kw
+            y, predicted, tree=tree, normalize=normalize, ax=ax, **plot_kw
         )
 
     @classmethod
@@ -211,3 +219,16 @@ class TreeConfusionDisplay(ConfusionMatrixDisplay):
                 ax.axhline(place - 0.5, color="0.2", lw=width)
                 ax.axvline(place - 0.5, color="0.2", lw=width)
         return self
+
+
+def _known_leaves(estimator: Any, names: list[str]) -> list[str]:
+    """Return the leaves that are classes of an estimator, all if it has no classes."""
+    if not hasattr(estimator, "classes_"):
+        return names
+    found = []
+    for label in np.asarray(estimator.classes_):
+        try:
+            found.append(names[leaf_positions([label], names)[0]])
+        except ValueError:
+            continue  # an error only where it is predicted
+    return found

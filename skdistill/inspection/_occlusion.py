@@ -14,6 +14,7 @@ from sklearn.utils._param_validation import (
 )
 from sklearn.utils.validation import check_is_fitted
 
+from skdistill.utils._labels import check_known_labels, one_label_each
 from skdistill.utils._validation import image_array
 
 # Covered images are classified so many pixels at a time.
@@ -230,17 +231,12 @@ def _columns(estimator: Any, y: Any, probabilities: np.ndarray) -> np.ndarray:
     """Return which column of the probabilities each image is asked about."""
     if y is None:
         return probabilities.argmax(axis=1)
-    y = np.asarray(y)
+    y = one_label_each(y)
     if y.shape != probabilities.shape[:1]:
         raise ValueError(
             f"y must hold one class for each of the {len(probabilities)} images; got "
             f"shape {y.shape}"
         )
     classes = np.asarray(estimator.classes_)
-    unknown = ~np.isin(y, classes)
-    if unknown.any():
-        raise ValueError(
-            f"y must hold classes that the classifier knows, {classes.tolist()}; got "
-            f"{y[unknown].tolist()[0]!r}"
-        )
+    y = check_known_labels(y, classes, of="the classifier", every=True)
     return np.searchsorted(classes, y)

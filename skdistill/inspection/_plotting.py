@@ -13,6 +13,7 @@ from skdistill.synthetic import SyntheticSet
 from skdistill.utils._images import batches
 from skdistill.utils._inverse import to_original_pixels
 from skdistill.utils._maps import scratch_array
+from skdistill.utils._pixel_spaces import warn_of_other_pixels
 from skdistill.utils._stretch import Stretch, find_stretch
 from skdistill.utils._validation import image_array
 
@@ -119,6 +120,9 @@ def real_images(
     pixels : ndarray of shape (n_images, height, width, channels), float32
     """
     X = image_array(X, shape=shape)
+    if not isinstance(estimator, Pipeline):
+        # What comes to a pipeline is not yet in the space of the distilled images.
+        warn_of_other_pixels(distilled_by(estimator)[0], X)
     return to_pixels(X, None if isinstance(estimator, Pipeline) else preprocessing)
 
 

@@ -33,6 +33,7 @@ from skdistill.inspection._tree import TreeDisplay
 from skdistill.inspection._tree_layout import grow, leaf_positions, tree_of
 from skdistill.synthetic import SyntheticSet
 from skdistill.utils._files import atomic_path
+from skdistill.utils._labels import already_checked, check_known_labels
 from skdistill.utils._stretch import Stretch
 from skdistill.utils._validation import image_array
 
@@ -131,15 +132,10 @@ def report(
     """
     check_matplotlib("report")
     synthetic, preprocessing = distilled_by(distiller, preprocessing)
-    y_test = np.asarray(y_test)
     classes = np.unique(synthetic.y)
-    unknown = ~np.isin(y_test, classes)
-    if unknown.any():
-        raise ValueError(
-            f"`y_test` must hold classes of the distilled images, {classes.tolist()}; "
-            f"got {y_test[unknown].tolist()[0]!r}"
-        )
-    real = real_images(X_test, distiller, synthetic.X.shape[1:], preprocessing)
+    y_test = check_known_labels(y_test, classes, name="y_test", every=True)
+    with already_checked():  # by the evaluation below
+        real = real_images(X_test, distiller, synthetic.X.shape[1:], preprocessing)
     if y_test.shape != real.shape[:1] or not len(real):
         raise ValueError(
             "`X_test` and `y_test` must be of one length, at least 1; got "

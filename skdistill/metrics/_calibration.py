@@ -7,6 +7,8 @@ import numpy as np
 from sklearn.utils import check_array, check_consistent_length
 from sklearn.utils._param_validation import Interval, validate_params
 
+from skdistill.utils._labels import check_known_labels, one_label_each
+
 
 @validate_params(
     {
@@ -35,7 +37,8 @@ def expected_calibration_error(
         second of two classes.
     labels : array-like of shape (n_classes,), default=None
         The classes, in sorted order.  None takes those in `y_true`, which must then
-        hold each of them.
+        hold each of them.  Labels in `y_true` that are none of them are warned about,
+        and are an error where there are no others.
     n_bins : int, default=15
         Number of bins.
 
@@ -68,10 +71,15 @@ def expected_calibration_error(
     >>> bool(0 <= error.mean <= 1)
     True
     """
-    y_true = np.asarray(y_true)
+    y_true = one_label_each(y_true, "y_true")
     y_proba = check_array(y_proba, ensure_2d=False, input_name="y_proba")
     check_consistent_length(y_true, y_proba)
     classes = np.unique(y_true) if labels is None else np.asarray(labels)
+    if len(np.unique(classes)) < len(classes) or (classes[1:] < classes[:-1]).any():
+        raise ValueError(
+            "`labels` must hold each class once, in sorted order; got "
+            f"{classes.tolist()}"
+        )
     if y_proba.ndim == 1:
         y_proba = np.column_stack([1 - y_proba, y_proba])
     if y_proba.shape[1] != len(classes):
@@ -83,6 +91,8 @@ def expected_calibration_error(
                 else f"`labels` {len(classes)}"
             )
         )
+    if labels is not None:
+        y_true = check_known_labels(y_true, classes, name="y_true", of="`labels`")
     if (y_proba < 0).any() or not np.allclose(y_proba.sum(axis=1), 1, atol=1e-3):
         raise ValueError("`y_proba` must hold probabilities that sum to 1")
     confidence = y_proba.max(axis=1)

@@ -7,14 +7,19 @@ import numpy as np
 import pandas as pd
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer
 from sklearn.svm import SVC
 from sklearn.utils._param_validation import validate_params
 
+from skdistill.metrics._checks import check_test_images, training_set
+from skdistill.metrics._classifiers import (
+    check_classifier,
+    of_images,
+    warn_of_unused_labels,
+)
 from skdistill.metrics._evaluate import evaluate_synthetic
+from skdistill.metrics._scorers import check_scorer
 from skdistill.neural_network import ConvNetClassifier, NetworkClassifier
-from skdistill.synthetic import _as_set
+from skdistill.utils._labels import already_checked
 from skdistill.utils._random import child_seed, root_seed
 
 # Of the parameters of evaluate_synthetic, those that make sense for several networks.
@@ -69,9 +74,6 @@ def standard_estimators(
             architecture, width_multiplier=width / 128, max_iter=max_iter, **parameters
         )
 
-    def flat(classifier: Any) -> Any:
-        return make_pipeline(FunctionTransformer(flatten_images), classifier)
-
     return {
         "ConvNet": convnet(),
         "ConvNet, half as wide": convnet(width=max(1, width // 2)),
@@ -86,9 +88,9 @@ def standard_estimators(
         "VGG11": network("vgg11"),
         "ResNet18": network("resnet18"),
         "MLP": network("mlp"),
-        "logistic regression": flat(LogisticRegression(max_iter=1000)),
-        "support vector machine": flat(SVC()),
-        "random forest": flat(RandomForestClassifier()),
+        "logistic regression": of_images(LogisticRegression(max_iter=1000)),
+        "support vector machine": of_images(SVC()),
+        "random forest": of_images(RandomForestClassifier()),
     }
 
 
@@ -119,7 +121,8 @@ def cross_architecture(
     y_test : array-like of shape (n_samples,)
         Their labels.
     estimators : dict of str to classifier, default=None
-        The classifiers and their names.  None stands for
+        The classifiers and their names; those of tables, as scikit-learn's, are given
+        each image as one row of pixels.  None stands for
         :func:`~skdistill.metrics.standard_estimators`.
     random_state : int, RandomState instance or None, default=None
         Decides on the random states of the classifiers.  The score of one depends on
@@ -163,18 +166,19 @@ def cross_architecture(
         estimators = standard_estimators()
     if not estimators:
         raise ValueError("`estimators` must hold at least one classifier")
-    synthetic = _as_set(synthetic)
+    _check_all(synthetic, X_test, y_test, estimators, options)
     seed = root_seed(random_state)
     rows = []
     for name, estimator in estimators.items():
-        found = evaluate_synthetic(
-            synthetic,
-            X_test,
-            y_test,
-            estimator=estimator,
-            random_state=child_seed(seed, *str(name).encode()) % 2**31,
-            **options,
-        )
+        with already_checked():
+            found = evaluate_synthetic(
+                synthetic,
+                X_test,
+                y_test,
+                estimator=estimator,
+                random_state=child_seed(seed, *str(name).encode()) % 2**31,
+                **options,
+            )
         chosen = {
             # That of a step of a pipeline in the column of all others.
             parameter.rpartition("__")[2]: value
@@ -187,7 +191,24 @@ def cross_architecture(
     return pd.DataFrame(rows)
 
 
-def flatten_images(X: Any) -> np.ndarray:
-    """Return images as one row of pixels each."""
-    X = np.asarray(X)
-    return X.reshape(len(X), -1)
+def _check_all(
+    synthetic: Any,
+    X_test: Any,
+    y_test: Any,
+    estimators: Mapping[str, Any],
+    options: dict[str, Any],
+) -> None:
+    """Find out before the first training what the last could stumble over."""
+    data = training_set(synthetic)
+    _, labels = check_test_images(
+        data.synthetic, X_test, y_test, names=("X_test", "y_test")
+    )
+    pair = ("X_validation", "y_validation")
+    if all(options.get(name) is not None for name in pair):
+        check_test_images(data.synthetic, *(options[name] for name in pair), names=pair)
+    classes = np.unique(data.synthetic.y)
+    for name, estimator in estimators.items():
+        check_classifier(estimator, data, [{}], f"estimators[{name!r}]")
+        scoring = options.get("scoring")
+        check_scorer(estimator, scoring, classes, labels, ("scoring", "y_test"))
+        warn_of_unused_labels(estimator, data.synthetic)

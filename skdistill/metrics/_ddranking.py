@@ -4,6 +4,7 @@ import os
 import pickletools
 import re
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,8 @@ def export_ddranking(synthetic: Any, folder: str | os.PathLike[str]) -> None:
     >>> load_ddranking(folder)
     <SyntheticSet: 2 images of 8x8x3, 2 classes, step size 0.02>
     """
-    synthetic = _as_set(synthetic)
+    # What was changed in a set since it was made is checked, too.
+    synthetic = replace(_as_set(synthetic))
     _, codes = np.unique(synthetic.y, return_inverse=True)
     order = np.argsort(codes, kind="stable")
     labels = torch.from_numpy(codes[order].astype(np.int64))

@@ -12,18 +12,24 @@ from sklearn.model_selection import ParameterGrid
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 from tqdm.auto import tqdm
 
+from skdistill.metrics._checks import TrainingSet, check_test_images, training_set
+from skdistill.metrics._classifiers import (
+    check_classifier,
+    fit_on,
+    of_images,
+    warn_of_unused_labels,
+)
 from skdistill.metrics._in_batches import in_batches
+from skdistill.metrics._scorers import check_scorer
 from skdistill.metrics._scores import Summary
 from skdistill.neural_network import ConvNetClassifier, TrainingDivergedError
 from skdistill.neural_network._together import can_fit_together, fit_together
-from skdistill.synthetic import SyntheticSet, _as_set
+from skdistill.synthetic import SyntheticSet
 from skdistill.utils._device import resolve_device
-from skdistill.utils._labels import check_labels
+from skdistill.utils._labels import already_checked
 from skdistill.utils._parallel import run_parallel
-from skdistill.utils._pixels import warn_of_other_space
 from skdistill.utils._random import child_seed, root_seed
 from skdistill.utils._threads import single_threaded_torch
-from skdistill.utils._validation import check_test_images
 
 # The rates that DD-Ranking chooses from, for distilled and for random images alike.
 LEARNING_RATES = (0.001, 0.005, 0.01, 0.05, 0.1)
@@ -107,16 +113,21 @@ def evaluate_synthetic(
     """Score a distilled set: train new networks on it, test them on real images.
 
     Soft labels of a set are used by an estimator with ``fit_probabilities``, as
-    :class:`~skdistill.neural_network.ConvNetClassifier`; others are given the classes.
+    :class:`~skdistill.neural_network.ConvNetClassifier`; others are given the classes,
+    with a warning.  Classifiers of tables, as those of scikit-learn, are given each
+    image as one row of pixels.
 
     Parameters
     ----------
     synthetic : SyntheticSet or pair (X, y)
-        The images to train on, in the pixel space of ``X_test``.
-    X_test : array-like of shape (n_samples, height, width, channels)
+        The images to train on, in the pixel space of ``X_test``.  Of a pair X may be
+        flattened; an estimator of images then needs its own ``image_shape``.
+    X_test : array-like of shape (n_samples, height, width, channels) or \
+            (n_samples, height * width * channels)
         Real images that no part of the distillation has seen.
     y_test : array-like of shape (n_samples,)
-        Their labels.
+        Their labels.  Classes that the set does not have are warned about, and are
+        an error where it has none of them.
     estimator : classifier, default=None
         What is trained.  None takes the network of [1]_: a
         :class:`~skdistill.neural_network.ConvNetClassifier` for 1000 epochs.
@@ -142,7 +153,8 @@ def evaluate_synthetic(
     scoring : str, callable or None, default=None
         What is measured on the test images: a scorer of scikit-learn or the name of
         one, such as "neg_brier_score" for calibration.  None is the accuracy, which is
-        what the choice of "honest" looks at in any case.
+        what the choice of "honest" looks at in any case.  A metric of scikit-learn is
+        tried on the labels before the training.
     n_repeats : int, default=5
         Number of networks, each with its own random state.
     at_once : bool or "auto", default="auto"
@@ -166,6 +178,18 @@ def evaluate_synthetic(
     score : SyntheticScore
         A named tuple ``(mean, std, scores)`` with the attributes ``parameters`` and
         ``validation``.
+
+    Raises
+    ------
+    ValueError
+        Before the first training, if images, labels, metric, estimator or one of its
+        settings cannot be used.
+
+    Warns
+    -----
+    UserWarning
+        If test or validation images are in another pixel space than those that were
+        distilled, or labels are unknown.
 
     See Also
     --------
@@ -191,11 +215,7 @@ def evaluate_synthetic(
     >>> list(score.parameters)
     ['learning_rate']
     """
-    synthetic = _as_set(synthetic)
-    X_test = check_test_images(X_test, "X_test", synthetic.X.shape[1:])
-    check_labels(y_test)
-    # One further up: scikit-learn's validation of parameters comes between.
-    warn_of_other_space(synthetic.pixel_space, X_test, stacklevel=3)
+    data = training_set(synthetic)
     honest = protocol == "honest"
     given = [X_validation is not None, y_validation is not None]
     if not honest and (any(given) or param_grid is not None):
@@ -208,19 +228,28 @@ def evaluate_synthetic(
             "`protocol`='honest' chooses on validation images: `X_validation` and "
             "`y_validation` must be a part of the real training images"
         )
-    if honest:
-        X_validation = check_test_images(
-            X_validation, "X_validation", synthetic.X.shape[1:]
-        )
-        warn_of_other_space(synthetic.pixel_space, X_validation, stacklevel=3)
     if estimator is None:
         estimator = (
-            ConvNetClassifier(max_iter=1000) if honest else default_network(synthetic)
+            ConvNetClassifier(max_iter=1000)
+            if honest
+            else default_network(data.synthetic)
         )
-    together = _trains_at_once(at_once, estimator, n_jobs)
-    scorer = check_scoring(estimator, scoring)
-    seed = root_seed(random_state)
     settings = list(ParameterGrid(_grid(estimator, param_grid))) if honest else [{}]
+    check_classifier(estimator, data, settings)
+    together = _trains_at_once(at_once, estimator, n_jobs)
+    test = check_test_images(data.synthetic, X_test, y_test, names=("X_test", "y_test"))
+    validation = test
+    if honest:
+        validation = check_test_images(
+            data.synthetic,
+            X_validation,
+            y_validation,
+            names=("X_validation", "y_validation"),
+        )
+    classes = np.unique(data.synthetic.y)
+    scorer = check_scorer(estimator, scoring, classes, test[1], ("scoring", "y_test"))
+    warn_of_unused_labels(estimator, data.synthetic)
+    seed = root_seed(random_state)
 
     chosen, table = settings[0], None
     if len(settings) > 1:
@@ -231,8 +260,8 @@ def evaluate_synthetic(
                 for setting in settings
                 for child in seeds
             ],
-            synthetic,
-            (X_validation, y_validation),
+            data,
+            validation,
             check_scoring(estimator, None),
             together,
             n_jobs,
@@ -249,14 +278,19 @@ def evaluate_synthetic(
             (clone(estimator).set_params(**chosen), child_seed(seed, repeat))
             for repeat in range(n_repeats)
         ],
-        synthetic,
-        (X_test, y_test),
+        data,
+        test,
         scorer,
         together,
         n_jobs,
         verbose,
         "evaluation",
     )
+    if np.isnan(scores).any() or np.isposinf(scores).any():
+        raise ValueError(
+            f"`scoring`={scoring!r} must be finite; of the networks' answers it is "
+            f"{scores.tolist()}"
+        )
     if not np.isfinite(scores).all():
         raise TrainingDivergedError(
             f"{(~np.isfinite(scores)).sum()} of {n_repeats} networks diverged in their "
@@ -285,7 +319,7 @@ def _grid(estimator: Any, param_grid: dict[str, Any] | None) -> list[dict[str, l
 
 def _train_all(
     tasks: list[tuple[Any, int]],
-    synthetic: SyntheticSet,
+    data: TrainingSet,
     test: tuple[Any, Any],
     scorer: Any,
     at_once: bool,
@@ -295,11 +329,11 @@ def _train_all(
 ) -> np.ndarray:
     """Return the score of each classifier after training, -inf where it diverged."""
     if at_once:
-        results = _score_together(tasks, synthetic, test, scorer)
+        results = _score_together(tasks, data, test, scorer)
     else:
         results = run_parallel(
             _score_one,
-            (synthetic, *test, scorer),
+            (data, *test, scorer),
             dict(enumerate(tasks)),
             n_jobs=n_jobs,
             what="networks",
@@ -332,7 +366,7 @@ def _trains_at_once(at_once: bool | str, estimator: Any, n_jobs: int | None) -> 
 
 def _score_together(
     tasks: list[tuple[Any, int]],
-    synthetic: SyntheticSet,
+    data: TrainingSet,
     test: tuple[Any, Any],
     scorer: Any,
 ) -> Iterator[tuple[int, float]]:
@@ -342,11 +376,12 @@ def _score_together(
         groups.setdefault(repr(sorted(_settings(classifier))), []).append(place)
     for places in groups.values():
         classifiers = [_seeded(*tasks[place]) for place in places]
+        _, labels = data.synthetic
         finite = fit_together(
-            classifiers, synthetic.X, synthetic.y, synthetic.probabilities
+            classifiers, data.images, labels, data.synthetic.probabilities
         )
         for place, classifier, good in zip(places, classifiers, finite, strict=True):
-            yield place, float(scorer(classifier, *test)) if good else -np.inf
+            yield place, _measured(scorer, classifier, data, test) if good else -np.inf
 
 
 def _settings(classifier: Any) -> list[tuple[str, str]]:
@@ -360,28 +395,33 @@ def default_network(synthetic: SyntheticSet, **parameters: Any) -> ConvNetClassi
     return ConvNetClassifier(max_iter=1000, **parameters)
 
 
-def fit_on(estimator: Any, X: Any, y: Any, probabilities: Any) -> Any:
-    """Fit a classifier, to soft labels if there are any and it can use them."""
-    if probabilities is None or not hasattr(estimator, "fit_probabilities"):
-        return estimator.fit(X, y)
-    return estimator.fit_probabilities(X, probabilities, np.unique(y))
-
-
 def _score_one(
-    synthetic: SyntheticSet,
+    data: TrainingSet,
     X_test: Any,
     y_test: Any,
     scorer: Any,
     estimator: Any,
     seed: int,
 ) -> float:
-    estimator = _seeded(estimator, seed)
+    estimator = of_images(_seeded(estimator, seed))
     with single_threaded_torch():
         try:
-            fit_on(estimator, synthetic.X, synthetic.y, synthetic.probabilities)
+            _, labels = data.synthetic
+            fit_on(estimator, data.images, labels, data.synthetic.probabilities)
         except TrainingDivergedError:
             return -np.inf
-        return float(scorer(in_batches(estimator, X_test), X_test, y_test))
+        return _measured(scorer, estimator, data, (X_test, y_test))
+
+
+def _measured(
+    scorer: Any, estimator: Any, data: TrainingSet, test: tuple[Any, Any]
+) -> float:
+    with already_checked():
+        X = data.as_given(test[0])
+        value = scorer(in_batches(estimator, X), X, test[1])
+    if np.ndim(value) != 0 or isinstance(value, (str, dict)) or value is None:
+        raise ValueError(f"`scoring` must return one number; got {value!r}")
+    return float(value)
 
 
 def _seeded(estimator: Any, seed: int) -> Any:

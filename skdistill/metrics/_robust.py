@@ -1,10 +1,15 @@
-"""DD-Ranking's robust scores, as formulas over accuracies."""
+"""DD-Ranking's robust scores, as formulas over accuracies.
+
+An accuracy may be a SyntheticScore, whose mean it then is.
+"""
 
 from numbers import Real
 from typing import Any
 
 import numpy as np
 from sklearn.utils._param_validation import Interval, validate_params
+
+from skdistill.metrics._scores import Summary
 
 _WEIGHT = [Interval(Real, 0, 1, closed="both")]
 
@@ -16,9 +21,9 @@ def hard_label_recovery(real: Any, synthetic: Any) -> Any:
 
     Parameters
     ----------
-    real : float or array-like
+    real : float, array-like or SyntheticScore
         Accuracy of a network trained on all real images, in [0, 1].
-    synthetic : float or array-like
+    synthetic : float, array-like or SyntheticScore
         Accuracy of one trained on the distilled images with hard labels, in [0, 1].
 
     Returns
@@ -44,10 +49,10 @@ def improvement_over_random(synthetic: Any, random: Any) -> Any:
 
     Parameters
     ----------
-    synthetic : float or array-like
+    synthetic : float, array-like or SyntheticScore
         Accuracy of a network trained on the distilled images, in [0, 1], with whatever
         labels and augmentation belong to the method.
-    random : float or array-like
+    random : float, array-like or SyntheticScore
         Accuracy of one trained on as many random real images in the same way.
 
     Returns
@@ -81,14 +86,14 @@ def label_robust_score(
 
     Parameters
     ----------
-    real : float or array-like
+    real : float, array-like or SyntheticScore
         Accuracy of a network trained on all real images, in [0, 1].
-    synthetic : float or array-like
+    synthetic : float, array-like or SyntheticScore
         Accuracy of one trained on the distilled images, with soft labels if the
         method has them.
-    random : float or array-like
+    random : float, array-like or SyntheticScore
         Accuracy of one trained on as many random real images in the same way.
-    synthetic_hard : float or array-like, default=None
+    synthetic_hard : float, array-like or SyntheticScore, default=None
         Accuracy of one trained on the distilled images with hard labels; None stands
         for a method that has no others.
     weight : float, default=0.5
@@ -133,10 +138,10 @@ def augmentation_robust_score(
 
     Parameters
     ----------
-    synthetic_augmented, random_augmented : float or array-like
+    synthetic_augmented, random_augmented : float, array-like or SyntheticScore
         Accuracies of networks trained with augmentation on the distilled images and on
         as many random real ones, in [0, 1].
-    synthetic_plain, random_plain : float or array-like
+    synthetic_plain, random_plain : float, array-like or SyntheticScore
         The same without augmentation.
     weight : float, default=0.5
         Weight g of the improvement with augmentation, against 1 - g of that without.
@@ -174,7 +179,15 @@ def _normalised(value: np.ndarray) -> np.ndarray:
 
 
 def _accuracy(value: Any, name: str) -> np.ndarray:
-    value = np.asarray(value, dtype=np.float64)
+    if isinstance(value, Summary):
+        value = value.mean
+    try:
+        value = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"`{name}` must be an accuracy, an array of them or a SyntheticScore: "
+            f"{error}"
+        ) from error
     if not ((value >= 0) & (value <= 1)).all():
         raise ValueError(
             f"`{name}` must be an accuracy in [0, 1], not in percent; got {value}"

@@ -1,6 +1,7 @@
 """Networks as scikit-learn classifiers, first of all that of the benchmarks."""
 
 import itertools
+import warnings
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from numbers import Integral, Real
@@ -8,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
+from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context, clone
 from sklearn.utils import check_array, compute_class_weight
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
@@ -36,6 +37,7 @@ from skdistill.utils._callbacks import CallbackSupportMixin, FitTasks
 from skdistill.utils._device import resolve_device
 from skdistill.utils._doc_link import DocLinkMixin
 from skdistill.utils._images import Images
+from skdistill.utils._labels import check_known_labels
 from skdistill.utils._memory import reused_memory
 from skdistill.utils._random import (
     child_seed,
@@ -217,7 +219,7 @@ class BaseNetworkClassifier(
             sample_weight = torch.from_numpy(weight / weight.mean()).to(device, dtype)
         seed = root_seed(self.random_state)
         with isolated_torch_seed(child_seed(seed, 0)):
-            module = self._build().to(device)
+            module = self._checked_module(X[:2], device)
         epochs = train_epochs(
             module,
             RealImages(X, device, dtype),
@@ -300,6 +302,30 @@ class BaseNetworkClassifier(
         codes = self._logits(X).argmax(axis=1)
         return self.classes_[codes]
 
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return the share of images that are classified rightly.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, height, width, channels) or \
+                (n_samples, height * width * channels)
+            Images.
+        y : array-like of shape (n_samples,)
+            Their labels.  Classes that the network was not trained on are warned
+            about, and are an error where there are no others.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the images.
+
+        Returns
+        -------
+        accuracy : float
+            In [0, 1].
+        """
+        check_is_fitted(self)
+        of = "the training images"
+        y = check_known_labels(y, self.classes_, of=of)
+        return super().score(X, y, sample_weight)
+
     def extract_features(self, X: Any) -> np.ndarray:
         """Return what goes into the last linear layer.
 
@@ -324,6 +350,32 @@ class BaseNetworkClassifier(
     @abstractmethod
     def _build(self) -> nn.Module:
         """Build the network with new weights."""
+
+    def _checked_module(self, images: np.ndarray, device: torch.device) -> nn.Module:
+        """Build the network, and see that it makes logits of a few images.
+
+        Parameters
+        ----------
+        images : ndarray of shape (n_images, height, width, channels), float32
+        device : torch.device
+        """
+        return self._build().to(device)
+
+    def _rehearse(self, images: np.ndarray, classes: np.ndarray) -> None:
+        """Raise a ValueError if no network can be built for such images and classes.
+
+        Nothing of the classifier, which need not be fitted, is changed.
+        """
+        other = clone(self)
+        other.image_shape_, other.classes_ = images.shape[1:], classes
+        if self._draws_itself:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # fit tells
+                with isolated_torch_seed(0):
+                    other._checked_module(images, resolve_device(self.device))
+        else:
+            with torch.device("meta"):
+                other._build()
 
     def _structure(self, device: torch.device) -> nn.Module:
         """Build the network without drawing weights, which are replaced anyway."""

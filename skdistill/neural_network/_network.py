@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from numbers import Real
 from typing import Any
 
+import numpy as np
 import torch
 from sklearn.utils._param_validation import Interval, StrOptions
 from torch import nn
@@ -11,6 +12,12 @@ from torch import nn
 from skdistill.neural_network._architectures import ARCHITECTURES, build_network
 from skdistill.neural_network._classifier import BaseNetworkClassifier
 from skdistill.neural_network._convnet import ALL_NORMALIZATIONS
+from skdistill.neural_network._modules import (
+    call_architecture,
+    has_lazy_layers,
+    try_module,
+    warn_of_probabilities,
+)
 from skdistill.utils._random import isolated_torch_seed
 
 
@@ -28,7 +35,8 @@ class NetworkClassifier(BaseNetworkClassifier):
             default="resnet18"
         The network.  A callable gets ``image_shape`` and the number of classes and
         returns a :class:`torch.nn.Module` that makes logits ``(n_images, n_classes)``
-        of images ``(n_images, channels, height, width)``.
+        of images ``(n_images, channels, height, width)``: two images go through it
+        before the first step, and what cannot be trained is an error.
     width_multiplier : float, default=1.0
         Times the published number of channels of each layer; of no meaning to a
         callable.
@@ -141,25 +149,34 @@ class NetworkClassifier(BaseNetworkClassifier):
         return callable(self.architecture)
 
     def _build(self) -> nn.Module:
+        shape, n_classes = self.image_shape_, len(self.classes_)
         if callable(self.architecture):
-            module = self.architecture(self.image_shape_, len(self.classes_))
-            if not isinstance(module, nn.Module):
-                raise ValueError(
-                    "`architecture` must return a torch.nn.Module; got "
-                    f"{type(module).__name__}"
-                )
+            module = call_architecture(self.architecture, shape, n_classes)
             return module.to(torch.get_default_dtype())
         return build_network(
             self.architecture,
-            self.image_shape_,
-            len(self.classes_),
+            shape,
+            n_classes,
             width_multiplier=self.width_multiplier,
             normalization=self.normalization,
         )
+
+    def _checked_module(self, images: np.ndarray, device: torch.device) -> nn.Module:
+        module = super()._checked_module(images, device)
+        if callable(self.architecture):
+            n_classes = len(self.classes_)
+            logits = try_module(module, images, n_classes, device)
+            warn_of_probabilities(logits)
+        return module
 
     def _structure(self, device: torch.device) -> nn.Module:
         if not callable(self.architecture):
             return super()._structure(device)
         # It may hold more than parameters, such as tables that it computes itself.
         with isolated_torch_seed(0):
-            return self._build().to(device)
+            module = self._build().to(device)
+            # Lazy layers have a shape only after they have seen an image.
+            images = np.zeros((2, *self.image_shape_), dtype=np.float32)
+            if has_lazy_layers(module):
+                try_module(module, images, len(self.classes_), device)
+        return module

@@ -1,13 +1,38 @@
 """What class labels may be."""
 
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
 
 from skdistill.utils._image_input import unmasked
+from skdistill.utils._warnings import warn
 
 # Every format that labels are stored in can hold these.
 LABEL_KINDS = "labels of one kind: strings, integers, booleans or whole numbers"
+
+# So many classes are named in a message.
+_MAX_NAMED = 10
+
+# Whether a caller further out has checked the very data already.
+_CHECKED: ContextVar[bool] = ContextVar("_CHECKED", default=False)
+
+
+@contextmanager
+def already_checked() -> Iterator[None]:
+    """Mark a block whose test data were checked: no second check, no second warning."""
+    token = _CHECKED.set(True)
+    try:
+        yield
+    finally:
+        _CHECKED.reset(token)
+
+
+def is_already_checked() -> bool:
+    """Tell whether this is inside of :func:`already_checked`."""
+    return _CHECKED.get()
 
 
 def check_labels(y: Any) -> None:
@@ -36,3 +61,127 @@ def check_labels(y: Any) -> None:
                 f"which can only be a string, got {label!r} at position {place}.  "
                 "Numbers need an array of their own type, such as y.astype(int)"
             )
+
+
+def check_known_labels(
+    y: Any,
+    classes: Any,
+    *,
+    name: str = "y",
+    of: str = "the distilled images",
+    every: bool = False,
+) -> np.ndarray:
+    """Check the labels of images that are to be scored against the known classes.
+
+    A label that a classifier does not know can only count as wrong, which looks like a
+    bad score.
+
+    Parameters
+    ----------
+    y : array-like of shape (n_samples,)
+        The labels.
+    classes : array-like of shape (n_classes,)
+        What is known.
+    name : str, default="y"
+        Of the parameter, for messages.
+    of : str, default="the distilled images"
+        Whose classes they are.
+    every : bool, default=False
+        Whether every label must be known.  If not, one that is is enough, and the
+        others are warned about.
+
+    Returns
+    -------
+    labels : ndarray of shape (n_samples,)
+
+    Raises
+    ------
+    ValueError
+        If the labels are no labels, of another type than the classes, or unknown.
+    """
+    labels = one_label_each(y, name)
+    if is_already_checked() or not len(labels):
+        return labels
+    known = np.asarray(classes).tolist()
+    if _is_text(labels) != _is_text(np.asarray(classes)):
+        kinds = ("strings", "numbers") if _is_text(labels) else ("numbers", "strings")
+        raise ValueError(
+            f"`{name}` holds {kinds[0]}, {_some(np.unique(labels).tolist())}; the "
+            f"classes of {of} are {kinds[1]}, {_some(known)}"
+        )
+    found, counts = np.unique(labels, return_counts=True)
+    known_set = set(known)
+    unknown = [label for label in found.tolist() if label not in known_set]
+    if not unknown:
+        return labels
+    n_unknown = sum(
+        count
+        for label, count in zip(found.tolist(), counts.tolist(), strict=True)
+        if label not in known_set
+    )
+    hint = _hint(found.tolist(), unknown, known)
+    if every or len(unknown) == len(found):
+        raise ValueError(
+            f"`{name}` must hold classes of {of}, {_some(known)}; got {_some(unknown)}"
+            f"{hint}"
+        )
+    warn(
+        f"`{name}` holds classes that {of} do not have, which count as wrong: "
+        f"{_some(unknown)} ({n_unknown} of {len(labels)} labels); known are "
+        f"{_some(known)}{hint}"
+    )
+    return labels
+
+
+def one_label_each(y: Any, name: str = "y") -> np.ndarray:
+    """Return labels with one axis, or say what a table of them should be.
+
+    Raises
+    ------
+    ValueError
+        If they have more columns than one, as one-hot rows and probabilities do, or
+        some are NaN.
+    """
+    check_labels(y)
+    labels = np.asarray(y)
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if labels.ndim != 1:
+        rows = (
+            "; of one-hot rows or probabilities take the label of each, such as "
+            f"classes[{name}.argmax(axis=1)]"
+            if labels.ndim == 2
+            else ""
+        )
+        raise ValueError(
+            f"`{name}` must hold one label for each image, shape (n_images,); got "
+            f"shape {labels.shape}{rows}"
+        )
+    if labels.dtype.kind == "f" and np.isnan(labels).any():
+        place = int(np.flatnonzero(np.isnan(labels))[0])
+        raise ValueError(
+            f"`{name}` must hold a label for each image; got NaN at position {place}"
+        )
+    return labels
+
+
+def _is_text(labels: np.ndarray) -> bool:
+    return labels.dtype.kind in "OUST"
+
+
+def _some(labels: Collection[Any]) -> str:
+    some = ", ".join(repr(label) for label in list(labels)[:_MAX_NAMED])
+    return f"[{some}{', ...' if len(labels) > _MAX_NAMED else ''}]"
+
+
+def _hint(found: list[Any], unknown: list[Any], known: list[Any]) -> str:
+    """Say what two namings of the same classes most likely differ in."""
+    if isinstance(unknown[0], str):
+        plain = {str(label).strip().casefold() for label in known}
+        if all(label.strip().casefold() in plain for label in unknown):
+            return ".  They differ in capitals or blanks alone"
+        return ""
+    for step in (1, -1):
+        if len(found) > 1 and found == [label + step for label in known]:
+            return f".  They are those of the set {step:+d}: counted from another start"
+    return ""

@@ -201,29 +201,6 @@ def is_flattened(X: Any) -> bool:
     return bool((np.asarray(X).ndim if n_axes is None else n_axes) == 2)
 
 
-def check_test_images(X: Any, name: str, shape: Any) -> Any:
-    """Refuse images that an estimator would refuse, or misread, after its training.
-
-    Parameters
-    ----------
-    X : object
-        What was handed over.
-    name : str
-        What the parameter is called.
-    shape : tuple (height, width, channels)
-        Of the images that the estimator will be trained on.
-
-    Returns
-    -------
-    X : ndarray, DataFrame or sparse matrix
-        With as many axes as X.
-    """
-    X = as_images(X, name, shape=shape)
-    if isinstance(X, np.ndarray) and X.dtype.kind == "f" and X.size and X.ndim > 1:
-        check_finite_images(X, name)
-    return X
-
-
 def check_weights(
     sample_weight: Any, X: Images, y: np.ndarray
 ) -> tuple[Images, np.ndarray, np.ndarray | None]:

@@ -200,7 +200,7 @@ def test_errors(watcher, images):
         occlusion_maps(watcher, images, window=13)
     with pytest.raises(ValueError, match="`fill` must be 'sky', 'mean' or 1 finite"):
         occlusion_maps(watcher, images, fill=[0, 1])
-    with pytest.raises(ValueError, match="got 'grey'"):
+    with pytest.raises(ValueError, match=r"got \['grey'\]"):
         occlusion_maps(watcher, images, ["bright", "grey"])
     with pytest.raises(ValueError, match="y must hold one class for each"):
         occlusion_maps(watcher, images, ["bright"])

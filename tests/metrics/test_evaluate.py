@@ -218,7 +218,8 @@ def test_soft_labels_are_used_where_they_can_be(data, network, monkeypatch):
     assert evaluate_synthetic((X, y), X, y, **settings).mean > 0.8
     # One that knows nothing of soft labels is given the classes.
     monkeypatch.setattr(Recorder, "seen", [])
-    evaluate_synthetic(soft, X, y, estimator=Recorder(), n_repeats=1)
+    with pytest.warns(UserWarning, match="Recorder takes no soft labels"):
+        evaluate_synthetic(soft, X, y, estimator=Recorder(), n_repeats=1)
     assert Recorder.seen[0][1].tolist() == y.tolist()
 
 

@@ -1,4 +1,5 @@
 import pickle
+import warnings
 from itertools import pairwise
 
 import numpy as np
@@ -246,3 +247,111 @@ def test_defaults_are_the_network_of_before():
     layers = [type(layer).__name__ for layer in plain.features]
     block = ["Conv2d", "GroupNorm", "ReLU"]
     assert layers == [*block, "AvgPool2d", *block, *block, "AvgPool2d"]
+
+
+# Modules of users
+
+
+@pytest.mark.parametrize(
+    ("architecture", "message"),
+    [
+        (
+            lambda shape, n: nn.Sequential(nn.Flatten(), nn.Linear(32, n + 3)),
+            r"\(n_images, n_classes\) = \(2, 3\); got \(2, 6\)",
+        ),
+        (
+            lambda shape, n: nn.Sequential(nn.Flatten(), nn.Linear(32, n - 1)),
+            r"got \(2, 2\)",
+        ),
+        (
+            lambda shape, n: nn.Conv2d(shape[2], n, 4),
+            r"got \(2, 3, 1, 1\)",
+        ),
+        (
+            lambda shape, n: nn.Sequential(nn.Flatten(0), nn.Linear(64, n)),
+            r"got \(3,\)",
+        ),
+        (
+            nn.Sequential(nn.Flatten(), nn.Linear(32, 3)),
+            "must be a callable that gets .*; got a module itself, Sequential",
+        ),
+        (
+            lambda shape, n: nn.Sequential(nn.Flatten(), nn.Linear(7, n)),
+            r"must take images .*of \(2, 2, 4, 4\) its module raised RuntimeError",
+        ),
+        (lambda shape: nn.Flatten(), r"called with \(4, 4, 2\) and 3 it raised Type"),
+        (
+            lambda shape, n: nn.LSTM(4, 4),
+            "must take images|must make a tensor of logits",
+        ),
+        (
+            lambda shape, n: nn.Sequential(nn.Flatten(), Infinite(), nn.Linear(32, n)),
+            "must make finite logits; the new module makes",
+        ),
+        (
+            lambda shape, n: nn.Sequential(nn.AvgPool2d(4), nn.Flatten(), Repeated(n)),
+            "with parameters to train; it has none",
+        ),
+        (lambda shape, n: "resnet", "must return a torch.nn.Module; got str"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_before_the_first_step(
+    architecture, message, monkeypatch
+):
+    X, y = np.random.default_rng(0).normal(size=(9, 4, 4, 2)), np.arange(9) % 3
+    monkeypatch.setattr(
+        "skdistill.neural_network._classifier.train_epochs",
+        lambda *args, **options: pytest.fail("training has begun"),
+    )
+    with pytest.raises(ValueError, match=f"(?s)`architecture` .*{message}|{message}"):
+        NetworkClassifier(architecture).fit(X, y)
+
+
+class Infinite(nn.Module):
+    def forward(self, images):
+        return images / 0
+
+
+class Repeated(nn.Module):
+    def __init__(self, n):
+        super().__init__()
+        self.n = n
+
+    def forward(self, rows):
+        return rows[:, :1].repeat(1, self.n)
+
+
+def test_probabilities_that_are_taken_for_logits_are_told():
+    X, y = np.random.default_rng(0).normal(size=(9, 4, 4, 2)), np.arange(9) % 3
+
+    def of(*last):
+        return NetworkClassifier(
+            lambda shape, n: nn.Sequential(nn.Flatten(), nn.Linear(32, n), *last),
+            max_iter=1,
+        )
+
+    with pytest.warns(UserWarning, match="as after a softmax") as caught:
+        of(nn.Softmax(1)).fit(X, y)
+    assert [warning.filename for warning in caught] == [__file__]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        of().fit(X, y)
+        of(nn.LogSoftmax(1)).fit(X, y)
+
+
+def test_lazy_layers_are_like_others():
+    X, y = np.random.default_rng(0).normal(size=(9, 4, 4, 2)), np.arange(9) % 3
+
+    def of(kind):
+        return NetworkClassifier(
+            lambda shape, n: nn.Sequential(nn.Flatten(), kind(n)),
+            max_iter=2,
+            random_state=0,
+        )
+
+    lazy = of(nn.LazyLinear).fit(X, y)
+    again = pickle.loads(pickle.dumps(clone(lazy).fit(X, y).parameters_))
+    np.testing.assert_array_equal(again, lazy.parameters_)
+    plain = of(lambda n: nn.Linear(32, n)).fit(X, y)
+    assert lazy.parameters_.shape == plain.parameters_.shape
+    assert lazy.predict_proba(X).shape == (9, 3)

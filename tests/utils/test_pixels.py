@@ -18,12 +18,8 @@ from skdistill import (
     evaluate_synthetic,
     make_galaxies,
 )
-from skdistill.utils._pixels import (
-    ChannelMoments,
-    differences,
-    pixel_space,
-    warn_of_other_space,
-)
+from skdistill.utils._pixel_spaces import differences, warn_of_other_space
+from skdistill.utils._pixels import ChannelMoments, pixel_space
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +84,7 @@ def test_other_spaces_are_told_apart(change, what, galaxies):
     other = change(scaled, raw)
     space = pixel_space(scaled)
     with pytest.warns(UserWarning, match=f"in another pixel space.*{what}"):
-        warn_of_other_space(space, other, stacklevel=1)
+        warn_of_other_space(space, other)
     # Whichever of the two was distilled.
     assert any(what in text for text in differences(pixel_space(other), space))
 
@@ -97,10 +93,10 @@ def test_other_spaces_are_told_apart(change, what, galaxies):
 def test_what_cannot_be_told_is_not_warned_about(galaxies):
     raw, _ = galaxies
     space = pixel_space(ChannelScaler().fit_transform(raw))
-    warn_of_other_space(None, raw, stacklevel=1)
-    warn_of_other_space(space, raw[:19], stacklevel=1)
-    warn_of_other_space(space, raw.reshape(len(raw), -1), stacklevel=1)
-    warn_of_other_space(space, raw[..., :1], stacklevel=1)
+    warn_of_other_space(None, raw)
+    warn_of_other_space(space, raw[:1])
+    warn_of_other_space(space, raw.reshape(len(raw), -1))
+    warn_of_other_space(space, raw[..., :1])
 
 
 @pytest.fixture(scope="module")
