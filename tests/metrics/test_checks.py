@@ -342,7 +342,7 @@ def test_a_set_that_was_changed_is_checked_anew(data, trained):
     X, y = data
     distilled = SyntheticSet(X[:9].copy(), y[:9])
     distilled.X[0, 0, 0, 0] = np.nan
-    with pytest.raises(ValueError, match="X contains NaN|X must be finite"):
+    with pytest.raises(ValueError, match=r"X contains NaN|X must be finite"):
         evaluate_synthetic(distilled, X, y, estimator=network())
     assert not trained
 

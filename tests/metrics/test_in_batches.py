@@ -8,7 +8,7 @@ from sklearn.preprocessing import FunctionTransformer
 
 from skdistill import ConvNetClassifier, evaluate_synthetic
 from skdistill.metrics import _in_batches
-from skdistill.metrics._cross import flatten_images
+from skdistill.metrics._classifiers import flatten_images
 from skdistill.metrics._in_batches import in_batches
 
 
