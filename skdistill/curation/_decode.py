@@ -2,7 +2,7 @@
 
 import io
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 
 import numpy as np
@@ -10,6 +10,7 @@ from PIL import Image, UnidentifiedImageError
 
 from skdistill.curation._fits import SIGNATURE, decode_fits
 from skdistill.curation._jpeg import decode_jpeg, open_checked
+from skdistill.utils._pictures import check_picture, describe_loss, name_unknown
 from skdistill.utils._strangers import most_unpacked
 
 # No sound cutout is as large.
@@ -21,7 +22,9 @@ _JPEG, _PNG, _GZIP = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"\x1f\x8b"
 
 
 def decode(
-    content: bytes, bands: Sequence[int | str] | None = None
+    content: bytes,
+    bands: Sequence[int | str] | None = None,
+    note: Callable[[str], None] = lambda text: None,
 ) -> Image.Image | np.ndarray:
     """Decode the content of an image file.
 
@@ -33,6 +36,9 @@ def decode(
 
     bands : sequence of int or str, default=None
         Which bands of a FITS file to take.
+
+    note : callable, default=None
+        Takes what was guessed or lost, in the plural; None is nobody.
 
     Returns
     -------
@@ -47,24 +53,23 @@ def decode(
     if content.startswith(_GZIP):
         content = _unzip(content)
     if content.startswith(SIGNATURE):
-        return decode_fits(content, bands)
+        return decode_fits(content, bands, note)
     try:
         if content.startswith(_JPEG):
-            return _to_rgb(decode_jpeg(content))
+            return _to_rgb(decode_jpeg(content), note)
         if content.startswith(_PNG):
             # Pillow checks what the image is made of only when it is asked to.
             open_checked(io.BytesIO(content), ("PNG",)).verify()
         image = open_checked(io.BytesIO(content), _formats())
     except UnidentifiedImageError as error:
-        raise ValueError("it is in no image format that is known") from error
-    # Pillow would clip these to 255.
-    if image.mode.startswith(("I", "F")):
-        raise ValueError(f"mode {image.mode!r} has more than 8 bits per channel")
+        raise ValueError(name_unknown(content)) from error
+    check_picture(content, image)
     image.load()
-    return _to_rgb(image)
+    return _to_rgb(image, note)
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def _to_rgb(image: Image.Image, note: Callable[[str], None]) -> Image.Image:
+    describe_loss(image, note)
     return image if image.mode == "RGB" else image.convert("RGB")
 
 

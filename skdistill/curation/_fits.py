@@ -4,11 +4,13 @@ import io
 import math
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from PIL import Image
+
+from skdistill.curation._planes import are_pictures, check_axes
 
 SIGNATURE = b"SIMPLE  ="
 
@@ -16,7 +18,11 @@ SIGNATURE = b"SIMPLE  ="
 _PACKED = ("COMPRESSED_DATA", "GZIP_COMPRESSED_DATA")
 
 
-def decode_fits(content: bytes, bands: Sequence[int | str] | None = None) -> np.ndarray:
+def decode_fits(
+    content: bytes,
+    bands: Sequence[int | str] | None = None,
+    note: Callable[[str], None] = lambda text: None,
+) -> np.ndarray:
     """Decode the image or the images of a FITS file.
 
     Parameters
@@ -26,7 +32,11 @@ def decode_fits(content: bytes, bands: Sequence[int | str] | None = None) -> np.
 
     bands : sequence of int or str, default=None
         Which bands to take, in this order: numbers of planes or, for an image per
-        extension, of images, or names of extensions.  None takes all.
+        extension, of images, or names of extensions.  None takes all but errors,
+        weights, flags and the like, by the names of their extensions.
+
+    note : callable, default=None
+        Takes what was guessed, in the plural; None is nobody.
 
     Returns
     -------
@@ -41,13 +51,14 @@ def decode_fits(content: bytes, bands: Sequence[int | str] | None = None) -> np.
 
     ValueError
         If there is no image or none with a value, if images differ in shape, if a band
-        is not there, or if the file is damaged, cut short, or claims more pixels than
-        it can have.
+        is not there, if a cube has its bands on another axis than the first, or if the
+        file is damaged, cut short, or claims more pixels than it can have.
 
     Notes
     -----
     Bands are the planes of the first image if that is a cube, else all images of two
-    dimensions.  Where a header has a checksum, it is checked.
+    dimensions; errors, weights and flags are no images here.  Where a header has a
+    checksum, it is checked.
     """
     try:
         from astropy.io import fits
@@ -56,22 +67,34 @@ def decode_fits(content: bytes, bands: Sequence[int | str] | None = None) -> np.
             "FITS files need astropy: `pip install skdistill[fits]`."
         ) from error
 
-    with fits.open(io.BytesIO(content), memmap=False, lazy_load_hdus=False) as hdus:
+    # Without `uint` astropy honors BLANK in unsigned integers, too.
+    with fits.open(
+        io.BytesIO(content), memmap=False, lazy_load_hdus=False, uint=False
+    ) as hdus:
         images = [hdu for hdu in hdus if hdu.is_image and _shape(hdu)]
         if not images:
             raise ValueError("the FITS file has no image")
+        if bands is None:
+            images = _pictures(images, note)
         first = _shape(images[0])
         if len(first) not in (2, 3):
             raise ValueError(
                 f"an image in a FITS file must have 2 or 3 axes; its shape is {first}"
             )
         if len(first) == 3:
+            check_axes(first)
+            if bands is None and len(images) > 1:
+                note(
+                    f"have {len(images)} images, of which the first is a cube: its "
+                    "planes alone are taken for bands"
+                )
             _check_sizes(images[:1], content, fits)
             planes = _read(images[0], content)
             chosen = [planes[i] for i in _choose(bands, len(planes), [])]
         else:
             images = [hdu for hdu in images if len(_shape(hdu)) == 2]
-            numbers = _choose(bands, len(images), [hdu.name for hdu in images])
+            names = [hdu.name for hdu in images]
+            numbers = _choose(bands, len(images), names)
             images = [images[i] for i in numbers]
             for hdu in images:
                 if _shape(hdu) != _shape(images[0]):
@@ -79,12 +102,52 @@ def decode_fits(content: bytes, bands: Sequence[int | str] | None = None) -> np.
                         "the images of the FITS file differ in shape: "
                         f"{_shape(images[0])} and {_shape(hdu)}; `bands` takes some"
                     )
+            if bands is None:
+                _tell_differences(images, names, note)
             _check_sizes(images, content, fits)
             chosen = [_read(hdu, content) for hdu in images]
     pixels = np.stack([plane[::-1] for plane in chosen], axis=-1)
     if not np.isfinite(pixels).any():
         raise ValueError("no pixel of the FITS image has a value")
     return pixels
+
+
+def _pictures(images: list[Any], note: Callable[[str], None]) -> list[Any]:
+    """Leave out what is no picture by its name."""
+    names = [hdu.name for hdu in images]
+    pictures = [
+        hdu for hdu, is_one in zip(images, are_pictures(names), strict=True) if is_one
+    ]
+    if not pictures:
+        raise ValueError(
+            f"by their names its images {names[:20]} are errors, weights, flags or the "
+            "like and no pictures; `bands` takes some all the same"
+        )
+    if len(pictures) < len(images):
+        left = [hdu.name for hdu in images if hdu not in pictures]
+        note(
+            f"have images {names[:20]} of which {left[:20]} are left out, as no "
+            "pictures by their names; `bands` takes others"
+        )
+    return pictures
+
+
+def _tell_differences(
+    images: list[Any], names: list[str], note: Callable[[str], None]
+) -> None:
+    """Say why images are perhaps no bands of one picture."""
+    twice = sorted({name for name in names if name and names.count(name) > 1})
+    if twice:
+        note(
+            f"have several images of one name, {twice[:20]}, which are taken for "
+            "bands; `bands` takes others"
+        )
+    kinds = {hdu.header.get("BITPIX", 0) < 0 for hdu in images}
+    if len(kinds) > 1:
+        note(
+            "have images of floats and of integers, which are all taken for bands; if "
+            "some are masks, `bands` leaves them out"
+        )
 
 
 def _shape(hdu: Any) -> tuple[int, ...]:
@@ -108,6 +171,11 @@ def _choose(
             if band.upper() not in names:
                 raise ValueError(
                     f"`bands` asks for {band!r}; the names of the images are {names}"
+                )
+            if names.count(band.upper()) > 1:
+                raise ValueError(
+                    f"`bands` asks for {band!r}; several of the images, {names}, have "
+                    "this name: give numbers"
                 )
             chosen.append(names.index(band.upper()))
         elif 0 <= band < n_bands:
@@ -212,7 +280,13 @@ def _read(hdu: Any, content: bytes) -> np.ndarray:
         raise ValueError("the FITS file is cut short")
     if hdu.verify_datasum() == 0:
         raise ValueError("the FITS file is damaged: a checksum does not fit its data")
+    header = hdu.header
+    # Astropy takes a BLANK of 0 for none.
+    is_blank = header.get("BITPIX", 0) > 0 and header.get("BLANK") == 0
+    zero = header.get("BZERO", 0)
     # Values that float32 cannot hold become infinite, which counts as missing.
     with np.errstate(over="ignore"):
         values = np.asarray(hdu.data).astype(np.float32)
+        if is_blank:
+            values[values == np.float32(zero)] = np.nan
     return values.reshape(shape)

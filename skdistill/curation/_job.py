@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,13 +16,17 @@ from skdistill.curation._decode import decode
 from skdistill.curation._sources import Sources, describe
 from skdistill.curation._stretch import asinh_stretch
 
+# Of the cutouts of Galaxy Zoo 2 and its successors, and what of them a galaxy fills.
+GALAXY_ZOO_SIZE, GALAXY_ZOO_CROP = (424, 424), 0.5
+
 
 @dataclass(frozen=True)
 class Settings:
     """How images are made of files: parameters of `ImageReader`."""
 
     size: int
-    crop: float
+    # "auto" until the first image is there.
+    crop: float | str
     bands: Sequence[int | str] | None
     stretch: float | None
     softening: float
@@ -42,6 +46,10 @@ class Job:
     angles: np.ndarray
     names: pd.Index
     skip: bool
+    # Rows of which something was guessed or lost, by what that was.
+    notes: dict[str, set[int]] = field(default_factory=dict)
+    # Whether the crop is that of Galaxy Zoo's cutouts, since the first image is one.
+    of_galaxy_zoo: bool = False
 
     def find_form(self) -> tuple[tuple[int, ...], np.dtype]:
         """Find shape and type of the images: those of the first that can be read.
@@ -151,14 +159,40 @@ class Job:
             if kept.get("source") != source:
                 kept.clear()
                 content = self.files.read(source)
-                kept["image"] = decode(content, self.settings.bands)
+                kept["image"] = decode(
+                    content,
+                    self.settings.bands,
+                    # Threads do no harm: each note is added by itself.
+                    lambda text: self.notes.setdefault(text, set()).add(i),
+                )
                 kept["source"] = source
+            self._settle_crop(kept["image"])
             return render(kept["image"], self.angles[i], self.settings)
         except (MemoryError, ImportError):
             raise
         # Decoders raise whatever a damaged file leads them to.
         except Exception as error:
             raise ValueError(f"cannot read {describe(source)}: {error}") from error
+
+    def _settle_crop(self, image: Image.Image | np.ndarray) -> None:
+        """Choose the crop by the first image; others must be like it."""
+        if isinstance(image, np.ndarray):
+            # The cutouts are pictures, never FITS.
+            size, is_cutout = image.shape[1::-1], False
+        else:
+            size, is_cutout = image.size, image.size == GALAXY_ZOO_SIZE
+        # Not in threads: the first image is read before they start.
+        if self.settings.crop == "auto":
+            self.of_galaxy_zoo = is_cutout
+            crop = GALAXY_ZOO_CROP if is_cutout else 1.0
+            self.settings = replace(self.settings, crop=crop)
+        elif self.of_galaxy_zoo and not is_cutout:
+            raise ValueError(
+                f"it has {size[0]} x {size[1]} pixels; the first image has those of a "
+                f"cutout of Galaxy Zoo, {GALAXY_ZOO_SIZE[0]} x {GALAXY_ZOO_SIZE[1]}, "
+                f"of which the central {GALAXY_ZOO_CROP} are kept. `crop` must say how "
+                "to crop both"
+            )
 
 
 def render(
@@ -182,7 +216,7 @@ def render(
     pixels : ndarray of shape (size, size, n_bands)
         Of dtype uint8 or float32.
     """
-    size, crop = settings.size, settings.crop
+    size, crop = settings.size, float(settings.crop)
     if isinstance(image, Image.Image):
         pixels = np.asarray(cut_out(image, size=size, crop=crop, angle=angle))
         if settings.bands is None:

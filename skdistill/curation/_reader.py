@@ -15,12 +15,18 @@ from sklearn.utils.parallel import Parallel, delayed
 from tqdm.auto import tqdm
 
 from skdistill.curation._array_file import ArrayFile
-from skdistill.curation._job import Job, Settings
+from skdistill.curation._job import (
+    GALAXY_ZOO_CROP,
+    GALAXY_ZOO_SIZE,
+    Job,
+    Settings,
+)
 from skdistill.curation._rotation import rotation_angles
 from skdistill.curation._sources import Sources, path_of
 from skdistill.utils._callers import is_repeated
 from skdistill.utils._doc_link import DocLinkMixin
 from skdistill.utils._frames import as_pandas
+from skdistill.utils._ids import plain_name
 from skdistill.utils._image_files import several_endings
 from skdistill.utils._leaks import find_leaks
 from skdistill.utils._memory import reused_memory
@@ -28,6 +34,9 @@ from skdistill.utils._termination import orderly_end
 from skdistill.utils._warnings import warn
 
 _PATH_COLUMNS = ("path", "file_loc")
+# What the tables of Galaxy Zoo have, as letters and digits alone.
+_VOTES_OF_GALAXY_ZOO = ("t01smoothorfeatures", "smoothorfeatured")
+_IDS_OF_GALAXY_ZOO = {"assetid", "dr7objid"}
 # A batch takes some 50 ms, which hides the cost of handing it to a thread.
 _BATCH_SIZE = 64
 
@@ -56,14 +65,17 @@ class ImageReader(TransformerMixin, DocLinkMixin, BaseEstimator):
     size : int, default=128
         Height and width of the resulting images in pixels.
 
-    crop : float, default=0.5
+    crop : float or "auto", default="auto"
         Central part of the image that is kept, as a fraction of its shorter side in
-        (0, 1]. The crop is square and has a whole number of pixels.
+        (0, 1]. The crop is square and has a whole number of pixels. "auto" is 0.5 if
+        the first image is a cutout of Galaxy Zoo, by its 424 x 424 pixels, and 1
+        otherwise. Warnings tell what was chosen where that is a guess.
 
     bands : sequence of int or str, default=None
         Which bands to take, in this order. Numbers count the planes of a FITS cube, the
         images of a FITS file with one per extension, or the channels R, G, B; names are
-        those of extensions. None takes all.
+        those of extensions. None takes all, but for extensions that are no pictures by
+        their names: ERR, WHT, DQ, IVAR, MASK and the like.
 
     stretch : float or None, default=None
         Flux per pixel, in the unit of the FITS files, up to which brightness is about
@@ -128,11 +140,13 @@ class ImageReader(TransformerMixin, DocLinkMixin, BaseEstimator):
     offers powers of two only and is not a mean over areas.
 
     Images of any mode with 8 bits per channel become RGB: grey is repeated in the three
-    channels, transparency is dropped. The EXIF orientation is ignored, as is any frame
-    but the first.
+    channels, transparency is dropped. The EXIF orientation is ignored, as is any image
+    but the first of a JPEG file; other files of several frames or pages are refused.
+    Where pixels are transparent or an orientation is not applied, a warning says so.
 
     FITS files need `pip install skdistill[fits]`. Their bands are the planes of the
-    first image if it is a cube, else all images of two dimensions in the file. The last
+    first image if it is a cube, else all images of two dimensions in the file; what is
+    left out for its name, a warning tells. The last
     row of a plane is the uppermost of the result, as viewers show it. Pixels that are
     NaN or infinite are masked: means are over those that are there, and where none is
     the flux is 0, the sky of background-subtracted images. The stretch follows the
@@ -163,7 +177,7 @@ class ImageReader(TransformerMixin, DocLinkMixin, BaseEstimator):
     ...     for asset_id in rows["asset_id"]:
     ...         pixels = np.full((60, 60, 3), 10 * asset_id, dtype=np.uint8)
     ...         Image.fromarray(pixels).save(f"{folder}/{asset_id}.png")
-    ...     X = ImageReader(images_dir=folder, size=16).fit_transform(rows)
+    ...     X = ImageReader(images_dir=folder, size=16, crop=0.7).fit_transform(rows)
     >>> X.shape, X.dtype
     ((2, 16, 16, 3), dtype('uint8'))
     >>> X.mean(axis=(1, 2, 3)).tolist()
@@ -174,7 +188,7 @@ class ImageReader(TransformerMixin, DocLinkMixin, BaseEstimator):
         "images_dir": [str, os.PathLike, None],
         "path_column": [str, None],
         "size": [Interval(Integral, 1, None, closed="left")],
-        "crop": [Interval(Real, 0, 1, closed="right")],
+        "crop": [Interval(Real, 0, 1, closed="right"), StrOptions({"auto"})],
         "bands": ["array-like", None],
         "stretch": [Interval(Real, 0, None, closed="neither"), None],
         "softening": [Interval(Real, 0, None, closed="neither")],
@@ -191,7 +205,7 @@ class ImageReader(TransformerMixin, DocLinkMixin, BaseEstimator):
         images_dir: str | os.PathLike[str] | None = None,
         path_column: str | None = None,
         size: int = 128,
-        crop: float = 0.5,
+        crop: float | str = "auto",
         bands: Sequence[int | str] | None = None,
         stretch: float | None = None,
         softening: float = 8.0,
@@ -268,7 +282,9 @@ class ImageReader(TransformerMixin, DocLinkMixin, BaseEstimator):
             If files are missing, before the first file is read.
         ValueError
             If a file is damaged, cut short, not an image, encrypted, has more than 8
-            bits per channel without being FITS, more pixels than
+            bits per channel, bands beside RGB and transparency, or several frames
+            without being FITS, has its bands on the last axis of a FITS cube, or has
+            more pixels than
             `PIL.Image.MAX_IMAGE_PIXELS` or other bands than the first; if no column
             with images is there, if a row has none or an `asset_id` several files in
             different folders, or if the column `rotation` holds
@@ -315,19 +331,20 @@ class ImageReader(TransformerMixin, DocLinkMixin, BaseEstimator):
                     f"Row {names[first]!r}: {missing[first]}. "
                     f"{len(missing)} of {len(values)} rows have no file."
                 )
-            X, failures = self._run(
-                Job(
-                    settings=self._settings(),
-                    files=files,
-                    sources=sources,
-                    missing=missing,
-                    angles=angles,
-                    names=names,
-                    skip=self.on_error == "skip",
-                )
+            job = Job(
+                settings=self._settings(),
+                files=files,
+                sources=sources,
+                missing=missing,
+                angles=angles,
+                names=names,
+                skip=self.on_error == "skip",
             )
+            X, failures = self._run(job)
         finally:
             files.close()
+        for message in self._guesses(job, rows):
+            warn(message)
         if self.on_error == "raise":
             return X
 
@@ -351,6 +368,39 @@ class ImageReader(TransformerMixin, DocLinkMixin, BaseEstimator):
                 "out, see `skipped_`."
             )
         return X
+
+    def _guesses(self, job: Job, rows: Any) -> list[str]:
+        """Say what was guessed or lost, for warnings."""
+        messages = [
+            f"{len(some)} of {len(job.names)} images {text}; the first is in row "
+            f"{job.names[min(some)]!r}."
+            for text, some in job.notes.items()
+        ]
+        if self.crop != "auto":
+            return messages
+        if not job.of_galaxy_zoo and (job.angles % 90 != 0).any():
+            messages.append(
+                "The images are kept whole, and those that are turned have corners of "
+                "0, where there is no image. `crop=0.7` keeps what is there at any "
+                "angle; give it for all images, turned or not."
+            )
+        columns = rows.columns if isinstance(rows, pd.DataFrame) else ()
+        names = {plain_name(name) for name in columns}
+        has_votes = any(name.startswith(_VOTES_OF_GALAXY_ZOO) for name in names)
+        width, height = GALAXY_ZOO_SIZE
+        if job.of_galaxy_zoo and not (has_votes or names & _IDS_OF_GALAXY_ZOO):
+            messages.append(
+                f"The images are taken for cutouts of Galaxy Zoo, by their {width} x "
+                f"{height} pixels: the central {GALAXY_ZOO_CROP} of their sides are "
+                f"kept. `crop={GALAXY_ZOO_CROP}` says so, `crop=1` keeps all."
+            )
+        elif has_votes and not job.of_galaxy_zoo:
+            messages.append(
+                f"The images are not of {width} x {height} pixels, as the cutouts of "
+                "Galaxy Zoo are: they are kept whole. `crop=1` says so, "
+                f"`crop={GALAXY_ZOO_CROP}` keeps their central half."
+            )
+        return messages
 
     def _settings(self) -> Settings:
         bands = None if self.bands is None else tuple(self.bands)

@@ -71,11 +71,11 @@ class Interruption:
         self.n_read = 0
         decode = job_module.decode
 
-        def counted(content, bands):
+        def counted(content, *others):
             self.n_read += 1
             if self.n_read > after:
                 raise KeyboardInterrupt
-            return decode(content, bands)
+            return decode(content, *others)
 
         monkeypatch.setattr(job_module, "decode", counted)
 

@@ -106,7 +106,9 @@ def test_choice_of_bands():
     with pytest.raises(ValueError, match="asks for number 5; the file has 5 bands"):
         read(cube_file(cube), bands=[5])
     with pytest.raises(ValueError, match=r"differ in shape: \(24, 24\) and \(3, 3\)"):
-        read(content)
+        read(content, bands=["g", "mask"])
+    with pytest.warns(UserWarning, match=r"of which \['MASK'\] are left out"):
+        np.testing.assert_array_equal(read(content), read(cube_file(cube[:3])))
 
 
 @pytest.mark.parametrize("angle", [0.0, 90.0, 33.0])

@@ -159,13 +159,13 @@ def test_central_square_of_an_oblong(tmp_path):
     image.crop((20, 0, 120, 100)).save(tmp_path / "square.png")
     for angle in (0, 90, 33):
         rows = pd.DataFrame({"path": ["oblong.png", "square.png"], "rotation": angle})
-        X = ImageReader(images_dir=tmp_path, size=25).transform(rows)
+        X = ImageReader(images_dir=tmp_path, size=25, crop=0.5).transform(rows)
         np.testing.assert_array_equal(X[0], X[1])
 
 
 def test_rotation_column(folder, rows):
     augmented, _ = RotationAugmenter(5).fit_resample(rows)
-    reader = ImageReader(images_dir=folder, size=24)
+    reader = ImageReader(images_dir=folder, size=24, crop=0.5)
     X = reader.transform(augmented)
     for image, (_, row) in zip(X, augmented.iterrows(), strict=True):
         file = Image.open(folder / f"{row['asset_id']:.0f}.jpg")
@@ -225,7 +225,7 @@ def test_modes_become_rgb(tmp_path, mode):
     image.save(name)
     for angle in (0, 20):
         rows = pd.DataFrame({"path": [name], "rotation": angle})
-        X = ImageReader(size=30).transform(rows)
+        X = ImageReader(size=30, crop=0.5).transform(rows)
         expected = cut_out(image.convert("RGB"), size=30, crop=0.5, angle=angle)
         np.testing.assert_array_equal(X[0], expected)
 
@@ -411,7 +411,8 @@ def test_real_images(shared_data):
     folder = shared_data / "gz2-sample" / "images"
     names = sorted(os.listdir(folder))[:20]
     rows = pd.DataFrame({"path": names, "rotation": np.arange(20) * 36.0})
-    X = ImageReader(images_dir=folder).transform(rows)
+    with pytest.warns(UserWarning, match="taken for cutouts of Galaxy Zoo"):
+        X = ImageReader(images_dir=folder).transform(rows)
     for image, name, angle in zip(X, names, rows["rotation"], strict=True):
         expected = plain(Image.open(folder / name), 128, 0.5, angle)
         assert difference(image, expected) < 1
