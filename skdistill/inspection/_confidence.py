@@ -1,5 +1,6 @@
 """How sure the labels of a catalogue are, class by class."""
 
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,7 +8,8 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from skdistill.curation import GalaxyZooCurator
-from skdistill.inspection._plotting import check_matplotlib
+from skdistill.inspection._grid import MAX_INCHES, MAX_ROWS
+from skdistill.inspection._plotting import check_matplotlib, plain_text
 
 _AVAILABLE, _SELECTED = "0.55", "#b3003c"
 
@@ -28,6 +30,8 @@ class ConfidenceDisplay:
         Of those that are.
     class_names : list of str
         The names of the classes.
+    title : str, default=""
+        What is written above.
 
     Attributes
     ----------
@@ -61,10 +65,13 @@ class ConfidenceDisplay:
         available: list[np.ndarray],
         selected: list[np.ndarray],
         class_names: list[str],
+        *,
+        title: str = "",
     ) -> None:
         self.available = available
         self.selected = selected
         self.class_names = class_names
+        self.title = title
 
     @classmethod
     def from_estimator(
@@ -72,6 +79,7 @@ class ConfidenceDisplay:
         curator: GalaxyZooCurator,
         *,
         classes: Sequence[str] | None = None,
+        title: str = "",
         ax: Any = None,
     ) -> "ConfidenceDisplay":
         """Draw the confidences that a curator found.
@@ -82,7 +90,9 @@ class ConfidenceDisplay:
             A fitted curator.
         classes : sequence of str, default=None
             The classes to show, in this order; None shows all, in the order of the
-            tree.
+            tree, but 40 at most.
+        title : str, default=""
+            What to write above.
         ax : matplotlib Axes, default=None
             Where to draw; None makes a new figure.
 
@@ -109,6 +119,7 @@ class ConfidenceDisplay:
             confidences(curator.available_indices_),
             confidences(curator.sample_indices_),
             shown,
+            title=title,
         )
         return display.plot(ax=ax)
 
@@ -126,16 +137,25 @@ class ConfidenceDisplay:
             The display itself.
         """
         check_matplotlib(f"{type(self).__name__}.plot")
-        import matplotlib.pyplot as plt
-
-        n_classes = len(self.class_names)
+        n_classes = min(len(self.class_names), MAX_ROWS)
         if ax is None:
-            size = (6.4, 1.2 + 0.42 * n_classes)
+            import matplotlib.pyplot as plt
+
+            size = (6.4, min(1.5 + 0.42 * n_classes, MAX_INCHES))
             _, ax = plt.subplots(figsize=size, layout="constrained")
-        for groups, shift, colour, label in (
+        groups_of_rows = [
             (self.available, -0.15, _AVAILABLE, "all that could be selected"),
             (self.selected, 0.15, _SELECTED, "selected"),
-        ):
+        ]
+        same = all(
+            np.array_equal(np.sort(one), np.sort(two))
+            for one, two in zip(self.available, self.selected, strict=True)
+        )
+        if same:
+            label = "all that could be selected, and all are"
+            groups_of_rows = [(self.selected, 0.0, _SELECTED, label)]
+        for groups, shift, color, label in groups_of_rows:
+            groups = groups[:n_classes]
             for row, values in enumerate(groups):
                 y = row + shift
                 ax.annotate(
@@ -143,21 +163,35 @@ class ConfidenceDisplay:
                     (1.01, y),
                     xycoords=("axes fraction", "data"),
                     va="center",
-                    color=colour,
+                    color=color,
                     fontsize="small",
                 )
                 if len(values):
                     low, first, middle, third, high = np.percentile(
                         values, [0, 25, 50, 75, 100]
                     )
-                    ax.hlines(y, low, high, color=colour, lw=1)
-                    ax.hlines(y, first, third, color=colour, lw=4)
-                    ax.plot(middle, y, "o", color=colour, mfc="white", ms=5)
-            ax.plot([], [], color=colour, lw=4, label=label)
-        ax.set_yticks(range(n_classes), self.class_names)
+                    ax.hlines(y, low, high, color=color, lw=1)
+                    ax.hlines(y, first, third, color=color, lw=4)
+                    ax.plot(middle, y, "o", color=color, mfc="white", ms=5)
+            ax.plot([], [], color=color, lw=4, label=label)
+        ax.set_yticks(range(n_classes), self.class_names[:n_classes])
         ax.set_ylim(n_classes - 0.5, -0.5)
         ax.set_xlim(0, None)
-        ax.set_xlabel("confidence")
         ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
+        notes = []
+        if n_classes < len(self.class_names):
+            notes.append(f"the first {n_classes} of {len(self.class_names)} classes")
+        if any(values.max(initial=0) > 1 for values in self.available[:n_classes]):
+            ax.axvline(1, color="0.6", lw=0.8, zorder=0)
+            notes.append(
+                "confidences above 1: votes for answers that lead to one class are "
+                "added, and debiased or cumulative ones may add up to more than 1"
+            )
+        lines = ["confidence (line: all galaxies; bar: middle half; circle: median)"]
+        ax.set_xlabel("\n".join(lines + textwrap.wrap("; ".join(notes), 80)))
+        ax.xaxis.label.set_fontsize("small")
+        if self.title:
+            ax.set_title(self.title, pad=24)
+        plain_text(ax)
         self.ax_, self.figure_ = ax, ax.figure
         return self

@@ -5,13 +5,15 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix
 
+from skdistill.curation import GalaxyZooCurator
 from skdistill.inspection._grid import new_axes
-from skdistill.inspection._plotting import check_matplotlib, plain_text
+from skdistill.inspection._plotting import check_matplotlib, plain_text, wrapped
 from skdistill.inspection._tree_layout import (
     MAX_LEAVES,
     grow,
     leaf_positions,
     pruned,
+    readable,
     tree_of,
 )
 from skdistill.utils._labels import check_known_labels
@@ -32,6 +34,11 @@ class TreeConfusionDisplay(ConfusionMatrixDisplay):
         The names of the leaves, in the order of the tree.
     tree : {"nine", "gz2"}, dict or GalaxyZooCurator, default=None
         The tree, as for :class:`~skdistill.inspection.TreeDisplay`.
+    truth : str, default=None
+        What the labels of the rows are, such as "true" or "voted"; None takes "voted"
+        with the tree of a :class:`~skdistill.GalaxyZooCurator`, else "true".
+    title : str, default=""
+        What is written above.
 
     Attributes
     ----------
@@ -55,10 +62,18 @@ class TreeConfusionDisplay(ConfusionMatrixDisplay):
     """
 
     def __init__(
-        self, confusion_matrix: np.ndarray, *, display_labels: Any, tree: Any = None
+        self,
+        confusion_matrix: np.ndarray,
+        *,
+        display_labels: Any,
+        tree: Any = None,
+        truth: str | None = None,
+        title: str = "",
     ) -> None:
         super().__init__(confusion_matrix, display_labels=display_labels)
         self.tree = tree
+        self.truth = truth
+        self.title = title
 
     @classmethod
     def from_estimator(
@@ -69,6 +84,8 @@ class TreeConfusionDisplay(ConfusionMatrixDisplay):
         *,
         tree: Any = None,
         normalize: str | None = "true",
+        truth: str | None = None,
+        title: str = "",
         ax: Any = None,
         **plot_kw: Any,
     ) -> "TreeConfusionDisplay":
@@ -88,6 +105,12 @@ class TreeConfusionDisplay(ConfusionMatrixDisplay):
         normalize : {"true", "pred", "all", None}, default="true"
             What to count in shares of: the true class, the predicted one, all, or
             nothing.
+        truth : str, default=None
+            What the labels of the rows are, such as "true" or "voted"; None takes
+            "voted" with the tree of a :class:`~skdistill.GalaxyZooCurator`, whose
+            labels are votes, else "true".
+        title : str, default=""
+            What to write above.
         ax : matplotlib Axes, default=None
             Where to draw; None makes a new figure.
         **plot_kw : dict
@@ -106,7 +129,14 @@ class TreeConfusionDisplay(ConfusionMatrixDisplay):
             of="the classifier",
         )
         return cls.from_predictions(
-            y, predicted, tree=tree, normalize=normalize, ax=ax, **plot_kw
+            y,
+            predicted,
+            tree=tree,
+            normalize=normalize,
+            truth=truth,
+            title=title,
+            ax=ax,
+            **plot_kw,
         )
 
     @classmethod
@@ -117,6 +147,8 @@ class TreeConfusionDisplay(ConfusionMatrixDisplay):
         *,
         tree: Any = None,
         normalize: str | None = "true",
+        truth: str | None = None,
+        title: str = "",
         ax: Any = None,
         **plot_kw: Any,
     ) -> "TreeConfusionDisplay":
@@ -133,6 +165,12 @@ class TreeConfusionDisplay(ConfusionMatrixDisplay):
         normalize : {"true", "pred", "all", None}, default="true"
             What to count in shares of: the true class, the predicted one, all, or
             nothing.
+        truth : str, default=None
+            What the labels of the rows are, such as "true" or "voted"; None takes
+            "voted" with the tree of a :class:`~skdistill.GalaxyZooCurator`, whose
+            labels are votes, else "true".
+        title : str, default=""
+            What to write above.
         ax : matplotlib Axes, default=None
             Where to draw; None makes a new figure.
         **plot_kw : dict
@@ -144,19 +182,23 @@ class TreeConfusionDisplay(ConfusionMatrixDisplay):
             The display, drawn.
         """
         check_matplotlib(f"{cls.__name__}.from_predictions")
+        if truth is None:
+            truth = "voted" if isinstance(tree, GalaxyZooCurator) else "true"
         tree = tree_of(tree)
         names = list(tree.leaves)
-        truth, found = leaf_positions(y_true, names), leaf_positions(y_pred, names)
+        labels, found = leaf_positions(y_true, names), leaf_positions(y_pred, names)
         if len(names) > MAX_LEAVES:
-            tree = pruned(tree, {names[k] for k in np.union1d(truth, found)})
+            tree = pruned(tree, {names[k] for k in np.union1d(labels, found)})
         ordered = [leaf.leaf for leaf in grow(tree).leaves()]
         matrix = confusion_matrix(
-            truth,
+            labels,
             found,
             labels=[names.index(name) for name in ordered],
             normalize=normalize,
         )
-        display = cls(matrix, display_labels=ordered, tree=tree)
+        display = cls(
+            matrix, display_labels=ordered, tree=tree, truth=truth, title=title
+        )
         return display.plot(ax=ax, **plot_kw)
 
     def plot(
@@ -194,7 +236,13 @@ class TreeConfusionDisplay(ConfusionMatrixDisplay):
         if values_format is None:
             shares = np.issubdtype(self.confusion_matrix.dtype, np.floating)
             values_format = ".2f" if shares else "d"
-        ax = new_axes(ax, 2.5 + 0.55 * number, 2.2 + 0.55 * number)
+        # Names of large trees are long, and have room in lines.
+        names = [wrapped(readable(str(name)), 30) for name in self.display_labels]
+        longest = max(len(line) for name in names for line in name.split("\n"))
+        beside = 0.8 + 0.085 * longest
+        ax = new_axes(ax, beside + 0.55 * number, beside + 0.55 * number)
+        if self.title:
+            ax.set_title(self.title)
         super().plot(
             cmap=cmap,
             values_format=values_format,
@@ -203,8 +251,12 @@ class TreeConfusionDisplay(ConfusionMatrixDisplay):
             xticks_rotation=45,
             **plot_kw,
         )
+        ax.set_ylabel(f"{(self.truth or 'true').capitalize()} label")
+        ax.set_yticks(range(number), names)
+        ax.set_xticks(range(number), names, rotation=45)
         for label in ax.get_xticklabels():
             label.set(ha="right", rotation_mode="anchor")
+        fit_text(ax, self.text_, number)
         plain_text(ax)
         leaves = tree_of(self.tree).leaves
         ways = [leaves[name] for name in self.display_labels]
@@ -232,3 +284,38 @@ def _known_leaves(estimator: Any, names: list[str]) -> list[str]:
         except ValueError:
             continue  # an error only where it is predicted
     return found
+
+
+def fit_text(ax: Any, text: np.ndarray | None, number: int) -> None:
+    """Make the text of a confusion matrix so small that nothing overlaps.
+
+    Parameters
+    ----------
+    ax : matplotlib Axes
+    text : ndarray of matplotlib Text or None
+        The numbers in the cells.
+    number : int
+        Of classes.
+    """
+    cell = _cell(ax, number)
+    for label in (*ax.get_xticklabels(), *ax.get_yticklabels()):
+        label.set_fontsize(float(np.clip(0.6 * cell, 4, 10)))
+    if text is None:
+        return
+    if ax.figure.get_layout_engine() is not None:
+        # Names take room from the cells: only now is it known how much.
+        ax.figure.draw_without_rendering()
+        cell = _cell(ax, number)
+    longest = max(len(one.get_text()) for one in text.ravel())
+    # A digit is 0.6 of its size wide, and the next matrix may need room too.
+    size = min(10.0, 0.75 * cell / (0.6 * longest))
+    for one in text.ravel():
+        one.set_fontsize(size)
+        # What nobody could read is left to the colors.
+        one.set_visible(size >= 3)
+
+
+def _cell(ax: Any, number: int) -> float:
+    """Return the side of a cell of a matrix in points."""
+    box = ax.get_position()
+    return 72 * min(ax.figure.get_size_inches() * (box.width, box.height)) / number

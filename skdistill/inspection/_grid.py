@@ -106,12 +106,15 @@ def legend_outside(axes: np.ndarray, handles: Any = None) -> Any:
     figure = axes[0].figure
     if handles is None:
         handles, _ = axes[0].get_legend_handles_labels()
+    # As many side by side as the figure is wide.
+    longest = max((len(handle.get_label()) for handle in handles), default=1)
+    fitting = figure.get_size_inches()[0] / (0.085 * longest + 0.6)
     alone = len(figure.axes) == len(axes)
     if alone and figure.get_layout_engine() is not None:
         return figure.legend(
             handles=handles,
             loc="outside lower center",
-            ncols=len(handles) if figure.get_size_inches()[0] > 7 else 1,
+            ncols=int(np.clip(fitting, 1, len(handles))),
             frameon=False,
         )
     # In a figure of the user's: below the last axes, out of the way of what is above.

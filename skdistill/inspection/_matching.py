@@ -180,7 +180,9 @@ class MatchingDisplay:
                         iteration, history[name], color=_OTHER, drawstyle="steps-post"
                     )
                 ax.set_ylabel(label)
-            self.axes_[1].yaxis.get_major_locator().set_params(integer=True)
+            self.axes_[1].yaxis.get_major_locator().set_params(
+                integer=True, min_n_ticks=1
+            )
             steps = history.get("step_size", pd.Series([1.0]))
             if steps.min() > 0 and steps.max() > 5 * steps.min():
                 self.axes_[2].set_yscale("log")

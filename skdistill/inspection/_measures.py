@@ -5,9 +5,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 
+from skdistill.inspection._measure_labels import LABELS, color_label, color_pairs
 from skdistill.inspection._morphology import (
     Aperture,
     asymmetry,
@@ -25,20 +27,12 @@ from skdistill.inspection._morphology import (
     smoothness,
     subtract_sky,
 )
+from skdistill.utils._bands import check_band_names
 from skdistill.utils._doc_link import DocLinkMixin
 from skdistill.utils._images import take
 from skdistill.utils._validation import check_images
 
-_MEASURES = (
-    "concentration",
-    "asymmetry",
-    "smoothness",
-    "gini",
-    "m20",
-    "ellipticity",
-    "petrosian_radius",
-    "bar_strength",
-)
+_MEASURES = tuple(LABELS)
 # Images are measured in batches of so many pixels: about 100 MB at a time.
 _BATCH_PIXELS = 2**18
 
@@ -48,13 +42,14 @@ class MorphologyMeasures(TransformerMixin, DocLinkMixin, BaseEstimator):
 
     Images are measured as they are: give real and distilled images in the same pixel
     unit, after the ``inverse_transform`` of whatever they were scaled by.  Values of
-    images with a nonlinear stretch, such as colour composites, can be compared with
+    images with a nonlinear stretch, such as color composites, can be compared with
     each other, but not with values of the literature, which are of linear fluxes.
 
     Parameters
     ----------
     band_names : sequence of str, default=None
-        Names of the channels, for the names of colours; None numbers them.
+        Names of the channels, for the names of colors; None numbers them.
+        Names that are known, such as u, g, r, i, z, also say which of two is bluer.
     image_shape : tuple (height, width, channels), default=None
         How 2-D X is to be read.  None reads one row of pixels with one channel.
 
@@ -74,7 +69,7 @@ class MorphologyMeasures(TransformerMixin, DocLinkMixin, BaseEstimator):
     Notes
     -----
     The sky, of each channel the median of the outermost pixels, is subtracted; all but
-    the colours are measured on the mean of the channels.  The centre is where the
+    the colors are measured on the mean of the channels.  The centre is where the
     galaxy is most symmetric, to half a pixel, the radius is Petrosian's, at which the
     surface brightness is a fifth of the mean within.  What cannot be measured, as in an
     image without light, is NaN.
@@ -101,9 +96,13 @@ class MorphologyMeasures(TransformerMixin, DocLinkMixin, BaseEstimator):
         Coherent second and fourth Fourier component over the angle in the inner disc,
         the smaller of the two, in the manner of [3]_.  It means something for discs
         that are not seen edge-on.
-    ``color_1_0``, ...
-        Magnitude of another channel less that of channel 0, within the galaxy: with
-        channels from red to blue, redder galaxies have larger values.
+    ``color_u_g``, ``color_1_0``, ...
+        Magnitude of one band less that of another within the galaxy, for each channel
+        and the first one: the bluer less the redder, as in u - g, so that redder
+        galaxies have larger values.  Where the names of the bands do not say which is
+        bluer, the first channel is taken for the redder one.
+
+    :meth:`describe` has a table of these in words, with units and directions.
 
     Noise biases most of them, small images all: compare images of one size and noise.
 
@@ -163,7 +162,7 @@ class MorphologyMeasures(TransformerMixin, DocLinkMixin, BaseEstimator):
             The fitted transformer.
         """
         check_images(self, X, reset=True, image_shape=self.image_shape)
-        self._color_names()
+        self._colors()
         return self
 
     def transform(self, X: Any) -> np.ndarray:
@@ -183,12 +182,16 @@ class MorphologyMeasures(TransformerMixin, DocLinkMixin, BaseEstimator):
         check_is_fitted(self)
         images, _ = check_images(self, X, reset=False)
         height, width, _ = self.image_shape_
+        bluer = [one for one, *_ in self._colors()]
+        redder = [two for _, two, *_ in self._colors()]
         step = max(1, _BATCH_PIXELS // (height * width))
         # Where there is no light there are no measures: NaN, and no warning.
         with np.errstate(invalid="ignore", divide="ignore"), warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)
             parts = [
-                _measure(take(images, slice(start, start + step), np.float64))
+                _measure(
+                    take(images, slice(start, start + step), np.float64), bluer, redder
+                )
                 for start in range(0, len(images), step)
             ]
         return np.concatenate(parts)
@@ -208,7 +211,27 @@ class MorphologyMeasures(TransformerMixin, DocLinkMixin, BaseEstimator):
         """
         check_is_fitted(self)
         _check_feature_names_in(self, input_features, generate_names=False)
-        return np.asarray([*_MEASURES, *self._color_names()], dtype=object)
+        colors = [name for _, _, name, _ in self._colors()]
+        return np.asarray([*_MEASURES, *colors], dtype=object)
+
+    def describe(self) -> pd.DataFrame:
+        """Say in words what the measures are.
+
+        Returns
+        -------
+        table : DataFrame of shape (n_measures, 3)
+            On the names of the measures: ``label``, ``unit`` ("" for plain numbers) and
+            ``direction``, what a larger value means.
+        """
+        check_is_fitted(self)
+        labels = dict(LABELS)
+        named = self.band_names is not None
+        bands = self._bands() or [str(k) for k in range(self.image_shape_[2])]
+        for one, two, name, known in self._colors():
+            labels[name] = color_label(bands[one], bands[two], known, named)
+        return pd.DataFrame.from_dict(
+            labels, orient="index", columns=["label", "unit", "direction"]
+        )
 
     @property
     def _doc_link_template(self) -> str:
@@ -216,19 +239,14 @@ class MorphologyMeasures(TransformerMixin, DocLinkMixin, BaseEstimator):
         template = super()._doc_link_template
         return template.replace("skdistill.{", "skdistill.inspection.{")
 
-    def _color_names(self) -> list[str]:
-        n_channels = self.image_shape_[2]
-        names = range(n_channels) if self.band_names is None else self.band_names
-        names = [str(name) for name in names]
-        if len(names) != n_channels:
-            raise ValueError(
-                f"`band_names` must hold a name for each of the {n_channels} channels; "
-                f"got {len(names)}"
-            )
-        return [f"color_{name}_{names[0]}" for name in names[1:]]
+    def _bands(self) -> list[str] | None:
+        return check_band_names(self.band_names, self.image_shape_[2])
+
+    def _colors(self) -> list[tuple[int, int, str, bool]]:
+        return color_pairs(self.image_shape_[2], self._bands())
 
 
-def _measure(images: np.ndarray) -> np.ndarray:
+def _measure(images: np.ndarray, bluer: list[int], redder: list[int]) -> np.ndarray:
     """Return all measures of images, (n_images, n_measures)."""
     channels = subtract_sky(images)
     flux = channels.mean(axis=-1)
@@ -249,6 +267,6 @@ def _measure(images: np.ndarray) -> np.ndarray:
             ellipticity(flux, galaxy),
             radius,
             bar_strength(flux, aperture, galaxy),
-            magnitudes[:, 1:] - magnitudes[:, :1],
+            magnitudes[:, bluer] - magnitudes[:, redder],
         ]
     )

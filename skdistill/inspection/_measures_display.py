@@ -1,12 +1,20 @@
 """MeasuresDisplay: distilled images among the real ones of their class."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from skdistill.inspection._grid import (
+    MAX_ROWS,
+    font_size,
+    legend_outside,
+    panels,
+    say,
+)
+from skdistill.inspection._measure_labels import MeasureLabel, label_of
 from skdistill.inspection._measures import MorphologyMeasures
 from skdistill.inspection._placement import place_distilled
 from skdistill.inspection._plotting import (
@@ -17,7 +25,12 @@ from skdistill.inspection._plotting import (
     plain_text,
     real_images,
     to_pixels,
+    wrapped,
 )
+
+_MAX_MEASURES = 16
+_WHISKERS = (5, 95)  # percentiles
+_DISTILLED = "#b3003c"
 
 
 class MeasuresDisplay:
@@ -38,6 +51,10 @@ class MeasuresDisplay:
         The labels to show, in order.
     class_names : list of str
         Their names.
+    labels : mapping of str to tuple (label, unit, direction), default=None
+        How to call the measures; None takes what is known of their names.
+    title : str, default=""
+        What is written above.
 
     Attributes
     ----------
@@ -71,12 +88,16 @@ class MeasuresDisplay:
         *,
         classes: list[Any],
         class_names: list[str],
+        labels: Mapping[str, tuple[str, str, str]] | None = None,
+        title: str = "",
     ) -> None:
         self.table = table
         self.real = real
         self.y = y
         self.classes = classes
         self.class_names = class_names
+        self.labels = labels
+        self.title = title
 
     @classmethod
     def from_estimator(
@@ -91,7 +112,8 @@ class MeasuresDisplay:
         classes: ArrayLike | None = None,
         class_names: Sequence[str] | None = None,
         random_state: Any = None,
-        axes: Any = None,
+        title: str = "",
+        ax: Any = None,
     ) -> "MeasuresDisplay":
         """Measure the images that a distiller has learned, and real ones.
 
@@ -109,17 +131,19 @@ class MeasuresDisplay:
             What the real images were transformed by, fitted and with
             ``inverse_transform``; not for a pipeline, which has it inside.
         measures : sequence of str, default=None
-            Names of the measures to show; None shows all.
+            Names of the measures to show; None shows all, but 16 at most.
         transformer : transformer, default=None
             What measures images; None takes
             :class:`~skdistill.inspection.MorphologyMeasures`.
         classes : array-like, default=None
-            The labels to show, in order; None shows all, sorted.
+            The labels to show, in order; None shows all, sorted, but 40 at most.
         class_names : sequence of str, default=None
             Their names, if other than the labels.
         random_state : int, RandomState instance or None, default=None
             Ignored: nothing is random any more.
-        axes : sequence of matplotlib Axes, default=None
+        title : str, default=""
+            What to write above.
+        ax : array-like of matplotlib Axes, default=None
             Where to draw each measure; None makes a new figure.
 
         Returns
@@ -139,7 +163,8 @@ class MeasuresDisplay:
             classes=classes,
             class_names=class_names,
             random_state=random_state,
-            axes=axes,
+            title=title,
+            ax=ax,
         )
 
     @classmethod
@@ -155,7 +180,8 @@ class MeasuresDisplay:
         classes: ArrayLike | None = None,
         class_names: Sequence[str] | None = None,
         random_state: Any = None,
-        axes: Any = None,
+        title: str = "",
+        ax: Any = None,
     ) -> "MeasuresDisplay":
         """Measure real and distilled images in the same pixel unit.
 
@@ -170,17 +196,19 @@ class MeasuresDisplay:
         y_distilled : array-like of shape (n_images,)
             Their labels.
         measures : sequence of str, default=None
-            Names of the measures to show; None shows all.
+            Names of the measures to show; None shows all, but 16 at most.
         transformer : transformer, default=None
             What measures images; None takes
             :class:`~skdistill.inspection.MorphologyMeasures`.
         classes : array-like, default=None
-            The labels to show, in order; None shows all, sorted.
+            The labels to show, in order; None shows all, sorted, but 40 at most.
         class_names : sequence of str, default=None
             Their names, if other than the labels.
         random_state : int, RandomState instance or None, default=None
             Ignored: nothing is random any more.
-        axes : sequence of matplotlib Axes, default=None
+        title : str, default=""
+            What to write above.
+        ax : array-like of matplotlib Axes, default=None
             Where to draw each measure; None makes a new figure.
 
         Returns
@@ -193,12 +221,27 @@ class MeasuresDisplay:
         real, y = np.asarray(transformer.fit_transform(X)), np.asarray(y)
         distilled = np.asarray(transformer.transform(X_distilled))
         names = transformer.get_feature_names_out().tolist()
-        shown = names if measures is None else list(measures)
+        shown = names[:_MAX_MEASURES] if measures is None else list(measures)
         unknown = [name for name in shown if name not in names]
         if unknown or not shown:
             raise ValueError(f"`measures` must be among {names}; got {shown}")
         columns = [names.index(name) for name in shown]
         kept, _ = class_rows(y_distilled, classes)
+        called = check_names(class_names, kept)
+        left_out = []
+        if len(shown) < len(names) and measures is None:
+            left_out.append(f"the first {len(shown)} of {len(names)} measures")
+        if classes is None and len(kept) > MAX_ROWS:
+            left_out.append(f"the first {MAX_ROWS} of {len(kept)} classes")
+            kept, called = kept[:MAX_ROWS], called[:MAX_ROWS]
+        if left_out:
+            title = f"{title} ({', '.join(left_out)})" if title else left_out[0]
+        labels = None
+        if hasattr(transformer, "describe"):
+            labels = {
+                name: tuple(row)
+                for name, *row in transformer.describe().itertuples(name=None)
+            }
         used = np.isin(y_distilled, kept)
         table = place_distilled(
             real[:, columns],
@@ -213,19 +256,24 @@ class MeasuresDisplay:
             pd.DataFrame(real[:, columns], columns=shown),
             y,
             classes=kept,
-            class_names=check_names(class_names, kept),
+            class_names=called,
+            labels=labels,
+            title=title,
         )
-        return display.plot(axes=axes)
+        return display.plot(ax=ax)
 
-    def plot(self, *, axes: Any = None) -> "MeasuresDisplay":
+    def plot(self, *, ax: Any = None) -> "MeasuresDisplay":
         """Draw the real images as boxes and the distilled ones as diamonds.
 
         Boxes reach from the first to the third quartile, with a line at the median;
-        whiskers from the 5th to the 95th percentile.
+        whiskers from the 5th to the 95th percentile.  The line through a diamond is the
+        interval of its z that the table has, in the unit of the measure: how far from
+        the mean of the real images, in their standard deviations, it could be with
+        other real images.
 
         Parameters
         ----------
-        axes : sequence of matplotlib Axes, default=None
+        ax : array-like of matplotlib Axes, default=None
             Where to draw each measure; None makes a new figure.
 
         Returns
@@ -235,71 +283,109 @@ class MeasuresDisplay:
         """
         check_matplotlib(f"{type(self).__name__}.plot")
         names = list(self.real.columns)
-        self.axes_ = _axes(axes, len(names), len(self.classes))
-        places = np.arange(len(self.classes))[::-1]
-        for ax, name in zip(self.axes_, names, strict=True):
-            values = self.real[name].to_numpy()
-            groups = [values[self.y == label] for label in self.classes]
-            ax.boxplot(
-                [group[~np.isnan(group)] for group in groups],
-                positions=places,
-                orientation="horizontal",
-                whis=(5, 95),
-                widths=0.6,
-                showfliers=False,
-                medianprops={"color": "0.3"},
-                boxprops={"color": "0.5"},
-                whiskerprops={"color": "0.5"},
-                capprops={"color": "0.5"},
-                manage_ticks=False,
+        n_classes = len(self.classes)
+        letters = max((len(name) for name in self.class_names), default=1)
+        self.axes_ = panels(
+            ax,
+            len(names),
+            (2.9, 1.1 + 0.3 * n_classes),
+            n_columns=4 if n_classes <= 15 else 8,
+            extra=(0.4 + 0.075 * min(letters, 24), 1.2),
+        )
+        places = np.arange(n_classes)[::-1]
+        for here, name in zip(self.axes_, names, strict=True):
+            self._boxes(here, name, places)
+            self._diamonds(here, name, places)
+            label = (self.labels or {}).get(name, label_of(name))
+            here.set_xlabel(MeasureLabel(*label).axis(), fontsize="small")
+            here.set_ylim(-0.6, n_classes - 0.4)
+            size = 72 * here.figure.get_size_inches()[1] * here.get_position().height
+            here.set_yticks(
+                places,
+                [wrapped(called, 24) for called in self.class_names],
+                fontsize=float(np.clip(0.7 * size / n_classes, 4, 10)),
             )
-            rows = self.table[self.table["measure"] == name]
-            for place, label in zip(places, self.classes, strict=True):
-                found = rows.loc[rows["class"] == label, "value"]
-                ax.plot(
-                    found,
-                    np.full(len(found), place),
-                    marker="D",
-                    linestyle="",
-                    color="#b3003c",
-                    markeredgecolor="white",
-                    zorder=3,
-                    label="distilled" if place == places[0] else None,
-                )
-            ax.set(xlabel=name.replace("_", " "), ylim=(-0.6, len(places) - 0.4))
-            ax.set_yticks(places, self.class_names)
-        for ax in self.axes_:
-            if ax.get_subplotspec() is not None and not (
-                ax.get_subplotspec().is_first_col()
-            ):
-                ax.tick_params(labelleft=False)
-        self.axes_[0].legend(loc="best", frameon=True)
-        for ax in self.axes_:
-            plain_text(ax)
-        self.figure_ = self.axes_[0].figure
+            spec = here.get_subplotspec()
+            if spec is not None and not spec.is_first_col():
+                here.tick_params(labelleft=False)
+        figure = self.axes_[0].figure
+        legend_outside(self.axes_, self._handles())
+        if self.title and ax is None:
+            figure.suptitle(self.title, fontsize=font_size(figure), parse_math=False)
+        elif self.title:
+            say(self.axes_[0], self.title, "")
+        for here in self.axes_:
+            plain_text(here)
+        self.figure_ = figure
         return self
 
+    def _boxes(self, ax: Any, name: str, places: np.ndarray) -> None:
+        values = self.real[name].to_numpy()
+        groups = [values[self.y == label] for label in self.classes]
+        ax.boxplot(
+            [group[~np.isnan(group)] for group in groups],
+            positions=places,
+            orientation="horizontal",
+            whis=_WHISKERS,
+            widths=0.6,
+            showfliers=False,
+            medianprops={"color": "0.3"},
+            boxprops={"color": "0.5"},
+            whiskerprops={"color": "0.5"},
+            capprops={"color": "0.5"},
+            manage_ticks=False,
+        )
 
-def _axes(axes: Any, number: int, n_classes: int) -> np.ndarray:
-    """Return axes for a number of measures."""
-    if axes is not None:
-        axes = np.ravel(np.asarray(axes, dtype=object))
-        if len(axes) != number:
-            raise ValueError(
-                f"`axes` must be one for each of the {number} measures; got {len(axes)}"
+    def _diamonds(self, ax: Any, name: str, places: np.ndarray) -> None:
+        rows = self.table[self.table["measure"] == name]
+        lines = []
+        for place, label in zip(places, self.classes, strict=True):
+            found = rows[rows["class"] == label]
+            # Several images of a class lie one above the other.
+            apart = np.linspace(0.2, -0.2, len(found)) if len(found) > 1 else [0.0]
+            heights = place + np.asarray(apart)[: len(found)]
+            ax.plot(
+                found["value"],
+                heights,
+                marker="D",
+                markersize=6 if len(found) <= 3 else 4,
+                linestyle="",
+                color=_DISTILLED,
+                markeredgecolor="white",
+                zorder=3,
             )
-        return axes
-    import matplotlib.pyplot as plt
+            mean, deviation = found["real_mean"], found["real_std"]
+            low, high = (mean + found[end] * deviation for end in ("z_low", "z_high"))
+            lines += list(zip(heights, low, high, strict=True))
+        # Of a few real images intervals are wide: the boxes shall still be seen.
+        start, end = ax.get_xlim()
+        height, low, high = np.array(lines, dtype=np.float64).reshape(-1, 3).T
+        ax.hlines(height, low, high, color=_DISTILLED, lw=1.2, zorder=2)
+        known = low[np.isfinite(low)], high[np.isfinite(high)]
+        if len(known[0]) and len(known[1]):
+            wide = 0.5 * (end - start)
+            margin = 0.03 * (end - start)
+            start = min(start, max(start - wide, known[0].min() - margin))
+            end = max(end, min(end + wide, known[1].max() + margin))
+        ax.set_xlim(start, end)
 
-    n_columns = min(number, 4)
-    n_rows = -(-number // n_columns)
-    figure, grid = plt.subplots(
-        n_rows,
-        n_columns,
-        figsize=(1.8 + 2.6 * n_columns, (0.9 + 0.3 * n_classes) * n_rows),
-        layout="constrained",
-        squeeze=False,
-    )
-    for ax in grid.ravel()[number:]:
-        figure.delaxes(ax)
-    return grid.ravel()[:number]
+    def _handles(self) -> list[Any]:
+        from matplotlib.lines import Line2D
+        from matplotlib.patches import Patch
+
+        low, high = _WHISKERS
+        box = f"real: quartiles and median, whiskers {low}th to {high}th percentile"
+        interval = "95 % interval of its distance from the real ones' mean"
+        return [
+            Patch(facecolor="none", edgecolor="0.5", label=box),
+            Line2D(
+                [],
+                [],
+                marker="D",
+                linestyle="",
+                color=_DISTILLED,
+                markeredgecolor="white",
+                label="distilled image",
+            ),
+            Line2D([], [], color=_DISTILLED, lw=1.2, label=interval),
+        ]

@@ -15,10 +15,13 @@ from numpy.typing import ArrayLike
 from sklearn.metrics import ConfusionMatrixDisplay, accuracy_score, confusion_matrix
 
 from skdistill._version import __version__
+from skdistill.curation import GalaxyZooCurator
 from skdistill.inspection import _html
-from skdistill.inspection._confusion import TreeConfusionDisplay
+from skdistill.inspection._confusion import TreeConfusionDisplay, fit_text
 from skdistill.inspection._grid import new_axes
 from skdistill.inspection._matching import MatchingDisplay
+from skdistill.inspection._measure_labels import MeasureLabel
+from skdistill.inspection._measures import MorphologyMeasures
 from skdistill.inspection._measures_display import MeasuresDisplay
 from skdistill.inspection._plotting import (
     check_matplotlib,
@@ -141,6 +144,7 @@ def report(
             "`X_test` and `y_test` must be of one length, at least 1; got "
             f"{len(real)} images and labels of shape {y_test.shape}"
         )
+    truth = "voted" if isinstance(tree, GalaxyZooCurator) else "true"
     tree = None if tree is False else _tree(tree, classes)
     names = _names(class_names, classes, tree)
     inner = _innermost(distiller)
@@ -185,7 +189,7 @@ def report(
         (
             "confusion",
             "Confusion",
-            _confusion(predictions, y_test, names, classes, tree),
+            _confusion(predictions, y_test, names, classes, tree, truth),
         ),
     ]
     if min(real.shape[1:3]) >= _SMALLEST:
@@ -194,7 +198,14 @@ def report(
                 "measurements",
                 "Measurements",
                 _measurements(
-                    pixels, synthetic.y, real, y_test, classes, names, random_state
+                    pixels,
+                    synthetic.y,
+                    real,
+                    y_test,
+                    classes,
+                    names,
+                    band_names,
+                    random_state,
                 ),
             )
         )
@@ -400,11 +411,14 @@ def _confusion(
     names: list[str],
     classes: np.ndarray,
     tree: Any,
+    kind: str,
 ) -> str:
     truth = np.tile(y_test, len(predictions))
     predicted = np.concatenate(predictions)
     if tree is not None:
-        display = TreeConfusionDisplay.from_predictions(truth, predicted, tree=tree)
+        display = TreeConfusionDisplay.from_predictions(
+            truth, predicted, tree=tree, truth=kind
+        )
     else:
         matrix = confusion_matrix(truth, predicted, labels=classes, normalize="true")
         size = 2.5 + 0.55 * len(classes)
@@ -415,15 +429,17 @@ def _confusion(
             xticks_rotation=45,
             ax=new_axes(None, size, size),
         )
+        display.ax_.set_ylabel(f"{kind.capitalize()} label")
+        fit_text(display.ax_, display.text_, len(classes))
         plain_text(display.ax_)
     matrix = display.confusion_matrix.copy()
     np.fill_diagonal(matrix, -1)
     row, column = np.unravel_index(matrix.argmax(), matrix.shape)
     labels = list(display.display_labels)
     alternative = (
-        "Confusion matrix, a row for each true class in shares. Most often confused: "
-        f"{labels[row]} is taken for {labels[column]} in {matrix[row, column]:.0%} of "
-        "the cases."
+        f"Confusion matrix, a row for each {kind} class in shares. Most often "
+        f"confused: {labels[row]} is taken for {labels[column]} in "
+        f"{matrix[row, column]:.0%} of the cases."
     )
     order = " in the order of the tree" if tree is not None else ""
     return _html.plot(
@@ -441,6 +457,7 @@ def _measurements(
     y_test: np.ndarray,
     classes: np.ndarray,
     names: list[str],
+    band_names: Sequence[str] | None,
     random_state: Any,
 ) -> str:
     present = np.isin(classes, np.unique(y_test))
@@ -449,6 +466,7 @@ def _measurements(
         y_test,
         pixels,
         labels,
+        transformer=MorphologyMeasures(band_names=band_names),
         classes=classes[present],
         class_names=[name for name, kept in zip(names, present, strict=True) if kept],
         random_state=random_state,
@@ -457,10 +475,11 @@ def _measurements(
     far = table.loc[table["z"].abs().sort_values(ascending=False).index]
     far = far[far["z"].notna()].head(12)
     name_of = dict(zip(classes.tolist(), names, strict=True))
+    called = {key: MeasureLabel(*row) for key, row in (display.labels or {}).items()}
     rows = [
         [
             f"{name_of[row['class']]}, {row['image'] + 1}",
-            row["measure"].replace("_", " "),
+            called[row["measure"]].name(),
             f"{row['value']:.3f}",
             f"{row['real_mean']:.3f}",
             f"{row['z']:+.1f} ({row['z_low']:+.1f} to {row['z_high']:+.1f})",
@@ -469,7 +488,9 @@ def _measurements(
         for _, row in far.iterrows()
     ]
     text = (
-        "Boxes are the real test images, diamonds the distilled ones. z says by how "
+        "Boxes are the real test images, from the first to the third quartile, with "
+        "whiskers from the 5th to the 95th percentile; diamonds the distilled ones, "
+        "with a line for the interval of z. z says by how "
         "many standard deviations of the real images of its class an image is above "
         "their mean, with a 95 % interval for the choice of these. Noise in distilled "
         "images moves most measures: what is far out is not like a galaxy, which "

@@ -58,3 +58,25 @@ def test_a_class_of_none():
     )
     display.plot()
     plt.close(display.figure_)
+
+
+def test_what_is_all_selected_is_drawn_once():
+    values = [np.array([0.5, 0.9]), np.array([0.7])]
+    display = ConfidenceDisplay(values, values, "ab", title="Sure").plot()
+    legend = [text.get_text() for text in display.ax_.get_legend().get_texts()]
+    assert legend == ["all that could be selected, and all are"]
+    assert [text.get_text() for text in display.ax_.texts] == ["2", "1"]
+    assert "above 1" not in display.ax_.get_xlabel()
+    assert display.ax_.get_title() == "Sure"
+    plt.close(display.figure_)
+
+
+def test_confidences_above_one_and_many_classes_are_told():
+    values = [np.array([0.5, 1.16])] * 90
+    display = ConfidenceDisplay(values, [v[:1] for v in values], list("abcdefghi") * 10)
+    display.plot()
+    said = display.ax_.get_xlabel().replace("\n", " ")
+    assert "confidences above 1" in said
+    assert "the first 40 of 90 classes" in said
+    assert max(display.figure_.get_size_inches()) <= 14
+    plt.close(display.figure_)

@@ -13,6 +13,7 @@ from sklearn.metrics import roc_auc_score
 from skdistill import make_galaxies
 from skdistill.inspection import MorphologyMeasures
 from skdistill.inspection import _morphology as morphology
+from skdistill.inspection._measure_labels import label_of
 
 
 def profile(light, size=64, centre=None, ratio=1.0, angle=0.0, channels=1):
@@ -175,6 +176,44 @@ def test_colors_are_magnitudes():
     found = measure(coloured, band_names=["i", "r", "g"])
     assert found["color_r_i"][0] == pytest.approx(-2.5 * np.log10(0.5), abs=1e-6)
     assert found["color_g_i"][0] == pytest.approx(2.5, abs=1e-6)
+
+
+def test_colors_are_the_bluer_band_less_the_redder():
+    image = profile(sersic(1.0, 6.0), 48)
+    from_blue = image * [0.2, 0.5, 1.0]  # of a red galaxy
+    for bands, images in (
+        ("ugr", from_blue),
+        (["SDSS_r", "SDSS_g", "SDSS_u"], from_blue[..., ::-1]),
+    ):
+        transformer = MorphologyMeasures(band_names=bands).fit(images)
+        colors = dict(
+            zip(
+                transformer.get_feature_names_out(),
+                transformer.transform(images)[0],
+                strict=True,
+            )
+        )
+        one, two = bands[0], bands[2]
+        if bands != "ugr":
+            one, two = two, one
+        assert colors[f"color_{one}_{two}"] == pytest.approx(
+            2.5 * np.log10(5), abs=1e-6
+        )
+        table = transformer.describe()
+        assert table.loc[f"color_{one}_{two}", "label"] == f"color {one} − {two}"
+        assert table.loc[f"color_{one}_{two}", "direction"] == "larger: redder"
+        assert list(table.index) == list(colors)
+    assert "clumpi" in table.loc["smoothness", "label"]
+    assert table.loc["petrosian_radius", "unit"] == "pixels"
+    assert (table["direction"] != "").all()
+    # Without names the sign is as it was: the first channel is the redder one.
+    plain = MorphologyMeasures().fit(from_blue)
+    names = plain.get_feature_names_out().tolist()
+    assert names[-2:] == ["color_1_0", "color_2_0"]
+    found = plain.transform(from_blue)[0]
+    assert found[-1] == pytest.approx(-2.5 * np.log10(5), abs=1e-6)
+    assert label_of("my_size") == ("my size", "", "")
+    assert label_of("color_u_g") == ("color u − g", "mag", "larger: redder")
 
 
 def test_a_bar_is_neither_an_oval_nor_a_spiral():

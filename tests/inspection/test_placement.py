@@ -10,6 +10,7 @@ from skdistill import make_galaxies
 from skdistill.inspection import (
     MeasuresDisplay,
     MorphologyMeasures,
+    ProfileDisplay,
     place_distilled,
 )
 
@@ -84,8 +85,8 @@ def test_errors(real):
     X, labels = make_galaxies(18, size=12, random_state=0)
     with pytest.raises(ValueError, match="`measures` must be among"):
         MeasuresDisplay.from_data(X, labels, X, labels, measures=["size"])
-    with pytest.raises(ValueError, match="`axes` must be one for each"):
-        MeasuresDisplay.from_data(X, labels, X, labels, axes=plt.gca())
+    with pytest.raises(ValueError, match=r"`ax` must be .* one for each panel"):
+        MeasuresDisplay.from_data(X, labels, X, labels, ax=plt.gca())
 
 
 def test_display_shows_each_distilled_image_where_it_is():
@@ -104,14 +105,69 @@ def test_display_shows_each_distilled_image_where_it_is():
         MorphologyMeasures().fit_transform(X),
         columns=MorphologyMeasures().fit(X).get_feature_names_out(),
     )
-    assert [ax.get_xlabel() for ax in display.axes_] == ["gini", "color 2 0"]
+    assert [ax.get_xlabel() for ax in display.axes_] == [
+        "Gini coefficient G\nlarger: light in fewer pixels",
+        "color, channel 2 − 0 (mag)\nlarger: less light in 2 (redder, if 0 is redder)",
+    ]
     for ax, name in zip(display.axes_, ["gini", "color_2_0"], strict=True):
         marked = [line for line in ax.lines if line.get_marker() == "D"]
         for line, label in zip(marked, [7, 0], strict=True):
             expected = found.loc[:19, name][y[:20] == label]
             np.testing.assert_allclose(line.get_xdata(), expected)
+        # The interval is that of the table, in the unit of the measure.
+        (intervals,) = ax.collections
+        rows = display.table[display.table["measure"] == name]
+        for label in (7, 0):
+            row = rows[rows["class"] == label].iloc[0]
+            ends = [
+                row["real_mean"] + row[z] * row["real_std"] for z in ("z_low", "z_high")
+            ]
+            found_ends = [path.vertices[:, 0] for path in intervals.get_paths()]
+            assert any(np.allclose(ends, some) for some in found_ends)
+            assert ends[0] < row["value"] < ends[1]
+    legend = display.figure_.legends[0]
+    words = " ".join(text.get_text() for text in legend.get_texts())
+    assert "whiskers 5th to 95th percentile" in words
+    assert "95 % interval" in words
+    assert display.axes_[0].get_legend() is None  # nothing lies on the data
     ticks = [text.get_text() for text in display.axes_[0].get_yticklabels()]
     assert ticks == ["spiral", "smooth"]
     figure, axes = plt.subplots(2)
-    assert display.plot(axes=axes) is display
+    assert display.plot(ax=axes) is display
     assert display.figure_ is figure
+
+
+def test_intervals_of_few_real_images_leave_the_boxes_to_be_seen():
+    rng = np.random.default_rng(0)
+    real = pd.DataFrame({"size": rng.normal(size=6)})
+    y = np.repeat([0, 1], 3)
+    table = place_distilled(real, y, [[30.0], [0.0]], [0, 1])
+    table.loc[0, ["z_low", "z_high"]] = -1e6, 1e6
+    display = MeasuresDisplay(
+        table, real, y, classes=[0, 1], class_names=["a", "b"], title="Sizes"
+    ).plot()
+    low, high = display.axes_[0].get_xlim()
+    assert low > -40
+    assert high < 60
+    assert display.axes_[0].get_xlabel() == "size"
+    assert display.figure_.get_suptitle() == "Sizes"
+
+
+def test_displays_of_many_classes_and_measures_are_bounded():
+    X, _ = make_galaxies(108, size=8, n_bands=3, random_state=0)
+    X = np.concatenate([X] * 8, axis=-1)
+    y = np.arange(108) % 54
+    display = MeasuresDisplay.from_data(X, y, X[:54], y[:54])
+    assert max(display.figure_.get_size_inches()) <= 14
+    assert len(display.axes_) == 16
+    assert len(display.classes) == 40
+    title = display.figure_.get_suptitle()
+    assert "16 of 31 measures" in title
+    profiles = ProfileDisplay(
+        np.arange(4),
+        [np.ones((2, 4))] * 54,
+        [np.ones((1, 4))] * 54,
+        list(map(str, y))[:54],
+    ).plot()
+    assert max(profiles.figure_.get_size_inches()) <= 14
+    assert "25 of 54 classes" in profiles.figure_.get_suptitle()

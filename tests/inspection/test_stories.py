@@ -15,6 +15,8 @@ from skdistill import (
     ChannelScaler,
     ConvNetClassifier,
     DistilledClassifier,
+    GalaxyZooCurator,
+    RandomSubset,
     make_galaxies,
 )
 from skdistill.curation._tree import CLASS_NAMES
@@ -194,6 +196,44 @@ def test_confusion_is_in_the_order_of_the_tree():
     )
     assert counts.confusion_matrix.sum() == 60
     assert counts.text_[0, 0].get_text() == str(counts.confusion_matrix[0, 0])
+
+
+def test_labels_of_votes_are_called_so():
+    tree = {"sound": {"barks": "dog", "meows": "cat"}}
+    for given, truth, said in (
+        (tree, None, "True label"),
+        (GalaxyZooCurator(tree=tree), None, "Voted label"),
+        (tree, "voted", "Voted label"),
+    ):
+        display = TreeConfusionDisplay.from_predictions(
+            ["dog", "cat"], ["dog", "dog"], tree=given, truth=truth, title="Pets"
+        )
+        assert display.ax_.get_ylabel() == said
+        assert display.ax_.get_title() == "Pets"
+
+
+@pytest.mark.parametrize("size", [(12, 6), (5, 3)])
+def test_numbers_of_two_matrices_beside_each_other_do_not_overlap(size):
+    figure, axes = plt.subplots(1, 2, figsize=size, layout="constrained")
+    y = np.arange(90) % 9
+    for ax in axes:
+        display = TreeConfusionDisplay.from_predictions(y, np.roll(y, 1), ax=ax)
+        figure.canvas.draw()
+        cells = [text for text in display.text_.ravel() if text.get_visible()]
+        boxes = [text.get_window_extent() for text in cells]
+        for number, one in enumerate(boxes):
+            assert not any(one.overlaps(two) for two in boxes[number + 1 :])
+
+
+def test_a_distilled_mean_is_called_one():
+    rng = np.random.default_rng(0)
+    X, y = rng.random((12, 4, 4, 3)).astype(np.float32), np.repeat([0, 1], 6)
+    for ipc, said in ((1, "distilled"), (3, "mean of 3\ndistilled")):
+        baseline = RandomSubset(ipc=ipc, random_state=0).fit(X, y)
+        display = DifferenceDisplay.from_estimator(baseline, X, y, title="Means")
+        assert display.column_names[1] == said
+        assert display.ax_.get_title() == "Means"
+        assert "black is 0, white 1" in display.note
 
 
 def test_confusion_of_a_large_tree_has_the_classes_that_are_there():
