@@ -402,23 +402,28 @@ class BaseNetworkClassifier(
         module = self._structure(device).to(parameters.dtype)
         load_flat_parameters(module, parameters)
         module.eval()
-        outputs: list[np.ndarray] = []
+        into_last: list[torch.Tensor] = []
         if features:
             _last_linear(module).register_forward_pre_hook(
-                lambda _, inputs: outputs.append(inputs[0].flatten(1).cpu().numpy())
+                lambda _, inputs: into_last.append(inputs[0].flatten(1))
             )
-        sizes = []
+        outputs: np.ndarray | None = None
         for start in range(0, len(X), _INFERENCE_BATCH):
             images = to_tensor(X[start : start + _INFERENCE_BATCH], device)
             images = images.to(parameters.dtype)
-            sizes.append(len(images))
-            padding = (0, 0) * 3 + (0, _INFERENCE_BATCH - len(images))
-            logits = module(F.pad(images, padding))
-            if not features:
-                outputs.append(logits.cpu().numpy())
-        return np.concatenate(
-            [part[:size] for part, size in zip(outputs, sizes, strict=True)]
-        )
+            n_images = len(images)
+            padding = (0, 0) * 3 + (0, _INFERENCE_BATCH - n_images)
+            found = module(F.pad(images, padding))
+            if features:
+                found = into_last.pop()
+            rows = found[:n_images].cpu().numpy()
+            if outputs is None:
+                # At once: small arrays that stay, between large ones that go, would
+                # leave memory in pieces that fit no other batch.
+                outputs = np.empty((len(X), *rows.shape[1:]), rows.dtype)
+            outputs[start : start + n_images] = rows
+        assert outputs is not None
+        return outputs
 
 
 def _seeded(epochs: Iterator[EpochSummary], seed: int) -> Iterator[EpochSummary]:
