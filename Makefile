@@ -18,7 +18,7 @@ PYTHON ?= $(shell for python in $(PYTHONS); do \
     "$$python" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' \
     2>/dev/null && echo "$$python" && break; done)
 
-# uv installs three to four times as fast as pip.  One that is there is taken, else pip
+# uv installs three to six times as fast as pip.  One that is there is taken, else pip
 # installs it into the environment; UV=none does without.
 UV ?= $(shell command -v uv)
 
@@ -103,11 +103,11 @@ clean:  ## Remove what the other commands wrote, but not .venv.
 # tests, checks and documentation need; and what fuzzing needs.  An environment that has
 # less is extended.
 $(VENV)/.installed: extras = $(EXTRAS)
-$(VENV)/.installed: effort = 6 GB of disk, one to three minutes
+$(VENV)/.installed: effort = 6 GB of disk, a minute or two by uv
 $(VENV)/.installed-dev: extras = plot,dev
-$(VENV)/.installed-dev: effort = 7 GB of disk, two to four minutes
+$(VENV)/.installed-dev: effort = 7 GB of disk, a minute or three by uv
 $(VENV)/.installed-fuzz: extras = plot,dev,fuzz
-$(VENV)/.installed-fuzz: effort = 7 GB of disk, two to four minutes
+$(VENV)/.installed-fuzz: effort = 7 GB of disk, a minute or three by uv
 
 # .installing lives as long as an installation runs: where it is found at the start,
 # the last one was cut off, and the environment is made anew.
@@ -136,7 +136,7 @@ $(VENV)/.installed $(VENV)/.installed-dev $(VENV)/.installed-fuzz: pyproject.tom
 	wanted=(--constraint $(CONSTRAINTS) --editable '.[$(extras)]'); \
 	if ! command -v "$$uv" >/dev/null \
 	    || ! "$$uv" pip install --python $(VENV_PYTHON) "$${wanted[@]}"; then \
-	    echo "Without uv: pip installs, which takes three to four times as long"; \
+	    echo "Without uv: pip installs, which takes three to six times as long"; \
 	    $$pip install "$${wanted[@]}"; \
 	fi; \
 	rm $(VENV)/.installing; \
