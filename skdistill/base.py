@@ -3,7 +3,6 @@
 from abc import ABCMeta, abstractmethod
 from typing import Any
 
-import numpy as np
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils.validation import _check_n_features, check_is_fitted
 
@@ -19,9 +18,14 @@ from skdistill.metrics._in_batches import in_batches
 from skdistill.synthetic import SyntheticSet
 from skdistill.utils._callbacks import CallbackSupportMixin
 from skdistill.utils._doc_link import DocLinkMixin
-from skdistill.utils._frames import TablesMixin
+from skdistill.utils._frames import TablesMixin, labels_like, rows_like
 from skdistill.utils._labels import already_checked
-from skdistill.utils._validation import check_columns, is_flattened
+from skdistill.utils._torch_state import with_own_torch_state
+from skdistill.utils._validation import (
+    check_columns,
+    hand_on_image_shape,
+    is_flattened,
+)
 
 
 class BaseDistiller(
@@ -46,7 +50,7 @@ class BaseDistiller(
 
     def fit_resample(
         self, X: Any, y: Any, sample_weight: Any = None
-    ) -> tuple[np.ndarray, np.ndarray]:
+    ) -> tuple[Any, Any]:
         """Distil a set and return it in place of the given one.
 
         Parameters
@@ -61,17 +65,19 @@ class BaseDistiller(
 
         Returns
         -------
-        X_synthetic : ndarray of shape (n_images, height, width, channels) or \
-                (n_images, height * width * channels)
-            The synthetic images, with as many axes as X.
-        y_synthetic : ndarray of shape (n_images,)
-            Their labels.
+        X_synthetic : ndarray of shape (n_images, height, width, channels), or \
+                ndarray or DataFrame of shape (n_images, height * width * channels)
+            The synthetic images, with as many axes as X: of a DataFrame of pandas or
+            polars one with its columns, and an index of its own.
+        y_synthetic : ndarray, Series or list of shape (n_images,)
+            Their labels, as y came: of a Series one with its name and type.
         """
         X_synthetic, y_synthetic = self.fit(X, y, sample_weight).synthetic_
         if is_flattened(X):
-            X_synthetic = X_synthetic.reshape(len(X_synthetic), -1)
-        return X_synthetic, y_synthetic
+            X_synthetic = rows_like(X, X_synthetic.reshape(len(X_synthetic), -1))
+        return X_synthetic, labels_like(y, y_synthetic)
 
+    @with_own_torch_state
     def score(self, X: Any, y: Any) -> float:
         """Train a network on the synthetic images and score it on real ones.
 
@@ -96,10 +102,8 @@ class BaseDistiller(
         if data.flattened:
             _check_n_features(self, X, reset=False)
         X, y = check_test_images(self.synthetic_, X, y)
-        if self.estimator is None:
-            network = self._default_network()
-        else:
-            network = clone(self.estimator)
+        network = self._scoring_network()
+        if self.estimator is not None:
             check_classifier(network, data, [{}])
         warn_of_unused_labels(network, self.synthetic_)
         network = of_images(network)
@@ -108,6 +112,12 @@ class BaseDistiller(
         with already_checked():
             X = data.as_given(X)
             return float(in_batches(network, X).score(X, y))
+
+    def _scoring_network(self) -> Any:
+        """Return what :meth:`score` trains, which knows the shape of the images."""
+        if self.estimator is None:
+            return self._default_network()
+        return hand_on_image_shape(clone(self.estimator), self.synthetic_.X.shape[1:])
 
     def _default_network(self) -> Any:
         """Return the network of :meth:`score` when the user names none."""

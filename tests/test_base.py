@@ -1,12 +1,14 @@
 """A distiller that somebody else writes."""
 
 import numpy as np
+import pandas as pd
+import polars as pl
 import pytest
 from sklearn.dummy import DummyClassifier
 from sklearn.exceptions import NotFittedError
 
 import skdistill.base as module
-from skdistill import SyntheticSet
+from skdistill import RandomSubset, SyntheticSet
 from skdistill.base import BaseDistiller
 
 
@@ -58,3 +60,40 @@ def test_default_network_is_that_of_the_set(data, monkeypatch):
         "device": "cpu",
         "random_state": 7,
     }
+
+
+@pytest.mark.parametrize("kind", ["pandas", "polars"])
+def test_frames_in_are_frames_out(kind):
+    """As imbalanced-learn's samplers do: columns and names stay, rows are new."""
+    rng = np.random.default_rng(0)
+    names = [f"pixel{place}" for place in range(12)]
+    X = pd.DataFrame(rng.normal(size=(8, 12)), columns=names, index=range(10, 18))
+    y = pd.Series(np.arange(8) % 2 + 5, name="answer", index=X.index, dtype="int16")
+    if kind == "polars":
+        X = pl.DataFrame(X.to_numpy(), schema=names)
+        y = pl.Series("answer", y.to_numpy(), dtype=pl.Int16)
+    rows, labels = RandomSubset(image_shape=(2, 2, 3), random_state=0).fit_resample(
+        X, y
+    )
+    assert type(rows) is type(X)
+    assert list(rows.columns) == names
+    assert type(labels) is type(y)
+    assert (labels.name, labels.dtype) == (y.name, y.dtype)
+    assert labels.to_list() == [5, 6]
+    given = {tuple(row) for row in X.to_numpy().astype("f4").tolist()}
+    assert {tuple(row) for row in rows.to_numpy().astype("f4").tolist()} <= given
+
+
+def test_labels_come_back_as_they_came():
+    X = np.random.default_rng(0).normal(size=(8, 2, 2, 3))
+    codes = np.arange(8) % 2
+    subset = RandomSubset(random_state=0)
+    names = np.array(["spiral", "smooth"])[codes]
+    assert subset.fit_resample(X, names.tolist())[1] == ["smooth", "spiral"]
+    categories = pd.Series(names, dtype="category", name="class")
+    labels = subset.fit_resample(X, categories)[1]
+    assert labels.dtype == categories.dtype
+    assert labels.tolist() == ["smooth", "spiral"]
+    images, labels = subset.fit_resample(X, codes)
+    assert type(images) is type(labels) is np.ndarray
+    assert images.shape == (2, 2, 2, 3)

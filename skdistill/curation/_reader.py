@@ -260,6 +260,21 @@ class ImageReader(TransformerMixin, DocLinkMixin, BaseEstimator):
             )
         return self
 
+    def set_output(self, *, transform: str | None = None) -> "ImageReader":
+        """Leave the output as it is: no data frame can hold images.
+
+        Parameters
+        ----------
+        transform : {"default", "pandas", "polars"}, default=None
+            Ignored, so that it can be set for the other steps of a pipeline.
+
+        Returns
+        -------
+        self : ImageReader
+            The reader.
+        """
+        return self
+
     def transform(self, rows: Any) -> np.ndarray:
         """Read the images.
 

@@ -3,7 +3,6 @@
 import json
 import os
 import time
-import warnings
 from abc import abstractmethod
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -46,6 +45,7 @@ from skdistill.utils._random import child_seed, root_seed, torch_generator
 from skdistill.utils._ranks import Ranks
 from skdistill.utils._strangers import whatever_is_wrong
 from skdistill.utils._termination import Request, Termination, orderly_end
+from skdistill.utils._torch_state import with_own_torch_state
 from skdistill.utils._validation import (
     check_class_sizes,
     check_given_images,
@@ -53,6 +53,7 @@ from skdistill.utils._validation import (
     check_weights,
     fingerprint_images,
 )
+from skdistill.utils._warnings import warn
 
 # While the maps of all steps take no more, they are kept, which is faster.
 _KEPT_BYTES = 2**30
@@ -146,6 +147,7 @@ class TrajectoryDistiller(BaseDistiller):
     verbose: int
 
     @_fit_context(prefer_skip_nested_validation=True)
+    @with_own_torch_state
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "TrajectoryDistiller":
         """Distil X, y into ``synthetic_``.
 
@@ -371,7 +373,7 @@ class TrajectoryDistiller(BaseDistiller):
             return ranks.side_by_side(lambda: buffer.fit(*data))
         # Teachers that are trained now look at this themselves.
         space = self._pixel_space
-        check_contrast(data[0].dtype, space.mean, space.deviation, stacklevel=4)
+        check_contrast(data[0].dtype, space.mean, space.deviation)
         self._check_epochs(len(buffer.snapshot_epochs_) - 1)
         if buffer.image_shape_ != self.image_shape_:
             raise ValueError(
@@ -384,11 +386,10 @@ class TrajectoryDistiller(BaseDistiller):
                 f"{self.classes_.tolist()}"
             )
         if buffer.fingerprint_ != fingerprint and ranks.is_first:
-            warnings.warn(
+            warn(
                 "`buffer` was fitted on other images, labels or weights than X, y: if "
                 "they hold images that the distilled set is later tested on, the test "
                 "is not fair",
-                stacklevel=4,
             )
         return buffer
 
@@ -639,11 +640,10 @@ class TrajectoryDistiller(BaseDistiller):
             run.save(self._checkpoint_path, signature)
         except OSError as error:
             if tell:
-                warnings.warn(
+                warn(
                     f"the state after {len(run.history)} iterations could not be "
                     f"stored: {error}; the fit goes on with what it has in memory, and "
                     "the next attempt is made in half a minute or at its end",
-                    stacklevel=5,
                 )
             return False
         return True
@@ -652,19 +652,17 @@ class TrajectoryDistiller(BaseDistiller):
         reason = run.progress.stop_reason
         if reason == "interrupted":
             where = "" if self.checkpoint is None else "; the same fit goes on from it"
-            warnings.warn(
+            warn(
                 f"the distillation was interrupted after {len(run.history)} "
                 f"iterations; the images so far are kept{where}",
-                stacklevel=5,
             )
         elif reason == "diverged":
-            warnings.warn(
+            warn(
                 f"the distillation diverged: {MOST_SETBACKS} times in a row it went "
                 "back to its last good images and halved its rates; these images are "
                 "kept.  A smaller `step_size` or, if it is a number, `pixel_lr` may "
                 "help",
                 ConvergenceWarning,
-                stacklevel=5,
             )
 
     def _iterate(self, run: Run, seed: int, matcher: Matcher) -> dict[str, float]:

@@ -18,6 +18,7 @@ from skdistill.utils._images import Images, batches, select, take, weighted_mean
 from skdistill.utils._maps import scratch_array
 from skdistill.utils._pixels import check_contrast, pixel_space
 from skdistill.utils._random import child_seed, root_seed
+from skdistill.utils._torch_state import with_own_torch_state
 from skdistill.utils._validation import check_class_sizes, check_images, check_weights
 
 # A network extracts features of more images at once than are averaged at once.
@@ -38,6 +39,7 @@ class BaselineDistiller(BaseDistiller):
     image_shape_: tuple[int, int, int]
 
     @_fit_context(prefer_skip_nested_validation=True)
+    @with_own_torch_state
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "BaselineDistiller":
         """Make ``synthetic_`` of X, y.
 
@@ -69,7 +71,7 @@ class BaselineDistiller(BaseDistiller):
         seed = root_seed(self.random_state)
         features = self._features(X, y, child_seed(seed, 0))
         space = pixel_space(X)
-        check_contrast(X.dtype, space.mean, space.deviation, stacklevel=3)
+        check_contrast(X.dtype, space.mean, space.deviation)
         images: list[Images] = []
         labels: list[Any] = []
         for code, label in enumerate(self.classes_):

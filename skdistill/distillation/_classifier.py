@@ -21,18 +21,25 @@ from sklearn.utils.metadata_routing import (
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
+from skdistill.distillation._stm import STMDistiller
 from skdistill.metrics._classifiers import fit_on, of_images, warn_of_unused_labels
+from skdistill.neural_network import ConvNetClassifier
 from skdistill.synthetic import SyntheticSet
 from skdistill.utils._callbacks import CallbackSupportMixin, FitTasks
 from skdistill.utils._doc_link import DocLinkMixin
 from skdistill.utils._labels import already_checked, check_known_labels
 from skdistill.utils._pixel_spaces import warn_of_other_pixels
-from skdistill.utils._validation import check_columns
+from skdistill.utils._torch_state import with_own_torch_state
+from skdistill.utils._validation import (
+    check_columns,
+    check_image_shape,
+    hand_on_image_shape,
+)
 
 
 def _has_predict_proba(classifier: "DistilledClassifier") -> bool:
     fitted = getattr(classifier, "estimator_", classifier.estimator)
-    return hasattr(fitted, "predict_proba")
+    return fitted is None or hasattr(fitted, "predict_proba")
 
 
 class DistilledClassifier(
@@ -49,12 +56,17 @@ class DistilledClassifier(
 
     Parameters
     ----------
-    distiller : distiller
-        An estimator with ``fit_resample``, such as
+    distiller : distiller, default=None
+        An estimator with ``fit_resample``.  None takes a
         :class:`~skdistill.distillation.STMDistiller`.
-    estimator : classifier
+    estimator : classifier, default=None
         What is trained on the synthetic images, and on their learned labels if it has
-        ``fit_probabilities``.
+        ``fit_probabilities``.  None takes the network that the distiller's ``score``
+        trains: its own ``estimator``, or the one of the benchmarks.
+    image_shape : tuple (height, width, channels), default=None
+        How 2-D X is to be read, by the distiller and by the classifier: each is told
+        that has a parameter of this name and was not given it.  None leaves it to the
+        distiller, and tells the classifier what that has found.
 
     Attributes
     ----------
@@ -86,15 +98,27 @@ class DistilledClassifier(
     """
 
     _parameter_constraints: dict = {
-        "distiller": [HasMethods(["fit", "fit_resample"])],
-        "estimator": [HasMethods(["fit", "predict"])],
+        "distiller": [HasMethods(["fit", "fit_resample"]), None],
+        "estimator": [HasMethods(["fit", "predict"]), None],
+        "image_shape": ["array-like", None],
     }
 
-    def __init__(self, distiller: Any, estimator: Any) -> None:
+    def __init__(
+        self,
+        distiller: Any = None,
+        estimator: Any = None,
+        *,
+        image_shape: tuple[int, int, int] | None = None,
+    ) -> None:
         self.distiller = distiller
         self.estimator = estimator
+        self.image_shape = image_shape
+
+    def _chosen_distiller(self) -> Any:
+        return STMDistiller() if self.distiller is None else self.distiller
 
     @_fit_context(prefer_skip_nested_validation=False)
+    @with_own_torch_state
     def fit(self, X: Any, y: Any, **fit_params: Any) -> "DistilledClassifier":
         """Distil X, y and train the classifier on the result.
 
@@ -117,14 +141,24 @@ class DistilledClassifier(
         if _routing_enabled():
             routed = process_routing(self, "fit", **fit_params)
             fit_params = routed["distiller"]["fit"]
-        self.distiller_ = clone(self.distiller)
+        shape = self.image_shape
+        if shape is not None:
+            shape = check_image_shape(shape)
+        self.distiller_ = clone(self._chosen_distiller())
+        if getattr(self.distiller_, "image_shape", shape) is None:
+            # Its teachers get images as they are, and their folder need not know.
+            self.distiller_.set_params(image_shape=shape)
         tasks = FitTasks(self, "step", 2, X, y)
         with tasks.hand_on(self.distiller_):
             X_synthetic, y_synthetic = self.distiller_.fit_resample(X, y, **fit_params)
         # Of another distiller than ours there may be no set, only what it returned.
         synthetic = getattr(self.distiller_, "synthetic_", None)
         probabilities = getattr(synthetic, "probabilities", None)
-        network = clone(self.estimator)
+        if hasattr(X_synthetic, "columns"):
+            # The names are checked here, before X goes on to the classifier.
+            X_synthetic = np.asarray(X_synthetic)
+        shape = getattr(self.distiller_, "image_shape_", shape)
+        network = hand_on_image_shape(self._chosen_network(), shape)
         if np.ndim(X_synthetic) == 4:
             network = of_images(network)
         if isinstance(synthetic, SyntheticSet):
@@ -141,6 +175,13 @@ class DistilledClassifier(
         tasks.end()
         return self
 
+    def _chosen_network(self) -> Any:
+        if self.estimator is not None:
+            return clone(self.estimator)
+        if hasattr(self.distiller_, "_scoring_network"):
+            return self.distiller_._scoring_network()
+        return ConvNetClassifier()
+
     def get_metadata_routing(self) -> MetadataRouter:
         """Say to whom metadata of ``fit`` go: to the ``fit`` of the distiller.
 
@@ -151,9 +192,10 @@ class DistilledClassifier(
         """
         mapping = MethodMapping().add(caller="fit", callee="fit")
         return MetadataRouter(owner=self).add(
-            distiller=self.distiller, method_mapping=mapping
+            distiller=self._chosen_distiller(), method_mapping=mapping
         )
 
+    @with_own_torch_state
     def predict(self, X: Any) -> np.ndarray:
         """Return the class of each image.
 

@@ -66,7 +66,9 @@ def of_images(estimator: Any) -> Any:
     """Return a classifier that takes images: itself, or behind a step that flattens."""
     if not takes_tables(estimator):
         return estimator
-    return make_pipeline(FunctionTransformer(flatten_images), estimator)
+    # Arrays, whatever container of output is configured.
+    flatten = FunctionTransformer(flatten_images).set_output(transform="default")
+    return make_pipeline(flatten, estimator)
 
 
 def fit_on(estimator: Any, X: Any, y: Any, probabilities: Any) -> Any:

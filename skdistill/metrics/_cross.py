@@ -21,6 +21,7 @@ from skdistill.metrics._scorers import check_scorer
 from skdistill.neural_network import ConvNetClassifier, NetworkClassifier
 from skdistill.utils._labels import already_checked
 from skdistill.utils._random import child_seed, root_seed
+from skdistill.utils._torch_state import with_own_torch_state
 
 # Of the parameters of evaluate_synthetic, those that make sense for several networks.
 _PASSED_ON = {
@@ -98,6 +99,7 @@ def standard_estimators(
     {"estimators": [Mapping, None], "random_state": ["random_state"]},
     prefer_skip_nested_validation=True,
 )
+@with_own_torch_state
 def cross_architecture(
     synthetic: Any,
     X_test: Any,

@@ -15,6 +15,7 @@ from skdistill.neural_network._training import to_images, to_tensor
 from skdistill.synthetic import SyntheticSet, _as_set
 from skdistill.utils._files import atomic_path
 from skdistill.utils._strangers import whatever_is_wrong
+from skdistill.utils._torch_state import with_own_torch_state
 
 IMAGES, LABELS, RATE = "images.pt", "labels.pt", "lr.pt"
 
@@ -32,6 +33,7 @@ _GLOBALS = re.compile(
 )
 
 
+@with_own_torch_state
 def export_ddranking(synthetic: Any, folder: str | os.PathLike[str]) -> None:
     """Write a distilled set for the evaluators of DD-Ranking [1]_.
 
@@ -97,6 +99,7 @@ def export_ddranking(synthetic: Any, folder: str | os.PathLike[str]) -> None:
         _save(torch.tensor(synthetic.step_size), folder / RATE)
 
 
+@with_own_torch_state
 def load_ddranking(
     folder: str | os.PathLike[str], *, classes: Any = None
 ) -> SyntheticSet:

@@ -30,6 +30,7 @@ from skdistill.utils._labels import already_checked
 from skdistill.utils._parallel import run_parallel
 from skdistill.utils._random import child_seed, root_seed
 from skdistill.utils._threads import single_threaded_torch
+from skdistill.utils._torch_state import with_own_torch_state
 
 # The rates that DD-Ranking chooses from, for distilled and for random images alike.
 LEARNING_RATES = (0.001, 0.005, 0.01, 0.05, 0.1)
@@ -92,6 +93,7 @@ class SyntheticScore(Summary):
     },
     prefer_skip_nested_validation=True,
 )
+@with_own_torch_state
 def evaluate_synthetic(
     synthetic: Any,
     X_test: Any,

@@ -45,6 +45,7 @@ from skdistill.utils._random import (
     root_seed,
     torch_generator,
 )
+from skdistill.utils._torch_state import with_own_torch_state
 from skdistill.utils._validation import check_images, check_weights
 
 # Inference runs in batches of exactly this many images, the last one padded: kernels
@@ -110,6 +111,7 @@ class BaseNetworkClassifier(
     verbose: int
 
     @_fit_context(prefer_skip_nested_validation=True)
+    @with_own_torch_state
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "BaseNetworkClassifier":
         """Train the network from new random weights.
 
@@ -153,6 +155,7 @@ class BaseNetworkClassifier(
         return TrainingData(X, y, torch.from_numpy(codes.astype(np.int64)), weight)
 
     @_fit_context(prefer_skip_nested_validation=True)
+    @with_own_torch_state
     def fit_probabilities(
         self, X: Any, probabilities: Any, classes: Any
     ) -> "BaseNetworkClassifier":
@@ -202,8 +205,7 @@ class BaseNetworkClassifier(
         return TrainingData(X, None, targets, None)
 
     def _check_unit(self, X: Images) -> None:
-        # Up to the caller of fit, past scikit-learn's wrapper.
-        check_pixel_unit(X, getattr(self, "normalization", "instance"), stacklevel=4)
+        check_pixel_unit(X, getattr(self, "normalization", "instance"))
 
     def _rate(self, epoch: int) -> float:
         """Return the learning rate of an epoch."""
@@ -392,6 +394,7 @@ class BaseNetworkClassifier(
     def _logits(self, X: Any) -> np.ndarray:
         return self._outputs(X, features=False)
 
+    @with_own_torch_state
     @torch.inference_mode()
     def _outputs(self, X: Any, *, features: bool) -> np.ndarray:
         check_is_fitted(self)

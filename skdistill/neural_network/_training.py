@@ -1,6 +1,5 @@
 """Stochastic gradient descent on images: one loop for classifiers and teachers."""
 
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -12,6 +11,7 @@ from torch.nn import functional as F
 from skdistill.neural_network._augment import augment, draw_augmentation
 from skdistill.utils._images import Images, batches
 from skdistill.utils._pixels import ChannelMoments, check_contrast
+from skdistill.utils._warnings import warn
 
 # In float32 the squares of larger pixels, summed over a map, would overflow.
 _LARGEST_PIXEL = 1e18
@@ -109,7 +109,7 @@ def _scale_of(moments: ChannelMoments) -> float:
     return scale if scale > np.finfo(np.float32).eps * mean else 1.0
 
 
-def check_pixel_unit(images: Images, normalization: str, stacklevel: int) -> float:
+def check_pixel_unit(images: Images, normalization: str) -> float:
     """Refuse images that a network cannot compute with; warn of a unit far from 1.
 
     Parameters
@@ -117,8 +117,6 @@ def check_pixel_unit(images: Images, normalization: str, stacklevel: int) -> flo
     images : ndarray of shape (n_samples, height, width, channels)
     normalization : str
         Of the network.
-    stacklevel : int
-        As of :func:`warnings.warn`, seen from the caller.
 
     Returns
     -------
@@ -139,7 +137,7 @@ def check_pixel_unit(images: Images, normalization: str, stacklevel: int) -> flo
             f"computes in float32; got {largest:.3g}.  A ChannelScaler brings them to "
             "a standard deviation of 1"
         )
-    check_contrast(images.dtype, moments.mean, moments.deviation, stacklevel + 1)
+    check_contrast(images.dtype, moments.mean, moments.deviation)
     scale = _scale_of(moments)
     if scale < _LEAST_SCALE:
         effect = "it sees next to nothing of these"
@@ -147,10 +145,9 @@ def check_pixel_unit(images: Images, normalization: str, stacklevel: int) -> flo
         effect = "without normalisation its training may diverge"
     else:
         return scale
-    warnings.warn(
+    warn(
         f"the pixels of X have a standard deviation of {scale:.3g}; a network is made "
-        f"for one of about 1, and {effect}.  A ChannelScaler brings them there",
-        stacklevel=stacklevel + 1,
+        f"for one of about 1, and {effect}.  A ChannelScaler brings them there"
     )
     return scale
 

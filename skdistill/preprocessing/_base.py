@@ -3,6 +3,7 @@
 import os
 from abc import ABCMeta, abstractmethod
 from collections.abc import Iterator
+from functools import wraps
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,29 @@ from skdistill.utils._maps import check_map_path, write_map
 from skdistill.utils._validation import check_images, in_shape_of, is_flattened
 
 
+def _images_stay_arrays(transformer: Any) -> Any:
+    """Leave to scikit-learn's containers what they can hold: tables, not images.
+
+    What is configured by ``set_output`` or by scikit-learn's ``transform_output`` holds
+    for flattened images alone.
+    """
+    for name in ("transform", "fit_transform"):
+        setattr(transformer, name, _of_tables_alone(vars(transformer)[name]))
+    return transformer
+
+
+def _of_tables_alone(in_container: Any) -> Any:
+    plain = in_container.__wrapped__
+
+    @wraps(plain)
+    def method(self: Any, X: Any, *args: Any, **kwargs: Any) -> Any:
+        chosen = in_container if is_flattened(X) else plain
+        return chosen(self, X, *args, **kwargs)
+
+    return method
+
+
+@_images_stay_arrays
 class PixelTransformer(
     CallbackSupportMixin,
     OneToOneFeatureMixin,

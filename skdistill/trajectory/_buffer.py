@@ -68,6 +68,7 @@ from skdistill.utils._parallel import WorkerLostError, run_parallel
 from skdistill.utils._random import child_seed, root_seed
 from skdistill.utils._strangers import class_labels, whatever_is_wrong
 from skdistill.utils._termination import orderly_end
+from skdistill.utils._torch_state import with_own_torch_state
 from skdistill.utils._validation import (
     check_class_sizes,
     check_images,
@@ -278,6 +279,7 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
         self.verbose = verbose
 
     @_fit_context(prefer_skip_nested_validation=True)
+    @with_own_torch_state
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "TrajectoryBuffer":
         """Train the teachers, or those that ``path`` does not hold yet.
 
@@ -304,7 +306,7 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
         )
         check_class_sizes(y, 2, "teachers")
         X, y, weight = check_weights(sample_weight, X, y)
-        scale = check_pixel_unit(X, self.normalization, stacklevel=3)
+        scale = check_pixel_unit(X, self.normalization)
         self.classes_, codes = np.unique(y, return_inverse=True)
         self.batch_size_ = self._resolve_batch_size(len(X))
         self.pixel_scale_ = scale
@@ -428,6 +430,7 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
             if missing and place is not None:
                 wait_for_any(place.folder, missing)
 
+    @with_own_torch_state
     def snapshot(self, teacher: int, epoch: float) -> np.ndarray:
         """Return the parameters of a teacher after an epoch.
 
@@ -511,6 +514,7 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
         )
 
     @classmethod
+    @with_own_torch_state
     def load(
         cls,
         path: str | os.PathLike[str],

@@ -22,6 +22,7 @@ from skdistill.trajectory._store import (
 from skdistill.trajectory._teacher import TeacherSettings
 from skdistill.utils._files import check_writable
 from skdistill.utils._strangers import whatever_is_wrong
+from skdistill.utils._torch_state import with_own_torch_state
 
 # What of the parameters a later fit may raise.
 _GROWING = ("n_teachers", "n_epochs")
@@ -117,6 +118,7 @@ def _differences(manifest: dict[str, Any], content: dict[str, Any]) -> list[str]
     ]
 
 
+@with_own_torch_state
 def list_teachers(path: str | os.PathLike[str]) -> pd.DataFrame:
     """List the teachers in a folder, whether the buffer is complete or not.
 
@@ -181,6 +183,7 @@ def list_teachers(path: str | os.PathLike[str]) -> pd.DataFrame:
     return table
 
 
+@with_own_torch_state
 def drop_teachers(path: str | os.PathLike[str], teachers: int | Iterable[int]) -> None:
     """Delete teachers from a folder for good.
 
@@ -220,6 +223,7 @@ def drop_teachers(path: str | os.PathLike[str], teachers: int | Iterable[int]) -
         teacher_path(folder, number).unlink()
 
 
+@with_own_torch_state
 def merge_buffers(
     paths: Sequence[str | os.PathLike[str]], path: str | os.PathLike[str]
 ) -> None:

@@ -3,6 +3,7 @@
 import sys
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 
@@ -30,6 +31,49 @@ def _as_series(column: Any) -> Any:
         # Beside a NaN integers would become floats, which large ids do not fit in.
         return pd.array(column.to_list(), dtype="Int64")
     return column.to_numpy()
+
+
+def rows_like(given: Any, rows: np.ndarray) -> Any:
+    """Return new rows in the kind of table that the given ones came in.
+
+    Parameters
+    ----------
+    given : array-like or DataFrame
+    rows : ndarray of shape (n_rows, n_columns)
+
+    Returns
+    -------
+    rows : DataFrame of pandas or polars, or ndarray
+        With the columns of the given table, and an index of its own.
+    """
+    if is_polars(given):
+        return type(given)(rows, schema=given.columns)
+    if isinstance(given, pd.DataFrame):
+        return pd.DataFrame(rows, columns=given.columns)
+    return rows
+
+
+def labels_like(given: Any, labels: np.ndarray) -> Any:
+    """Return new labels in the kind of sequence that the given ones came in.
+
+    Parameters
+    ----------
+    given : array-like, Series or DataFrame of one column
+    labels : ndarray of shape (n_labels,)
+
+    Returns
+    -------
+    labels : Series of pandas or polars, DataFrame, list or ndarray
+        With the name and the type of the given ones.
+    """
+    polars = sys.modules.get("polars")
+    if polars is not None and isinstance(given, polars.Series):
+        return polars.Series(given.name, labels.tolist(), dtype=given.dtype)
+    if isinstance(given, pd.Series):
+        return pd.Series(labels, name=given.name).astype(given.dtype)
+    if isinstance(given, pd.DataFrame):
+        return pd.DataFrame({given.columns[0]: labels})
+    return labels.tolist() if isinstance(given, list) else labels
 
 
 class TablesMixin:

@@ -1,11 +1,11 @@
 """What the pixels of an image set are like: the space that it is in."""
 
-import warnings
 from typing import NamedTuple
 
 import numpy as np
 
 from skdistill.utils._images import Images, batches, take
+from skdistill.utils._warnings import warn
 
 # Of so many steps of float32 a standard deviation shall consist: 8-bit images with
 # little contrast have no more.
@@ -158,9 +158,7 @@ def _steps(values: np.ndarray) -> np.ndarray:
     return np.spacing(np.abs(values).astype(np.float32)).astype(np.float64)
 
 
-def check_contrast(
-    dtype: np.dtype, mean: np.ndarray, deviation: np.ndarray, stacklevel: int
-) -> None:
+def check_contrast(dtype: np.dtype, mean: np.ndarray, deviation: np.ndarray) -> None:
     """Refuse images whose contrast float32 would lose; warn if it would lose much.
 
     Parameters
@@ -169,8 +167,6 @@ def check_contrast(
         Of the images; those that float32 holds have lost nothing.
     mean, deviation : ndarray of shape (channels,)
         Of their pixels.
-    stacklevel : int
-        As of :func:`warnings.warn`, seen from the caller.
 
     Raises
     ------
@@ -195,6 +191,4 @@ def check_contrast(
     )
     if not (step[varies] < deviation[varies]).any():
         raise ValueError(f"{what}: nothing would be left of them.  {remedy}")
-    warnings.warn(
-        f"{what}: much of their contrast is lost.  {remedy}", stacklevel=stacklevel + 1
-    )
+    warn(f"{what}: much of their contrast is lost.  {remedy}")

@@ -99,7 +99,7 @@ def check_images(
 
     if not isinstance(X, Rows):
         X = as_images(X, shape=shape if not reset else None)
-    n_axes = X.ndim
+    n_axes = len(X.shape)
     if n_axes == 4:
         if shape is not None and X.shape[1:] != shape:
             raise ValueError(
@@ -193,6 +193,31 @@ def image_array(X: Any, name: str = "X", *, shape: Any = None) -> np.ndarray:
     if images.dtype.kind == "f" and images.size:
         check_finite_images(images, name)
     return images
+
+
+def hand_on_image_shape(estimator: Any, shape: Any) -> Any:
+    """Tell an estimator, and what is in it, the shape of images unless it was told.
+
+    Parameters
+    ----------
+    estimator : estimator instance
+        Is changed.
+    shape : tuple (height, width, channels) or None
+        None if it is not known.
+
+    Returns
+    -------
+    estimator : estimator instance
+        The same.
+    """
+    if shape is not None and hasattr(estimator, "get_params"):
+        names = [
+            name
+            for name, value in estimator.get_params().items()
+            if name.rpartition("__")[2] == "image_shape" and value is None
+        ]
+        estimator.set_params(**dict.fromkeys(names, shape))
+    return estimator
 
 
 def is_flattened(X: Any) -> bool:

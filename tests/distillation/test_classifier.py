@@ -10,7 +10,7 @@ from sklearn.linear_model import Perceptron
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 
-from skdistill.distillation import DistilledClassifier, STMDistiller
+from skdistill.distillation import DistilledClassifier, RandomSubset, STMDistiller
 from skdistill.neural_network import ConvNetClassifier
 from skdistill.preprocessing import ChannelScaler
 
@@ -155,3 +155,46 @@ def test_learned_labels_are_what_the_network_is_trained_on(make_model, bars):
     # Other classifiers are given the classes.
     model = make_pipeline(DistilledClassifier(model.distiller, DummyClassifier()))
     assert model.fit(X, y).predict(X).shape == y.shape
+
+
+def test_without_arguments(bars):
+    """What is not given is the distiller's: its own network, or that of its score."""
+    X, y = bars
+    assert isinstance(DistilledClassifier()._chosen_distiller(), STMDistiller)
+    assert hasattr(DistilledClassifier(), "predict_proba")
+    network = ConvNetClassifier(width=4, depth=1, max_iter=1, random_state=0)
+    model = DistilledClassifier(RandomSubset(estimator=network, random_state=0))
+    model.fit(X, y)
+    assert isinstance(model.estimator_, ConvNetClassifier)
+    assert model.estimator_.width == 4
+    assert model.score(X, y) == model.distiller_.score(X, y)
+
+
+def test_the_shape_of_images_is_handed_on(bars):
+    X, y = bars
+    flat = X.reshape(len(X), -1)
+    shape = X.shape[1:]
+    network = ConvNetClassifier(width=4, depth=1, max_iter=2, random_state=0)
+    expected = DistilledClassifier(RandomSubset(random_state=0), network).fit(X, y)
+    for model in (
+        DistilledClassifier(RandomSubset(random_state=0), network, image_shape=shape),
+        DistilledClassifier(
+            RandomSubset(random_state=0, image_shape=shape),
+            make_pipeline(ChannelScaler(), network),
+        ),
+        DistilledClassifier(
+            RandomSubset(random_state=0), network, image_shape=list(shape)
+        ),
+    ):
+        given = repr(model)
+        model.fit(flat, y)
+        assert model.distiller_.image_shape_ == shape
+        last = model.estimator_
+        last = last[-1] if hasattr(last, "steps") else last
+        assert last.image_shape_ == shape
+        assert repr(model) == given
+        if last is model.estimator_:
+            assert np.array_equal(model.predict_proba(flat), expected.predict_proba(X))
+    wrong = DistilledClassifier(RandomSubset(), network, image_shape=(3, 16, 16))
+    with pytest.raises(ValueError, match="PyTorch's order"):
+        wrong.fit(flat, y)

@@ -6,12 +6,15 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.datasets import load_digits
+from sklearn.pipeline import make_pipeline
 
 from skdistill import (
     ChannelScaler,
     ConvNetClassifier,
+    DistilledClassifier,
     RandomSubset,
     STMDistiller,
+    SyntheticSet,
     TrajectoryBuffer,
 )
 from skdistill.utils._axes import check_axis_order, square_shape
@@ -168,3 +171,29 @@ def test_tables_and_images_are_not_told_of(digits):
     assert warnings_of(lambda: NETWORK.fit(images, y).predict(images)) == []
     rows = pd.DataFrame(np.zeros((9, 65)))
     assert warnings_of(lambda: ChannelScaler().fit(rows)) == []
+
+
+def test_likely_orders_are_told_of_once_in_a_fit():
+    X = np.random.default_rng(0).normal(size=(9, 5, 16, 16)).astype(np.float32)
+    y = np.arange(9) % 3
+    # Not those of another test, which are fitted.
+    teachers = TrajectoryBuffer(n_teachers=1, n_epochs=2, width=2, depth=1)
+    distiller = STMDistiller(buffer=teachers, n_steps=1, max_total_iter=1)
+    assert len(warnings_of(lambda: distiller.fit(X, y))) == 1
+    model = DistilledClassifier(RandomSubset(), NETWORK)
+    assert len(warnings_of(lambda: model.fit(X, y))) == 1
+    assert warnings_of(lambda: model.predict(X)) == []
+
+
+def test_flattened_images_of_a_distilled_classifier(digits):
+    X, y = digits
+    model = DistilledClassifier(RandomSubset(), NETWORK)
+    assert len(warnings_of(lambda: model.fit(X.to_numpy(), y))) == 1
+    assert warnings_of(lambda: model.predict(X.to_numpy())) == []
+    shaped = make_pipeline(
+        ChannelScaler(image_shape=(8, 8, 1)),
+        DistilledClassifier(RandomSubset(image_shape=(8, 8, 1)), NETWORK),
+    )
+    assert warnings_of(lambda: shaped.fit(X.to_numpy(), y)) == []
+    assert shaped[-1].estimator_.image_shape_ == (8, 8, 1)
+    assert SyntheticSet(*shaped[-1].distiller_.synthetic_).X.shape == (10, 8, 8, 1)

@@ -162,7 +162,7 @@ def test_images_to_look_at(distilled):
 def test_preprocessing_that_returns_something_else(distilled):
     class Flattening:
         def inverse_transform(self, X):
-            return X.reshape(len(X), -1)
+            return X[:, 1:]
 
     with pytest.raises(ValueError, match="`preprocessing` must return images of the"):
         distilled[0].synthetic_.to_images(Flattening())

@@ -136,7 +136,7 @@ def test_other_images_than_in_fit(images, shape):
     ("X", "message"),
     [
         (np.full((2, 2, 2, 1), 1j), "Complex data not supported"),
-        (np.full((2, 2, 2, 1), "a"), "could not convert string to float"),
+        (np.full((2, 2, 2, 1), "a"), "must hold pixels; got text"),
     ],
 )
 def test_images_that_are_no_numbers(X, message):

@@ -1,0 +1,77 @@
+"""The way back to pixels, through steps for images and for tables."""
+
+import numpy as np
+import pytest
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import FunctionTransformer, MinMaxScaler, StandardScaler
+
+from skdistill import (
+    ChannelScaler,
+    ConvNetClassifier,
+    DistilledClassifier,
+    RandomSubset,
+    ZCAWhitener,
+)
+from skdistill.inspection import DifferenceDisplay, SyntheticSetDisplay
+from skdistill.utils._inverse import to_original_pixels
+
+SHAPE = (6, 5, 3)
+X = np.random.default_rng(0).uniform(1, 9, size=(12, *SHAPE)).astype(np.float32)
+Y = np.arange(12) % 2
+FLAT = X.reshape(12, -1)
+NETWORK = ConvNetClassifier(width=2, depth=1, max_iter=1, device="cpu", random_state=0)
+
+
+def flatten(images):
+    return images.reshape(len(images), -1)
+
+
+@pytest.mark.parametrize(
+    ("steps", "flat"),
+    [
+        ([StandardScaler()], True),
+        ([MinMaxScaler()], True),
+        ([StandardScaler(), MinMaxScaler()], True),
+        ([ChannelScaler(image_shape=SHAPE), StandardScaler()], True),
+        ([StandardScaler(), ZCAWhitener(image_shape=SHAPE)], True),
+        ([make_pipeline(StandardScaler()), MinMaxScaler()], True),
+        (["passthrough", StandardScaler()], True),
+        ([ChannelScaler(), FunctionTransformer(flatten), StandardScaler()], False),
+        ([ChannelScaler(), ZCAWhitener()], False),
+        ([], False),
+    ],
+)
+def test_the_way_back(steps, flat):
+    preprocessing = Pipeline([(str(n), step) for n, step in enumerate(steps)])
+    given = FLAT if flat else X
+    there = preprocessing.fit_transform(given) if steps else given
+    back = to_original_pixels(preprocessing, np.reshape(there, X.shape))
+    np.testing.assert_allclose(back, X, rtol=1e-4)
+
+
+@pytest.mark.parametrize("scaler", [StandardScaler(), MinMaxScaler()])
+def test_pictures_behind_scalers_of_tables(scaler):
+    model = make_pipeline(
+        scaler,
+        DistilledClassifier(RandomSubset(random_state=0), NETWORK, image_shape=SHAPE),
+    )
+    model.fit(FLAT, Y)
+    synthetic = model[-1].distiller_.synthetic_
+    pixels = synthetic.to_images(model[:-1], value_range=(0, 10))
+    # The subset is of real images: these pixels are theirs.
+    real = (X[:, None] * 25.5).round()
+    distance = np.abs(real - pixels[None].astype(float)).max(axis=(2, 3, 4)).min(axis=0)
+    assert (distance <= 1).all()
+    SyntheticSetDisplay.from_estimator(model)
+    DifferenceDisplay.from_estimator(model, FLAT, Y)
+
+
+def test_no_way_back():
+    class OneWay:
+        n_features_in_ = 90
+
+    with pytest.raises(ValueError, match=r"`inverse_transform`.*OneWay has none"):
+        to_original_pixels(OneWay(), X)
+    fewer = StandardScaler().fit(FLAT[:, :60])
+    with pytest.raises(ValueError, match=r"60 features|dim|return images of the shape"):
+        to_original_pixels(fewer, X)
