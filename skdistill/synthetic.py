@@ -108,7 +108,7 @@ class SyntheticSet:
             raise ValueError("X must be finite; it holds NaN or infinite pixels")
         if not np.can_cast(given.dtype, np.float32) and self.X.size:
             moments = ChannelMoments(given.shape[3]).add(given)
-            check_contrast(given.dtype, moments.mean, moments.deviation, stacklevel=3)
+            check_contrast(given.dtype, moments.mean, moments.deviation)
         if self.step_size is not None:
             self.step_size = float(self.step_size)
             if not (np.isfinite(self.step_size) and self.step_size > 0):
