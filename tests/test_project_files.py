@@ -214,7 +214,7 @@ def test_demo_installs_what_it_needs(folder):
         "--constraint constraints.txt --editable .[plot]"
     ]
     assert "GB of disk" in said
-    assert "minutes" in said
+    assert "minute" in said
     assert folder.stamps() == [".installed"]
     assert not folder.make(".venv/.installed")[0]
 
