@@ -26,7 +26,7 @@ from skdistill.curation._sources import Sources, path_of
 from skdistill.utils._callers import is_repeated
 from skdistill.utils._doc_link import DocLinkMixin
 from skdistill.utils._frames import as_pandas
-from skdistill.utils._ids import plain_name
+from skdistill.utils._ids import object_ids, plain_name
 from skdistill.utils._image_files import several_endings
 from skdistill.utils._leaks import find_leaks
 from skdistill.utils._memory import reused_memory
@@ -337,6 +337,7 @@ class ImageReader(TransformerMixin, DocLinkMixin, BaseEstimator):
                 for message in find_leaks(
                     rows.drop(columns=["path"], errors="ignore"),
                     rows["split"],
+                    object_ids(rows),
                     paths=[path_of(source) for source in sources],
                 ):
                     warn(message)

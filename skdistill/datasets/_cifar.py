@@ -18,6 +18,7 @@ from sklearn.utils._param_validation import Interval, StrOptions, validate_param
 
 from skdistill.datasets._download import download
 from skdistill.datasets._tables import column_names, read_table
+from skdistill.utils._pictures import check_picture
 
 _FOLDER = "cifar"
 # Of Pillow's other formats some start programs.
@@ -430,8 +431,7 @@ def _from_table(
             with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
                 if image.size != (_SIDE, _SIDE):
                     raise ValueError(f"its size is {image.size}")
-                if getattr(image, "is_animated", False):
-                    raise ValueError("it is an animation")
+                check_picture(content, image)
                 images[row] = np.asarray(image.convert("RGB"))
         # Pillow's decoders raise whatever a damaged file leads them to.
         except Exception as error:
