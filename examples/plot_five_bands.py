@@ -32,8 +32,9 @@ print(distiller.synthetic_)
 # Band by band, and in colour
 # ---------------------------
 #
-# The composite shows the means of the first two, the middle and the last two bands as
-# red, green and blue.  The bands share one stretch, so that they can be compared: the
+# The composite shows the means of the two reddest, the middle and the two bluest bands
+# as red, green and blue: the names of the bands say which these are, in any order.  The
+# bands share one stretch, so that they can be compared: the
 # smooth galaxies at the top fade towards the blue, spirals do not.
 
 SyntheticSetDisplay.from_estimator(
@@ -48,15 +49,16 @@ SyntheticSetDisplay.from_estimator(
 # Another composite
 # -----------------
 #
-# Three positions choose bands, and weights ``(3, n_bands)`` mix them: here the three
-# bluest, which brings out young stars.
+# Three positions or names choose bands, and weights ``(3, n_bands)`` mix them: here the
+# three bluest, which brings out young stars.
 
 SyntheticSetDisplay.from_estimator(
     distiller,
     preprocessing=scaler,
     classes=[0, 2, 5, 7],
     class_names=["smooth, rounded", "cigar-shaped", "barred spiral", "spiral"],
-    composite=(2, 3, 4),
+    band_names=["z", "i", "r", "g", "u"],
+    composite=("r", "g", "u"),
 )
 
 # %%

@@ -157,7 +157,7 @@ display = TreeDisplay.from_data(
     pictures,
     labels,
     tree=curator,
-    title="most confident",
+    row_title="most confident",
     n_images=4,
     value_range=(0, 255),
     interpolation="bicubic",

@@ -34,8 +34,8 @@ distiller.set_callbacks(recorder).fit(X_scaled, y)
 print(f"T = {distiller.n_epochs_matched_} after {distiller.n_iter_} iterations")
 
 # %%
-# Losses, T, step size
-# --------------------
+# Losses, epochs matched, step size
+# ---------------------------------
 #
 # The matching loss is that of the epochs in the pool; the probe looks at the next one,
 # which is not matched yet.  When the probe falls significantly, that epoch is taken in:

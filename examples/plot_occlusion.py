@@ -5,7 +5,7 @@ What does the network see?
 
 A network was trained on nine distilled images and nothing else.  What does it look at
 when it is shown a galaxy?  :func:`~skdistill.inspection.occlusion_maps` hides one part
-after the other and watches the probability of the class fall.
+after the other and watches the log-odds of the class fall.
 """
 
 import numpy as np
@@ -37,7 +37,8 @@ print(f"{network.score(X_test, y_test):.2f} of nine classes, from nine images")
 # One galaxy of each class that is recognised
 # -------------------------------------------
 #
-# Red is what speaks for the class, blue what speaks against it.
+# Red is what speaks for the class, blue what speaks against it.  Above each image are
+# its class, the probability of it, and the class that is predicted.
 
 right = network.predict(X_test) == y_test
 _, chosen = np.unique(np.where(right, y_test, -1), return_index=True)
@@ -51,7 +52,7 @@ OcclusionDisplay.from_estimator(
     preprocessing=scaler,
     window=5,
     stride=2,
-    names=[names[label] for label in y_test[chosen]],
+    class_names=names,
 )
 
 # %%

@@ -44,7 +44,12 @@ distiller = STMDistiller(
 # class or question, ...}}``.
 
 display = TreeDisplay.from_estimator(
-    distiller, X_test, y_test, preprocessing=scaler, interpolation="bicubic"
+    distiller,
+    X_test,
+    y_test,
+    preprocessing=scaler,
+    row_titles=("simulated", "distilled"),
+    interpolation="bicubic",
 )
 
 # %%
