@@ -1,12 +1,10 @@
 """SyntheticSet: a distilled set, what comes with it, and its file."""
 
-import base64
 import html
-import io
 import json
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from numbers import Integral
 from pathlib import Path
 from typing import Any
@@ -14,10 +12,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from PIL import Image
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
+from skdistill.utils._figures import bounded_figures
 from skdistill.utils._files import atomic_path
 from skdistill.utils._images import batches
 from skdistill.utils._inverse import to_original_pixels
@@ -61,7 +59,8 @@ class SyntheticSet:
     step_size : float, default=None
         The learning rate that was learned with the images, None if there is none.
     metadata : dict of str to str, default={}
-        Anything worth keeping with the set: how it was made, its pixel space, rights.
+        Anything worth keeping with the set, as far as JSON can hold it: how it was
+        made, its pixel space, rights.
     probabilities : ndarray of shape (n_images, n_classes), float32, default=None
         Learned soft labels: the probability of each class, in sorted order, for each
         image.  None stands for labels that are certain.
@@ -96,21 +95,36 @@ class SyntheticSet:
         self.X = np.ascontiguousarray(given, dtype=np.float32)
         self.y = np.asarray(self.y)
         if self.y.shape != self.X.shape[:1]:
+            soft = (
+                ".  Of one-hot rows y is classes[rows.argmax(axis=1)]; soft labels go "
+                "into `probabilities` beside it"
+                if self.y.ndim == 2
+                else ""
+            )
             raise ValueError(
                 f"y must hold one label for each of the {len(self.X)} images; got "
-                f"shape {self.y.shape}"
+                f"shape {self.y.shape}{soft}"
             )
         if self.y.dtype.kind not in "biufUT" and not (
             self.y.dtype == object and all(isinstance(label, str) for label in self.y)
         ):
             raise ValueError(f"y must hold {LABEL_KINDS}; got {self.y.dtype}")
+        if self.y.dtype.kind == "f" and np.isnan(self.y).any():
+            raise ValueError("y must hold a label for each image; got NaN")
+        if self.metadata is None:
+            self.metadata = {}
         if not all(np.isfinite(self.X[part]).all() for part in batches(self.X)):
             raise ValueError("X must be finite; it holds NaN or infinite pixels")
         if not np.can_cast(given.dtype, np.float32) and self.X.size:
             moments = ChannelMoments(given.shape[3]).add(given)
             check_contrast(given.dtype, moments.mean, moments.deviation)
         if self.step_size is not None:
-            self.step_size = float(self.step_size)
+            try:
+                self.step_size = float(self.step_size)
+            except (TypeError, ValueError) as error:
+                raise ValueError(
+                    f"`step_size` must be a number; got {self.step_size!r}"
+                ) from error
             if not (np.isfinite(self.step_size) and self.step_size > 0):
                 raise ValueError(
                     f"`step_size` must be positive and finite; got {self.step_size}"
@@ -130,7 +144,10 @@ class SyntheticSet:
                 np.isfinite(self.probabilities).all()
                 and (self.probabilities >= 0).all()
             ):
-                raise ValueError("`probabilities` must be finite and not negative")
+                raise ValueError(
+                    "`probabilities` must be finite and not negative; of logits they "
+                    "are the softmax"
+                )
 
         if not isinstance(self.pixel_size, Integral) or self.pixel_size < 1:
             raise ValueError(
@@ -171,18 +188,30 @@ class SyntheticSet:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the set to one safetensors file, atomically.
 
+        What was changed in the set since it was made is checked as in its making, and
+        what was written is read back.
+
         Parameters
         ----------
         path : path-like
-            The file.  One that is there already is replaced.
+            The file.  One that is there already is replaced, and only by one that
+            :meth:`load` reads.
+
+        Raises
+        ------
+        ValueError
+            If the set cannot be kept in a file.
         """
+        replace(self)._write(path)
+
+    def _write(self, path: str | os.PathLike[str]) -> None:
         classes, codes = np.unique(self.y, return_inverse=True)
         metadata = {
             "format": _FORMAT,
             "version": str(_PLAIN_VERSION),
             "classes": json.dumps(classes.tolist()),
             "step_size": json.dumps(self.step_size),
-            "metadata": json.dumps(self.metadata),
+            "metadata": _as_json(self.metadata),
         }
         if self.pixel_size > 1:
             metadata["version"] = str(_VERSION)
@@ -197,6 +226,18 @@ class SyntheticSet:
             tensors["pixel_space"] = np.asarray(self.pixel_space)
         with atomic_path(path) as temporary:
             save_file(tensors, temporary, metadata=metadata)
+            try:
+                found = type(self).load(temporary)
+            except ValueError as error:
+                reason = str(error).replace(str(temporary), "it")
+                raise ValueError(
+                    f"the set cannot be kept in {path}: {reason}"
+                ) from error
+            if not np.array_equal(found.y, self.y):
+                raise ValueError(
+                    f"the set cannot be kept in {path}: labels of {self.y.dtype} come "
+                    f"back as {found.y.dtype}"
+                )
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "SyntheticSet":
@@ -349,19 +390,27 @@ class SyntheticSet:
         )
 
     def _repr_html_(self) -> str:
-        cells = []
-        for image, label in zip(to_displayable(self.X), self.y, strict=True):
-            buffer = io.BytesIO()
-            Image.fromarray(image).save(buffer, format="PNG")
-            data = base64.b64encode(buffer.getvalue()).decode()
-            name = html.escape(str(label))
-            cells.append(
-                '<figure style="display:inline-block;margin:4px;text-align:center">'
-                f'<img src="data:image/png;base64,{data}" alt="synthetic {name}" '
-                'style="width:96px;image-rendering:pixelated">'
-                f"<figcaption>{name}</figcaption></figure>"
-            )
-        return f"<div><p>{html.escape(repr(self))}</p>{''.join(cells)}</div>"
+        markup = bounded_figures(self.X, self.y)
+        return f"<div><p>{html.escape(repr(self))}</p>{markup}</div>"
+
+
+def _as_json(metadata: Any) -> str:
+    """Return metadata as text, or say which of them cannot be."""
+    if not isinstance(metadata, Mapping) or not all(
+        isinstance(name, str) for name in metadata
+    ):
+        raise ValueError(
+            f"`metadata` must be a dict whose keys are strings; got {metadata!r}"
+        )
+    for name, value in metadata.items():
+        try:
+            json.dumps(value, allow_nan=False)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise ValueError(
+                f"`metadata`[{name!r}] must be text, a finite number, or a list or "
+                f"dict of these; got {type(value).__name__}: {error}"
+            ) from error
+    return json.dumps(dict(metadata))
 
 
 def _enlarge(images: np.ndarray, pixel_size: int) -> np.ndarray:

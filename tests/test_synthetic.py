@@ -1,5 +1,6 @@
 import base64
 import io
+import json
 import re
 import warnings
 
@@ -14,6 +15,7 @@ from safetensors.numpy import save_file
 
 from skdistill import ChannelScaler, SyntheticSet
 from skdistill.synthetic import _as_set, to_displayable
+from skdistill.utils._figures import some_of_each
 
 
 @pytest.fixture
@@ -385,3 +387,91 @@ def test_probabilities_come_back(soft, distilled, tmp_path):
 def test_wrong_probabilities(soft, probabilities, message):
     with pytest.raises(ValueError, match=message):
         SyntheticSet(soft.X, soft.y, probabilities=probabilities)
+
+
+# Whatever is saved can be loaded
+
+
+def changed(name, value, **how):
+    distilled = SyntheticSet(np.zeros((4, 4, 4, 2)), [0, 1, 2, 3], **how)
+    setattr(distilled, name, value)
+    return distilled
+
+
+@pytest.mark.parametrize(
+    ("distilled", "message"),
+    [
+        (changed("X", np.full((4, 4, 4, 2), np.nan)), "NaN"),
+        (changed("X", np.zeros((4, 4, 4))), "4-D|axes|images"),
+        (changed("X", np.zeros((3, 4, 4, 2))), "one label for each of the 3 images"),
+        (changed("y", np.array([0, 1, 2])), "one label for each of the 4 images"),
+        (changed("y", np.eye(4)), r"one-hot rows y is classes\[rows.argmax.*`probabil"),
+        (changed("y", np.array([0, 1, np.nan, 2])), "got NaN"),
+        (changed("y", np.array([None, "a", "b", "c"])), "y must hold labels of one k"),
+        (changed("step_size", -1.0), "`step_size` must be positive"),
+        (changed("step_size", "fast"), "`step_size` must be a number"),
+        (changed("probabilities", np.ones((4, 3))), "`probabilities` must hold"),
+        (changed("probabilities", -np.ones((4, 4))), "of logits they are the softmax"),
+        (changed("pixel_space", np.ones((3, 1))), "`pixel_space` must be"),
+        (changed("pixel_size", 3), "`pixel_size`"),
+        (changed("metadata", "a text"), "`metadata` must be a dict"),
+        (changed("metadata", {1: "one"}), "`metadata` must be a dict whose keys are"),
+        (changed("metadata", {"seed": np.int64(1)}), r"`metadata`\['seed'\].*int64"),
+        (changed("metadata", {"loss": float("nan")}), r"`metadata`\['loss'\] must be"),
+        (changed("metadata", {"deep": json.loads("[" * 70 + "]" * 70)}), "levels"),
+    ],
+)
+def test_what_cannot_be_loaded_is_not_saved(distilled, message, tmp_path):
+    path = tmp_path / "set.safetensors"
+    good = SyntheticSet(np.ones((2, 4, 4, 2)), ["a", "b"])
+    good.save(path)
+    before = path.read_bytes()
+    if distilled.pixel_size == 3:
+        distilled.X = np.random.default_rng(0).normal(size=(4, 4, 4, 2))
+    with pytest.raises(ValueError, match=message):
+        distilled.save(path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_can_be_converted_is_saved(tmp_path):
+    path = tmp_path / "set"
+    for distilled in (
+        SyntheticSet(np.zeros((4, 4, 4, 2)), [0, 1, 2, 3], metadata=None),
+        changed("X", np.ones((4, 4, 4, 2)) * np.full(2, 0.5)),
+        changed("y", ["a", "b", "a", "c"]),
+        changed("metadata", {"seed": 3, "of": ["a", {"b": None}]}),
+        changed("pixel_space", [[0.0, 0.0], [1.0, 1.0], [0.5, 0.5]]),
+    ):
+        distilled.save(path)
+        loaded = SyntheticSet.load(path)
+        np.testing.assert_array_equal(loaded.X, np.asarray(distilled.X, np.float32))
+        assert loaded.y.tolist() == list(distilled.y)
+        assert loaded.metadata == distilled.metadata
+
+
+# HTML of a bounded size
+
+
+@pytest.mark.parametrize(
+    ("n_images", "shape"),
+    [(1000, (16, 16, 3)), (24, (64, 64, 3)), (3, (700, 500, 1)), (2, (1, 9000, 5))],
+)
+def test_html_has_a_bounded_size(n_images, shape):
+    X = np.random.default_rng(0).integers(0, 255, (n_images, *shape), dtype=np.uint8)
+    y = np.array(["<b>" * 200, *map(str, range(9))])[np.arange(n_images) % 10]
+    markup = SyntheticSet(X, y)._repr_html_()
+    assert len(markup) < 110_000
+    assert markup.count("<img") == min(n_images, 24)
+    assert ("and 976 more images" in markup) == (n_images == 1000)
+    assert ("shown with sides of at most" in markup) == (shape != (16, 16, 3))
+    assert "<b>" not in markup
+
+
+def test_html_shows_all_classes_alike():
+    y = np.repeat(np.arange(12), [100] * 11 + [1])
+    shown = some_of_each(y, 24)
+    assert np.bincount(y[shown]).tolist() == [3] + [2] * 10 + [1]
+    assert some_of_each([], 24).tolist() == []
+    markup = SyntheticSet(np.zeros((0, 4, 4, 1)), [])._repr_html_()
+    assert "0 images" in markup

@@ -3,19 +3,23 @@
 import os
 import pickletools
 import re
+import warnings
 import zipfile
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from sklearn.utils._param_validation import StrOptions, validate_params
 
 from skdistill.neural_network._training import to_images, to_tensor
 from skdistill.synthetic import SyntheticSet, _as_set
 from skdistill.utils._files import atomic_path
 from skdistill.utils._strangers import whatever_is_wrong
 from skdistill.utils._torch_state import with_own_torch_state
+from skdistill.utils._warnings import warn
 
 IMAGES, LABELS, RATE = "images.pt", "labels.pt", "lr.pt"
 
@@ -90,18 +94,37 @@ def export_ddranking(synthetic: Any, folder: str | os.PathLike[str]) -> None:
             np.log(np.maximum(synthetic.probabilities[order], least))
         )
     folder = Path(folder)
-    _save(to_tensor(synthetic.X[order], torch.device("cpu")), folder / IMAGES)
-    _save(labels, folder / LABELS)
+    tensors = {
+        IMAGES: to_tensor(synthetic.X[order], torch.device("cpu")),
+        LABELS: labels,
+    }
+    if synthetic.step_size is not None:
+        tensors[RATE] = torch.tensor(synthetic.step_size)
+    # All are written and read back before the first takes the place of an old one.
+    with ExitStack() as finished:
+        written = {}
+        for name, tensor in tensors.items():
+            written[name] = finished.enter_context(atomic_path(folder / name))
+            torch.save(tensor, written[name])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            _read(written, folder, None, "auto")
     if synthetic.step_size is None:
         # That of another set would be taken for this one's.
         (folder / RATE).unlink(missing_ok=True)
-    else:
-        _save(torch.tensor(synthetic.step_size), folder / RATE)
 
 
+@validate_params(
+    {
+        "folder": [str, os.PathLike],
+        "classes": ["array-like", None],
+        "soft_labels": [StrOptions({"auto", "logits", "probabilities"})],
+    },
+    prefer_skip_nested_validation=True,
+)
 @with_own_torch_state
 def load_ddranking(
-    folder: str | os.PathLike[str], *, classes: Any = None
+    folder: str | os.PathLike[str], *, classes: Any = None, soft_labels: str = "auto"
 ) -> SyntheticSet:
     """Read a distilled set from files in DD-Ranking's layout.
 
@@ -112,12 +135,17 @@ def load_ddranking(
         Files are read without running any code that is in them.
     classes : array-like of shape (n_classes,), default=None
         The class labels, in sorted order; None stands for 0, 1, ...
+    soft_labels : {"auto", "logits", "probabilities"}, default="auto"
+        What rows of labels are.  The evaluators take logits; "auto" takes rows that
+        are not negative and sum to 1 for probabilities, with a warning.
 
     Returns
     -------
     synthetic : SyntheticSet
         The set.  With soft labels images are taken to be in the order of the classes,
-        as the evaluators take them.
+        as the evaluators take them, with a warning where another class is the most
+        probable one.  Where classes have different numbers of images, their labels are
+        the most probable classes, with a warning.
 
     Raises
     ------
@@ -127,28 +155,49 @@ def load_ddranking(
         If a file is damaged or holds something else; the message names it.
     """
     folder = Path(folder)
-    images, labels = _load(folder / IMAGES, 4), _load(folder / LABELS, None)
-    rate = _load(folder / RATE, None) if (folder / RATE).exists() else None
+    paths = {name: folder / name for name in (IMAGES, LABELS, RATE)}
+    if not paths[RATE].exists():
+        del paths[RATE]
+    return _read(paths, folder, classes, soft_labels)
+
+
+def _read(
+    paths: dict[str, Path], folder: Path, classes: Any, soft_labels: str
+) -> SyntheticSet:
+    """Read a set from files that may have other names than their folder gives them."""
+    images, labels = _load(paths[IMAGES], 4), _load(paths[LABELS], None)
+    rate = _load(paths[RATE], None) if RATE in paths else None
     if rate is not None and rate.numel() != 1:
         raise ValueError(f"{folder / RATE} must hold one number; got {rate.shape}")
-    probabilities = None
-    if labels.ndim == 2 and len(labels) % labels.shape[1] == 0:
-        probabilities = labels.float().softmax(dim=1).numpy()
-        n_classes = labels.shape[1]
-        codes = np.arange(n_classes).repeat(len(labels) // n_classes)
-    elif labels.ndim == 1 and not labels.is_floating_point():
-        codes = labels.numpy()
-        n_classes = 1 + int(codes.max(initial=0))
-    else:
+    _, rows, columns, channels = images.shape
+    if rows == columns and channels in (1, 3, 4) and rows not in (1, 3, 4):
         raise ValueError(
-            f"{folder / LABELS} must hold class codes (n_images,) or soft labels "
-            "(n_images, n_classes), as many images of each class; got "
-            f"{labels.dtype} of shape {tuple(labels.shape)}"
+            f"{folder / IMAGES} must hold images (n_images, channels, height, width); "
+            f"got {tuple(images.shape)}, whose channels come last: "
+            "images.permute(0, 3, 1, 2)"
         )
     if len(images) != len(labels):
         raise ValueError(
             f"{folder} must hold one label for each image; got {len(images)} images "
             f"and {len(labels)} labels"
+        )
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+        if labels.is_floating_point() and bool((labels == labels.round()).all()):
+            labels = labels.long()
+    probabilities = None
+    if labels.ndim == 2:
+        probabilities = _probabilities(labels, folder / LABELS, soft_labels)
+        n_classes = probabilities.shape[1]
+        codes = _codes_of(probabilities, folder / LABELS)
+    elif labels.ndim == 1 and not labels.is_floating_point():
+        codes = labels.numpy()
+        n_classes = 1 + int(codes.max(initial=0))
+    else:
+        raise ValueError(
+            f"{folder / LABELS} must hold class codes (n_images,), whole numbers, or "
+            "soft labels (n_images, n_classes); got "
+            f"{labels.dtype} of shape {tuple(labels.shape)}"
         )
     names = np.arange(n_classes) if classes is None else np.asarray(classes)
     if len(names) < n_classes or codes.min(initial=0) < 0:
@@ -164,9 +213,50 @@ def load_ddranking(
     )
 
 
-def _save(tensor: torch.Tensor, path: Path) -> None:
-    with atomic_path(path) as temporary:
-        torch.save(tensor, temporary)
+def _probabilities(labels: torch.Tensor, path: Path, soft_labels: str) -> np.ndarray:
+    """Return the probabilities that soft labels are or stand for."""
+    labels = labels.float()
+    sums = labels.sum(dim=1)
+    are_probabilities = bool(
+        (labels >= 0).all() and torch.allclose(sums, torch.ones_like(sums), atol=1e-3)
+    )
+    if soft_labels == "auto" and are_probabilities:
+        warn(
+            f"{path} holds rows that are not negative and sum to 1: they are taken for "
+            "probabilities, not for the logits that DD-Ranking's files have.  "
+            "`soft_labels` says otherwise"
+        )
+    if soft_labels == "probabilities" and not are_probabilities:
+        raise ValueError(
+            f"{path} must hold rows that are not negative and sum to 1 with "
+            "`soft_labels`='probabilities'"
+        )
+    if soft_labels == "probabilities" or (soft_labels == "auto" and are_probabilities):
+        return labels.numpy()
+    return labels.softmax(dim=1).numpy()
+
+
+def _codes_of(probabilities: np.ndarray, path: Path) -> np.ndarray:
+    """Return the class of each image, which files with soft labels do not tell."""
+    n_images, n_classes = probabilities.shape
+    best = probabilities.argmax(axis=1)
+    if n_images % n_classes:
+        warn(
+            f"{path} has {n_images} images of {n_classes} classes, not as many of "
+            "each: the label of each image is its most probable class"
+        )
+        return best
+    codes = np.arange(n_classes).repeat(n_images // n_classes)
+    n_other = int((best != codes).sum())
+    if n_other:
+        warn(
+            f"{path}: images are taken to be in the order of the classes, as "
+            f"DD-Ranking takes them, but {n_other} of {n_images} have another most "
+            "probable class.  For labels by probability make a "
+            "SyntheticSet(X, classes[probabilities.argmax(axis=1)], "
+            "probabilities=probabilities) of the set's"
+        )
+    return codes
 
 
 def _load(path: Path, n_axes: int | None) -> torch.Tensor:

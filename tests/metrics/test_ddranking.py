@@ -118,3 +118,86 @@ def test_broken_folders(images, tmp_path):
     torch.save(SyntheticSet, tmp_path / "labels.pt")
     with pytest.raises(ValueError, match=r"labels\.pt cannot be read"):
         load_ddranking(tmp_path)
+
+
+# Labels of several kinds
+
+
+def written(folder, labels, images=None):
+    if images is None:
+        images = torch.zeros(len(labels), 3, 8, 8)
+    torch.save(images, folder / "images.pt")
+    torch.save(torch.as_tensor(labels), folder / "labels.pt")
+    return folder
+
+
+CODES = torch.arange(5).repeat_interleave(2)
+ONE_HOT = torch.nn.functional.one_hot(CODES, 5)
+
+
+def test_codes_in_a_column(tmp_path):
+    for column in (CODES[:, None], CODES[:, None].float()):
+        found = load_ddranking(written(tmp_path, column))
+        assert found.y.tolist() == CODES.tolist()
+        assert found.probabilities is None
+    with pytest.raises(ValueError, match=r"class codes .*, whole numbers, or"):
+        load_ddranking(written(tmp_path, CODES[:, None] + 0.5))
+
+
+def test_probabilities_are_told_from_logits(tmp_path):
+    folder = written(tmp_path, ONE_HOT)
+    with pytest.warns(UserWarning, match="taken for probabilities.*`soft_labels`"):
+        found = load_ddranking(folder)
+    np.testing.assert_array_equal(found.probabilities, ONE_HOT)
+    found = load_ddranking(folder, soft_labels="probabilities")
+    np.testing.assert_array_equal(found.probabilities, ONE_HOT)
+    found = load_ddranking(folder, soft_labels="logits")
+    assert found.probabilities.max() == pytest.approx(np.e / (np.e + 4))
+    found = load_ddranking(written(tmp_path, 9.0 * ONE_HOT))
+    assert found.probabilities.max() > 0.99
+    with pytest.raises(ValueError, match="sum to 1 with `soft_labels`='probabil"):
+        load_ddranking(tmp_path, soft_labels="probabilities")
+    with pytest.raises(ValueError, match="'soft_labels' parameter"):
+        load_ddranking(tmp_path, soft_labels="codes")
+
+
+def test_labels_that_are_not_in_the_order_of_classes_are_told(tmp_path):
+    with pytest.warns(UserWarning, match="10 of 10 have another most probable class"):
+        found = load_ddranking(written(tmp_path, 9.0 * ONE_HOT.roll(3, 0)))
+    assert found.y.tolist() == CODES.tolist()
+
+
+def test_soft_labels_of_uneven_classes(tmp_path):
+    y = np.array([0, 0, 1, 1, 1])
+    soft = SyntheticSet(
+        np.zeros((5, 8, 8, 3)), y, probabilities=np.eye(2)[y] * 0.8 + 0.1
+    )
+    export_ddranking(soft, tmp_path)
+    with pytest.warns(UserWarning) as caught:  # noqa: PT030
+        found = load_ddranking(tmp_path)
+    assert any("most probable class" in str(one.message) for one in caught)
+    assert found.y.tolist() == y.tolist()
+    np.testing.assert_allclose(found.probabilities, soft.probabilities, atol=1e-6)
+
+
+def test_images_with_channels_last(tmp_path):
+    images = torch.zeros(10, 8, 8, 3)
+    with pytest.raises(ValueError, match=r"images.permute\(0, 3, 1, 2\)"):
+        load_ddranking(written(tmp_path, CODES, images))
+
+
+def test_a_failed_export_leaves_all_files_as_they_were(tmp_path, monkeypatch):
+    y = np.array([0, 1])
+    export_ddranking(SyntheticSet(np.zeros((2, 8, 8, 3)), y, 0.1), tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    save = torch.save
+
+    def fail(tensor, path):
+        if "labels" in str(path):
+            raise OSError(28, "No space left on device")
+        save(tensor, path)
+
+    monkeypatch.setattr(torch, "save", fail)
+    with pytest.raises(OSError, match="No space"):
+        export_ddranking(SyntheticSet(np.ones((2, 8, 8, 3)), y), tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
