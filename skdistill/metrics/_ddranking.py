@@ -254,7 +254,7 @@ def _codes_of(probabilities: np.ndarray, path: Path) -> np.ndarray:
             f"DD-Ranking takes them, but {n_other} of {n_images} have another most "
             "probable class.  For labels by probability make a "
             "SyntheticSet(X, classes[probabilities.argmax(axis=1)], "
-            "probabilities=probabilities) of the set's"
+            "probabilities=probabilities)"
         )
     return codes
 
