@@ -53,6 +53,7 @@ parser.add_argument("--output", type=Path, default=Path("demo-output"))
 arguments = parser.parse_args()
 output = arguments.output
 output.mkdir(parents=True, exist_ok=True)
+print(f"About two minutes on two free cores; what comes out goes to {output}/")
 
 SIZE = 32  # pixels on a side that the networks see
 WIDTH = 32  # channels of their convolutions
