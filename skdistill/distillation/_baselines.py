@@ -92,7 +92,7 @@ class BaselineDistiller(BaseDistiller):
 
     def _joined(self, images: list[Images]) -> np.ndarray:
         """Return the images of all classes one after the other."""
-        return np.concatenate([np.asarray(part) for part in images])
+        return np.concatenate([np.asarray(part, dtype=np.float32) for part in images])
 
     def _features(self, X: Images, y: np.ndarray, seed: int) -> Images:
         """Return what images are compared by: their pixels."""

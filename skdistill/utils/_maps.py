@@ -21,11 +21,18 @@ def check_map_path(path: str | os.PathLike[str], parameter: str) -> Path:
 
     Raises
     ------
+    TypeError
+        If it is no path.
     ValueError
         If the name does not end in ".npy", or is that of a folder.
     OSError
         If no file can be made there.
     """
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(
+            f"`{parameter}` must be the path of a '.npy' file; got a "
+            f"{type(path).__name__}"
+        )
     target = Path(path)
     if target.suffix != ".npy":
         raise ValueError(f"`{parameter}` must end in '.npy'; got {os.fspath(path)!r}")

@@ -214,6 +214,11 @@ def test_files_that_cannot_be_written(tmp_path, monkeypatch):
     scaler = ChannelScaler().fit(X)
     with pytest.raises(ValueError, match=r"`out` must end in '\.npy'; got .*X\.dat"):
         scaler.transform(X, out=tmp_path / "X.dat")
+    for wrong in (True, np.empty(X.shape)):
+        with pytest.raises(
+            TypeError, match=r"`out` must be the path of a '\.npy' file"
+        ):
+            scaler.transform(X, out=wrong)
     (tmp_path / "folder.npy").mkdir()
     with pytest.raises(ValueError, match=r"`out` must be a file; .* is a folder"):
         ChannelScaler().fit_transform(X, out=tmp_path / "folder.npy")

@@ -9,6 +9,7 @@ from sklearn.pipeline import make_pipeline
 
 from skdistill import (
     ChannelScaler,
+    ClassMeans,
     ConvNetClassifier,
     RandomSubset,
     STMDistiller,
@@ -204,6 +205,9 @@ def test_contrast_that_float32_would_lose(galaxies, form):
     ) as told:
         RandomSubset().fit(((X + 2**28) * scale).astype(form), y)
     assert told[0].filename == __file__
+    with pytest.warns(UserWarning, match=r"float32.*lost") as told:
+        ClassMeans().fit(((X + 2**28) * scale).astype(form), y)
+    assert len(told) == 1
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         RandomSubset().fit(((X + 2**16) * scale).astype(form), y)
