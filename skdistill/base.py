@@ -1,9 +1,12 @@
 """What every distiller shares."""
 
 from abc import ABCMeta, abstractmethod
+from copy import copy
 from typing import Any
 
+import numpy as np
 from sklearn.base import BaseEstimator, clone
+from sklearn.utils import ClassifierTags
 from sklearn.utils.validation import _check_n_features, check_is_fitted
 
 from skdistill.metrics._checks import TrainingSet, check_test_images
@@ -102,6 +105,13 @@ class BaseDistiller(
         if data.flattened:
             _check_n_features(self, X, reset=False)
         X, y = check_test_images(self.synthetic_, X, y)
+        network = self._trained_network(data)
+        with already_checked():
+            X = data.as_given(X)
+            return float(in_batches(network, X).score(X, y))
+
+    def _trained_network(self, data: TrainingSet) -> Any:
+        """Train what :meth:`score` scores."""
         network = self._scoring_network()
         if self.estimator is not None:
             check_classifier(network, data, [{}])
@@ -109,9 +119,42 @@ class BaseDistiller(
         network = of_images(network)
         _, labels = self.synthetic_
         fit_on(network, data.images, labels, self.synthetic_.probabilities)
-        with already_checked():
+        return network
+
+    def _for_callbacks(self, **attributes: Any) -> dict[str, Any]:
+        """Return the attributes of a copy that callbacks can also score predictions of.
+
+        A distiller has no ``predict``: its copy has that of the network of
+        :meth:`score`, which is trained when it is asked for the first time.
+        """
+        distiller = copy(self)
+        for name, value in attributes.items():
+            setattr(distiller, name, value)
+        found: dict[bool, tuple[TrainingSet, Any]] = {}
+
+        def ask(method: str, X: Any) -> np.ndarray:
+            flattened = is_flattened(X)
+            if flattened not in found:
+                data = TrainingSet(distiller.synthetic_, flattened)
+                found[flattened] = data, distiller._trained_network(data)
+            data, network = found[flattened]
             X = data.as_given(X)
-            return float(in_batches(network, X).score(X, y))
+            return getattr(in_batches(network, X), method)(X)
+
+        def predict(X: Any) -> np.ndarray:
+            return ask("predict", X)
+
+        def predict_proba(X: Any) -> np.ndarray:
+            return ask("predict_proba", X)
+
+        def tags() -> Any:
+            said = distiller.__sklearn_tags__()
+            said.estimator_type = "classifier"
+            said.classifier_tags = ClassifierTags()
+            return said
+
+        predictions = {"predict": predict, "predict_proba": predict_proba}
+        return attributes | predictions | {"__sklearn_tags__": tags}
 
     def _scoring_network(self) -> Any:
         """Return what :meth:`score` trains, which knows the shape of the images."""

@@ -4,13 +4,15 @@ import json
 import os
 import time
 from abc import abstractmethod
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict
+from functools import partial
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from joblib import hash as joblib_hash
 from sklearn.base import _fit_context, clone
@@ -200,6 +202,8 @@ class TrajectoryDistiller(BaseDistiller):
         signature = self._signature(fingerprint)
         has_callbacks = bool(getattr(self, "_skl_callbacks", None))
         ranks.check_same(signature | {"callbacks": has_callbacks})
+        # What callbacks do not like shows before teachers are trained.
+        tasks = FitTasks(self, "iteration", self._most_iterations, X, y)
         self._folder = self._resolve_folder(signature, seed)
         with ExitStack() as held:
             ranks.from_first(lambda: self._claim_checkpoint(held))
@@ -245,7 +249,6 @@ class TrajectoryDistiller(BaseDistiller):
                     if not 0 < run.progress.n_epochs_matched <= self.buffer_.n_epochs_:
                         raise ValueError("it matched more epochs than teachers have")
                 self._reopen(run)
-            tasks = FitTasks(self, "iteration", self._most_iterations, X, y)
             # A process does not leave while others wait for it.
             end = Request(at_once=False)
             if self.checkpoint is not None:
@@ -260,7 +263,7 @@ class TrajectoryDistiller(BaseDistiller):
                 counts=ranks.size == 1
             ):
                 raise KeyboardInterrupt
-            tasks.end()
+            tasks.end(self._for_callbacks)
         return self
 
     # What subclasses decide.
@@ -276,6 +279,10 @@ class TrajectoryDistiller(BaseDistiller):
     @abstractmethod
     def _review(self, run: Run) -> None:
         """Decide after an iteration how to go on, and whether at all."""
+
+    def _history(self, run: Run) -> pd.DataFrame:
+        """Return what the iterations measured, for ``history_``."""
+        return run.history.table()
 
     def _set_attributes(self, run: Run) -> None:
         """Set what only this distiller has."""
@@ -589,7 +596,7 @@ class TrajectoryDistiller(BaseDistiller):
                     )
                     bar.update()
                     stop = tasks.end_step(
-                        lambda: {"synthetic_": self._synthetic_set(run.learned)}
+                        lambda: self._so_far(run), partial(_told, run, numbers)
                     )
                     if tasks.are_told:
                         stop = ranks.any(stop, device)
@@ -622,6 +629,13 @@ class TrajectoryDistiller(BaseDistiller):
                     error.add_note(
                         f"The {len(run.history)} iterations before this are stored "
                         f"in {self._folder}: the same fit goes on from them."
+                    )
+                # After an error of a GPU there may be nothing to keep.
+                with suppress(Exception):
+                    self._keep(run)
+                    error.add_note(
+                        f"`synthetic_` holds the images after {len(run.history)} "
+                        "iterations."
                     )
                 raise
         # From here on a signal waits until all is put away.
@@ -720,7 +734,7 @@ class TrajectoryDistiller(BaseDistiller):
             # The last update was too much, and no match has seen it.
             run.learned.restore(run.good)
             run.history.mark_rolled_back()
-        self.history_ = run.history.table()
+        self.history_ = self._history(run)
         self.n_iter_ = len(run.history)
         self.stop_reason_ = run.progress.stop_reason
         self.step_sizes_ = np.asarray(run.learned.step_sizes.values())
@@ -731,6 +745,15 @@ class TrajectoryDistiller(BaseDistiller):
         self.best_synthetic_ = self._synthetic_set(run.learned)
         run.learned.restore(now)
         self._set_attributes(run)
+
+    def _so_far(self, run: Run) -> dict[str, Any]:
+        """Return what the fit would leave behind if it ended here."""
+        return self._for_callbacks(
+            synthetic_=self._synthetic_set(run.learned),
+            history_=self._history(run),
+            n_iter_=len(run.history),
+            step_sizes_=np.asarray(run.learned.step_sizes.values()),
+        )
 
     def _synthetic_set(self, learned: Learned) -> SyntheticSet:
         images, targets = learned.result(self.average)
@@ -760,3 +783,9 @@ class TrajectoryDistiller(BaseDistiller):
             device=self.device,
             random_state=self.random_state,
         )
+
+
+def _told(run: Run, numbers: dict[str, float]) -> dict[str, float]:
+    """Return what callbacks learn of the last iteration."""
+    rates = run.learned.learning_rates(run.progress.rate)
+    return {"iteration": len(run.history), **numbers, **rates}

@@ -14,6 +14,7 @@ from skdistill.distillation._prototypes import find_clusters, herd, medoid
 from skdistill.neural_network import ConvNetClassifier
 from skdistill.neural_network._classifier import BaseNetworkClassifier
 from skdistill.synthetic import SyntheticSet
+from skdistill.utils._callbacks import FitTasks
 from skdistill.utils._images import Images, batches, select, take, weighted_mean
 from skdistill.utils._maps import scratch_array
 from skdistill.utils._pixels import check_contrast, pixel_space
@@ -68,6 +69,7 @@ class BaselineDistiller(BaseDistiller):
         self.classes_, codes = np.unique(y, return_inverse=True)
         if weight is None:
             weight = np.ones(len(X))
+        tasks = FitTasks(self, "", 0, X, y)
         seed = root_seed(self.random_state)
         features = self._features(X, y, child_seed(seed, 0))
         space = pixel_space(X)
@@ -88,6 +90,7 @@ class BaselineDistiller(BaseDistiller):
             metadata={"distiller": type(self).__name__},
             pixel_space=space,
         )
+        tasks.end(self._for_callbacks)
         return self
 
     def _joined(self, images: list[Images]) -> np.ndarray:

@@ -6,6 +6,7 @@ from numbers import Integral
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from sklearn.utils._param_validation import Interval
 
@@ -242,8 +243,8 @@ class MTTDistiller(TrajectoryDistiller):
     def _review(self, run: Run) -> None:
         """The pool is fixed and the run ends after its iterations."""
 
-    def _set_attributes(self, run: Run) -> None:
-        self.history_ = self.history_.drop(
+    def _history(self, run: Run) -> pd.DataFrame:
+        return run.history.table().drop(
             columns=["n_epochs_matched", "probe_loss", "probe_misalignment"],
             errors="ignore",
         )

@@ -86,6 +86,11 @@ class Descent:
         weight = (1 + AVERAGE_POWER) / (int(self._n_steps) + AVERAGE_POWER)
         self.average = torch.lerp(self.average, self.value, weight)
 
+    @property
+    def learning_rate(self) -> float:
+        """The rate of a step whose factor is 1."""
+        return float(self._rate)
+
     def restart_average(self) -> None:
         """Leave what was until now out of the average."""
         self._n_steps = torch.zeros_like(self._n_steps)
@@ -254,6 +259,13 @@ class Learned:
     def targets(self) -> Tensor:
         """The probability of each class for each image."""
         return self._hard if self._logits is None else self._logits.value.softmax(1)
+
+    def learning_rates(self, factor: float) -> dict[str, float]:
+        """Return the rates of a step with a factor, by the names of parameters."""
+        rates = {"pixel_lr": self._images.learning_rate * factor}
+        if self._logits is not None:
+            rates["label_lr"] = self._logits.learning_rate * factor
+        return rates
 
     def restart_averages(self) -> None:
         """Leave what was until now out of the averages: the aim has changed."""

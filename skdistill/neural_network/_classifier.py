@@ -3,7 +3,8 @@
 import itertools
 import warnings
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from numbers import Integral, Real
 from typing import Any, NamedTuple
 
@@ -258,17 +259,35 @@ class BaseNetworkClassifier(
                 bar.update()
                 if not np.isfinite(summary.loss):
                     raise self._diverged(f"loss {summary.loss}")
-                if tasks.end_step(learned):
+                try:
+                    stop = tasks.end_step(learned, partial(self._told, summary))
+                except Exception:
+                    # What a callback does wrong shall not cost the training.
+                    self._keep(learned)
+                    raise
+                if stop:
                     break
                 if len(self.loss_curve_) < self.max_iter:
                     tasks.begin_step()
-        self.parameters_ = learned()["parameters_"]
+        self._keep(learned)
         # The last step comes after the last loss.
         if not np.isfinite(self.parameters_).all():
             raise self._diverged("weights that are not finite")
-        self.n_iter_ = len(self.loss_curve_)
         tasks.end()
         return self
+
+    def _keep(self, learned: Callable[[], dict[str, np.ndarray]]) -> None:
+        self.parameters_ = learned()["parameters_"]
+        self.n_iter_ = len(self.loss_curve_)
+
+    def _told(self, summary: EpochSummary) -> dict[str, float]:
+        """Return what callbacks learn of the last epoch."""
+        epoch = len(self.loss_curve_)
+        return {
+            "epoch": epoch,
+            **{name: float(value) for name, value in summary._asdict().items()},
+            "learning_rate": self._rate(epoch - 1),
+        }
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return the probability of each class.

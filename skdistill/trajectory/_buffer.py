@@ -32,7 +32,6 @@ from skdistill.trajectory._folders import (
 )
 from skdistill.trajectory._jobs import (
     Place,
-    Trained,
     pack,
     train_group,
     trained_teacher,
@@ -56,6 +55,7 @@ from skdistill.trajectory._teacher import (
     snapshot_epochs,
     teachers_at_once,
 )
+from skdistill.trajectory._told import TeacherTasks, Trained
 from skdistill.utils._callbacks import CallbackSupportMixin, FitTasks
 from skdistill.utils._callers import folder_of_fit
 from skdistill.utils._device import resolve_device
@@ -326,12 +326,13 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
         # The machine of a worker may have another device than this one.
         data = (X, codes, weight, self.device)
         snapshots: dict[int, np.ndarray] = {}
-        told = FitTasks(self, "teacher", len(missing), X, y)
+        tasks = FitTasks(self, "teacher", len(missing), X, y)
+        told = TeacherTasks(tasks)
         try:
             # A SIGTERM ends the workers too.
             with (
                 orderly_end(),
-                closing(self._train(settings, data, missing, place)) as training,
+                closing(self._train(settings, data, missing, place, told)) as training,
                 tqdm(
                     training,
                     desc="teachers",
@@ -342,9 +343,6 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
                 ) as bar,
             ):
                 for trained in bar:
-                    # They run side by side: each is told of when it is there.
-                    told.begin_step()
-                    told.end_step(dict)
                     number = trained.number
                     if trained.run is not None and place is None:
                         snapshots[number] = pack(
@@ -359,6 +357,7 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
                             place.folder, trained.run, identity, settings.storage
                         )
                     found[number] = trained._replace(run=None)
+                    told.finish(found[number])
                     bar.set_postfix(
                         loss=f"{trained.loss[-1]:.3f}",
                         accuracy=f"{trained.accuracy[-1]:.3f}",
@@ -386,7 +385,7 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
                 remove_leftovers(teacher_path(place.folder, number))
         self._snapshots = [snapshots[number] for number in numbers if snapshots]
         self._keep([found[number] for number in numbers], settings, place)
-        told.end()
+        tasks.end()
         return self
 
     def _seed(self, number: int, place: Place | None) -> int:
@@ -402,6 +401,7 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
         data: tuple[Images, np.ndarray, np.ndarray, str | torch.device],
         missing: list[int],
         place: Place | None,
+        told: TeacherTasks,
     ) -> Generator[Trained]:
         """Train missing teachers; yields each when it is done."""
         device = resolve_device(self.device)
@@ -414,7 +414,7 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
             }
             results = run_parallel(
                 train_group,
-                (settings, *data, int(self.n_epochs), place),
+                (settings, *data, int(self.n_epochs), place, told),
                 tasks,
                 # On a GPU a group fills it: more processes would only share it.
                 n_jobs=self.n_jobs if device.type == "cpu" else None,

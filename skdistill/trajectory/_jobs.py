@@ -21,6 +21,7 @@ from skdistill.trajectory._store import (
     write_teacher,
 )
 from skdistill.trajectory._teacher import Teachers, TeacherSettings
+from skdistill.trajectory._told import TeacherTasks, Trained
 from skdistill.utils._claims import claim
 from skdistill.utils._device import resolve_device
 from skdistill.utils._files import SharedFolder, remove_leftovers
@@ -51,24 +52,6 @@ class Place(NamedTuple):
     shared: SharedFolder
 
 
-class Trained(NamedTuple):
-    """A teacher that is trained.
-
-    Attributes
-    ----------
-    number : int
-    loss, accuracy : ndarray of shape (n_epochs,)
-        Of each epoch.
-    run : TeacherRun or None
-        All of the training; None if it is in a file.
-    """
-
-    number: int
-    loss: np.ndarray
-    accuracy: np.ndarray
-    run: TeacherRun | None = None
-
-
 def train_group(
     settings: TeacherSettings,
     images: Images,
@@ -77,6 +60,7 @@ def train_group(
     device: str | torch.device,
     n_epochs: int,
     place: Place | None,
+    told: TeacherTasks | None,
     seeds: dict[int, int],
 ) -> list[Trained]:
     """Train some teachers, or what is missing of them, and store them.
@@ -94,6 +78,8 @@ def train_group(
     n_epochs : int
     place : Place or None
         Where they are stored, if this process sees it; else their runs are returned.
+    told : TeacherTasks or None
+        What is told of each epoch, where that is possible.
     seeds : dict of int
         The seed of each teacher, by its number.
 
@@ -144,7 +130,9 @@ def train_group(
                     begun if age else None,
                     numbers,
                 )
-                _train(teachers, numbers, seeds, n_epochs, place, settings.storage)
+                _train(
+                    teachers, numbers, seeds, n_epochs, place, settings.storage, told
+                )
             for number, run in zip(numbers, teachers.runs(n_epochs), strict=True):
                 trained = trained_teacher(number, run, n_epochs)
                 if place is None:
@@ -160,10 +148,14 @@ def _train(
     n_epochs: int,
     place: Place | None,
     storage: str,
+    told: TeacherTasks | None,
 ) -> None:
     """Train, and store what is done at the end and now and then before."""
     stored_at = time.monotonic()
     for epoch in teachers.train():
+        if told is not None and told.is_here:
+            for number, run in zip(numbers, teachers.runs(epoch), strict=True):
+                told.tell(trained_teacher(number, run, epoch))
         late = time.monotonic() - stored_at > _STORE_SECONDS
         if place is None or not (late or epoch == n_epochs):
             continue

@@ -2,14 +2,21 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import copy
 from typing import Any
 
 try:
-    from sklearn.callback import CallbackSupportMixin
+    from sklearn.callback import CallbackSupportMixin, ScoringMonitor
 except ImportError:  # pragma: no cover - only with scikit-learn before 1.9
 
     class CallbackSupportMixin:  # type: ignore[no-redef]
         """Stand in for what this version of scikit-learn does not have."""
+
+    class ScoringMonitor:  # type: ignore[no-redef]
+        """Stand in for what this version of scikit-learn does not have."""
+
+
+Metadata = Callable[[], dict[str, Any]]
 
 
 class FitTasks:
@@ -34,8 +41,10 @@ class FitTasks:
         self._shared = {"estimator": estimator, "X": X, "y": y}
         self._root: Any = None
         self._step: Any = None
+        callbacks = getattr(estimator, "_skl_callbacks", None)
         # Without callbacks a fit pays nothing for them.
-        if getattr(estimator, "_skl_callbacks", None):
+        if callbacks:
+            _check_scorable(estimator, callbacks)
             self._root = estimator._init_callback_context(max_subtasks=n_steps)
             self._root.call_on_fit_task_begin(**self._shared)
 
@@ -50,14 +59,21 @@ class FitTasks:
             self._step = self._root.subcontext(task_name=self._name)
             self._step.call_on_fit_task_begin(**self._shared)
 
-    def end_step(self, attributes: Callable[[], dict[str, Any]]) -> bool:
+    def end_step(
+        self,
+        attributes: Callable[[], dict[str, Any]] | None = None,
+        metadata: Metadata | None = None,
+    ) -> bool:
         """Say that a step has ended, and ask whether the fit shall.
 
         Parameters
         ----------
-        attributes : callable
+        attributes : callable, default=None
             Returns what the estimator would have learned if its fit ended here; only
-            called for a callback that wants it.
+            called for a callback that wants it.  None where it could not end here.
+        metadata : callable, default=None
+            Returns the numbers of the step by their names; only called for a callback
+            that wants them.
 
         Returns
         -------
@@ -65,9 +81,17 @@ class FitTasks:
         """
         if self._step is None:
             return False
-        return self._step.call_on_fit_task_end(
-            reconstruction_attributes=attributes, **self._shared
-        )
+        return self._tell_of_end(self._step, attributes, metadata)
+
+    def branch(self, step_name: str) -> "FitTasks":
+        """Begin a step that has steps of its own, and return what tells of them."""
+        inner = copy(self)
+        inner._name = step_name
+        inner._step = None
+        if self._root is not None:
+            inner._root = self._root.subcontext(task_name=self._name, max_subtasks=None)
+            inner._root.call_on_fit_task_begin(**self._shared)
+        return inner
 
     @contextmanager
     def hand_on(self, sub_estimator: Any) -> Iterator[None]:
@@ -84,11 +108,59 @@ class FitTasks:
             return
         with self._step.propagate_callback_context(sub_estimator):
             yield
-        self.end_step(dict)
+        self.end_step()
 
-    def end(self) -> None:
-        """Say that the fit has ended; everything that it learned must be there."""
+    def end(
+        self,
+        attributes: Callable[[], dict[str, Any]] | None = dict,
+        metadata: Metadata | None = None,
+    ) -> None:
+        """Say that the fit has ended; everything that it learned must be there.
+
+        Parameters
+        ----------
+        attributes, metadata : callable
+            As of a step; the attributes are beside what the estimator has.
+        """
         if self._root is not None:
-            self._root.call_on_fit_task_end(
-                reconstruction_attributes=dict, **self._shared
+            self._tell_of_end(self._root, attributes, metadata)
+
+    def _tell_of_end(
+        self,
+        context: Any,
+        attributes: Callable[[], dict[str, Any]] | None,
+        metadata: Metadata | None,
+    ) -> bool:
+        # A ScoringMonitor takes metadata for arguments of its scorer, as weights are.
+        everyone = context._callbacks
+        monitors = [one for one in everyone if isinstance(one, ScoringMonitor)]
+        others = [one for one in everyone if one not in monitors]
+        stop = False
+        try:
+            for callbacks, said in ((others, metadata), (monitors, None)):
+                if not callbacks:
+                    continue
+                context._callbacks = callbacks
+                stop |= context.call_on_fit_task_end(
+                    reconstruction_attributes=attributes, metadata=said, **self._shared
+                )
+        except Exception as error:
+            error.add_note(
+                f"A callback raised this at the end of {context.task_name} "
+                f"{context.task_id} of {context.estimator_name}."
             )
+            raise
+        finally:
+            context._callbacks = everyone
+        return stop
+
+
+def _check_scorable(estimator: Any, callbacks: list[Any]) -> None:
+    """Raise a TypeError before the work if its result could not be scored."""
+    if any(isinstance(one, ScoringMonitor) for one in callbacks) and not (
+        hasattr(estimator, "predict") or hasattr(estimator, "score")
+    ):
+        raise TypeError(
+            f"a ScoringMonitor scores predictions, and {type(estimator).__name__} "
+            "makes none; give it to the distiller or the classifier by `set_callbacks`"
+        )
