@@ -14,14 +14,15 @@ import pandas as pd
 
 from skdistill.datasets._csv import MAX_COLUMNS, read_csv, too_many_columns
 from skdistill.utils._frames import as_pandas
-from skdistill.utils._ids import is_id_name
+from skdistill.utils._ids import is_id_name, plain_name
 from skdistill.utils._signatures import name_content
 from skdistill.utils._strangers import BoundedGzip, most_unpacked, whatever_is_wrong
 from skdistill.utils._warnings import warn
 
 # Galaxies are told apart by these: none may be missing.
 _KEYS = ("dr7objid", "objid")
-_JOINED = (*_KEYS, "asset_id")
+# As letters and digits alone, as whatever they are written.
+_JOINED = (*_KEYS, "assetid")
 # Whole numbers by their name, of these or any other survey or data release.
 _ID_NAME = re.compile(r"(.*objid|asset_id)$", re.IGNORECASE)
 # Identifiers that are text, whatever they look like.
@@ -100,7 +101,7 @@ def read_table(table: TableLike, name: str) -> pd.DataFrame:
             frame[column] = _exact(frame[column], source)
         except ValueError:
             # Of another catalogue: left as it is, text where it comes from a file.
-            if column in _JOINED:
+            if plain_name(column) in _JOINED:
                 raise
     return frame
 

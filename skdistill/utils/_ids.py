@@ -23,6 +23,7 @@ BRICKS = ("brickid", "brickname")
 # What tables write where there is no id. Numbers count only if they stand out.
 _NO_TEXT = ("", "nan", "none", "null", "na", "n/a", "<na>", "-", "--", "masked")
 _NO_NUMBER = re.compile(r"0|-1|-9+")
+_ROUNDED = re.compile(r"\d\.\d+[eE]\+?\d{2}")
 _WHOLE = re.compile(r"([+-]?\d{1,40})(\.0*)?")
 
 
@@ -216,6 +217,12 @@ def _canonical(ids: pd.Series, name: Any) -> pd.Series:
     # Each once: a table may repeat its ids many times.
     codes, uniques = pd.factorize(ids)
     texts = np.array([*map(canonical_id, uniques), None], dtype=object)
+    rounded = next((t for t in texts if t and _ROUNDED.fullmatch(t)), None)
+    if rounded is not None:
+        raise ValueError(
+            f"{name!r} has the id {rounded!r}, which a spreadsheet rounded: different "
+            "objects have become one. Write the table anew, with the ids as text."
+        )
     return pd.Series(texts[codes], index=ids.index, dtype=object)
 
 

@@ -246,6 +246,13 @@ def test_numbers_of_objects_in_bricks(make_catalog):
     assert len(curator.selected_) == len(catalog)
 
 
+def test_ids_that_a_spreadsheet_rounded(make_catalog):
+    catalog = make_catalog().rename(columns={"objid": "GalaxyID"})
+    catalog["GalaxyID"] = "5.87723E+17"
+    with pytest.raises(ValueError, match=r"'GalaxyID' has the id .*spreadsheet"):
+        GalaxyZooCurator().fit(catalog)
+
+
 def test_ids_that_count_from_zero(make_catalog):
     catalog = make_catalog(12)
     catalog["objid"] = np.arange(len(catalog))

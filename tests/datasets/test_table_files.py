@@ -74,6 +74,7 @@ PAGE = b"\n<!DOCTYPE html>\n<html><body>Not found</body></html>"
         ("objid,a,objid\n1,2,3\n", "the column 'objid' 2 times"),
         ('objid,t01\n"587,722,981,736",0.5\n', "Numbers with commas"),
         ("objid,t01\n5.87723E+17,0.5\n", "a spreadsheet rounded"),
+        ("OBJID,t01\n5.87723E+17,0.5\n", "a spreadsheet rounded"),
         (f"objid,t01\n{ID}.0,0.5\n", "whole numbers in column 'objid'"),
         (PAGE, "it is a web page, .*<!DOCTYPE html>"),
         (b'\xef\xbb\xbf{"error": "no such table"}', "it is JSON, .*no such table"),
