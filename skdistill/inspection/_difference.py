@@ -16,6 +16,7 @@ from skdistill.inspection._plotting import (
     real_images,
     to_pixels,
 )
+from skdistill.utils._images import select, weighted_mean
 from skdistill.utils._stretch import Stretch
 
 
@@ -156,8 +157,8 @@ class DifferenceDisplay:
             of = str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]}-{numbers[-1]}"
             kind = f"mean of {of}\ndistilled"
         display = cls._of(
-            np.stack([real[some].mean(axis=0) for some in class_rows(y, shown)[1]]),
-            np.stack([distilled[some].mean(axis=0) for some in members]),
+            np.stack([_mean(real, some) for some in class_rows(y, shown)[1]]),
+            np.stack([_mean(distilled, some) for some in members]),
             check_names(class_names, shown),
             ["mean of\nthe real", kind, "distilled\n− real"],
             look,
@@ -227,7 +228,7 @@ class DifferenceDisplay:
         first, second = (
             np.stack(
                 [
-                    pixels[some].mean(axis=0)
+                    _mean(pixels, some)
                     for some in class_rows(y, [pair[side] for pair in pairs])[1]
                 ]
             )
@@ -305,3 +306,8 @@ class DifferenceDisplay:
         colorbar.ax.tick_params(labelsize=size)
         self.ax_, self.figure_ = ax, ax.figure
         return self
+
+
+def _mean(images: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Return the mean of some images, which may be very many."""
+    return weighted_mean(select(images, rows), np.ones(len(rows))).astype(np.float32)
