@@ -35,12 +35,15 @@ from skdistill.inspection._plotting import (
 from skdistill.inspection._tree import TreeDisplay
 from skdistill.inspection._tree_layout import grow, leaf_positions, tree_of
 from skdistill.synthetic import SyntheticSet
+from skdistill.utils._figures import some_of_each
 from skdistill.utils._files import atomic_path
 from skdistill.utils._labels import already_checked, check_known_labels
 from skdistill.utils._stretch import Stretch
 from skdistill.utils._validation import image_array
 
 _PACKAGES = ("numpy", "scipy", "pandas", "scikit-learn", "torch", "matplotlib")
+# So many distilled images are shown, with sides of so many pixels.
+_MAX_SHOWN, _MAX_SIDE = 100, 128
 # A measure of smaller images says nothing.
 _SMALLEST = 8
 
@@ -322,14 +325,25 @@ def _images(
     names: list[str],
     look: Stretch,
 ) -> str:
-    colored = look(pixels)
+    # A page of all images of a large set would be too large for a browser.
+    shown = some_of_each(synthetic.y, _MAX_SHOWN)
+    step = -(-max(pixels.shape[1:3]) // _MAX_SIDE)
+    colored = dict(
+        zip(shown.tolist(), look(pixels[shown][:, ::step, ::step]), strict=True)
+    )
     figures = []
     for label, name in zip(classes, names, strict=True):
         members = np.flatnonzero(synthetic.y == label)
         for number, member in enumerate(members, start=1):
+            if member not in colored:
+                continue
             which = name if len(members) == 1 else f"{name}, {number}"
             figures.append((colored[member], f"Distilled image: {which}", which))
     text = f"All images on this page have one stretch: {look.note}."
+    if len(shown) < len(pixels):
+        text += f" Shown are {len(shown)} of {len(pixels):,}, of each class the first."
+    if step > 1:
+        text += f" Of their pixels one in {step} is shown along each side."
     return _html.note(text) + _html.small_figures(figures)
 
 

@@ -16,10 +16,12 @@ from skdistill import (
     ChannelScaler,
     ConvNetClassifier,
     DistilledClassifier,
+    SyntheticSet,
     evaluate_synthetic,
 )
 from skdistill.curation._tree import CLASS_NAMES
 from skdistill.inspection import report
+from skdistill.inspection._report import _images
 
 NETWORK = ConvNetClassifier(width=4, depth=1, max_iter=3, device="cpu", random_state=0)
 
@@ -197,3 +199,19 @@ def test_errors(small, tmp_path):
     with pytest.raises(ValueError, match="labels must be names of the tree's leaves"):
         report(distiller, Z, y, path, tree={"x": {"y": "a", "z": "b"}})
     assert not path.exists()
+
+
+def test_images_of_a_large_set_are_bounded():
+    pixels = np.zeros((1200, 4, 300, 1), dtype=np.uint8)
+    synthetic = SyntheticSet(pixels, np.arange(1200) % 3)
+
+    class Look:
+        note = "black is 0"
+
+        def __call__(self, images):
+            return images.repeat(3, axis=-1)
+
+    markup = _images(pixels, synthetic, np.arange(3), ["a", "b", "c"], Look())
+    assert markup.count("<img") == 100
+    assert "Shown are 100 of 1,200" in markup
+    assert "one in 3 is shown" in markup
