@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Mapping
 
+from sklearn.utils._param_validation import validate_params
+
 #: Questions and answers of Galaxy Zoo 2, with the question that each answer leads to.
 GZ2_QUESTIONS: dict[str, dict[str, str | None]] = {
     "t01_smooth_or_features": {
@@ -104,6 +106,10 @@ GALAXY_DATASETS_NAMES = {
 }
 
 
+@validate_params(
+    {"questions": [Mapping], "ask": [Iterable, None]},
+    prefer_skip_nested_validation=True,
+)
 def vote_tree(
     questions: Mapping[str, Mapping[str, str | None]],
     ask: Iterable[str] | None = None,

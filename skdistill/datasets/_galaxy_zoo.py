@@ -1,10 +1,10 @@
 """Galaxy Zoo 2 from files on disk."""
 
 import os
-import warnings
 from typing import Any
 
 import pandas as pd
+from sklearn.utils._param_validation import validate_params
 
 from skdistill.datasets._images import image_paths
 from skdistill.datasets._tables import TableLike, column_names, read_table
@@ -17,6 +17,14 @@ from skdistill.utils._warnings import warn
 _KEYS = ("dr7objid", "objid", "id_str")
 
 
+@validate_params(
+    {  # Tables in any form, which what reads them checks.
+        "votes": "no_validation",
+        "images_dir": [str, os.PathLike, None],
+        "mapping": "no_validation",
+    },
+    prefer_skip_nested_validation=True,
+)
 def load_galaxy_zoo2(
     votes: TableLike,
     images_dir: str | os.PathLike[str] | None = None,
@@ -123,7 +131,7 @@ def load_galaxy_zoo2(
 
     galaxies, n_dropped = with_images(galaxies, images_dir)
     if n_dropped:
-        warnings.warn(dropped_message(n_dropped, galaxies, images_dir), stacklevel=2)
+        warn(dropped_message(n_dropped, galaxies, images_dir))
     return (
         galaxies if isinstance(votes, pd.DataFrame) else galaxies.reset_index(drop=True)
     )

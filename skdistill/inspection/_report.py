@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from html import escape
 from importlib.metadata import PackageNotFoundError, version
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 from sklearn.metrics import ConfusionMatrixDisplay, accuracy_score, confusion_matrix
+from sklearn.utils._param_validation import HasMethods, Interval, validate_params
 
 from skdistill._version import __version__
 from skdistill.curation import GalaxyZooCurator
@@ -48,6 +50,26 @@ _MAX_SHOWN, _MAX_SIDE = 100, 128
 _SMALLEST = 8
 
 
+@validate_params(
+    {
+        "distiller": [HasMethods(["fit"])],
+        "X_test": ["array-like"],
+        "y_test": ["array-like"],
+        "path": [str, os.PathLike],
+        "preprocessing": [HasMethods(["inverse_transform"]), None],
+        "tree": "no_validation",
+        "class_names": ["array-like", None],
+        "estimator": [HasMethods(["fit", "predict"]), None],
+        "n_repeats": [Interval(Integral, 1, None, closed="left")],
+        "title": [str],
+        "value_range": ["array-like", None],
+        "composite": ["array-like", None],
+        "band_names": ["array-like", str, None],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    },
+    prefer_skip_nested_validation=True,
+)
 def report(
     distiller: Any,
     X_test: Any,

@@ -1,6 +1,7 @@
 """Scoring a distilled set by networks that the distillation has not seen."""
 
 from collections.abc import Mapping
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ import pandas as pd
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.svm import SVC
-from sklearn.utils._param_validation import validate_params
+from sklearn.utils._param_validation import Interval, validate_params
 
 from skdistill.metrics._checks import check_test_images, training_set
 from skdistill.metrics._classifiers import (
@@ -19,6 +20,7 @@ from skdistill.metrics._classifiers import (
 from skdistill.metrics._evaluate import evaluate_synthetic
 from skdistill.metrics._scorers import check_scorer
 from skdistill.neural_network import ConvNetClassifier, NetworkClassifier
+from skdistill.synthetic import SyntheticSet
 from skdistill.utils._labels import already_checked
 from skdistill.utils._random import child_seed, root_seed
 from skdistill.utils._torch_state import with_own_torch_state
@@ -36,6 +38,13 @@ _PASSED_ON = {
 }
 
 
+@validate_params(
+    {
+        "width": [Interval(Integral, 1, None, closed="left")],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+    },
+    prefer_skip_nested_validation=True,
+)
 def standard_estimators(
     *, width: int = 128, max_iter: int = 1000, **parameters: Any
 ) -> dict[str, Any]:
@@ -96,7 +105,13 @@ def standard_estimators(
 
 
 @validate_params(
-    {"estimators": [Mapping, None], "random_state": ["random_state"]},
+    {
+        "synthetic": [SyntheticSet, tuple, list],
+        "X_test": ["array-like"],
+        "y_test": ["array-like"],
+        "estimators": [Mapping, None],
+        "random_state": ["random_state"],
+    },
     prefer_skip_nested_validation=True,
 )
 @with_own_torch_state

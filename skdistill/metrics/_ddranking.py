@@ -37,6 +37,10 @@ _GLOBALS = re.compile(
 )
 
 
+@validate_params(
+    {"synthetic": [SyntheticSet, tuple, list], "folder": [str, os.PathLike]},
+    prefer_skip_nested_validation=True,
+)
 @with_own_torch_state
 def export_ddranking(synthetic: Any, folder: str | os.PathLike[str]) -> None:
     """Write a distilled set for the evaluators of DD-Ranking [1]_.

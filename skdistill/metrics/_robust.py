@@ -11,9 +11,14 @@ from sklearn.utils._param_validation import Interval, validate_params
 
 from skdistill.metrics._scores import Summary
 
+_ACCURACY = [Real, "array-like"]
 _WEIGHT = [Interval(Real, 0, 1, closed="both")]
 
 
+@validate_params(
+    {"real": _ACCURACY, "synthetic": _ACCURACY},
+    prefer_skip_nested_validation=True,
+)
 def hard_label_recovery(real: Any, synthetic: Any) -> Any:
     """Return how much accuracy a distilled set loses against the real images.
 
@@ -44,6 +49,10 @@ def hard_label_recovery(real: Any, synthetic: Any) -> Any:
     return _plain(_accuracy(real, "real") - _accuracy(synthetic, "synthetic"))
 
 
+@validate_params(
+    {"synthetic": _ACCURACY, "random": _ACCURACY},
+    prefer_skip_nested_validation=True,
+)
 def improvement_over_random(synthetic: Any, random: Any) -> Any:
     """Return how much better a distilled set is than as many random real images.
 
@@ -73,7 +82,16 @@ def improvement_over_random(synthetic: Any, random: Any) -> Any:
     return _plain(_accuracy(synthetic, "synthetic") - _accuracy(random, "random"))
 
 
-@validate_params({"weight": _WEIGHT}, prefer_skip_nested_validation=True)
+@validate_params(
+    {
+        "real": _ACCURACY,
+        "synthetic": _ACCURACY,
+        "random": _ACCURACY,
+        "synthetic_hard": [*_ACCURACY, None],
+        "weight": _WEIGHT,
+    },
+    prefer_skip_nested_validation=True,
+)
 def label_robust_score(
     real: Any,
     synthetic: Any,
@@ -125,7 +143,16 @@ def label_robust_score(
     return _plain(_normalised(weight * improvement - (1 - weight) * recovery))
 
 
-@validate_params({"weight": _WEIGHT}, prefer_skip_nested_validation=True)
+@validate_params(
+    {
+        "synthetic_augmented": _ACCURACY,
+        "random_augmented": _ACCURACY,
+        "synthetic_plain": _ACCURACY,
+        "random_plain": _ACCURACY,
+        "weight": _WEIGHT,
+    },
+    prefer_skip_nested_validation=True,
+)
 def augmentation_robust_score(
     *,
     synthetic_augmented: Any,

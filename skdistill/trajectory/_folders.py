@@ -3,10 +3,12 @@
 import itertools
 import os
 from collections.abc import Iterable, Sequence
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from sklearn.utils._param_validation import validate_params
 
 from skdistill.trajectory._store import (
     Identity,
@@ -118,6 +120,10 @@ def _differences(manifest: dict[str, Any], content: dict[str, Any]) -> list[str]
     ]
 
 
+@validate_params(
+    {"path": [str, os.PathLike]},
+    prefer_skip_nested_validation=True,
+)
 @with_own_torch_state
 def list_teachers(path: str | os.PathLike[str]) -> pd.DataFrame:
     """List the teachers in a folder, whether the buffer is complete or not.
@@ -183,6 +189,10 @@ def list_teachers(path: str | os.PathLike[str]) -> pd.DataFrame:
     return table
 
 
+@validate_params(
+    {"path": [str, os.PathLike], "teachers": [Integral, Iterable]},
+    prefer_skip_nested_validation=True,
+)
 @with_own_torch_state
 def drop_teachers(path: str | os.PathLike[str], teachers: int | Iterable[int]) -> None:
     """Delete teachers from a folder for good.
@@ -223,6 +233,10 @@ def drop_teachers(path: str | os.PathLike[str], teachers: int | Iterable[int]) -
         teacher_path(folder, number).unlink()
 
 
+@validate_params(
+    {"paths": [Iterable], "path": [str, os.PathLike]},
+    prefer_skip_nested_validation=True,
+)
 @with_own_torch_state
 def merge_buffers(
     paths: Sequence[str | os.PathLike[str]], path: str | os.PathLike[str]

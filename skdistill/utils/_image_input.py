@@ -232,7 +232,7 @@ def _check_columns_of_text(X: Any, name: str) -> None:
         if getattr(values, "ndim", 1) != 1 or not len(values):
             continue
         # Of strings, of objects, and of types that tables alone have.
-        if getattr(values.dtype, "kind", "O") not in "OTU":
+        if getattr(values.dtype, "kind", "O") not in "OUT":
             continue
         first = next(iter(values))
         if _is_text(first):
