@@ -15,6 +15,10 @@ from hypothesis import settings
 collect_ignore = ["fuzz", "soak.py"]
 
 os.environ.setdefault("MPLBACKEND", "agg")
+# Where plain PyTorch computes here with several threads, these shall sleep and not spin
+# while they wait: on a busy machine they would wait most of the time.  Read once, by
+# OpenMP, when it is loaded.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 # Without it scikit-learn skips its checks of arrays of other libraries.  SciPy reads it
 # when it is imported.
 os.environ.setdefault("SCIPY_ARRAY_API", "1")

@@ -56,6 +56,7 @@ from skdistill.utils._validation import (
     fingerprint_images,
 )
 from skdistill.utils._warnings import warn
+from skdistill.utils._workers import n_threads, worker_threads
 
 # While the maps of all steps take no more, they are kept, which is faster.
 _KEPT_BYTES = 2**30
@@ -253,7 +254,7 @@ class TrajectoryDistiller(BaseDistiller):
             end = Request(at_once=False)
             if self.checkpoint is not None:
                 end = held.enter_context(orderly_end(at_once=ranks.size == 1))
-            with reused_memory():
+            with reused_memory(), worker_threads():
                 self._optimise(
                     run, seed, families, device, signature, tasks, ranks, end
                 )
@@ -558,7 +559,9 @@ class TrajectoryDistiller(BaseDistiller):
         )
         keep = self.keep_activations
         if keep == "auto":
-            keep = self.n_steps * network.tape_bytes(batch_size) <= _KEPT_BYTES
+            n_at_once = min(self.n_matches_ // ranks.size, n_threads())
+            of_match = self.n_steps * network.tape_bytes(batch_size)
+            keep = n_at_once * of_match <= _KEPT_BYTES
         matcher = Matcher(
             self.buffer_,
             network,

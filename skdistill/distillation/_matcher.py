@@ -1,7 +1,7 @@
 """The matches of an iteration: of which teachers, and in which process."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from skdistill.neural_network._derivatives import ConvNetDerivatives
 from skdistill.trajectory import TrajectoryBuffer
 from skdistill.utils._device import to_device
 from skdistill.utils._ranks import RankError, Ranks
+from skdistill.utils._workers import map_pieces
 
 # How a process fares in an iteration, as a number that the others are told.
 _WELL, _INTERRUPTED, _FAILED = 0.0, 1.0, 2.0
@@ -81,14 +82,29 @@ class Matcher:
 
         Each process makes its share of the matches; all return the same.
         """
-        if len(tasks) == 1:
-            found, gradient = self._match(learned, tasks[0], generators[0])
-            # In one transfer from the device.
-            values = torch.stack(list(found.values())).tolist()
-            return dict(zip(found, values, strict=True)), gradient
         rows: list[dict[str, float]] = []
         images = torch.zeros_like(learned.images)
         targets = torch.zeros_like(learned.targets)
+        if self._ranks.size == 1:
+            found = map_pieces(
+                lambda match_: self._match(learned, *match_),
+                list(zip(tasks, generators, strict=True)),
+            )
+            # In one transfer from the device for each.
+            rows = [
+                dict(
+                    zip(
+                        values, torch.stack(list(values.values())).tolist(), strict=True
+                    )
+                )
+                for values, _ in found
+            ]
+            if len(found) == 1:
+                return rows[0], found[0][1]
+            for _, gradient in found:
+                images += gradient.images
+                targets += gradient.targets
+            return self._mean(rows, images, targets)
         for first in range(0, len(tasks), self._ranks.size):
             n_matches = min(self._ranks.size, len(tasks) - first)
             share, by_images, by_targets = self._share(
@@ -97,12 +113,18 @@ class Matcher:
             rows += share[:n_matches]
             images = self._ranks.sums_in_order(images, by_images, n_matches)
             targets = self._ranks.sums_in_order(targets, by_targets, n_matches)
+        return self._mean(rows, images, targets)
+
+    def _mean(
+        self, rows: list[dict[str, float]], images: Tensor, targets: Tensor
+    ) -> tuple[dict[str, float], MatchGradient]:
+        """Return the means of the matches, of whose gradients these are the sums."""
         numbers = mean_numbers(rows)
         matched = Match(*(images.new_tensor(numbers[name]) for name in Match._fields))
         return numbers, MatchGradient(
             matched,
-            images / len(tasks),
-            targets / len(tasks),
+            images / len(rows),
+            targets / len(rows),
             images.new_tensor(numbers["by_step_size"]),
         )
 
@@ -132,18 +154,12 @@ class Matcher:
             except KeyboardInterrupt:
                 state = _INTERRUPTED
             except Exception as error:
-                if ranks.size == 1:
-                    raise
                 state, failure = _FAILED, error
         if self.interrupted():
             state = _INTERRUPTED
-        if ranks.size == 1:
-            table = values[None]
-            states = [state]
-        else:
-            own = torch.cat([values.new_tensor([state]), values])
-            gathered = torch.stack(ranks.gather(own))
-            states, table = gathered[:, 0].tolist(), gathered[:, 1:]
+        own = torch.cat([values.new_tensor([state]), values])
+        gathered = torch.stack(ranks.gather(own))
+        states, table = gathered[:, 0].tolist(), gathered[:, 1:]
         if failure is not None:
             raise failure
         if _FAILED in states:
@@ -161,25 +177,31 @@ class Matcher:
     ) -> tuple[dict[str, Tensor], MatchGradient]:
         """Probe and match; return all numbers and the gradient."""
         scale = self._buffer.pixel_scale_
-        found: dict[str, Tensor] = {}
+        parts: list[Callable[[], Any]] = []
         if task.probe_epoch is not None:
             epoch = task.probe_epoch
             end = epoch + task.end_epoch - task.start_epoch
-            probe = match(
-                *self._arguments(learned, task.teacher, epoch, end, generator),
-                scale=scale,
-            )
+            # Draws before the match does: the order decides on both.
+            probed = self._arguments(learned, task.teacher, epoch, end, generator)
+            parts = [lambda: match(*probed, scale=scale)]
+        matched = self._arguments(
+            learned, task.teacher, task.start_epoch, task.end_epoch, generator
+        )
+        # The longer work first: a thread that is through with the other can help.
+        gradient, *probes = map_pieces(
+            lambda compute: compute(),
+            [
+                lambda: match_gradient(
+                    *matched, detached=self._detached, keep=self._keep, scale=scale
+                ),
+                *parts,
+            ],
+        )
+        found: dict[str, Tensor] = {}
+        for probe in probes:
             found |= dict(
                 zip(PROBE_COLUMNS, (probe.loss, probe.misalignment), strict=True)
             )
-        gradient = match_gradient(
-            *self._arguments(
-                learned, task.teacher, task.start_epoch, task.end_epoch, generator
-            ),
-            detached=self._detached,
-            keep=self._keep,
-            scale=scale,
-        )
         found |= gradient.match._asdict()
         found["by_step_size"] = gradient.log_step_size
         # A sum is finite only if all that it adds up is, and needs no other transfer.
@@ -221,6 +243,11 @@ class Matcher:
             learned.step_sizes.logarithm(start_epoch),
             steps,
         )
+
+
+def _as_floats(values: dict[str, Tensor]) -> dict[str, float]:
+    # In one transfer from the device.
+    return dict(zip(values, torch.stack(list(values.values())).tolist(), strict=True))
 
 
 def draw_teachers(

@@ -23,14 +23,18 @@ from skdistill.metrics._in_batches import in_batches
 from skdistill.metrics._scorers import check_scorer
 from skdistill.metrics._scores import Summary
 from skdistill.neural_network import ConvNetClassifier, TrainingDivergedError
-from skdistill.neural_network._together import can_fit_together, fit_together
+from skdistill.neural_network._together import (
+    can_fit_in_threads,
+    can_fit_together,
+    fit_together,
+)
 from skdistill.synthetic import SyntheticSet
 from skdistill.utils._device import resolve_device
 from skdistill.utils._labels import already_checked
-from skdistill.utils._parallel import run_parallel
+from skdistill.utils._parallel import is_serial, run_parallel
 from skdistill.utils._random import child_seed, root_seed
-from skdistill.utils._threads import single_threaded_torch
 from skdistill.utils._torch_state import with_own_torch_state
+from skdistill.utils._workers import map_pieces, n_threads, worker_threads
 
 # The rates that DD-Ranking chooses from, for distilled and for random images alike.
 LEARNING_RATES = (0.001, 0.005, 0.01, 0.05, 0.1)
@@ -332,6 +336,8 @@ def _train_all(
     """Return the score of each classifier after training, -inf where it diverged."""
     if at_once:
         results = _score_together(tasks, data, test, scorer)
+    elif is_serial(n_jobs) and can_fit_in_threads(tasks[0][0]):
+        results = _score_in_threads(tasks, data, test, scorer)
     else:
         results = run_parallel(
             _score_one,
@@ -386,6 +392,22 @@ def _score_together(
             yield place, _measured(scorer, classifier, data, test) if good else -np.inf
 
 
+def _score_in_threads(
+    tasks: list[tuple[Any, int]],
+    data: TrainingSet,
+    test: tuple[Any, Any],
+    scorer: Any,
+) -> Iterator[tuple[int, float]]:
+    """Train as many classifiers at once as there are threads; yield as they come."""
+    with worker_threads():
+        for first in range(0, len(tasks), n_threads()):
+            places = range(len(tasks))[first : first + n_threads()]
+            yield from map_pieces(
+                lambda place: (place, _score_one(data, *test, scorer, *tasks[place])),
+                places,
+            )
+
+
 def _settings(classifier: Any) -> list[tuple[str, str]]:
     return [(name, repr(value)) for name, value in classifier.get_params().items()]
 
@@ -406,7 +428,7 @@ def _score_one(
     seed: int,
 ) -> float:
     estimator = of_images(_seeded(estimator, seed))
-    with single_threaded_torch():
+    with worker_threads():
         try:
             _, labels = data.synthetic
             fit_on(estimator, data.images, labels, data.synthetic.probabilities)

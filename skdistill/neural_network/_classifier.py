@@ -1,9 +1,11 @@
 """Networks as scikit-learn classifiers, first of all that of the benchmarks."""
 
 import itertools
+import threading
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from numbers import Integral, Real
 from typing import Any, NamedTuple
@@ -26,6 +28,7 @@ from skdistill.neural_network._convnet import (
     flatten_parameters,
     load_flat_parameters,
 )
+from skdistill.neural_network._micro_batches import largest_map, micro_batches
 from skdistill.neural_network._training import (
     EpochSummary,
     RealImages,
@@ -48,6 +51,7 @@ from skdistill.utils._random import (
 )
 from skdistill.utils._torch_state import with_own_torch_state
 from skdistill.utils._validation import check_images, check_weights
+from skdistill.utils._workers import map_pieces, worker_threads
 
 # Inference runs in batches of exactly this many images, the last one padded: kernels
 # differ with the batch size, and a prediction must not depend on its neighbours.
@@ -236,6 +240,7 @@ class BaseNetworkClassifier(
             scale=pixel_scale(X),
             generator=torch_generator(child_seed(seed, 1)),
             sample_weight=sample_weight,
+            cut=self._cut(device, dtype),
         )
         if self._draws_itself:
             epochs = _seeded(epochs, seed)
@@ -251,7 +256,7 @@ class BaseNetworkClassifier(
             total=self.max_iter,
             disable=not self.verbose,
         )
-        with reused_memory(), progress as bar:
+        with reused_memory(), self._threads(), progress as bar:
             tasks.begin_step()
             for summary in epochs:
                 self.loss_curve_.append(summary.loss)
@@ -368,6 +373,25 @@ class BaseNetworkClassifier(
         """Whether the network may draw random numbers in training, as for dropout."""
         return False
 
+    @property
+    def _treats_images_alone(self) -> bool:
+        """Whether what the network makes of an image depends on no other image."""
+        return getattr(self, "normalization", None) != "batch"
+
+    def _threads(self) -> AbstractContextManager[None]:
+        """Return what a training is done in."""
+        return worker_threads() if self._treats_images_alone else nullcontext()
+
+    def _cut(
+        self, device: torch.device, dtype: torch.dtype
+    ) -> Callable[[int], list[slice]] | None:
+        """Return what cuts a step's images into micro-batches, if anything may."""
+        if not self._treats_images_alone:
+            return None
+        with torch.device("meta"):
+            n_bytes = dtype.itemsize * largest_map(self._build(), self.image_shape_)
+        return partial(micro_batches, n_bytes=n_bytes, device=device)
+
     @abstractmethod
     def _build(self) -> nn.Module:
         """Build the network with new weights."""
@@ -424,27 +448,32 @@ class BaseNetworkClassifier(
         module = self._structure(device).to(parameters.dtype)
         load_flat_parameters(module, parameters)
         module.eval()
-        into_last: list[torch.Tensor] = []
+        last = threading.local()
         if features:
             _last_linear(module).register_forward_pre_hook(
-                lambda _, inputs: into_last.append(inputs[0].flatten(1))
+                lambda _, inputs: setattr(last, "inputs", inputs[0].flatten(1))
             )
-        outputs: np.ndarray | None = None
-        for start in range(0, len(X), _INFERENCE_BATCH):
+
+        def compute(start: int) -> np.ndarray:
             images = to_tensor(X[start : start + _INFERENCE_BATCH], device)
             images = images.to(parameters.dtype)
-            n_images = len(images)
-            padding = (0, 0) * 3 + (0, _INFERENCE_BATCH - n_images)
+            padding = (0, 0) * 3 + (0, _INFERENCE_BATCH - len(images))
             found = module(F.pad(images, padding))
             if features:
-                found = into_last.pop()
-            rows = found[:n_images].cpu().numpy()
-            if outputs is None:
-                # At once: small arrays that stay, between large ones that go, would
-                # leave memory in pieces that fit no other batch.
-                outputs = np.empty((len(X), *rows.shape[1:]), rows.dtype)
-            outputs[start : start + n_images] = rows
-        assert outputs is not None
+                found = last.inputs
+            return found[: len(images)].cpu().numpy()
+
+        first = compute(0)
+        # At once: small arrays that stay, between large ones that go, would leave
+        # memory in pieces that fit no other batch.
+        outputs = np.empty((len(X), *first.shape[1:]), first.dtype)
+        outputs[: len(first)] = first
+
+        def fill(start: int) -> None:
+            outputs[start : start + _INFERENCE_BATCH] = compute(start)
+
+        with self._threads():
+            map_pieces(fill, range(_INFERENCE_BATCH, len(X), _INFERENCE_BATCH))
         return outputs
 
 

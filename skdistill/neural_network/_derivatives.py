@@ -10,7 +10,7 @@ The last two are the derivatives along v of dl/dX and of dl/dtheta, because seco
 derivatives commute (Pearlmutter's R operator).  One pass forth and one back with pairs
 (value, derivative along v) give all three.  Against automatic differentiation done
 twice that saves a third of the memory traffic, needs no graph, and lets images be
-processed in portions that stay in the processor's cache.
+processed in micro-batches that stay in the processor's cache, each by a thread.
 
 Maps are stored channels last, (n, height, width, channels): the layout that
 convolutions are fastest in, and in which the normalisation's factors, one per image
@@ -23,7 +23,7 @@ Pearlmutter, "Fast exact multiplication by the Hessian", Neural Computation 6, 1
 
 import importlib.util
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -32,10 +32,8 @@ from torch.nn import functional as F
 
 from skdistill.neural_network._convnet import EPSILON, Block, ConvNet, n_parameters
 from skdistill.neural_network._convolution import Convolution, Direct, Winograd
-
-# On a CPU as many images at a time as keep the largest map in this many bytes: several
-# such maps then fit into the last cache that cores share.
-_PORTION_BYTES = 5 * 2**20
+from skdistill.neural_network._micro_batches import micro_batches
+from skdistill.utils._workers import map_pieces
 
 # Compiling takes a minute or two.
 _STEPS_WORTH_COMPILING = 5000
@@ -88,7 +86,7 @@ class _Shared(NamedTuple):
 
 
 class Tape(NamedTuple):
-    """What :meth:`ConvNetDerivatives.gradient` leaves of one portion of the images."""
+    """What :meth:`ConvNetDerivatives.gradient` leaves of one micro-batch."""
 
     blocks: list[_BlockTape]
     features: Tensor
@@ -123,8 +121,8 @@ class ConvNetDerivatives:
     module : ConvNet
         Only its structure is used.
     compile : bool, default=False
-        Whether to compile the functions of a portion; the values are the same but for
-        rounding.
+        Whether to compile the functions of a micro-batch; the values are the same
+        but for rounding.
 
     Attributes
     ----------
@@ -165,7 +163,7 @@ class ConvNetDerivatives:
         tapes : list of Tape, default=None
             Is appended what :meth:`curvature` needs at the same place.
         logits : list of Tensor, default=None
-            Is appended the logits of the images, a portion of them after the other.
+            Is appended the logits of the images, a micro-batch after the other.
 
         Returns
         -------
@@ -173,8 +171,8 @@ class ConvNetDerivatives:
         """
         convolutions = self._convolutions(images.device)
         layers, head = self._split(parameters, convolutions)
-        total = torch.zeros_like(parameters)
-        for part in self._portions(images):
+
+        def differentiate(part: slice) -> tuple[Tensor, Tensor, Tape | None]:
             parts, tape = self._forth(
                 self._blocks,
                 convolutions,
@@ -185,11 +183,18 @@ class ConvNetDerivatives:
                 len(images),
                 True,
             )
-            total += _flatten(parts)
-            if tapes is not None:
+            # The tape is most of the memory: dropped at once where nobody wants it.
+            return _flatten(parts), tape.logits, None if tapes is None else tape
+
+        total = torch.zeros_like(parameters)
+        for found, of_part, tape in map_pieces(
+            differentiate, self._micro_batches(images)
+        ):
+            total += found
+            if tapes is not None and tape is not None:
                 tapes.append(tape)
             if logits is not None:
-                logits.append(tape.logits)
+                logits.append(of_part)
         return total
 
     @torch.no_grad()
@@ -220,10 +225,11 @@ class ConvNetDerivatives:
         convolutions = self._convolutions(images.device)
         layers, head = self._split(parameters, convolutions)
         directions = self._split(direction, convolutions)
-        product = parameters.new_zeros(())
-        total = torch.zeros_like(parameters)
         by_images, by_targets = torch.empty_like(images), torch.empty_like(targets)
-        for place, part in enumerate(self._portions(images)):
+        parts = self._micro_batches(images)
+
+        def differentiate(place: int) -> tuple[Tensor, Tensor]:
+            part = parts[place]
             if tapes is None:
                 _, tape = self._forth(
                     self._blocks,
@@ -247,10 +253,15 @@ class ConvNetDerivatives:
                 targets[part],
                 len(images),
             )
-            product += found[0]
             by_images[part] = found[1].permute(0, 3, 1, 2)
             by_targets[part] = found[2]
-            total += _flatten(found[3])
+            return found[0], _flatten(found[3])
+
+        product = parameters.new_zeros(())
+        total = torch.zeros_like(parameters)
+        for by_direction, by_parameters in map_pieces(differentiate, range(len(parts))):
+            product += by_direction
+            total += by_parameters
         return Curvature(product, by_images, by_targets, total)
 
     def tape_bytes(self, n_samples: int, dtype: torch.dtype = torch.float32) -> int:
@@ -273,20 +284,13 @@ class ConvNetDerivatives:
         numbers += pooled * block.out_channels  # the features
         return n_samples * numbers * dtype.itemsize
 
-    def _portions(self, images: Tensor) -> Iterator[slice]:
-        """Yield equal portions of the images."""
-        n_samples = len(images)
-        n_portions = 1
-        if images.device.type == "cpu":
-            largest = max(
-                block.height * block.width * block.out_channels
-                for block in self._blocks
-            )
-            total = n_samples * largest * images.element_size()
-            n_portions = min(n_samples, -(-total // _PORTION_BYTES))
-        size = -(-n_samples // n_portions)
-        for first in range(0, n_samples, size):
-            yield slice(first, min(first + size, n_samples))
+    def _micro_batches(self, images: Tensor) -> list[slice]:
+        largest = max(
+            block.height * block.width * block.out_channels for block in self._blocks
+        )
+        return micro_batches(
+            len(images), largest * images.element_size(), images.device
+        )
 
     def _convolutions(self, device: torch.device) -> list[Convolution]:
         """Choose how each block convolves; a GPU's library chooses by itself."""

@@ -1,8 +1,8 @@
 """Stochastic gradient descent of several networks of one structure at once.
 
-The parameters of K networks are the rows of one tensor.  On a CPU the networks take
-their turns in a step, with the written-out derivatives; on a GPU, where one small
-network leaves most of the device idle, one call differentiates all of them.
+The parameters of K networks are the rows of one tensor.  On a CPU the networks are
+shared out among threads in each step, with the written-out derivatives; on a GPU, where
+one small network leaves most of the device idle, one call differentiates all of them.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,6 +20,7 @@ from skdistill.neural_network._augment import (
 from skdistill.neural_network._convnet import ConvNet
 from skdistill.neural_network._derivatives import Compiled, ConvNetDerivatives
 from skdistill.neural_network._training import RealImages
+from skdistill.utils._workers import map_pieces
 
 # On a GPU as many networks at once as their maps fit into this share of free memory.
 _SHARE_OF_MEMORY = 0.4
@@ -63,13 +64,16 @@ def one_by_one(module: ConvNet) -> GradientFunction:
 
     @torch.no_grad()
     def gradients(parameters: Tensor, images: Tensor, targets: Tensor) -> Gradients:
-        found, losses, logits = [], [], []
-        for own, seen, wanted in zip(parameters, images, targets, strict=True):
-            portions: list[Tensor] = []
-            found.append(network.gradient(own, seen, wanted, logits=portions))
-            logits.append(torch.cat(portions))
-            losses.append(_losses(logits[-1], wanted))
-        return Gradients(torch.stack(found), torch.stack(losses), torch.stack(logits))
+        def differentiate(place: int) -> tuple[Tensor, Tensor, Tensor]:
+            logits: list[Tensor] = []
+            found = network.gradient(
+                parameters[place], images[place], targets[place], logits=logits
+            )
+            of_batch = torch.cat(logits)
+            return found, _losses(of_batch, targets[place]), of_batch
+
+        found = map_pieces(differentiate, range(len(parameters)))
+        return Gradients(*map(torch.stack, zip(*found, strict=True)))
 
     return gradients
 

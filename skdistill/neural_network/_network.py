@@ -148,6 +148,11 @@ class NetworkClassifier(BaseNetworkClassifier):
     def _draws_itself(self) -> bool:
         return callable(self.architecture)
 
+    @property
+    def _treats_images_alone(self) -> bool:
+        # What a callable makes is unknown.
+        return super()._treats_images_alone and not callable(self.architecture)
+
     def _build(self) -> nn.Module:
         shape, n_classes = self.image_shape_, len(self.classes_)
         if callable(self.architecture):

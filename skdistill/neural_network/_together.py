@@ -13,7 +13,11 @@ import torch
 from torch.nn import functional as F
 
 from skdistill.neural_network._augment import draw_augmentation, resolve_families
-from skdistill.neural_network._classifier import ConvNetClassifier, TrainingData
+from skdistill.neural_network._classifier import (
+    BaseNetworkClassifier,
+    ConvNetClassifier,
+    TrainingData,
+)
 from skdistill.neural_network._convnet import (
     NORMALIZATIONS,
     ConvNet,
@@ -30,12 +34,14 @@ from skdistill.neural_network._descent import (
 )
 from skdistill.neural_network._training import RealImages, pixel_scale
 from skdistill.utils._device import resolve_device
+from skdistill.utils._memory import reused_memory
 from skdistill.utils._random import (
     child_seed,
     isolated_torch_seed,
     root_seed,
     torch_generator,
 )
+from skdistill.utils._workers import worker_threads
 
 
 def can_fit_together(estimator: Any) -> bool:
@@ -46,6 +52,19 @@ def can_fit_together(estimator: Any) -> bool:
     return (
         type(estimator) is ConvNetClassifier
         and estimator.normalization != "batch"
+        and not getattr(estimator, "_skl_callbacks", None)
+    )
+
+
+def can_fit_in_threads(estimator: Any) -> bool:
+    """Tell whether several threads may fit classifiers like this one.
+
+    One that draws from torch's global generator needs it for itself, and callbacks
+    expect to be called by one thread.
+    """
+    return (
+        isinstance(estimator, BaseNetworkClassifier)
+        and not estimator._draws_itself
         and not getattr(estimator, "_skl_callbacks", None)
     )
 
@@ -87,12 +106,13 @@ def fit_together(
         module = classifiers[0]._build()
     batch_size = min(classifiers[0].batch_size, len(data[0].images))
     size = networks_at_once(module, batch_size, device, len(classifiers))
-    return np.concatenate(
-        [
-            _fit_group(classifiers[first : first + size], module, data[0], device)
-            for first in range(0, len(classifiers), size)
-        ]
-    )
+    with worker_threads(), reused_memory():
+        return np.concatenate(
+            [
+                _fit_group(classifiers[first : first + size], module, data[0], device)
+                for first in range(0, len(classifiers), size)
+            ]
+        )
 
 
 def _fit_group(

@@ -8,10 +8,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from skdistill.neural_network._augment import augment, draw_augmentation
+from skdistill.neural_network._augment import (
+    AugmentationDraw,
+    augment,
+    draw_augmentation,
+)
 from skdistill.utils._images import Images, batches
 from skdistill.utils._pixels import ChannelMoments, check_contrast
 from skdistill.utils._warnings import warn
+from skdistill.utils._workers import map_pieces
 
 # In float32 the squares of larger pixels, summed over a map, would overflow.
 _LARGEST_PIXEL = 1e18
@@ -189,6 +194,7 @@ def train_epochs(
     scale: float,
     generator: torch.Generator,
     sample_weight: Tensor | None = None,
+    cut: Callable[[int], list[slice]] | None = None,
 ) -> Iterator[EpochSummary]:
     """Train a module in place by SGD on the cross-entropy, an epoch per iteration.
 
@@ -210,6 +216,9 @@ def train_epochs(
         On the CPU; decides on the order of the images and on the augmentation.
     sample_weight : Tensor of shape (n_samples,), default=None
         Weights of the images' losses, with mean 1.
+    cut : callable, default=None
+        Turns the number of images of a step into micro-batches, which threads compute
+        side by side.  None where the module does not treat each image alone.
 
     Yields
     ------
@@ -226,6 +235,40 @@ def train_epochs(
     )
     codes = targets if targets.ndim == 1 else targets.argmax(dim=1)
     module.train()
+    learned = [part for part in module.parameters() if part.requires_grad]
+
+    def losses_of(rows: Tensor, draw: AugmentationDraw) -> tuple[Tensor, Tensor]:
+        logits = module(augment(images[rows], draw, scale))
+        losses = F.cross_entropy(logits, targets[rows], reduction="none")
+        if sample_weight is not None:
+            losses = losses * sample_weight[rows]
+        return losses, logits
+
+    def backward(
+        batch: Tensor, draw: AugmentationDraw
+    ) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """Set the gradients; return rows, losses and logits of the micro-batches."""
+        if cut is None:
+            losses, logits = losses_of(batch, draw)
+            losses.mean().backward()
+            return [(batch, losses.detach(), logits.detach())]
+
+        def differentiate(part: slice) -> tuple[tuple[Tensor, ...], Tensor, Tensor]:
+            own = AugmentationDraw(draw.family, draw.uniforms[part])
+            losses, logits = losses_of(batch[part], own)
+            found = torch.autograd.grad(losses.sum() / len(batch), learned)
+            return found, losses.detach(), logits.detach()
+
+        parts = cut(len(batch))
+        found = map_pieces(differentiate, parts)
+        for place, parameter in enumerate(learned):
+            first, *others = (gradients[place] for gradients, _, _ in found)
+            parameter.grad = sum(others, start=first)
+        return [
+            (batch[part], losses, logits)
+            for part, (_, losses, logits) in zip(parts, found, strict=True)
+        ]
+
     for epoch in range(n_epochs):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(epoch)
@@ -235,13 +278,10 @@ def train_epochs(
         n_right = torch.zeros((), device=device)
         for batch in order.split(batch_size):
             draw = draw_augmentation(families, len(batch), generator)
-            logits = module(augment(images[batch], draw, scale))
-            losses = F.cross_entropy(logits, targets[batch], reduction="none")
-            if sample_weight is not None:
-                losses = losses * sample_weight[batch]
             optimizer.zero_grad(set_to_none=True)
-            losses.mean().backward()
+            seen = backward(batch, draw)
             optimizer.step()
-            total_loss += losses.detach().sum()
-            n_right += (logits.detach().argmax(dim=1) == codes[batch]).sum()
+            for rows, losses, logits in seen:
+                total_loss += losses.sum()
+                n_right += (logits.argmax(dim=1) == codes[rows]).sum()
         yield EpochSummary(float(total_loss) / n_samples, float(n_right) / n_samples)

@@ -27,7 +27,7 @@ from skdistill.utils._device import resolve_device
 from skdistill.utils._files import SharedFolder, remove_leftovers
 from skdistill.utils._images import Images
 from skdistill.utils._memory import reused_memory
-from skdistill.utils._threads import single_threaded_torch
+from skdistill.utils._workers import worker_threads
 
 # What is done of a teacher is stored so often; a kill loses no more, and the epoch.
 _STORE_SECONDS = 60.0
@@ -119,7 +119,7 @@ def train_group(
             numbers = list(members)
             where = resolve_device(device)
             begun = [run for n in numbers if (run := runs[n]) is not None]
-            with single_threaded_torch(), reused_memory():
+            with worker_threads(), reused_memory():
                 teachers = Teachers(
                     settings,
                     RealImages(images, where),

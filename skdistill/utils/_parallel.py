@@ -116,6 +116,13 @@ def run_parallel(
             )
 
 
+def is_serial(n_jobs: int | None) -> bool:
+    """Tell whether :func:`run_parallel` would do one task after the other, here."""
+    backend, _ = get_active_backend()
+    is_local = type(backend).__module__.startswith("joblib._parallel_backends")
+    return is_local and effective_n_jobs(n_jobs) == 1
+
+
 class _LossError(Exception):
     """The backend failed, not a task."""
 

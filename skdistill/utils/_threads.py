@@ -38,11 +38,11 @@ def single_threaded_torch() -> Iterator[None]:
     threads of the process keep the number they have.
     """
     before = torch.get_num_threads()
-    _set_own_number(1)
+    set_own_number(1)
     try:
         yield
     finally:
-        _set_own_number(before)
+        set_own_number(before)
 
 
 def take_number() -> None:
@@ -55,7 +55,7 @@ def take_number() -> None:
         torch.get_num_threads()
 
 
-def _set_own_number(n_threads: int) -> None:
+def set_own_number(n_threads: int) -> None:
     """Set the number of threads that this thread computes with, and of no other.
 
     PyTorch has a number for each thread.  It starts as the last that any thread has
@@ -64,5 +64,7 @@ def _set_own_number(n_threads: int) -> None:
     """
     with _lock, ThreadPoolExecutor(1) as new_thread:
         of_new = new_thread.submit(torch.get_num_threads).result()
+        # A thread that has no number yet would take one when it next asks.
+        torch.get_num_threads()
         torch.set_num_threads(n_threads)
         new_thread.submit(torch.set_num_threads, of_new).result()

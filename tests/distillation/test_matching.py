@@ -16,7 +16,7 @@ from skdistill.distillation._matching import (
     match_gradient,
     plan_steps,
 )
-from skdistill.neural_network import _derivatives
+from skdistill.neural_network import _micro_batches
 from skdistill.neural_network._augment import FAMILIES, augment
 from skdistill.neural_network._convnet import NORMALIZATIONS, ConvNet, n_parameters
 from skdistill.neural_network._derivatives import ConvNetDerivatives
@@ -259,11 +259,12 @@ def test_kept_maps_give_the_same_gradient(problem, detached):
 
 @settings(max_examples=20)
 @given(problem=problems, keep=st.booleans())
-def test_portions_of_the_images_give_the_same_gradient(problem, keep):
+def test_micro_batches_of_the_images_give_the_same_gradient(problem, keep):
     assume_that_rounding_stays_small(problem)
     expected = match_gradient(*problem.arguments, scale=SCALE)
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(_derivatives, "_PORTION_BYTES", 1)
+        monkeypatch.setattr(_micro_batches, "_MAX_BYTES", 1)
+        monkeypatch.setattr(_micro_batches, "_MIN_BYTES_TO_CUT", 1)
         result = match_gradient(*problem.arguments, scale=SCALE, keep=keep)
     assert_close(result, expected[1:], 1e-9)
 

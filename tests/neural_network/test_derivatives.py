@@ -10,7 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch.func import functional_call
 
-from skdistill.neural_network import _derivatives
+from skdistill.neural_network import _derivatives, _micro_batches
 from skdistill.neural_network._convnet import NORMALIZATIONS, ConvNet, n_parameters
 from skdistill.neural_network._convolution import Direct, Winograd
 from skdistill.neural_network._derivatives import ConvNetDerivatives, Curvature
@@ -143,9 +143,10 @@ def assume_that_rounding_stays_small(case):
     assume(largest_error(moved.by_autograd(), case.by_autograd()) < 1e4 * change)
 
 
-def in_portions_of_one(monkeypatch):
-    """One image per portion from here on."""
-    monkeypatch.setattr(_derivatives, "_PORTION_BYTES", 1)
+def in_micro_batches_of_one(monkeypatch):
+    """One image per micro-batch from here on."""
+    monkeypatch.setattr(_micro_batches, "_MAX_BYTES", 1)
+    monkeypatch.setattr(_micro_batches, "_MIN_BYTES_TO_CUT", 1)
 
 
 @settings(max_examples=150)
@@ -231,41 +232,30 @@ def test_curvature_is_the_slope_of_the_gradient():
 
 @settings(max_examples=50)
 @given(case=cases, keep=st.booleans(), size=st.integers(1, 4))
-def test_portions_change_nothing_but_rounding(case, keep, size):
+def test_micro_batches_change_nothing_but_rounding(case, keep, size):
     assume_that_rounding_stays_small(case)
     whole = case.written_out()
     largest = max(
         block.height * block.width * block.out_channels for block in case.module.blocks
     )
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(_derivatives, "_PORTION_BYTES", 8 * largest * size)
+        monkeypatch.setattr(_micro_batches, "_MAX_BYTES", 4 * largest * size)
+        monkeypatch.setattr(_micro_batches, "_MIN_BYTES_TO_CUT", 1)
         assert largest_error(case.written_out(keep=keep), whole) <= 1e-10
 
 
 @pytest.mark.parametrize("n_samples", [1, 2, 7])
-def test_portions_are_taken_apart(n_samples, monkeypatch):
+def test_micro_batches_are_taken_apart(n_samples, monkeypatch):
     case = make_case(n_samples=n_samples)
     network = ConvNetDerivatives(case.module)
     whole, single = [], []
     network.gradient(case.parameters, case.images, case.targets, tapes=whole)
-    in_portions_of_one(monkeypatch)
+    in_micro_batches_of_one(monkeypatch)
     network.gradient(case.parameters, case.images, case.targets, tapes=single)
     assert [len(tape.features) for tape in whole] == [n_samples]
     assert [len(tape.features) for tape in single] == [1] * n_samples
     apart = torch.cat([tape.features for tape in single])
     torch.testing.assert_close(apart, whole[0].features, rtol=1e-12, atol=1e-12)
-
-
-def test_portions_keep_the_largest_map_in_the_bytes(monkeypatch):
-    # Maps of 6 x 7 pixels and 3 channels in 8 bytes: 1008 bytes an image.
-    case = make_case(n_samples=10)
-    for n_bytes, n_portions in [(10_080, 1), (10_079, 2), (3_100, 4), (1_008, 10)]:
-        monkeypatch.setattr(_derivatives, "_PORTION_BYTES", n_bytes)
-        tapes = []
-        ConvNetDerivatives(case.module).gradient(
-            case.parameters, case.images, case.targets, tapes=tapes
-        )
-        assert len(tapes) == n_portions
 
 
 @pytest.mark.parametrize("normalization", NORMALIZATIONS)
@@ -274,7 +264,7 @@ def test_kept_tapes_give_the_same_bits(normalization, monkeypatch):
     for _ in range(2):
         recomputed, kept = case.written_out(), case.written_out(keep=True)
         assert all(map(torch.equal, kept, recomputed))
-        in_portions_of_one(monkeypatch)
+        in_micro_batches_of_one(monkeypatch)
 
 
 @settings(max_examples=50)
@@ -407,7 +397,7 @@ def test_bytes_of_tapes_are_foretold_for_any_network(case):
 def test_bytes_of_tapes_are_the_same_in_portions(monkeypatch):
     case = make_case()
     whole = bytes_of_tapes(case)
-    in_portions_of_one(monkeypatch)
+    in_micro_batches_of_one(monkeypatch)
     assert bytes_of_tapes(case) == whole
 
 
@@ -506,7 +496,7 @@ def test_inputs_of_any_strides(normalization, portions, monkeypatch):
     case = make_case(normalization=normalization, n_classes=3, n_samples=4)
     generator = torch.Generator().manual_seed(2)
     if portions:
-        in_portions_of_one(monkeypatch)
+        in_micro_batches_of_one(monkeypatch)
     strided = replace(
         case,
         parameters=torch.stack([case.parameters] * 2, dim=1)[:, 0],
