@@ -254,7 +254,7 @@ class TrajectoryDistiller(BaseDistiller):
             end = Request(at_once=False)
             if self.checkpoint is not None:
                 end = held.enter_context(orderly_end(at_once=ranks.size == 1))
-            with reused_memory(), worker_threads():
+            with reused_memory(), worker_threads(device):
                 self._optimise(
                     run, seed, families, device, signature, tasks, ranks, end
                 )

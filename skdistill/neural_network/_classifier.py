@@ -256,7 +256,7 @@ class BaseNetworkClassifier(
             total=self.max_iter,
             disable=not self.verbose,
         )
-        with reused_memory(), self._threads(), progress as bar:
+        with reused_memory(), self._threads(device), progress as bar:
             tasks.begin_step()
             for summary in epochs:
                 self.loss_curve_.append(summary.loss)
@@ -378,9 +378,9 @@ class BaseNetworkClassifier(
         """Whether what the network makes of an image depends on no other image."""
         return getattr(self, "normalization", None) != "batch"
 
-    def _threads(self) -> AbstractContextManager[None]:
-        """Return what a training is done in."""
-        return worker_threads() if self._treats_images_alone else nullcontext()
+    def _threads(self, device: torch.device) -> AbstractContextManager[None]:
+        """Return what the network computes in."""
+        return worker_threads(device) if self._treats_images_alone else nullcontext()
 
     def _cut(
         self, device: torch.device, dtype: torch.dtype
@@ -472,7 +472,7 @@ class BaseNetworkClassifier(
         def fill(start: int) -> None:
             outputs[start : start + _INFERENCE_BATCH] = compute(start)
 
-        with self._threads():
+        with self._threads(device):
             map_pieces(fill, range(_INFERENCE_BATCH, len(X), _INFERENCE_BATCH))
         return outputs
 

@@ -59,11 +59,12 @@ def can_fit_together(estimator: Any) -> bool:
 def can_fit_in_threads(estimator: Any) -> bool:
     """Tell whether several threads may fit classifiers like this one.
 
-    One that draws from torch's global generator needs it for itself, and callbacks
-    expect to be called by one thread.
+    One that draws from torch's global generator needs it for itself, callbacks expect
+    to be called by one thread, and a GPU is given work by one.
     """
     return (
         isinstance(estimator, BaseNetworkClassifier)
+        and resolve_device(estimator.device).type == "cpu"
         and not estimator._draws_itself
         and not getattr(estimator, "_skl_callbacks", None)
     )
@@ -106,7 +107,7 @@ def fit_together(
         module = classifiers[0]._build()
     batch_size = min(classifiers[0].batch_size, len(data[0].images))
     size = networks_at_once(module, batch_size, device, len(classifiers))
-    with worker_threads(), reused_memory():
+    with worker_threads(device), reused_memory():
         return np.concatenate(
             [
                 _fit_group(classifiers[first : first + size], module, data[0], device)

@@ -119,7 +119,7 @@ def train_group(
             numbers = list(members)
             where = resolve_device(device)
             begun = [run for n in numbers if (run := runs[n]) is not None]
-            with worker_threads(), reused_memory():
+            with worker_threads(where), reused_memory():
                 teachers = Teachers(
                     settings,
                     RealImages(images, where),

@@ -21,6 +21,8 @@ from sklearn import config_context, get_config
 from skdistill.utils._fork import after_fork
 from skdistill.utils._threads import set_own_number, take_number
 
+_CPU = torch.device("cpu")
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -51,13 +53,26 @@ after_fork(_reset_after_fork)
 
 
 @contextmanager
-def worker_threads() -> Iterator[None]:
+def worker_threads(device: torch.device = _CPU) -> Iterator[None]:
     """Let :func:`map_pieces` use all threads that this thread may compute with.
 
     That is ``torch.get_num_threads()`` where the outermost block begins; inside of it
     PyTorch computes with one thread.  The other threads live as long as the block.
+
+    Parameters
+    ----------
+    device : torch.device, default=CPU
+        What the work is done on.  A GPU is given work by one thread.
     """
-    if _local.workers is not None:
+    outer = _local.workers
+    if device.type != "cpu":
+        _local.workers = None
+        try:
+            yield
+        finally:
+            _local.workers = outer
+        return
+    if outer is not None:
         yield
         return
     take_number()

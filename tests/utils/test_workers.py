@@ -66,6 +66,16 @@ def test_pieces_have_pieces_and_idle_threads_help_with_them():
     assert found == [3, [10, 11, 12, 13], [20, 21, 22, 23]]
 
 
+def test_a_gpu_is_given_work_by_one_thread():
+    with worker_threads(torch.device("cuda")):
+        assert n_threads() == 1
+    with worker_threads():
+        with worker_threads(torch.device("cuda")):
+            idents = map_pieces(lambda _: threading.get_ident(), range(4))
+            assert set(idents) == {threading.get_ident()}
+        assert n_threads() == 3
+
+
 def test_inner_blocks_share_the_threads_of_the_outer_one():
     with worker_threads():
         before = threading.active_count()
