@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from numbers import Integral
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from skdistill.utils._figures import bounded_figures
-from skdistill.utils._files import atomic_path
+from skdistill.utils._files import as_path, atomic_path
 from skdistill.utils._images import batches
 from skdistill.utils._inverse import to_original_pixels
 from skdistill.utils._labels import LABEL_KINDS
@@ -205,6 +204,7 @@ class SyntheticSet:
         replace(self)._write(path)
 
     def _write(self, path: str | os.PathLike[str]) -> None:
+        path = as_path(path)
         classes, codes = np.unique(self.y, return_inverse=True)
         metadata = {
             "format": _FORMAT,
@@ -260,7 +260,7 @@ class SyntheticSet:
         ValueError
             If the file is damaged or holds something else; the message names it.
         """
-        path = Path(path)
+        path = as_path(path)
         if not path.is_file():
             raise FileNotFoundError(f"there is no file {path}")
         with whatever_is_wrong(f"{path} cannot be read: {{error}}"):

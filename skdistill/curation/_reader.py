@@ -3,6 +3,7 @@
 import os
 from collections.abc import Hashable, Iterator, Sequence
 from numbers import Integral, Real
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -25,10 +26,12 @@ from skdistill.curation._rotation import rotation_angles
 from skdistill.curation._sources import Sources, path_of
 from skdistill.utils._callers import is_repeated
 from skdistill.utils._doc_link import DocLinkMixin
+from skdistill.utils._files import expand_path
 from skdistill.utils._frames import as_pandas
 from skdistill.utils._ids import object_ids, plain_name
 from skdistill.utils._image_files import several_endings
 from skdistill.utils._leaks import find_leaks
+from skdistill.utils._maps import check_map_path
 from skdistill.utils._memory import reused_memory
 from skdistill.utils._termination import orderly_end
 from skdistill.utils._warnings import warn
@@ -252,8 +255,9 @@ class ImageReader(TransformerMixin, DocLinkMixin, BaseEstimator):
             would replace the file of the one before.
         """
         if self.out is not None and is_repeated():
+            path = expand_path(self.out, "out")
             raise ValueError(
-                f"`out`={os.fspath(self.out)!r} is one file, and each fit of a search "
+                f"`out`={path!r} is one file, and each fit of a search "
                 "or a cross-validation would replace that of the one before. Read the "
                 "images once, X = reader.transform(rows), and search over X; or leave "
                 "`out` at None."
@@ -317,8 +321,7 @@ class ImageReader(TransformerMixin, DocLinkMixin, BaseEstimator):
                 "`PIL.ImageFile.LOAD_TRUNCATED_IMAGES` must be False; it is True, and "
                 "files that were cut short would pass as half-grey images."
             )
-        if self.out is not None and not os.fspath(self.out).endswith(".npy"):
-            raise ValueError(f"`out` must end in '.npy'; got {os.fspath(self.out)!r}.")
+        out = None if self.out is None else check_map_path(self.out, "out")
         rows = as_pandas(rows)
         names, values, by_asset = self._images(rows)
         if len(values) == 0:
@@ -328,7 +331,11 @@ class ImageReader(TransformerMixin, DocLinkMixin, BaseEstimator):
         else:
             angles = np.zeros(len(values))
 
-        files = Sources("" if self.images_dir is None else os.fspath(self.images_dir))
+        files = Sources(
+            ""
+            if self.images_dir is None
+            else expand_path(self.images_dir, "images_dir")
+        )
         try:
             sources, missing = _locate_all(files, values, by_asset)
             if files.chosen:
@@ -356,7 +363,7 @@ class ImageReader(TransformerMixin, DocLinkMixin, BaseEstimator):
                 names=names,
                 skip=self.on_error == "skip",
             )
-            X, failures = self._run(job)
+            X, failures = self._run(job, out)
         finally:
             files.close()
         for message in self._guesses(job, rows):
@@ -435,13 +442,13 @@ class ImageReader(TransformerMixin, DocLinkMixin, BaseEstimator):
             minimum=self.minimum,
         )
 
-    def _run(self, job: Job) -> tuple[np.ndarray, dict[int, str]]:
+    def _run(self, job: Job, out: Path | None) -> tuple[np.ndarray, dict[int, str]]:
         """Read everything; return the images, and why others are not there."""
         n = len(job.sources)
         shape, dtype = form = job.find_form()
         batches = list(gen_batches(n, _BATCH_SIZE))
         failures: dict[int, str] = {}
-        if self.out is None:
+        if out is None:
             X = np.empty((n, *shape), dtype=dtype)
             for _, failed in self._read(job, batches, range(len(batches)), X, form):
                 failures.update(failed)
@@ -449,7 +456,7 @@ class ImageReader(TransformerMixin, DocLinkMixin, BaseEstimator):
 
         digests = [job.digest(batch) for batch in batches]
         # A SIGTERM too leaves notes of all that is finished.
-        with orderly_end(), ArrayFile(self.out, (n, *shape), dtype, digests) as file:
+        with orderly_end(), ArrayFile(out, (n, *shape), dtype, digests) as file:
             todo = [i for i in range(len(batches)) if i not in file.finished]
             for number, failed in self._read(job, batches, todo, file, form):
                 file.finish_part(number, failed)

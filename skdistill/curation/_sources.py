@@ -101,7 +101,7 @@ class Sources:
             return self._locate_asset(value)
         if not isinstance(value, (str, os.PathLike)):
             raise ValueError(f"{value!r} is not a path")
-        return self._locate_path(os.fspath(value))
+        return self._locate_path(os.path.expanduser(os.fspath(value)))
 
     def read(self, source: tuple) -> bytes:
         """Read a whole file.

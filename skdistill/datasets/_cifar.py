@@ -18,6 +18,7 @@ from sklearn.utils._param_validation import Interval, StrOptions, validate_param
 
 from skdistill.datasets._download import download
 from skdistill.datasets._tables import column_names, read_table
+from skdistill.utils._files import as_path
 from skdistill.utils._pictures import check_picture
 
 _FOLDER = "cifar"
@@ -327,7 +328,7 @@ def _load(
     verbose: int,
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Images and labels of one or both subsets."""
-    folder = Path(get_data_home()) / _FOLDER if path is None else Path(path)
+    folder = Path(get_data_home()) / _FOLDER if path is None else as_path(path)
     subsets = ["train", "test"] if subset == "all" else [subset]
     if any(folder.glob("*.parquet")):
         parts = [_from_tables(folder, s, n_classes) for s in subsets]

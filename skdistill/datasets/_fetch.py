@@ -23,6 +23,7 @@ from skdistill.datasets._galaxy_zoo import (
     with_images,
 )
 from skdistill.datasets._images import extract_images, image_members, open_archive
+from skdistill.utils._files import as_path
 from skdistill.utils._strangers import BoundedGzip
 
 _URLS = {
@@ -217,6 +218,8 @@ def fetch_galaxy_zoo2(
     """
     sources = {**_URLS, **_known("urls", urls)}
     expected = _known("sha256", sha256)
+    if data_home is not None:
+        data_home = as_path(data_home, "data_home")
     folder = Path(get_data_home(data_home)) / _FOLDER
     paths = {name: folder / _file_name(name, url) for name, url in sources.items()}
 

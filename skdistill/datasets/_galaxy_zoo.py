@@ -8,6 +8,7 @@ from sklearn.utils._param_validation import validate_params
 
 from skdistill.datasets._images import image_paths
 from skdistill.datasets._tables import TableLike, column_names, read_table
+from skdistill.utils._files import expand_path
 from skdistill.utils._ids import PATHS, object_ids, plain_name
 from skdistill.utils._image_files import several_endings, the_one
 from skdistill.utils._leaks import find_leaks
@@ -120,6 +121,8 @@ def load_galaxy_zoo2(
     >>> load_galaxy_zoo2(votes, mapping=mapping)["asset_id"].tolist()
     [3, 4]
     """
+    if images_dir is not None:
+        images_dir = expand_path(images_dir, "images_dir")
     galaxies = read_table(votes, "votes")
     if "split" in galaxies:
         for message in find_leaks(galaxies, galaxies["split"], object_ids(galaxies)):

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from skdistill.datasets._csv import MAX_COLUMNS, read_csv, too_many_columns
+from skdistill.utils._files import as_path
 from skdistill.utils._frames import as_pandas
 from skdistill.utils._ids import is_id_name, plain_name
 from skdistill.utils._signatures import name_content
@@ -78,7 +79,7 @@ def read_table(table: TableLike, name: str) -> pd.DataFrame:
                 f"`{name}` must be a DataFrame of pandas or polars or the path of a "
                 f"file; got {type(table).__name__}{hint}."
             )
-        path = Path(table)
+        path = as_path(table, name)
         source = f"`{name}` ('{path}')"
         if not path.is_file():
             raise FileNotFoundError(f"`{name}` must be an existing file; got '{path}'.")

@@ -38,7 +38,7 @@ from skdistill.utils._callers import folder_of_fit, interrupt_ends_all
 from skdistill.utils._checkpoint import load_checkpoint
 from skdistill.utils._claims import claim
 from skdistill.utils._device import resolve_device
-from skdistill.utils._files import check_writable
+from skdistill.utils._files import as_path, check_writable
 from skdistill.utils._images import Images, take
 from skdistill.utils._memory import is_out_of_memory, reused_memory
 from skdistill.utils._pixel_spaces import warn_of_other_space
@@ -353,7 +353,7 @@ class TrajectoryDistiller(BaseDistiller):
             if not hasattr(buffer, "history_"):
                 raise ValueError("`buffer` must be fitted where it is frozen")
         if isinstance(buffer, (str, os.PathLike)):
-            buffer = TrajectoryBuffer.load(Path(buffer))
+            buffer = TrajectoryBuffer.load(as_path(buffer, "buffer"))
         elif buffer is None:
             buffer = TrajectoryBuffer(
                 augmentation=self.augmentation,
@@ -367,9 +367,12 @@ class TrajectoryDistiller(BaseDistiller):
             if self.checkpoint is not None and buffer.path is None:
                 # Teachers are most of the work: a killed fit shall not lose them.
                 # In a search all fits share those that they have in common.
-                buffer.set_params(path=Path(self.checkpoint) / "teachers")
+                folder = as_path(self.checkpoint, "checkpoint")
+                buffer.set_params(path=folder / "teachers")
             # Teachers that are on disk already keep the seed they have.
-            on_disk = buffer.path is not None and manifest_path(buffer.path).exists()
+            on_disk = (
+                buffer.path is not None and manifest_path(as_path(buffer.path)).exists()
+            )
             if buffer.random_state is None and not on_disk:
                 buffer.set_params(random_state=seed)
             if buffer.path is None:
@@ -447,7 +450,8 @@ class TrajectoryDistiller(BaseDistiller):
             for name, value in self.get_params().items()
             if name.rpartition("__")[2] not in _WHERE_AND_HOW
         }
-        return folder_of_fit(self.checkpoint, signature | {"parameters": parameters})
+        checkpoint = as_path(self.checkpoint, "checkpoint")
+        return folder_of_fit(checkpoint, signature | {"parameters": parameters})
 
     @property
     def _checkpoint_path(self) -> Path:

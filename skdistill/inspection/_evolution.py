@@ -4,7 +4,6 @@ import os
 import shutil
 import subprocess
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,7 @@ from skdistill.inspection._plotting import (
     find_look,
     to_pixels,
 )
-from skdistill.utils._files import atomic_path
+from skdistill.utils._files import as_path, atomic_path
 from skdistill.utils._image_input import unmasked
 
 _FRAME_WIDTH = 420  # pixels, about
@@ -476,7 +475,7 @@ class EvolutionDisplay:
         fps : float, default=8.0
             Frames per second.  The last frame stays for two seconds.
         """
-        path = Path(path)
+        path = as_path(path)
         if not fps > 0:
             raise ValueError(f"`fps` must be positive; got {fps}")
         if path.suffix.lower() not in (".gif", ".mp4"):

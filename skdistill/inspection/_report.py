@@ -38,7 +38,7 @@ from skdistill.inspection._tree import TreeDisplay
 from skdistill.inspection._tree_layout import grow, leaf_positions, tree_of
 from skdistill.synthetic import SyntheticSet
 from skdistill.utils._figures import some_of_each
-from skdistill.utils._files import atomic_path
+from skdistill.utils._files import as_path, atomic_path, check_writable
 from skdistill.utils._labels import already_checked, check_known_labels
 from skdistill.utils._stretch import Stretch
 from skdistill.utils._validation import image_array
@@ -159,6 +159,11 @@ def report(
     True
     """
     check_matplotlib("report")
+    path = as_path(path)
+    # Before the networks are trained.
+    if path.is_dir():
+        raise ValueError(f"`path` must be that of a file; {path} is a folder")
+    check_writable(path.parent, "path")
     synthetic, preprocessing = distilled_by(distiller, preprocessing)
     classes = np.unique(synthetic.y)
     y_test = check_known_labels(y_test, classes, name="y_test", every=True)
@@ -239,7 +244,6 @@ def report(
         ("versions", "Versions", _versions()),
     ]
     intro = _intro(inner, synthetic, len(real), accuracies)
-    path = Path(path)
     with atomic_path(path) as temporary:
         temporary.write_text(_html.page(title, intro, sections), encoding="utf-8")
     return path

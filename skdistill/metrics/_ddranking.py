@@ -16,7 +16,7 @@ from sklearn.utils._param_validation import StrOptions, validate_params
 
 from skdistill.neural_network._training import to_images, to_tensor
 from skdistill.synthetic import SyntheticSet, _as_set
-from skdistill.utils._files import atomic_path
+from skdistill.utils._files import as_path, atomic_path
 from skdistill.utils._strangers import whatever_is_wrong
 from skdistill.utils._torch_state import with_own_torch_state
 from skdistill.utils._warnings import warn
@@ -86,6 +86,7 @@ def export_ddranking(synthetic: Any, folder: str | os.PathLike[str]) -> None:
     >>> load_ddranking(folder)
     <SyntheticSet: 2 images of 8x8x3, 2 classes, step size 0.02>
     """
+    folder = as_path(folder, "folder")
     # What was changed in a set since it was made is checked, too.
     synthetic = replace(_as_set(synthetic))
     _, codes = np.unique(synthetic.y, return_inverse=True)
@@ -97,7 +98,6 @@ def export_ddranking(synthetic: Any, folder: str | os.PathLike[str]) -> None:
         labels = torch.from_numpy(
             np.log(np.maximum(synthetic.probabilities[order], least))
         )
-    folder = Path(folder)
     tensors = {
         IMAGES: to_tensor(synthetic.X[order], torch.device("cpu")),
         LABELS: labels,
@@ -158,7 +158,7 @@ def load_ddranking(
     ValueError
         If a file is damaged or holds something else; the message names it.
     """
-    folder = Path(folder)
+    folder = as_path(folder, "folder")
     paths = {name: folder / name for name in (IMAGES, LABELS, RATE)}
     if not paths[RATE].exists():
         del paths[RATE]

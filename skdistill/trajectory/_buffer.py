@@ -60,7 +60,12 @@ from skdistill.utils._callbacks import CallbackSupportMixin, FitTasks
 from skdistill.utils._callers import folder_of_fit
 from skdistill.utils._device import resolve_device
 from skdistill.utils._doc_link import DocLinkMixin
-from skdistill.utils._files import SharedFolder, check_writable, remove_leftovers
+from skdistill.utils._files import (
+    SharedFolder,
+    as_path,
+    check_writable,
+    remove_leftovers,
+)
 from skdistill.utils._frames import TablesMixin
 from skdistill.utils._images import Images
 from skdistill.utils._memory import is_out_of_memory
@@ -546,7 +551,7 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
         ValueError
             If teachers are missing or damaged; the message names the file.
         """
-        folder = Path(path)
+        folder = as_path(path)
         manifest = read_manifest(folder)
         with whatever_is_wrong(f"{manifest_path(folder)} is damaged: {{error}}"):
             buffer = cls(path=path, **manifest["parameters"])
@@ -721,7 +726,7 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
         }
         # More teachers or epochs may be asked for of the same folder.
         kept = {name: content[name] for name in ("settings", "classes", "fingerprint")}
-        folder = folder_of_fit(self.path, kept | {"seed": asked})
+        folder = folder_of_fit(as_path(self.path), kept | {"seed": asked})
         manifest = join_buffer(folder, content, asked, new)
         self.seed_ = manifest["seed"]
         return _place(folder, manifest), manifest

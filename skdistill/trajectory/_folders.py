@@ -22,7 +22,7 @@ from skdistill.trajectory._store import (
     write_teacher,
 )
 from skdistill.trajectory._teacher import TeacherSettings
-from skdistill.utils._files import check_writable
+from skdistill.utils._files import as_path, check_writable
 from skdistill.utils._strangers import whatever_is_wrong
 from skdistill.utils._torch_state import with_own_torch_state
 
@@ -157,7 +157,7 @@ def list_teachers(path: str | os.PathLike[str]) -> pd.DataFrame:
     >>> list_teachers(buffer.fit(X, y).path)["n_snapshots"].tolist()
     [4, 4]
     """
-    folder = Path(path)
+    folder = as_path(path)
     manifest = read_manifest(folder)
     rows = []
     for number in stored_teachers(folder):
@@ -214,7 +214,7 @@ def drop_teachers(path: str | os.PathLike[str], teachers: int | Iterable[int]) -
     ValueError
         If a number is not one of a stored teacher; then nothing is deleted.
     """
-    folder = Path(path)
+    folder = as_path(path)
     manifest = read_manifest(folder)
     several = teachers if isinstance(teachers, Iterable) else [teachers]
     numbers = sorted({int(number) for number in several})
@@ -262,8 +262,14 @@ def merge_buffers(
     ValueError
         If data or settings differ, a file is damaged, or `path` holds something.
     """
-    target = Path(path)
-    folders = [Path(source) for source in paths]
+    target = as_path(path)
+    if isinstance(paths, (str, os.PathLike)):
+        raise TypeError(
+            f"`paths` must be a sequence of folders; got one path, {paths!r}"
+        )
+    folders = [
+        as_path(source, f"paths[{number}]") for number, source in enumerate(paths)
+    ]
     if len(folders) < 2:
         raise ValueError(f"`paths` must be two folders or more; got {len(folders)}")
     if target.exists() and any(target.iterdir()):

@@ -41,7 +41,7 @@ def some_of_each(y: Any, n_images: int) -> np.ndarray:
     return np.sort(np.lexsort((codes, rank))[:n_images])
 
 
-def bounded_figures(X: np.ndarray, y: Sequence[Any]) -> str:
+def bounded_figures(X: np.ndarray, y: Sequence[Any] | np.ndarray) -> str:
     """Return images with their labels as markup of at most some 100 kB.
 
     Parameters

@@ -1,4 +1,4 @@
-"""Writing files so that a reader never meets half of one."""
+"""Paths as users give them; files of which a reader never meets half of one."""
 
 import glob
 import os
@@ -16,6 +16,58 @@ except ImportError:  # Windows
 
 # In the folder of an unfinished file: whoever writes it holds a lock on this.
 _LOCK = ".lock"
+
+
+def expand_path(path: str | os.PathLike[str], parameter: str) -> str:
+    """Return a path that a user gave, with the home folder in place of ``~``.
+
+    Only a shell does this by itself.  In Python a folder of the name ``~`` would be
+    made where the process happens to run.
+
+    Parameters
+    ----------
+    path : path-like
+    parameter : str
+        What it is called in messages.
+
+    Raises
+    ------
+    TypeError
+        If it is no path.
+    ValueError
+        If it is empty, or in the home folder of a user who does not exist.
+    """
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(
+            f"`{parameter}` must be a path, a str or os.PathLike; got a "
+            f"{type(path).__name__}"
+        )
+    text = os.fspath(path)
+    if not isinstance(text, str):
+        raise TypeError(
+            f"`{parameter}` must be a path of text; got one of bytes, {text!r:.100}"
+        )
+    if not text.strip():
+        raise ValueError(
+            f"`{parameter}` must be a path; got an empty one. The current folder is '.'"
+        )
+    if "\0" in text:
+        raise ValueError(f"`{parameter}` must be a path; got {text!r}, with a null")
+    expanded = os.path.expanduser(text)
+    if expanded.startswith("~") and not os.path.lexists(Path(expanded).parts[0]):
+        raise ValueError(
+            f"`{parameter}`: got {text!r}, but there is no such home folder; a file or "
+            f"folder of this name is './{text}'"
+        )
+    # A file of such a name, which a Path would not tell from a home folder later.
+    if Path(expanded).parts[:1] and Path(expanded).parts[0].startswith("~"):
+        return os.path.join(os.getcwd(), expanded)
+    return expanded
+
+
+def as_path(path: str | os.PathLike[str], parameter: str = "path") -> Path:
+    """Return what :func:`expand_path` does, as a Path."""
+    return Path(expand_path(path, parameter))
 
 
 @contextmanager

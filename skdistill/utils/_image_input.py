@@ -108,7 +108,8 @@ def some_of(positions: Any) -> str:
 
 def _refuse_other_things(X: Any, name: str) -> None:
     if isinstance(X, (str, bytes, os.PathLike)):
-        path = Path(os.fsdecode(X))
+        # Where `np.load` finds it.
+        path = Path(os.path.expanduser(os.fsdecode(X)))
         how = "ImageReader().transform([path, ...]) reads the images of files"
         if path.suffix in (".npy", ".npz"):
             how = f"np.load({str(path)!r}) reads it"

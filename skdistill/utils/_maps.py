@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from skdistill.utils._files import atomic_path, check_writable
+from skdistill.utils._files import as_path, atomic_path, check_writable
 
 # Larger intermediate results are kept in a temporary file.
 _SCRATCH_BYTES = 2**26
@@ -24,18 +24,13 @@ def check_map_path(path: str | os.PathLike[str], parameter: str) -> Path:
     TypeError
         If it is no path.
     ValueError
-        If the name does not end in ".npy", or is that of a folder.
+        If it is empty, if the name does not end in ".npy", or is that of a folder.
     OSError
         If no file can be made there.
     """
-    if not isinstance(path, (str, os.PathLike)):
-        raise TypeError(
-            f"`{parameter}` must be the path of a '.npy' file; got a "
-            f"{type(path).__name__}"
-        )
-    target = Path(path)
+    target = as_path(path, parameter)
     if target.suffix != ".npy":
-        raise ValueError(f"`{parameter}` must end in '.npy'; got {os.fspath(path)!r}")
+        raise ValueError(f"`{parameter}` must end in '.npy'; got {os.fspath(target)!r}")
     if target.is_dir():
         raise ValueError(f"`{parameter}` must be a file; {target} is a folder")
     check_writable(target.parent, parameter)

@@ -258,7 +258,7 @@ def test_test_data_are_checked_before_the_training(
         (lambda y, p: 0.5, r"called as scorer\(classifier, X, y\).*make_scorer"),
         (expected_calibration_error, "called as scorer"),
         (accuracy_score, "make_scorer"),
-        ("accurracy", "scoring"),
+        ("accuracy_of", "scoring"),
     ],
 )
 def test_metrics_are_tried_before_the_training(scoring, message, data, trained):

@@ -215,9 +215,7 @@ def test_files_that_cannot_be_written(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"`out` must end in '\.npy'; got .*X\.dat"):
         scaler.transform(X, out=tmp_path / "X.dat")
     for wrong in (True, np.empty(X.shape)):
-        with pytest.raises(
-            TypeError, match=r"`out` must be the path of a '\.npy' file"
-        ):
+        with pytest.raises(TypeError, match=r"`out` must be a path"):
             scaler.transform(X, out=wrong)
     (tmp_path / "folder.npy").mkdir()
     with pytest.raises(ValueError, match=r"`out` must be a file; .* is a folder"):
