@@ -53,7 +53,7 @@ parser.add_argument("--output", type=Path, default=Path("demo-output"))
 arguments = parser.parse_args()
 output = arguments.output
 output.mkdir(parents=True, exist_ok=True)
-print(f"About two minutes on two free cores; what comes out goes to {output}/")
+print(f"Two to three minutes on two free cores; what comes out goes to {output}/")
 
 SIZE = 32  # pixels on a side that the networks see
 WIDTH = 32  # channels of their convolutions
@@ -118,7 +118,7 @@ print(f"{len(X_train)} images to learn from, {len(X_test)} galaxies held out")
 class Progress:
     """A bar over the parts of the demo, which says how long is left of them all."""
 
-    SHARES = {"teachers": 30, "distillation": 52, "evaluation": 18}
+    SHARES = {"teachers": 37, "distillation": 45, "evaluation": 18}
 
     def __init__(self):
         self.bar = tqdm(
