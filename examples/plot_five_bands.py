@@ -34,8 +34,8 @@ print(distiller.synthetic_)
 #
 # The composite shows the means of the two reddest, the middle and the two bluest bands
 # as red, green and blue: the names of the bands say which these are, in any order.  The
-# bands share one stretch, so that they can be compared: the
-# smooth galaxies at the top fade towards the blue, spirals do not.
+# bands share one stretch, so that they can be compared: the smooth galaxies at the top
+# fade towards the blue, spirals do not.
 
 SyntheticSetDisplay.from_estimator(
     distiller,

@@ -125,8 +125,8 @@ print(f"{len(y_train) // 9} images of each of {len(set(y_train))} classes")
 #
 # Ten images of one galaxy are not ten galaxies.  Where they fall on both sides of a
 # split, a classifier is asked about galaxies that it has seen, and the score is too
-# good to be true.  ``sample_indices_`` of the augmenter says which rows belong
-# together.  The folds are shuffled, as the rows come with the most confident first.
+# good to be true.  ``groups_`` of the augmenter says which rows belong together.  The
+# folds are shuffled, as the rows come with the most confident first.
 
 model = make_pipeline(
     ChannelScaler(image_shape=X_train.shape[1:]),

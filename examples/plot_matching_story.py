@@ -31,16 +31,16 @@ distiller = STMDistiller(
     buffer=teachers, n_steps=10, max_total_iter=80, init="noise", random_state=0
 )
 distiller.set_callbacks(recorder).fit(X_scaled, y)
-print(f"T = {distiller.n_epochs_matched_} after {distiller.n_iter_} iterations")
+print(distiller.stages_[["n_epochs_matched", "first_iteration", "n_iter"]])
 
 # %%
 # Losses, epochs matched, step size
 # ---------------------------------
 #
-# The matching loss is that of the epochs in the pool; the probe looks at the next one,
-# which is not matched yet.  When the probe falls significantly, that epoch is taken in:
-# a dotted line marks each such level-up.  A loss of 1 is that of a student that did not
-# move.
+# The matching loss is that of the epochs in the pool; the validation loss is that of
+# the next one, which is not matched yet.  When it falls significantly, that epoch is
+# taken in: a dotted line marks where the pool is expanded.  A loss of 1 is that of a
+# student that did not move.
 
 MatchingDisplay.from_estimator(distiller)
 

@@ -93,8 +93,8 @@ ax.invert_yaxis()
 # -------------------------
 #
 # Each row is an image, each column the probability of a class.  All begin with 0.9 for
-# their own and have become surer of it.  What they share with other classes shows on a
-# logarithmic scale.
+# their own; most have become surer of it, some less sure.  What they share with other
+# classes shows on a logarithmic scale.
 
 probabilities = distillers["STM, learned labels"].synthetic_.probabilities
 fig, ax = plt.subplots(figsize=(5, 4), layout="constrained")

@@ -47,11 +47,28 @@ def test_readme_has_python_to_run():
     assert list(_snippets(README))
 
 
-@pytest.mark.parametrize(
+PAGES = pytest.mark.parametrize(
     "path",
     [README, *sorted((ROOT / "doc").glob("*.rst"))],
     ids=lambda path: path.name,
 )
+
+
+@PAGES
+def test_files_and_tests_that_are_named_are_there(path):
+    text = path.read_text(encoding="utf-8")
+    named = re.findall(
+        r"``((?:tests|benchmarks|examples|doc)/[\w/]+\.\w+)([\w:]*)``", text
+    )
+    for file, parts in named:
+        assert (ROOT / file).is_file(), file
+        source = (ROOT / file).read_text(encoding="utf-8")
+        for part in filter(None, parts.split("::")):
+            found = re.search(rf"^ *(?:def|class) {part}\b", source, re.MULTILINE)
+            assert found, f"{file}::{part}"
+
+
+@PAGES
 def test_snippets_run(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     namespace = {"__name__": "__main__"}
