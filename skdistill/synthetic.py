@@ -16,9 +16,10 @@ from safetensors.numpy import save_file
 
 from skdistill.utils._figures import bounded_figures
 from skdistill.utils._files import as_path, atomic_path
+from skdistill.utils._image_input import unmasked
 from skdistill.utils._images import batches
 from skdistill.utils._inverse import to_original_pixels
-from skdistill.utils._labels import LABEL_KINDS
+from skdistill.utils._labels import LABEL_KINDS, as_labels
 from skdistill.utils._pixels import ChannelMoments, PixelSpace, check_contrast
 from skdistill.utils._strangers import (
     class_labels,
@@ -92,7 +93,7 @@ class SyntheticSet:
     def __post_init__(self) -> None:
         given = image_array(self.X)
         self.X = np.ascontiguousarray(given, dtype=np.float32)
-        self.y = np.asarray(self.y)
+        self.y = as_labels(self.y)
         if self.y.shape != self.X.shape[:1]:
             soft = (
                 ".  Of one-hot rows y is classes[rows.argmax(axis=1)]; soft labels go "
@@ -131,7 +132,7 @@ class SyntheticSet:
 
         if self.probabilities is not None:
             self.probabilities = np.ascontiguousarray(
-                self.probabilities, dtype=np.float32
+                unmasked(self.probabilities, "probabilities"), dtype=np.float32
             )
             wanted = (len(self.X), len(np.unique(self.y)))
             if self.probabilities.shape != wanted:

@@ -27,6 +27,7 @@ from skdistill.neural_network import ConvNetClassifier
 from skdistill.synthetic import SyntheticSet
 from skdistill.utils._callbacks import CallbackSupportMixin, FitTasks
 from skdistill.utils._doc_link import DocLinkMixin
+from skdistill.utils._image_input import unmasked
 from skdistill.utils._labels import already_checked, check_known_labels
 from skdistill.utils._pixel_spaces import warn_of_other_pixels
 from skdistill.utils._torch_state import with_own_torch_state
@@ -259,6 +260,7 @@ class DistilledClassifier(
         X = self._known_images(X)
         with already_checked():
             predicted = self.estimator_.predict(X)
+        sample_weight = unmasked(sample_weight, "sample_weight", "weights")
         return float(accuracy_score(y, predicted, sample_weight=sample_weight))
 
     def _known_images(self, X: Any) -> Any:

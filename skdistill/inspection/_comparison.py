@@ -8,11 +8,13 @@ import numpy as np
 import pandas as pd
 from sklearn.utils._param_validation import Interval, validate_params
 
+from skdistill.utils._image_input import unmasked
 from skdistill.utils._intervals import (
     share_interval,
     students_half_width,
     superiority,
 )
+from skdistill.utils._labels import as_labels
 
 _FEWEST_UNITS = 2
 
@@ -148,8 +150,9 @@ def compare_classes(
     >>> print("{difference_low:.2f} to {difference_high:.2f}".format(**result))
     0.89 to 1.18
     """
+    values = unmasked(values, "values", "values", fill="np.nan")
     values = np.asarray(values, dtype=np.float64)
-    y = np.asarray(y)
+    y = as_labels(y)
     if values.ndim != 1 or values.shape != y.shape:
         raise ValueError(
             "`values` and `y` must be 1-D and of one length; got shapes "
@@ -189,7 +192,7 @@ def compare_classes(
 def _checked_runs(groups: Any, n_images: int) -> np.ndarray | None:
     if groups is None:
         return None
-    runs = np.asarray(groups)
+    runs = np.asarray(unmasked(groups, "groups", "runs"))
     if runs.shape != (n_images,):
         raise ValueError(
             f"`groups` must hold the run of each of the {n_images} images; got shape "

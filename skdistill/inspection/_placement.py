@@ -8,7 +8,9 @@ import numpy as np
 import pandas as pd
 from sklearn.utils._param_validation import Interval, validate_params
 
+from skdistill.utils._image_input import unmasked
 from skdistill.utils._intervals import deviations_half_width, share_interval
+from skdistill.utils._labels import as_labels
 
 _FEWEST_REAL = 2
 
@@ -172,7 +174,8 @@ def _names(measures: Any, names: Sequence[str] | None) -> list[str]:
 def _checked(
     measures: Any, y: Any, names: Sequence[str], prefix: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    measures, y = np.asarray(measures, dtype=np.float64), np.asarray(y)
+    measures = unmasked(measures, f"{prefix}measures", fill="np.nan")
+    measures, y = np.asarray(measures, dtype=np.float64), as_labels(y, f"{prefix}y")
     if measures.ndim != 2 or measures.shape[1] != len(names):
         raise ValueError(
             f"`{prefix}measures` must have a column for each of the {len(names)} "

@@ -7,6 +7,7 @@ import numpy as np
 from sklearn.utils import check_array, check_consistent_length
 from sklearn.utils._param_validation import Interval, validate_params
 
+from skdistill.utils._image_input import unmasked
 from skdistill.utils._labels import check_known_labels, one_label_each
 
 
@@ -72,7 +73,9 @@ def expected_calibration_error(
     True
     """
     y_true = one_label_each(y_true, "y_true")
-    y_proba = check_array(y_proba, ensure_2d=False, input_name="y_proba")
+    y_proba = check_array(
+        unmasked(y_proba, "y_proba"), ensure_2d=False, input_name="y_proba"
+    )
     check_consistent_length(y_true, y_proba)
     classes = np.unique(y_true) if labels is None else np.asarray(labels)
     if len(np.unique(classes)) < len(classes) or (classes[1:] < classes[:-1]).any():

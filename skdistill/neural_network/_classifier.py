@@ -40,6 +40,7 @@ from skdistill.neural_network._training import (
 from skdistill.utils._callbacks import CallbackSupportMixin, FitTasks
 from skdistill.utils._device import resolve_device
 from skdistill.utils._doc_link import DocLinkMixin
+from skdistill.utils._image_input import unmasked
 from skdistill.utils._images import Images
 from skdistill.utils._labels import check_known_labels
 from skdistill.utils._memory import reused_memory
@@ -350,6 +351,7 @@ class BaseNetworkClassifier(
         check_is_fitted(self)
         of = "the training images"
         y = check_known_labels(y, self.classes_, of=of)
+        sample_weight = unmasked(sample_weight, "sample_weight", "weights")
         return super().score(X, y, sample_weight)
 
     def extract_features(self, X: Any) -> np.ndarray:

@@ -16,6 +16,7 @@ import numpy as np
 from scipy import sparse
 
 from skdistill.utils._axes import check_axis_order, which_axes
+from skdistill.utils._warnings import warn_once
 
 _LAYOUT = "4-D (n_samples, height, width, channels)"
 # So many positions are named in a message.
@@ -169,8 +170,12 @@ def _of_colors(picture: str, mode: str) -> str:
 # Masks.
 
 
-def unmasked(X: Any, name: str, what: str = "images") -> Any:
-    """Return what is below a mask that hides nothing; refuse one that hides a value."""
+def unmasked(X: Any, name: str, what: str = "images", fill: str = "0") -> Any:
+    """Return what is below a mask that hides nothing; refuse one that hides a value.
+
+    Every public parameter that takes numbers or labels goes through this: what makes
+    an array of a masked one drops the mask without a word.
+    """
     mask = getattr(X, "mask", None)
     if mask is None or callable(mask) or isinstance(X, type):
         return X
@@ -178,7 +183,7 @@ def unmasked(X: Any, name: str, what: str = "images") -> Any:
     if hidden.dtype != bool or hidden.shape not in ((), np.shape(X)):
         return X
     if hidden.any():
-        filled = f", such as {name}.filled(0)" if hasattr(X, "filled") else ""
+        filled = f", such as {name}.filled({fill})" if hasattr(X, "filled") else ""
         where = "all"
         if hidden.ndim:
             rows = np.flatnonzero(hidden.reshape(len(hidden), -1).any(axis=1))
@@ -265,7 +270,7 @@ def _join(items: list[Any], name: str) -> np.ndarray:
             _tensor_as_array(item, f"{name}[{place}]") if _is_tensor(item) else item
             for place, item in enumerate(items)
         ]
-    elif items and isinstance(items[0], (str, os.PathLike)):
+    elif items and isinstance(items[0], (str, bytes, os.PathLike)):
         _refuse_objects(np.asarray(items, dtype=object), name)
     elif items and any(hasattr(item, "mask") for item in items):
         items = [unmasked(item, f"{name}[{place}]") for place, item in enumerate(items)]
@@ -296,6 +301,15 @@ def _join(items: list[Any], name: str) -> np.ndarray:
     )
 
 
+# Modes whose numbers mean something else than the brightness of a color.
+_OTHER_SPACES = {
+    "CMYK": "amounts of ink, which are large where the picture is dark",
+    "YCbCr": "differences of colors",
+    "LAB": "differences of colors",
+    "HSV": "an angle for the color",
+}
+
+
 def _is_pair(item: Any) -> bool:
     return (
         isinstance(item, (list, tuple))
@@ -322,6 +336,17 @@ def _pictures_as_arrays(pictures: list[Any], name: str) -> list[Any]:
             f"{modes[0]!r}, those at positions {some_of(others)} are of "
             f"{sorted({str(modes[place]) for place in others})}. Pass {cure}"
         )
+    if modes[0] in _OTHER_SPACES:
+        raise ValueError(
+            f"{name} must hold pictures of brightness; those of mode {modes[0]!r} have "
+            f"{_OTHER_SPACES[modes[0]]}. Pass {cure}"
+        )
+    if modes[0] in ("LA", "RGBA", "La", "RGBa"):
+        warn_once(
+            ("alpha", name),
+            f"{name} has pictures of mode {modes[0]!r}: their transparency is taken "
+            f"for a channel like the others. Without it: {cure}",
+        )
     if modes[0] == "L":
         # Pillow has no axis for one channel, and says so by the mode.
         return [np.asarray(picture)[..., np.newaxis] for picture in pictures]
@@ -337,6 +362,11 @@ def _refuse_objects(X: np.ndarray, name: str) -> None:
         raise ValueError(
             f"{name} must hold images; got text or paths, such as {str(first)!r}: "
             f"ImageReader().transform({name}) reads the images of files"
+        )
+    if isinstance(first, bytes):
+        raise ValueError(
+            f"{name} must hold images; got bytes, such as {first[:8]!r}: "
+            f"ImageReader().transform({name}) reads what files hold"
         )
     if _is_picture(first):
         raise ValueError(

@@ -8,13 +8,16 @@ from typing import Any
 import numpy as np
 
 from skdistill.utils._image_input import unmasked
-from skdistill.utils._warnings import warn
+from skdistill.utils._warnings import warn, warn_once
 
 # Every format that labels are stored in can hold these.
 LABEL_KINDS = "labels of one kind: strings, integers, booleans or whole numbers"
 
 # So many classes are named in a message.
 _MAX_NAMED = 10
+
+# What a missing label becomes when it is made a string.
+_MISSING = {"", "nan", "NaN", "None", "<NA>", "NaT"}
 
 # Whether a caller further out has checked the very data already.
 _CHECKED: ContextVar[bool] = ContextVar("_CHECKED", default=False)
@@ -35,6 +38,59 @@ def is_already_checked() -> bool:
     return _CHECKED.get()
 
 
+def as_labels(y: Any, name: str = "y") -> np.ndarray:
+    """Return labels as an array that holds what was given, whatever that is.
+
+    NumPy makes strings of all that is in a list with a string: a missing label becomes
+    the class ``"nan"``.
+
+    Raises
+    ------
+    ValueError
+        If there is a mask that hides some.
+    """
+    labels = np.asarray(unmasked(y, name, "labels"))
+    if (
+        labels.dtype.kind == "U"
+        and isinstance(y, (list, tuple))
+        and not all(
+            isinstance(label, str) for label in np.asarray(y, dtype=object).flat
+        )
+    ):
+        return np.asarray(y, dtype=object)
+    return labels
+
+
+def warn_of_doubtful_classes(labels: np.ndarray) -> None:
+    """Tell of classes that are likely one class, or none at all."""
+    if labels.dtype.kind not in "OUT" or labels.ndim != 1:
+        return
+    classes = np.unique(labels).tolist()
+    missing = [label for label in classes if label.strip() in _MISSING]
+    if missing:
+        warn_once(
+            ("missing labels", *missing),
+            f"y has the class {missing[0]!r}, which often stands for a missing label; "
+            "it is taken for a class like the others.  Leave these images out if it "
+            "is none",
+        )
+    several: dict[str, list[str]] = {}
+    for label in classes:
+        # Letters may be classes: "a" and "A".
+        plain = label.strip()
+        several.setdefault(plain.casefold() if len(plain) > 1 else plain, []).append(
+            label
+        )
+    alike = [labels for labels in several.values() if len(labels) > 1]
+    if alike:
+        warn_once(
+            ("classes alike", *alike[0]),
+            f"y has the classes {_some(alike[0])}, which differ in capitals or blanks "
+            "alone, and are taken for different ones.  pd.Series(y).str.strip()"
+            ".str.lower() joins them",
+        )
+
+
 def check_labels(y: Any) -> None:
     """Refuse labels that scikit-learn or a file would refuse later, or worse.
 
@@ -47,7 +103,7 @@ def check_labels(y: Any) -> None:
     ValueError
         If there are objects other than strings, or dates.
     """
-    labels = np.asarray(unmasked(y, "y", "labels"))
+    labels = as_labels(y)
     if labels.dtype.kind in "mM":
         raise ValueError(
             f"Unknown label type: y must hold {LABEL_KINDS}; got {labels.dtype}"
@@ -109,6 +165,16 @@ def check_known_labels(
             f"`{name}` holds {kinds[0]}, {_some(np.unique(labels).tolist())}; the "
             f"classes of {of} are {kinds[1]}, {_some(known)}"
         )
+    if labels.dtype.kind != np.asarray(classes).dtype.kind and not (
+        {*labels.tolist(), *known} <= {0, 1}
+    ):
+        # True is 1 to Python.
+        for which, those in ((f"`{name}` holds", labels), (f"{of} have", classes)):
+            if np.asarray(those).dtype.kind == "b":
+                raise ValueError(
+                    f"`{name}` must hold classes of {of}, {_some(known)}; {which} "
+                    "booleans"
+                )
     found, counts = np.unique(labels, return_counts=True)
     known_set = set(known)
     unknown = [label for label in found.tolist() if label not in known_set]

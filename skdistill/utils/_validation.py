@@ -15,9 +15,9 @@ from sklearn.utils.validation import (
 )
 
 from skdistill.utils._axes import check_shape_order, warn_of_flattened_squares
-from skdistill.utils._image_input import as_images, looks_like_pixels, some_of
+from skdistill.utils._image_input import as_images, looks_like_pixels, some_of, unmasked
 from skdistill.utils._images import Images, Rows, batches, select, take
-from skdistill.utils._labels import check_labels
+from skdistill.utils._labels import check_labels, warn_of_doubtful_classes
 
 ImageShape = tuple[int, int, int]
 
@@ -121,6 +121,7 @@ def check_images(
         check_labels(y)
         X, y = validate_data(estimator, X, y, **options)
         check_classification_targets(y)
+        warn_of_doubtful_classes(np.asarray(y))
     else:
         X = validate_data(estimator, X, **options)
     n_features = X.shape[1]
@@ -252,7 +253,10 @@ def check_weights(
     if sample_weight is None:
         return X, y, None
     weight = _check_sample_weight(
-        sample_weight, y, dtype=np.float64, ensure_non_negative=True
+        unmasked(sample_weight, "sample_weight", "weights"),
+        y,
+        dtype=np.float64,
+        ensure_non_negative=True,
     )
     used = weight > 0
     if used.all():

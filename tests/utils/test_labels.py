@@ -1,0 +1,164 @@
+"""Labels, weights and values as they come: masks, missing ones, doubtful classes."""
+
+import re
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from skdistill import (
+    ConvNetClassifier,
+    DistilledClassifier,
+    RandomSubset,
+    STMDistiller,
+    SyntheticSet,
+    TrajectoryBuffer,
+)
+from skdistill.inspection import compare_classes, place_distilled
+from skdistill.metrics import expected_calibration_error
+
+X = np.random.default_rng(0).normal(size=(20, 8, 8, 1)).astype(np.float32)
+Y = np.arange(20) % 2
+NAMES = np.array(["spiral", "smooth"])[Y]
+MASK = np.arange(20) < 3
+NETWORK = ConvNetClassifier(width=2, depth=1, max_iter=1, device="cpu")
+
+
+def masked(values, mask=MASK):
+    return np.ma.masked_array(values, mask=mask)
+
+
+def teachers():
+    return TrajectoryBuffer(n_teachers=1, n_epochs=2, width=2, depth=1)
+
+
+def stm():
+    return STMDistiller(buffer=teachers(), n_steps=2, max_total_iter=1)
+
+
+WEIGHTS = masked(np.ones(20))
+
+
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (lambda: SyntheticSet(X, masked(Y)), "y"),
+        (
+            lambda: SyntheticSet(
+                X, Y, probabilities=masked(np.eye(2)[Y], np.eye(2)[Y] > 0)
+            ),
+            "probabilities",
+        ),
+        (lambda: NETWORK.fit(X, Y, sample_weight=WEIGHTS), "sample_weight"),
+        (lambda: NETWORK.fit(X, Y).score(X, Y, WEIGHTS), "sample_weight"),
+        (lambda: RandomSubset().fit(X, Y, sample_weight=WEIGHTS), "sample_weight"),
+        (lambda: teachers().fit(X, Y, sample_weight=WEIGHTS), "sample_weight"),
+        (lambda: stm().fit(X, Y, sample_weight=WEIGHTS), "sample_weight"),
+        (
+            lambda: (
+                DistilledClassifier(RandomSubset(), NETWORK)
+                .fit(X, Y)
+                .score(X, Y, WEIGHTS)
+            ),
+            "sample_weight",
+        ),
+        (
+            lambda: expected_calibration_error(
+                Y, masked(np.full((20, 2), 0.5), np.eye(2)[Y] > 0)
+            ),
+            "y_proba",
+        ),
+        (lambda: compare_classes(masked(X[:, 0, 0, 0]), Y, 0, 1), "values"),
+        (lambda: compare_classes(X[:, 0, 0, 0], masked(Y), 0, 1), "y"),
+        (
+            lambda: compare_classes(X[:, 0, 0, 0], Y, 0, 1, groups=masked(Y)),
+            "groups",
+        ),
+        (
+            lambda: place_distilled(
+                np.ma.masked_array(X[:, 0, 0], mask=X[:, 0, 0] > 0), Y, X[:, 0, 0], Y
+            ),
+            "measures",
+        ),
+    ],
+)
+def test_masks_are_refused_wherever_values_or_labels_come(call, name):
+    with pytest.raises(ValueError, match=f"{name} is masked"):
+        call()
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        [np.nan, *NAMES[1:].tolist()],
+        [None, *NAMES[1:].tolist()],
+        [pd.NA, *NAMES[1:].tolist()],
+        [3, *NAMES[1:].tolist()],
+    ],
+)
+def test_a_list_of_names_with_something_else_is_refused(labels):
+    # np.asarray makes the class "nan" of what is missing.
+    for call in (
+        lambda: RandomSubset().fit(X, labels),
+        lambda: NETWORK.fit(X, labels),
+        lambda: SyntheticSet(X, labels),
+        lambda: NETWORK.fit(X, NAMES).score(X, labels),
+    ):
+        with pytest.raises(ValueError, match="labels of one kind"):
+            call()
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (np.where(MASK, "nan", NAMES), "'nan', which often stands for a missing"),
+        (np.where(MASK, "", NAMES), "'', which often stands for a missing"),
+        (
+            np.where(MASK, "spiral ", NAMES),
+            "'spiral', 'spiral '.* in capitals or blanks",
+        ),
+        (np.where(MASK, "Spiral", NAMES), "'Spiral', 'spiral'.* in capitals or blanks"),
+    ],
+)
+def test_doubtful_classes_are_told_once(labels, message):
+    for fit in (RandomSubset().fit, NETWORK.fit, teachers().fit, stm().fit):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            fit(X, labels)
+        told = [one for one in caught if re.search(message, str(one.message))]
+        assert [one.filename for one in told] == [__file__]
+
+
+def test_letters_and_plain_names_are_not_doubtful():
+    for labels in (NAMES, Y, Y > 0, np.array(["a", "A"])[Y], np.array(["b ", "c"])[Y]):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            RandomSubset().fit(X, labels)
+
+
+def test_booleans_are_no_numbers_of_classes():
+    # True is 1 to Python: such a score would say nothing.
+    numbered = NETWORK.fit(X, np.arange(20) % 4)
+    with pytest.raises(ValueError, match="booleans"):
+        numbered.score(X, Y > 0)
+    boolean = NETWORK.fit(X, Y > 0)
+    with pytest.raises(ValueError, match="booleans"):
+        boolean.score(X, np.arange(20) % 4)
+    assert boolean.score(X, Y) == boolean.score(X, Y > 0)
+
+
+def test_pictures_in_other_spaces_of_color_are_refused():
+    colors = [Image.fromarray(np.full((8, 8, 3), 10 * k, np.uint8)) for k in range(20)]
+    for mode in ("CMYK", "YCbCr", "LAB", "HSV"):
+        pictures = [
+            Image.new("LAB", (8, 8)) if mode == "LAB" else one.convert(mode)
+            for one in colors
+        ]
+        with pytest.raises(ValueError, match="convert\\('RGB'\\)"):
+            RandomSubset().fit(pictures, Y)
+    with pytest.warns(UserWarning, match="transparency is taken for a channel"):
+        RandomSubset().fit([one.convert("RGBA") for one in colors], Y)
+    with pytest.raises(ValueError, match="ImageReader"):
+        RandomSubset().fit([b"\x89PNG"] * 20, Y)
