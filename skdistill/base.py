@@ -51,6 +51,7 @@ class BaseDistiller(
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "BaseDistiller":
         """Distil X, y into ``synthetic_``."""
 
+    @with_own_torch_state
     def fit_resample(
         self, X: Any, y: Any, sample_weight: Any = None
     ) -> tuple[Any, Any]:

@@ -217,6 +217,7 @@ class DistilledClassifier(
             return self.estimator_.predict(X)
 
     @available_if(_has_predict_proba)
+    @with_own_torch_state
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return the probability of each class.
 
@@ -236,6 +237,7 @@ class DistilledClassifier(
         with already_checked():
             return self.estimator_.predict_proba(X)
 
+    @with_own_torch_state
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return the share of images that are classified rightly.
 

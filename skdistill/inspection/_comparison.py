@@ -15,6 +15,7 @@ from skdistill.utils._intervals import (
     superiority,
 )
 from skdistill.utils._labels import as_labels
+from skdistill.utils._torch_state import with_own_torch_state
 
 _FEWEST_UNITS = 2
 
@@ -47,6 +48,7 @@ class Comparison(pd.Series):
     },
     prefer_skip_nested_validation=True,
 )
+@with_own_torch_state
 def compare_classes(
     values: Any,
     y: Any,

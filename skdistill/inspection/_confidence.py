@@ -10,6 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 from skdistill.curation import GalaxyZooCurator
 from skdistill.inspection._grid import MAX_INCHES, MAX_ROWS
 from skdistill.inspection._plotting import check_matplotlib, plain_text
+from skdistill.inspection._public import public
 
 _AVAILABLE, _SELECTED = "0.55", "#b3003c"
 
@@ -74,6 +75,7 @@ class ConfidenceDisplay:
         self.title = title
 
     @classmethod
+    @public(curator=[GalaxyZooCurator])
     def from_estimator(
         cls,
         curator: GalaxyZooCurator,
@@ -123,6 +125,7 @@ class ConfidenceDisplay:
         )
         return display.plot(ax=ax)
 
+    @public()
     def plot(self, *, ax: Any = None) -> "ConfidenceDisplay":
         """Draw the confidences.
 

@@ -4,10 +4,12 @@ from typing import Any
 
 import numpy as np
 from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix
+from sklearn.utils._param_validation import HasMethods
 
 from skdistill.curation import GalaxyZooCurator
 from skdistill.inspection._grid import new_axes
 from skdistill.inspection._plotting import check_matplotlib, plain_text, wrapped
+from skdistill.inspection._public import public
 from skdistill.inspection._tree_layout import (
     MAX_LEAVES,
     grow,
@@ -76,6 +78,7 @@ class TreeConfusionDisplay(ConfusionMatrixDisplay):
         self.title = title
 
     @classmethod
+    @public(estimator=[HasMethods(["predict"])])
     def from_estimator(
         cls,
         estimator: Any,
@@ -140,6 +143,7 @@ class TreeConfusionDisplay(ConfusionMatrixDisplay):
         )
 
     @classmethod
+    @public()
     def from_predictions(
         cls,
         y_true: Any,
@@ -201,6 +205,7 @@ class TreeConfusionDisplay(ConfusionMatrixDisplay):
         )
         return display.plot(ax=ax, **plot_kw)
 
+    @public()
     def plot(
         self,
         *,

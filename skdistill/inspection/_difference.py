@@ -16,6 +16,7 @@ from skdistill.inspection._plotting import (
     real_images,
     to_pixels,
 )
+from skdistill.inspection._public import public
 from skdistill.utils._images import select, weighted_mean
 from skdistill.utils._stretch import Stretch
 
@@ -82,6 +83,7 @@ class DifferenceDisplay:
         self.note = note
 
     @classmethod
+    @public()
     def from_estimator(
         cls,
         estimator: Any,
@@ -167,6 +169,7 @@ class DifferenceDisplay:
         return display.plot(ax=ax, **imshow_kw)
 
     @classmethod
+    @public()
     def from_data(
         cls,
         X: Any,
@@ -259,6 +262,7 @@ class DifferenceDisplay:
             note=look.note,
         )
 
+    @public()
     def plot(self, *, ax: Any = None, **imshow_kw: Any) -> "DifferenceDisplay":
         """Draw the rows.
 

@@ -4,11 +4,13 @@ import os
 import shutil
 import subprocess
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 from PIL import Image, ImageDraw
+from sklearn.utils._param_validation import Interval
 
 from skdistill.inspection._grid import MAX_ROWS, choose, draw_grid, join_notes
 from skdistill.inspection._plotting import (
@@ -18,6 +20,7 @@ from skdistill.inspection._plotting import (
     find_look,
     to_pixels,
 )
+from skdistill.inspection._public import public
 from skdistill.utils._files import as_path, atomic_path
 from skdistill.utils._image_input import unmasked
 
@@ -238,6 +241,10 @@ class EvolutionDisplay:
         self.note = note
 
     @classmethod
+    @public(
+        recorder=[ImageRecorder],
+        n_images=[Interval(Integral, 1, None, closed="left"), None],
+    )
     def from_recorder(
         cls,
         recorder: ImageRecorder,
@@ -313,6 +320,7 @@ class EvolutionDisplay:
         )
 
     @classmethod
+    @public(n_images=[Interval(Integral, 1, None, closed="left"), None])
     def from_data(
         cls,
         frames: Any,
@@ -390,8 +398,6 @@ class EvolutionDisplay:
                 f"y must hold one label for each of the {frames.shape[1]} images of a "
                 f"frame; got shape {y.shape}"
             )
-        if n_images is not None and n_images < 1:
-            raise ValueError(f"`n_images` must be at least 1 or None; got {n_images}")
         shown, positions = class_rows(y, classes)
         positions = [members[:n_images] for members in positions]
         names = [
@@ -424,6 +430,7 @@ class EvolutionDisplay:
         )
         return display.plot(n_columns=n_columns, ax=ax, **imshow_kw)
 
+    @public()
     def plot(
         self, *, n_columns: int = 8, ax: Any = None, **imshow_kw: Any
     ) -> "EvolutionDisplay":
@@ -444,8 +451,6 @@ class EvolutionDisplay:
             The display itself.
         """
         check_matplotlib(f"{type(self).__name__}.plot")
-        if n_columns < 1:
-            raise ValueError(f"`n_columns` must be at least 1; got {n_columns}")
         number = min(n_columns, len(self.frames))
         chosen = np.linspace(0, len(self.frames) - 1, number).round().astype(np.int64)
         rows = range(len(self.names)) if self.rows is None else self.rows
@@ -464,6 +469,7 @@ class EvolutionDisplay:
         self.ax_, self.figure_ = ax, ax.figure
         return self
 
+    @public()
     def save(self, path: str | os.PathLike[str], *, fps: float = 8.0) -> None:
         """Write an animation of all frames, atomically.
 
@@ -476,8 +482,6 @@ class EvolutionDisplay:
             Frames per second.  The last frame stays for two seconds.
         """
         path = as_path(path)
-        if not fps > 0:
-            raise ValueError(f"`fps` must be positive; got {fps}")
         if path.suffix.lower() not in (".gif", ".mp4"):
             raise ValueError(f"`path` must end in .gif or .mp4; got {path}")
         pictures = self._pictures()

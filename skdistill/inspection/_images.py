@@ -16,6 +16,7 @@ from skdistill.inspection._plotting import (
     name_of,
     to_pixels,
 )
+from skdistill.inspection._public import public
 from skdistill.utils._bands import check_band_names
 from skdistill.utils._validation import image_array
 
@@ -81,6 +82,7 @@ class SyntheticSetDisplay:
         self.note = note
 
     @classmethod
+    @public(title=[str, None])
     def from_estimator(
         cls,
         estimator: Any,
@@ -159,6 +161,7 @@ class SyntheticSetDisplay:
         )
 
     @classmethod
+    @public()
     def from_data(
         cls,
         X: Any,
@@ -242,8 +245,6 @@ class SyntheticSetDisplay:
         )
         shown, positions = class_rows(y, classes)
         names = check_names(class_names, shown)
-        if max_images < 1:
-            raise ValueError(f"`max_images` must be at least 1; got {max_images}")
         chosen, left_out = choose(positions, max_images, max(len(panels), 1))
         images = []
         for place in chosen:
@@ -265,6 +266,7 @@ class SyntheticSetDisplay:
         )
         return display.plot(ax=ax, **imshow_kw)
 
+    @public()
     def plot(self, *, ax: Any = None, **imshow_kw: Any) -> "SyntheticSetDisplay":
         """Draw the grid.
 

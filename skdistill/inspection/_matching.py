@@ -1,11 +1,14 @@
 """MatchingDisplay: how a distillation went."""
 
+from numbers import Integral
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from sklearn.utils._param_validation import Interval
 
 from skdistill.inspection._plotting import check_matplotlib
+from skdistill.inspection._public import public
 
 # Colors that people with any color vision tell apart (Okabe and Ito).
 _LOSS, _PROBE, _OTHER = "#0072b2", "#d55e00", "#333333"
@@ -66,6 +69,7 @@ class MatchingDisplay:
         self.title = title
 
     @classmethod
+    @public(window=[Interval(Integral, 1, None, closed="left")])
     def from_estimator(
         cls, estimator: Any, *, window: int = 21, title: str = "", ax: Any = None
     ) -> "MatchingDisplay":
@@ -102,6 +106,7 @@ class MatchingDisplay:
         display = cls(distiller.history_, stages, title=title)
         return display.plot(window=window, ax=ax)
 
+    @public(window=[Interval(Integral, 1, None, closed="left")])
     def plot(self, *, window: int = 21, ax: Any = None) -> "MatchingDisplay":
         """Draw the story.
 
@@ -119,8 +124,6 @@ class MatchingDisplay:
             The display itself.
         """
         check_matplotlib(f"{type(self).__name__}.plot")
-        if window < 1:
-            raise ValueError(f"`window` must be at least 1; got {window}")
         if ax is None:
             import matplotlib.pyplot as plt
 

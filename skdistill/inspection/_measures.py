@@ -30,6 +30,7 @@ from skdistill.inspection._morphology import (
 from skdistill.utils._bands import check_band_names
 from skdistill.utils._doc_link import DocLinkMixin
 from skdistill.utils._images import take
+from skdistill.utils._torch_state import with_own_torch_state
 from skdistill.utils._validation import check_images
 
 _MEASURES = tuple(LABELS)
@@ -145,6 +146,7 @@ class MorphologyMeasures(TransformerMixin, DocLinkMixin, BaseEstimator):
         self.image_shape = image_shape
 
     @_fit_context(prefer_skip_nested_validation=True)
+    @with_own_torch_state
     def fit(self, X: Any, y: Any = None) -> "MorphologyMeasures":
         """Learn the shape of the images; nothing else.
 
@@ -165,6 +167,7 @@ class MorphologyMeasures(TransformerMixin, DocLinkMixin, BaseEstimator):
         self._colors()
         return self
 
+    @with_own_torch_state
     def transform(self, X: Any) -> np.ndarray:
         """Measure images.
 

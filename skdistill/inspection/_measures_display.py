@@ -27,6 +27,7 @@ from skdistill.inspection._plotting import (
     to_pixels,
     wrapped,
 )
+from skdistill.inspection._public import public
 
 _MAX_MEASURES = 16
 _WHISKERS = (5, 95)  # percentiles
@@ -100,6 +101,7 @@ class MeasuresDisplay:
         self.title = title
 
     @classmethod
+    @public()
     def from_estimator(
         cls,
         estimator: Any,
@@ -168,6 +170,7 @@ class MeasuresDisplay:
         )
 
     @classmethod
+    @public()
     def from_data(
         cls,
         X: Any,
@@ -262,6 +265,7 @@ class MeasuresDisplay:
         )
         return display.plot(ax=ax)
 
+    @public()
     def plot(self, *, ax: Any = None) -> "MeasuresDisplay":
         """Draw the real images as boxes and the distilled ones as diamonds.
 

@@ -15,6 +15,7 @@ from sklearn.utils._param_validation import (
 from sklearn.utils.validation import check_is_fitted
 
 from skdistill.utils._labels import check_known_labels, one_label_each
+from skdistill.utils._torch_state import with_own_torch_state
 from skdistill.utils._validation import image_array
 
 # Covered images are classified so many pixels at a time.
@@ -35,6 +36,7 @@ _MAX_FLOOR = 0.005
     },
     prefer_skip_nested_validation=True,
 )
+@with_own_torch_state
 def occlusion_maps(
     estimator: Any,
     X: Any,

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
+from sklearn.utils._param_validation import HasMethods
 
 from skdistill.inspection._grid import draw_grid, join_notes
 from skdistill.inspection._occlusion import (
@@ -19,6 +20,7 @@ from skdistill.inspection._plotting import (
     to_pixels,
     wrapped,
 )
+from skdistill.inspection._public import public
 from skdistill.utils._validation import image_array
 
 # Single pixels may be far beyond the others, which would be pale.
@@ -93,6 +95,7 @@ class OcclusionDisplay:
         self.note = note
 
     @classmethod
+    @public(estimator=[HasMethods(["predict_proba"])])
     def from_estimator(
         cls,
         estimator: Any,
@@ -171,8 +174,6 @@ class OcclusionDisplay:
             The display, drawn.
         """
         check_matplotlib(f"{cls.__name__}.from_estimator")
-        if max_images < 1:
-            raise ValueError(f"`max_images` must be at least 1; got {max_images}")
         X = image_array(X)
         n_images = len(X)
         for name, given in (("y", y), ("`names`", names)):
@@ -219,6 +220,7 @@ class OcclusionDisplay:
             note=join_notes(hidden, left_out, look.note),
         ).plot(ax=ax, **imshow_kw)
 
+    @public()
     def plot(self, *, ax: Any = None, **imshow_kw: Any) -> "OcclusionDisplay":
         """Draw the images in one row and the maps below.
 

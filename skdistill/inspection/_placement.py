@@ -11,6 +11,7 @@ from sklearn.utils._param_validation import Interval, validate_params
 from skdistill.utils._image_input import unmasked
 from skdistill.utils._intervals import deviations_half_width, share_interval
 from skdistill.utils._labels import as_labels
+from skdistill.utils._torch_state import with_own_torch_state
 
 _FEWEST_REAL = 2
 
@@ -28,6 +29,7 @@ _FEWEST_REAL = 2
     },
     prefer_skip_nested_validation=True,
 )
+@with_own_torch_state
 def place_distilled(
     measures: Any,
     y: Any,

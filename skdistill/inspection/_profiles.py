@@ -23,6 +23,7 @@ from skdistill.inspection._plotting import (
     to_pixels,
     wrapped,
 )
+from skdistill.inspection._public import public
 from skdistill.utils._images import batches
 
 _MAX_PANELS = 25
@@ -170,6 +171,7 @@ class ProfileDisplay:
         self.title = title
 
     @classmethod
+    @public()
     def from_estimator(
         cls,
         estimator: Any,
@@ -237,6 +239,7 @@ class ProfileDisplay:
         return display.plot(ax=ax)
 
     @classmethod
+    @public()
     def from_data(
         cls,
         X: Any,
@@ -289,6 +292,7 @@ class ProfileDisplay:
         )
         return display.plot(ax=ax)
 
+    @public()
     def plot(self, *, ax: Any = None) -> "ProfileDisplay":
         """Draw medians of the real images, and bands from 16th to 84th percentile.
 
@@ -380,8 +384,6 @@ def _profiles(images: np.ndarray, kind: str) -> tuple[np.ndarray, np.ndarray]:
             "X must hold images of 2x2 pixels or more to have profiles; got "
             f"{images.shape[1]}x{images.shape[2]}"
         )
-    if kind not in ("radial", "azimuthal"):
-        raise ValueError(f"`kind` must be 'radial' or 'azimuthal'; got {kind!r}")
     measure = radial_profiles if kind == "radial" else azimuthal_profiles
     found = [measure(images[part]) for part in batches(images)]
     return found[0][0], np.concatenate([profiles for _, profiles in found])

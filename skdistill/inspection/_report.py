@@ -41,6 +41,7 @@ from skdistill.utils._figures import some_of_each
 from skdistill.utils._files import as_path, atomic_path, check_writable
 from skdistill.utils._labels import already_checked, check_known_labels
 from skdistill.utils._stretch import Stretch
+from skdistill.utils._torch_state import with_own_torch_state
 from skdistill.utils._validation import image_array
 
 _PACKAGES = ("numpy", "scipy", "pandas", "scikit-learn", "torch", "matplotlib")
@@ -70,6 +71,7 @@ _SMALLEST = 8
     },
     prefer_skip_nested_validation=True,
 )
+@with_own_torch_state
 def report(
     distiller: Any,
     X_test: Any,

@@ -18,6 +18,7 @@ from skdistill.inspection._plotting import (
     to_pixels,
     wrapped,
 )
+from skdistill.inspection._public import public
 from skdistill.inspection._tree_layout import (
     MAX_LEAVES,
     Node,
@@ -104,6 +105,7 @@ class TreeDisplay:
         self.note = note
 
     @classmethod
+    @public()
     def from_estimator(
         cls,
         estimator: Any,
@@ -173,7 +175,7 @@ class TreeDisplay:
         if (X is None) != (y is None):
             raise ValueError("X and y must be given both, or neither")
         synthetic, preprocessing = distilled_by(estimator, preprocessing)
-        if isinstance(row_titles, str) or len(row_titles) != 2:
+        if len(row_titles) != 2:
             raise ValueError(
                 "`row_titles` must be two: of the real images and of the distilled "
                 f"ones; got {row_titles!r}"
@@ -201,6 +203,7 @@ class TreeDisplay:
         return display.plot(ax=ax, **imshow_kw)
 
     @classmethod
+    @public()
     def from_data(
         cls,
         X: Any,
@@ -316,6 +319,7 @@ class TreeDisplay:
             rows = {name: [row[place] for place in kept] for name, row in rows.items()}
         return cls(rows, tree=tree, class_names=called, title=title, note=look.note)
 
+    @public()
     def plot(self, *, ax: Any = None, **imshow_kw: Any) -> "TreeDisplay":
         """Draw the tree and the images.
 
@@ -468,8 +472,6 @@ def _first_of_each(y: Any, tree: VoteTree, n_images: int) -> np.ndarray:
 
     -1 stands where a leaf has fewer images.
     """
-    if n_images < 1:
-        raise ValueError(f"`n_images` must be at least 1; got {n_images}")
     leaves = leaf_positions(y, list(tree.leaves))
     first = np.full((len(tree.leaves), n_images), -1)
     for leaf in range(len(tree.leaves)):

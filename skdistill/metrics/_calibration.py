@@ -9,6 +9,7 @@ from sklearn.utils._param_validation import Interval, validate_params
 
 from skdistill.utils._image_input import unmasked
 from skdistill.utils._labels import check_known_labels, one_label_each
+from skdistill.utils._torch_state import with_own_torch_state
 
 
 @validate_params(
@@ -20,6 +21,7 @@ from skdistill.utils._labels import check_known_labels, one_label_each
     },
     prefer_skip_nested_validation=True,
 )
+@with_own_torch_state
 def expected_calibration_error(
     y_true: Any, y_proba: Any, *, labels: Any = None, n_bins: int = 15
 ) -> float:

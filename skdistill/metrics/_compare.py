@@ -8,6 +8,7 @@ from sklearn.utils._param_validation import Interval, validate_params
 
 from skdistill.metrics._scores import as_runs, check_same_estimators, in_order_of
 from skdistill.utils._intervals import students_half_width
+from skdistill.utils._torch_state import with_own_torch_state
 
 _ROUNDING = 1e-12
 
@@ -43,6 +44,7 @@ class Comparison(NamedTuple):
     },
     prefer_skip_nested_validation=True,
 )
+@with_own_torch_state
 def compare_scores(
     scores: Any, other: Any, *, paired: bool = False, confidence: float = 0.95
 ) -> Comparison:

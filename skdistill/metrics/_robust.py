@@ -10,6 +10,7 @@ import numpy as np
 from sklearn.utils._param_validation import Interval, validate_params
 
 from skdistill.metrics._scores import Summary
+from skdistill.utils._torch_state import with_own_torch_state
 
 _ACCURACY = [Real, "array-like"]
 _WEIGHT = [Interval(Real, 0, 1, closed="both")]
@@ -19,6 +20,7 @@ _WEIGHT = [Interval(Real, 0, 1, closed="both")]
     {"real": _ACCURACY, "synthetic": _ACCURACY},
     prefer_skip_nested_validation=True,
 )
+@with_own_torch_state
 def hard_label_recovery(real: Any, synthetic: Any) -> Any:
     """Return how much accuracy a distilled set loses against the real images.
 
@@ -53,6 +55,7 @@ def hard_label_recovery(real: Any, synthetic: Any) -> Any:
     {"synthetic": _ACCURACY, "random": _ACCURACY},
     prefer_skip_nested_validation=True,
 )
+@with_own_torch_state
 def improvement_over_random(synthetic: Any, random: Any) -> Any:
     """Return how much better a distilled set is than as many random real images.
 
@@ -92,6 +95,7 @@ def improvement_over_random(synthetic: Any, random: Any) -> Any:
     },
     prefer_skip_nested_validation=True,
 )
+@with_own_torch_state
 def label_robust_score(
     real: Any,
     synthetic: Any,
@@ -153,6 +157,7 @@ def label_robust_score(
     },
     prefer_skip_nested_validation=True,
 )
+@with_own_torch_state
 def augmentation_robust_score(
     *,
     synthetic_augmented: Any,

@@ -295,6 +295,7 @@ class BaseNetworkClassifier(
             "learning_rate": self._rate(epoch - 1),
         }
 
+    @with_own_torch_state
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return the probability of each class.
 
@@ -312,6 +313,7 @@ class BaseNetworkClassifier(
         logits = torch.from_numpy(self._logits(X))
         return F.softmax(logits.double(), dim=1).numpy()
 
+    @with_own_torch_state
     def predict(self, X: Any) -> np.ndarray:
         """Return the most probable class of each image.
 
@@ -329,6 +331,7 @@ class BaseNetworkClassifier(
         codes = self._logits(X).argmax(axis=1)
         return self.classes_[codes]
 
+    @with_own_torch_state
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return the share of images that are classified rightly.
 
@@ -354,6 +357,7 @@ class BaseNetworkClassifier(
         sample_weight = unmasked(sample_weight, "sample_weight", "weights")
         return super().score(X, y, sample_weight)
 
+    @with_own_torch_state
     def extract_features(self, X: Any) -> np.ndarray:
         """Return what goes into the last linear layer.
 

@@ -19,6 +19,7 @@ from skdistill.utils._callbacks import CallbackSupportMixin, FitTasks
 from skdistill.utils._doc_link import DocLinkMixin
 from skdistill.utils._images import Images, batches, take
 from skdistill.utils._maps import check_map_path, write_map
+from skdistill.utils._torch_state import with_own_torch_state
 from skdistill.utils._validation import check_images, in_shape_of, is_flattened
 
 
@@ -64,6 +65,7 @@ class PixelTransformer(
     image_shape: Any
 
     @_fit_context(prefer_skip_nested_validation=True)
+    @with_own_torch_state
     def fit(self, X: Any, y: Any = None) -> "PixelTransformer":
         """Learn from images; what an earlier fit learned is forgotten.
 
@@ -87,6 +89,7 @@ class PixelTransformer(
         return self
 
     @_fit_context(prefer_skip_nested_validation=True)
+    @with_own_torch_state
     def partial_fit(self, X: Any, y: Any = None) -> "PixelTransformer":
         """Learn from more images, as if all had been given to one fit.
 
@@ -113,6 +116,7 @@ class PixelTransformer(
         self._learn(images, is_first=is_first, is_last=False)
         return self
 
+    @with_own_torch_state
     def transform(
         self, X: Any, out: str | os.PathLike[str] | None = None
     ) -> np.ndarray:
@@ -135,6 +139,7 @@ class PixelTransformer(
         """
         return self._in_batches(X, out, self._forward, np.float32)
 
+    @with_own_torch_state
     def fit_transform(
         self, X: Any, y: Any = None, out: str | os.PathLike[str] | None = None
     ) -> np.ndarray:
@@ -160,6 +165,7 @@ class PixelTransformer(
             check_map_path(out, "out")
         return self.fit(X, y).transform(X, out)
 
+    @with_own_torch_state
     def inverse_transform(
         self, X: Any, out: str | os.PathLike[str] | None = None
     ) -> np.ndarray:

@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 from sklearn.base import BaseEstimator, _fit_context
 from sklearn.utils import compute_class_weight
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 from sklearn.utils.validation import check_is_fitted
 from tqdm.auto import tqdm
 
@@ -435,6 +435,9 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
             if missing and place is not None:
                 wait_for_any(place.folder, missing)
 
+    @validate_params(
+        {"teacher": [Integral], "epoch": [Real]}, prefer_skip_nested_validation=True
+    )
     @with_own_torch_state
     def snapshot(self, teacher: int, epoch: float) -> np.ndarray:
         """Return the parameters of a teacher after an epoch.
@@ -479,6 +482,11 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
         ) as file:
             return file.snapshot(row).numpy()
 
+    @validate_params(
+        {"teacher": [Integral], "epoch": [Real, None]},
+        prefer_skip_nested_validation=True,
+    )
+    @with_own_torch_state
     def classifier(self, teacher: int, epoch: float | None = None) -> ConvNetClassifier:
         """Return a teacher as a classifier that is fitted.
 
@@ -519,6 +527,14 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
         )
 
     @classmethod
+    @validate_params(
+        {
+            "path": [str, os.PathLike],
+            "n_teachers": [Interval(Integral, 1, None, closed="left"), None],
+            "n_epochs": [Interval(Integral, 1, None, closed="left"), None],
+        },
+        prefer_skip_nested_validation=False,
+    )
     @with_own_torch_state
     def load(
         cls,
@@ -568,11 +584,8 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
             if n_parameters(settings.build_structure()) != manifest["n_parameters"]:
                 raise ValueError("its network has another number of parameters")
         for name, value in (("n_teachers", n_teachers), ("n_epochs", n_epochs)):
-            if value is None:
-                continue
-            if value < 1:
-                raise ValueError(f"`{name}` must be 1 or more; got {value}")
-            setattr(buffer, name, int(value))
+            if value is not None:
+                setattr(buffer, name, int(value))
         buffer.image_shape_ = settings.image_shape
         buffer.n_features_in_ = int(np.prod(buffer.image_shape_))
         buffer.classes_ = classes

@@ -1,5 +1,6 @@
 """The one place that keeps what a notebook has set in PyTorch out of results."""
 
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -7,7 +8,6 @@ from functools import wraps
 from typing import Any, TypeVar
 
 import numpy as np
-import torch
 
 from skdistill.utils._fork import after_fork
 from skdistill.utils._warnings import telling_once
@@ -29,10 +29,10 @@ class _DefaultType:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.n_inside = 0
-        self.before = torch.float32
+        self.before: Any = None
 
     @contextmanager
-    def kept_long(self) -> Iterator[None]:
+    def kept_long(self, torch: Any) -> Iterator[None]:
         with self.lock:
             if not self.n_inside:
                 self.before = torch.get_default_dtype()
@@ -69,20 +69,25 @@ def own_torch_state() -> Iterator[None]:
     """
     with ExitStack() as stack:
         stack.enter_context(telling_once())
-        stack.enter_context(_default_type.kept_long())
+        stack.enter_context(np.errstate(**_ERRORS))
+        # Who has not imported it has set nothing in it, and need not wait for it.
+        torch = sys.modules.get("torch")
+        if torch is None:
+            yield
+            return
+        stack.enter_context(_default_type.kept_long(torch))
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
         for device in _AUTOCAST_DEVICES:
             if torch.is_autocast_enabled(device):
                 stack.enter_context(torch.autocast(device, enabled=False))
         # Only where it is needed: it costs time in every call of PyTorch.
-        if _has_other_device():
+        if _has_other_device(torch):
             stack.enter_context(torch.device("cpu"))
-        stack.enter_context(np.errstate(**_ERRORS))
         yield
 
 
-def _has_other_device() -> bool:
+def _has_other_device(torch: Any) -> bool:
     try:
         return torch.get_default_device().type != "cpu"
     except RuntimeError:
@@ -98,4 +103,5 @@ def with_own_torch_state(function: Function) -> Function:
         with own_torch_state():
             return function(*args, **kwargs)
 
+    computing._has_own_torch_state = True  # type: ignore[attr-defined]
     return computing  # type: ignore[return-value]

@@ -241,7 +241,7 @@ def test_errors(images, fitted):
         SyntheticSetDisplay.from_data(X, y, class_names=["one"])
     with pytest.raises(ValueError, match="`value_range` must be"):
         SyntheticSetDisplay.from_data(X, y, value_range=(1, 0))
-    with pytest.raises(ValueError, match="`n_images` must be at least 1"):
+    with pytest.raises(ValueError, match="'n_images' parameter"):
         TreeDisplay.from_data(X, y, n_images=0)
     for wrong in (3, {}):
         with pytest.raises(ValueError, match="`tree` must have one question"):
@@ -296,7 +296,7 @@ def test_one_row_for_each_class_by_option(images):
     last = [row[-1].get_array()[0, 0, 0] for row in display.images_]
     first = [X[np.flatnonzero(y == label)[0], 0, 0, 0] for label in range(9)]
     np.testing.assert_allclose(last, np.round(np.array(first) * 255), atol=1)
-    with pytest.raises(ValueError, match="`n_images` must be at least 1 or None"):
+    with pytest.raises(ValueError, match="'n_images' parameter"):
         EvolutionDisplay.from_data(frames, [0, 5, 9], y, n_images=0)
     with pytest.raises(ValueError, match="one label for each of the 18 images"):
         EvolutionDisplay.from_data(frames, [0, 5, 9], y[:3])
@@ -324,8 +324,10 @@ def test_titles_and_notes_are_the_users(images, fitted):
     for text in ("simulated", "made", "egg", "a bar", "On a slide"):
         assert texts.count(text) == 1
     assert "real" not in texts
-    with pytest.raises(ValueError, match="`row_titles` must be two"):
+    with pytest.raises(ValueError, match="'row_titles' parameter"):
         TreeDisplay.from_estimator(distiller, *images, row_titles="real")
+    with pytest.raises(ValueError, match="`row_titles` must be two"):
+        TreeDisplay.from_estimator(distiller, *images, row_titles=["real"])
     with pytest.raises(ValueError, match="labels must be names of the tree"):
         TreeDisplay.from_data(*images, class_names={"dragon": "x"})
     with pytest.raises(ValueError, match="a name for each of the 9 classes; got 1"):

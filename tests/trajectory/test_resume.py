@@ -78,7 +78,7 @@ def test_fewer_epochs_are_the_first_ones(tmp_path, make_buffer, bars, monkeypatc
     assert TrajectoryBuffer.load(tmp_path, n_epochs=3, n_teachers=1).n_epochs_ == 3
     with pytest.raises(ValueError, match=r"not complete: 2 of 2 teachers.* 5 epochs"):
         TrajectoryBuffer.load(tmp_path, n_epochs=5)
-    with pytest.raises(ValueError, match=r"`n_teachers` must be 1 or more; got 0"):
+    with pytest.raises(ValueError, match="'n_teachers' parameter"):
         TrajectoryBuffer.load(tmp_path, n_teachers=0)
 
 

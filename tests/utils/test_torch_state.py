@@ -1,5 +1,10 @@
 """What a notebook has set in PyTorch changes no result, and stays set."""
 
+import importlib
+import inspect
+import pkgutil
+import subprocess
+import sys
 from contextlib import contextmanager
 
 import numpy as np
@@ -7,7 +12,9 @@ import pytest
 import torch
 from joblib import parallel_config
 
+import skdistill
 from skdistill import (
+    ChannelScaler,
     ConvNetClassifier,
     DistilledClassifier,
     Herding,
@@ -16,9 +23,16 @@ from skdistill import (
     RandomSubset,
     STMDistiller,
     TrajectoryBuffer,
+    ZCAWhitener,
     evaluate_synthetic,
 )
-from skdistill.inspection import occlusion_maps
+from skdistill.inspection import (
+    MeasuresDisplay,
+    OcclusionDisplay,
+    TreeConfusionDisplay,
+    compare_classes,
+    occlusion_maps,
+)
 from skdistill.metrics import export_ddranking, load_ddranking
 from skdistill.trajectory import merge_buffers
 from skdistill.utils._torch_state import own_torch_state, with_own_torch_state
@@ -60,6 +74,22 @@ def in_threads(folder):
     return score.scores
 
 
+def pixels(folder):
+    whitened = ZCAWhitener().fit(X).transform(1e-30 * X + X)
+    return ChannelScaler().fit(whitened).transform(whitened)
+
+
+def figure(display, values):
+    import matplotlib.pyplot as plt
+
+    plt.close(display.figure_)
+    return np.asarray(values(display))
+
+
+TREE = {"form": {"round": "smooth", "not": "edge-on"}}
+DISTILLED = DistilledClassifier(RandomSubset(random_state=0), NETWORK).fit(X, Y)
+FITTED = DISTILLED.estimator_
+
 DO = {
     "ConvNetClassifier": lambda _: NETWORK.fit(X, Y).predict_proba(X),
     "features": lambda _: NETWORK.fit(X, Y).extract_features(X),
@@ -97,6 +127,26 @@ DO = {
         ).scores
     ),
     "occlusion_maps": lambda _: occlusion_maps(NETWORK.fit(X, Y), X[:2]),
+    "pixels": pixels,
+    "predict and score": lambda _: [*DISTILLED.predict(X), DISTILLED.score(X, Y)],
+    "teacher as a classifier": lambda _: (
+        TEACHERS.fit(X, Y).classifier(0).predict_proba(X)
+    ),
+    "OcclusionDisplay": lambda _: figure(
+        OcclusionDisplay.from_estimator(FITTED, X[:2], value_range=(-3, 3)),
+        lambda display: display.maps,
+    ),
+    "TreeConfusionDisplay": lambda _: figure(
+        TreeConfusionDisplay.from_estimator(FITTED, X, Y, tree=TREE),
+        lambda display: display.confusion_matrix,
+    ),
+    "MeasuresDisplay": lambda _: figure(
+        MeasuresDisplay.from_estimator(DISTILLED, X, Y, random_state=0),
+        lambda display: display.table["percentile"],
+    ),
+    "compare_classes": lambda _: compare_classes(
+        X[:, 0, 0, 0] * 1e-200, Y, 0, 1, random_state=0
+    ),
     "merge_buffers": merged,
     "DD-Ranking": ranking,
 }
@@ -149,7 +199,7 @@ def test_results_do_not_depend_on_it(state, expected, tmp_path):
         before = everything()
         for name, do in DO.items():
             found = do(tmp_path)
-            assert np.array_equal(found, expected[name]), name
+            np.testing.assert_array_equal(found, expected[name], err_msg=name)
             assert everything() == before, name
 
 
@@ -184,3 +234,55 @@ def test_threads_end_in_any_order():
         assert torch.get_default_dtype() == torch.float32
         first.__exit__(None, None, None)
         assert torch.get_default_dtype() == torch.bfloat16
+
+
+# What computes nothing, or only in what a network of the user's own computes.
+NO_COMPUTING = {
+    "ConvNet.forward",
+    "DistilledClassifier.get_metadata_routing",
+    "ImageRecorder.on_fit_task_begin",
+    "ImageRecorder.on_fit_task_end",
+    "ImageRecorder.setup",
+    "ImageRecorder.teardown",
+    "MorphologyMeasures.describe",
+    "MorphologyMeasures.get_feature_names_out",
+    "standard_estimators",
+}
+# Rooms without networks, which read and choose.
+NO_NETWORKS = {"curation", "datasets"}
+
+
+def test_every_function_that_computes_has_its_own_state():
+    without = set()
+    for module in pkgutil.iter_modules(skdistill.__path__):
+        if module.name.startswith("_") or module.name in NO_NETWORKS:
+            continue
+        home = importlib.import_module(f"skdistill.{module.name}")
+        for name in getattr(home, "__all__", []):
+            thing = getattr(home, name)
+            parts = {name: thing}
+            if inspect.isclass(thing):
+                parts = {
+                    f"{name}.{part}": method
+                    for part, method in inspect.getmembers(thing, callable)
+                    if not part.startswith("_")
+                    and str(getattr(method, "__module__", "")).startswith("skdistill")
+                }
+            without |= {
+                part
+                for part, function in parts.items()
+                if not getattr(function, "_has_own_torch_state", False)
+            }
+    assert without == NO_COMPUTING
+
+
+def test_torch_is_not_imported_for_it():
+    """Who has not imported PyTorch has set nothing in it, and need not wait for it."""
+    program = (
+        "import sys, numpy as np\n"
+        "from skdistill import ChannelScaler\n"
+        "with np.errstate(all='raise'):\n"
+        "    ChannelScaler().fit(np.ones((2, 2, 2, 1)) * [[[[1]]], [[[2]]]])\n"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
