@@ -89,10 +89,10 @@ def test_bits_do_not_depend_on_the_number_of_threads(work, monkeypatch):
     n_helped = 0
     help_with = _workers._Batch.help
 
-    def count(batch):
+    def count(batch, kept):
         nonlocal n_helped
         n_helped += 1
-        help_with(batch)
+        help_with(batch, kept)
 
     monkeypatch.setattr(_workers._Batch, "help", count)
     before = torch.get_num_threads()

@@ -469,16 +469,16 @@ class BaseNetworkClassifier(
                 found = last.inputs
             return found[: len(images)].cpu().numpy()
 
-        first = compute(0)
-        # At once: small arrays that stay, between large ones that go, would leave
-        # memory in pieces that fit no other batch.
-        outputs = np.empty((len(X), *first.shape[1:]), first.dtype)
-        outputs[: len(first)] = first
-
-        def fill(start: int) -> None:
-            outputs[start : start + _INFERENCE_BATCH] = compute(start)
-
         with self._threads(device):
+            first = compute(0)
+            # At once: small arrays that stay, between large ones that go, would leave
+            # memory in pieces that fit no other batch.
+            outputs = np.empty((len(X), *first.shape[1:]), first.dtype)
+            outputs[: len(first)] = first
+
+            def fill(start: int) -> None:
+                outputs[start : start + _INFERENCE_BATCH] = compute(start)
+
             map_pieces(fill, range(_INFERENCE_BATCH, len(X), _INFERENCE_BATCH))
         return outputs
 

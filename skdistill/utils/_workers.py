@@ -142,24 +142,36 @@ class Workers:
         self._wanted = threading.Condition(self.lock)
         self._batches: list[_Batch] = []
         self._is_closed = False
-        self._threads = [
-            threading.Thread(target=self._help, name=f"skdistill-{n}", daemon=True)
-            for n in range(n_helpers)
-        ]
-        for thread in self._threads:
-            thread.start()
+        self._n_idle = 0
+        self._threads: list[threading.Thread] = []
 
     def map(self, function: Callable[[Any], Any], pieces: Sequence[Any]) -> list[Any]:
         """As :func:`map_pieces`."""
-        batch = _Batch(function, pieces, _local.batch, self.lock)
+        batch = _Batch(self, function, pieces, _local.batch)
         with self.lock:
             self._batches.append(batch)
-            self._wanted.notify(len(pieces) - 1)
+            # Threads start when there is work for them: many cores cost nothing else.
+            n_wanted = len(pieces) - 1
+            self._start(len(self._threads) + n_wanted - self._n_idle)
+            self._wanted.notify(n_wanted)
+            for other in batch.ancestors():
+                other.left.notify()
         try:
             return batch.finish()
         finally:
             with self.lock:
                 self._batches.remove(batch)
+
+    def first_open(self, within: "_Batch | None" = None) -> "_Batch | None":
+        """Return a batch with pieces that nobody has, such as are part of another."""
+        return next(
+            (
+                batch
+                for batch in self._batches
+                if batch.is_open and (within is None or within in batch.ancestors())
+            ),
+            None,
+        )
 
     def close(self) -> None:
         """End the threads."""
@@ -169,22 +181,30 @@ class Workers:
         for thread in self._threads:
             thread.join()
 
+    def _start(self, n_threads: int) -> None:
+        """Start threads until there are so many, or as many as there may be."""
+        for n in range(len(self._threads), min(n_threads, self.n_helpers)):
+            thread = threading.Thread(
+                target=self._help, name=f"skdistill-{n}", daemon=True
+            )
+            self._threads.append(thread)
+            thread.start()
+
     def _help(self) -> None:
         set_own_number(1)
         _local.workers = self
         while True:
             with self.lock:
-                while (batch := self._first_open()) is None and not self._is_closed:
+                while (batch := self.first_open()) is None and not self._is_closed:
+                    self._n_idle += 1
                     self._wanted.wait()
+                    self._n_idle -= 1
                 if batch is None:
                     return
                 batch.n_helping += 1
-            batch.help()
+            batch.help(BaseException)
             # Nothing of it is kept while there is nothing to do.
             del batch
-
-    def _first_open(self) -> "_Batch | None":
-        return next((batch for batch in self._batches if batch.is_open), None)
 
 
 class _Batch:
@@ -193,17 +213,22 @@ class _Batch:
     Attributes
     ----------
     n_helping : int
-        Number of helpers that compute pieces of it; only they are waited for.
+        Number of other threads that compute pieces of it; only they are waited for.
+    left : Condition
+        Is notified when one of them is through, and of work that the thread can help
+        with while it waits.
     """
 
     def __init__(
         self,
+        workers: Workers,
         function: Callable[[Any], Any],
         pieces: Sequence[Any],
         parent: "_Batch | None",
-        lock: threading.Lock,
     ) -> None:
         self.n_helping = 0
+        self.left = threading.Condition(workers.lock)
+        self._workers = workers
         self._function = function
         self._pieces = pieces
         self._parent = parent
@@ -211,8 +236,6 @@ class _Batch:
         self._results: dict[int, Any] = {}
         self._errors: dict[int, BaseException] = {}
         self._is_abandoned = False
-        self._lock = lock
-        self._left = threading.Condition(lock)
         # What Python, PyTorch and scikit-learn keep for each thread.
         self._context = contextvars.copy_context()
         self._with_gradient = torch.is_grad_enabled()
@@ -224,25 +247,40 @@ class _Batch:
         """Whether there are pieces that no thread has taken."""
         return self._n_taken < len(self._pieces)
 
+    def ancestors(self) -> "Iterator[_Batch]":
+        """Yield the batches that this one is part of."""
+        batch = self._parent
+        while batch is not None:
+            yield batch
+            batch = batch._parent
+
     def finish(self) -> list[Any]:
         """Compute what is left, and return all results."""
         try:
             self._work(Exception)
+            self._help_others()
         except BaseException:
             # As a KeyboardInterrupt, which only the main thread meets.
             self._is_abandoned = True
             raise
         finally:
-            with self._lock:
+            with self._workers.lock:
                 self._n_taken = len(self._pieces)
                 while self.n_helping:
-                    self._left.wait()
+                    self.left.wait()
+        self._check()
         if self._errors:
             raise self._errors[min(self._errors)]
         return [self._results[place] for place in range(len(self._pieces))]
 
-    def help(self) -> None:
-        """Compute pieces for the thread that has the work."""
+    def help(self, kept: type[BaseException]) -> None:
+        """Compute pieces for the thread that has the work.
+
+        Parameters
+        ----------
+        kept : type
+            Errors of pieces that are left to that thread.
+        """
         try:
             with (
                 config_context(**self._config),
@@ -250,13 +288,26 @@ class _Batch:
                 torch.set_grad_enabled(self._with_gradient),
             ):
                 # A context can be entered by one thread at a time.
-                self._context.copy().run(self._work, BaseException)
+                self._context.copy().run(self._work, kept)
         except _AbandonedError:
             pass
         finally:
-            with self._lock:
+            with self._workers.lock:
                 self.n_helping -= 1
-                self._left.notify()
+                self.left.notify()
+
+    def _help_others(self) -> None:
+        """Help with what the pieces have others do, until all of them are done."""
+        while True:
+            with self._workers.lock:
+                if not self.n_helping:
+                    return
+                batch = self._workers.first_open(within=self)
+                if batch is None:
+                    self.left.wait()
+                    continue
+                batch.n_helping += 1
+            batch.help(Exception)
 
     def _work(self, kept: type[BaseException]) -> None:
         """Compute pieces until none is left; errors of the kind are kept for later."""
@@ -274,16 +325,13 @@ class _Batch:
             _local.batch = before
 
     def _take(self) -> int | None:
-        with self._lock:
+        with self._workers.lock:
             if not self.is_open:
                 return None
             self._n_taken += 1
             return self._n_taken - 1
 
     def _check(self) -> None:
-        """Raise an error if the thread that wants this batch has given up."""
-        batch: _Batch | None = self
-        while batch is not None:
-            if batch._is_abandoned:
-                raise _AbandonedError
-            batch = batch._parent
+        """Raise an error if a thread that wants this batch has given up."""
+        if self._is_abandoned or any(one._is_abandoned for one in self.ancestors()):
+            raise _AbandonedError
