@@ -160,6 +160,11 @@ def compare_classes(
             "`values` and `y` must be 1-D and of one length; got shapes "
             f"{values.shape} and {y.shape}"
         )
+    if np.isinf(values).any():
+        raise ValueError(
+            "`values` must be finite, or NaN where there is none; that of image "
+            f"{np.flatnonzero(np.isinf(values))[0]} is infinite"
+        )
     runs = _checked_runs(groups, len(values))
     sides = []
     for name, labels in (("first", first), ("second", second)):

@@ -1,5 +1,6 @@
 """What is wrong with a set or with test data is found before the first training."""
 
+import hashlib
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -10,6 +11,7 @@ from skdistill.utils._image_input import as_images
 from skdistill.utils._labels import check_known_labels
 from skdistill.utils._pixel_spaces import warn_of_other_pixels
 from skdistill.utils._validation import image_array
+from skdistill.utils._warnings import warn
 
 
 class TrainingSet(NamedTuple):
@@ -99,6 +101,24 @@ def check_test_images(
         )
     warn_of_other_pixels(synthetic, images, name=name_X)
     return images, labels
+
+
+def warn_of_shared_images(validation: np.ndarray, test: np.ndarray) -> None:
+    """Tell of test images on which settings are chosen: such a score is too high."""
+    known = {_digest(image) for image in validation}
+    n_shared = sum(_digest(image) in known for image in test)
+    if n_shared:
+        warn(
+            f"{n_shared} of {len(test)} images of `X_test` are in `X_validation` too: "
+            "settings are chosen on what they are scored on, and the score is too "
+            "high.  Take `X_validation` from the real training images"
+        )
+
+
+def _digest(image: np.ndarray) -> bytes:
+    # Whatever type the one and the other part came in.
+    pixels = np.ascontiguousarray(image, dtype=np.float32)
+    return hashlib.blake2b(pixels.tobytes(), digest_size=16).digest()
 
 
 def _images_like(distilled: np.ndarray, X: Any, name: str) -> np.ndarray:

@@ -9,6 +9,7 @@ from sklearn.utils._param_validation import Interval, validate_params
 from skdistill.metrics._scores import as_runs, check_same_estimators, in_order_of
 from skdistill.utils._intervals import students_half_width
 from skdistill.utils._torch_state import with_own_torch_state
+from skdistill.utils._warnings import warn
 
 _ROUNDING = 1e-12
 
@@ -107,6 +108,17 @@ def compare_scores(
             "`scores` and `other` must have as many runs where they are paired; got "
             f"{len(one)} and {len(two)}"
         )
+    for name, arm, against in (("scores", one, two), ("other", two, one)):
+        if (
+            (arm > 1).all()
+            and ((against >= 0) & (against <= 1)).all()
+            and against.any()
+        ):
+            warn(
+                f"`{name}` holds {arm.min():g} to {arm.max():g}, the others "
+                f"{against.min():g} to {against.max():g}: if they are percent and "
+                "shares, divide the former by 100"
+            )
     difference = float(one.mean() - two.mean())
     if min(len(one), len(two)) < 2:
         half = np.inf
@@ -116,7 +128,7 @@ def compare_scores(
         half = float(students_half_width(one, two, confidence=confidence))
     # Means of equal runs may differ in their last bits.
     half += _ROUNDING * max(np.abs(one).max(), np.abs(two).max())
-    low, high = difference - half, difference + half
+    low, high = float(difference - half), float(difference + half)
     return Comparison(
         difference, low, high, bool(low > 0 or high < 0), (len(one), len(two))
     )

@@ -1,5 +1,6 @@
 """Distilled sets in the files that DD-Ranking's evaluators read."""
 
+import io
 import os
 import pickletools
 import re
@@ -109,7 +110,10 @@ def export_ddranking(synthetic: Any, folder: str | os.PathLike[str]) -> None:
         written = {}
         for name, tensor in tensors.items():
             written[name] = finished.enter_context(atomic_path(folder / name))
-            torch.save(tensor, written[name])
+            # torch says of a full disk only that positions differ.
+            content = io.BytesIO()
+            torch.save(tensor, content)
+            written[name].write_bytes(content.getvalue())
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             _read(written, folder, None, "auto")

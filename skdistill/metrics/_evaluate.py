@@ -12,7 +12,12 @@ from sklearn.model_selection import ParameterGrid
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 from tqdm.auto import tqdm
 
-from skdistill.metrics._checks import TrainingSet, check_test_images, training_set
+from skdistill.metrics._checks import (
+    TrainingSet,
+    check_test_images,
+    training_set,
+    warn_of_shared_images,
+)
 from skdistill.metrics._classifiers import (
     check_classifier,
     fit_on,
@@ -252,6 +257,7 @@ def evaluate_synthetic(
             y_validation,
             names=("X_validation", "y_validation"),
         )
+        warn_of_shared_images(validation[0], test[0])
     classes = np.unique(data.synthetic.y)
     scorer = check_scorer(estimator, scoring, classes, test[1], ("scoring", "y_test"))
     warn_of_unused_labels(estimator, data.synthetic)

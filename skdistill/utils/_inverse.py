@@ -26,6 +26,11 @@ def to_original_pixels(preprocessing: Any, images: np.ndarray) -> np.ndarray:
     ValueError
         If it has no way back, or none to images of this shape.
     """
+    if isinstance(preprocessing, type):
+        raise TypeError(
+            "`preprocessing` must be a fitted transformer; got the class "
+            f"{preprocessing.__name__}"
+        )
     steps = _steps(preprocessing)
     if not steps:
         return images
