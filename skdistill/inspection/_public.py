@@ -39,7 +39,12 @@ _CONSTRAINTS: dict[str, Any] = {
     "names": ["array-like", None],
     "normalize": [StrOptions({"true", "pred", "all"}), None],
     "pairs": ["array-like"],
-    "preprocessing": [HasMethods(["inverse_transform"]), None],
+    # One without a way back is named where that is needed, if inside of a pipeline.
+    "preprocessing": [
+        HasMethods(["inverse_transform"]),
+        HasMethods(["transform"]),
+        None,
+    ],
     "random_state": ["random_state"],
     "row_title": [str],
     "row_titles": ["array-like"],

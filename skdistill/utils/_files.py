@@ -39,8 +39,8 @@ def expand_path(path: str | os.PathLike[str], parameter: str) -> str:
     """
     if not isinstance(path, (str, os.PathLike)):
         raise TypeError(
-            f"`{parameter}` must be a path, a str or os.PathLike; got a "
-            f"{type(path).__name__}"
+            f"`{parameter}` must be a path, a str or os.PathLike; got an object of "
+            f"type {type(path).__name__}"
         )
     text = os.fspath(path)
     if not isinstance(text, str):

@@ -40,7 +40,12 @@ def to_original_pixels(preprocessing: Any, images: np.ndarray) -> np.ndarray:
         and not hasattr(step, "image_shape_")
         for step in steps
     )
-    for step in (preprocessing, *steps):
+    for step in (*steps, preprocessing):
+        if isinstance(step, type):
+            raise ValueError(
+                "`preprocessing` must be a fitted transformer; got the class "
+                f"{step.__name__}"
+            )
         if not hasattr(step, "inverse_transform"):
             raise ValueError(
                 "`preprocessing` must have `inverse_transform`, and so must each step "

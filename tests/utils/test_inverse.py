@@ -3,7 +3,12 @@
 import numpy as np
 import pytest
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import FunctionTransformer, MinMaxScaler, StandardScaler
+from sklearn.preprocessing import (
+    FunctionTransformer,
+    MinMaxScaler,
+    Normalizer,
+    StandardScaler,
+)
 
 from skdistill import (
     ChannelScaler,
@@ -75,3 +80,18 @@ def test_no_way_back():
     fewer = StandardScaler().fit(FLAT[:, :60])
     with pytest.raises(ValueError, match=r"60 features|dim|return images of the shape"):
         to_original_pixels(fewer, X)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (make_pipeline(ChannelScaler(), Normalizer()), "Normalizer has none"),
+        (Normalizer(), "Normalizer has none"),
+        (ChannelScaler, "got the class ChannelScaler"),
+        ("scaler", "'preprocessing' parameter"),
+    ],
+    ids=["pipeline", "no way back", "class", "name"],
+)
+def test_what_has_no_way_back_is_named(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        SyntheticSetDisplay.from_data(X, Y, preprocessing=wrong)
