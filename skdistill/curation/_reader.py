@@ -353,6 +353,7 @@ class ImageReader(TransformerMixin, DocLinkMixin, BaseEstimator):
                 raise type(missing[first])(
                     f"Row {names[first]!r}: {missing[first]}. "
                     f"{len(missing)} of {len(values)} rows have no file."
+                    f"{self._other_column(values[first])}"
                 )
             job = Job(
                 settings=self._settings(),
@@ -391,6 +392,19 @@ class ImageReader(TransformerMixin, DocLinkMixin, BaseEstimator):
                 "out, see `skipped_`."
             )
         return X
+
+    def _other_column(self, value: Any) -> str:
+        """Say what to do about a number, or a name without ending, as a path."""
+        is_name = isinstance(value, str) and not os.path.splitext(value)[1]
+        if self.path_column is None or not (is_name or isinstance(value, Integral)):
+            return ""
+        cure = "leave `path_column` at None"
+        if self.path_column != "asset_id":
+            cure += f", and rows.rename(columns={{{self.path_column!r}: 'asset_id'}})"
+        return (
+            " Numbers, and names without the ending of a file, are read from a column "
+            f"`asset_id`: {cure}."
+        )
 
     def _guesses(self, job: Job, rows: Any) -> list[str]:
         """Say what was guessed or lost, for warnings."""
@@ -514,7 +528,8 @@ class ImageReader(TransformerMixin, DocLinkMixin, BaseEstimator):
         if isinstance(rows, single) or not hasattr(rows, "__len__"):
             raise TypeError(
                 "`rows` must be a DataFrame or a sequence of paths; got "
-                f"{type(rows).__name__}."
+                f"{type(rows).__name__}. For all images of a folder pass their paths: "
+                "sorted(Path(folder).glob('**/*.png'))."
             )
         values = list(rows)
         names = rows.index if isinstance(rows, pd.Series) else range(len(values))

@@ -293,13 +293,25 @@ def test_missing_files_are_found_before_any_is_read(folder, rows, monkeypatch):
         FileNotFoundError, match=r"Row 'b': there is no file .*99\.jpg'\. 1 of 4 rows"
     ):
         reader.transform(rows)
+    for ids in (["1237", "1238"], [1237, 1238]):
+        table = pd.DataFrame({"objid": ids})
+        named = ImageReader(images_dir=folder, path_column="objid", size=4)
+        with pytest.raises(
+            (FileNotFoundError, ValueError),
+            match=r"2 of 2 rows .* rows\.rename\(columns={'objid': 'asset_id'}\)",
+        ):
+            named.transform(table)
+    with pytest.raises(TypeError, match=r"sorted\(Path\(folder\)\.glob"):
+        ImageReader(size=4).transform(folder)
     with pytest.raises(FileNotFoundError, match="Row 1: there is no file"):
         reader.transform(["0.jpg", "zero.jpg"])
     with pytest.raises(FileNotFoundError, match="there is no file"):
         reader.transform([folder])
     with pytest.raises(ValueError, match="Row 'a': nan is not a path"):
         reader.transform(rows.assign(asset_id=[1, None, 2, 3]))
-    with pytest.raises(ValueError, match="Row 'd': 3 is not a path"):
+    with pytest.raises(
+        ValueError, match="Row 'd': 3 is not a path.*leave `path_column` at None.$"
+    ):
         ImageReader(images_dir=folder, path_column="asset_id").transform(rows)
 
 
