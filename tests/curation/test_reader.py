@@ -310,7 +310,7 @@ def test_missing_files_are_found_before_any_is_read(folder, rows, monkeypatch):
     with pytest.raises(ValueError, match="Row 'a': nan is not a path"):
         reader.transform(rows.assign(asset_id=[1, None, 2, 3]))
     with pytest.raises(
-        ValueError, match="Row 'd': 3 is not a path.*leave `path_column` at None.$"
+        ValueError, match=r"Row 'd': 3 is not a path.*leave `path_column` at None\.$"
     ):
         ImageReader(images_dir=folder, path_column="asset_id").transform(rows)
 
