@@ -11,7 +11,7 @@ from skdistill.utils._image_input import as_images
 from skdistill.utils._labels import check_known_labels
 from skdistill.utils._pixel_spaces import warn_of_other_pixels
 from skdistill.utils._validation import image_array
-from skdistill.utils._warnings import warn
+from skdistill.utils._warnings import warn, warn_once
 
 
 class TrainingSet(NamedTuple):
@@ -48,7 +48,27 @@ def training_set(synthetic: Any) -> TrainingSet:
         if X.ndim == 2 and X.size:
             return TrainingSet(_as_set((X[:, None, :, None], synthetic[1])), True)
     # What was changed in a set since it was made is checked, too.
-    return TrainingSet(replace(_as_set(synthetic)), False)
+    distilled = replace(_as_set(synthetic))
+    _warn_of_contrary_labels(distilled)
+    return TrainingSet(distilled, False)
+
+
+def _warn_of_contrary_labels(synthetic: SyntheticSet) -> None:
+    """Tell of soft labels whose columns are most likely in another order."""
+    probabilities = synthetic.probabilities
+    if probabilities is None:
+        return
+    codes = np.unique(synthetic.y, return_inverse=True)[1]
+    own = probabilities[np.arange(len(codes)), codes]
+    n_other = int((own < probabilities.max(axis=1)).sum())
+    # Learned labels may leave that of their image, though not most of them.
+    if 2 * n_other > len(codes):
+        warn_once(
+            "contrary labels",
+            f"{n_other} of {len(codes)} distilled images have `probabilities` that are "
+            "largest for another class than `y`, and networks learn from them: their "
+            "columns must be in the sorted order of the classes",
+        )
 
 
 def check_test_images(

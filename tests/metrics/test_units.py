@@ -7,7 +7,7 @@ import pytest
 
 from skdistill import ChannelScaler, ConvNetClassifier, SyntheticSet, evaluate_synthetic
 from skdistill.inspection import compare_classes
-from skdistill.metrics import compare_scores, export_ddranking
+from skdistill.metrics import compare_scores, cross_architecture, export_ddranking
 
 X = np.random.default_rng(0).normal(size=(24, 8, 8, 1)).astype(np.float32)
 Y = np.arange(24) % 2
@@ -50,6 +50,29 @@ def test_percent_against_shares_is_told():
         compare_scores([1.2, 0.7], [0.5, 0.4])
         found = compare_scores([0.5, 0.6], [0.6, 0.7])
     assert "np.float64" not in repr(found)
+
+
+def test_soft_labels_in_another_order_of_classes_are_told_once():
+    y = np.array(["spiral", "smooth"])[Y]
+    rows = np.eye(2)[(y == "spiral").astype(int)]
+    soft = (rows + 0.5) / 2
+    network = {"estimator": NETWORK, "n_repeats": 1, "random_state": 0}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for right in (soft, np.full((24, 2), 0.5)):
+            evaluate_synthetic(SyntheticSet(X, y, probabilities=right), X, y, **network)
+    swapped = SyntheticSet(X, y, probabilities=soft[:, ::-1])
+    for score in (
+        lambda: evaluate_synthetic(swapped, X, y, **network),
+        lambda: cross_architecture(
+            swapped, X, y, estimators={"it": NETWORK, "too": NETWORK}, n_repeats=1
+        ),
+    ):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            score()
+        told = [one for one in caught if "24 of 24 distilled" in str(one.message)]
+        assert [one.filename for one in told] == [__file__]
 
 
 def test_infinite_values_are_refused():
