@@ -109,7 +109,23 @@ def decode_fits(
     pixels = np.stack([plane[::-1] for plane in chosen], axis=-1)
     if not np.isfinite(pixels).any():
         raise ValueError("no pixel of the FITS image has a value")
+    _tell_placeholders(pixels, note)
     return pixels
+
+
+# What some pipelines write where there is no value, in place of NaN or BLANK.
+_PLACEHOLDERS = (-99.0, -999.0, -9999.0, -99999.0, -32768.0)
+
+
+def _tell_placeholders(pixels: np.ndarray, note: Callable[[str], None]) -> None:
+    """Tell of numbers that most likely stand for missing pixels."""
+    low = float(np.nanmin(pixels))
+    # No smallest brightness is met twice by chance with just such a number.
+    if low in _PLACEHOLDERS and np.count_nonzero(pixels == low) > 1:
+        note(
+            f"have pixels of {low:g}, which often stands for a missing value and is "
+            "taken for brightness; NaN or BLANK in the file says that there is none"
+        )
 
 
 def _pictures(images: list[Any], note: Callable[[str], None]) -> list[Any]:

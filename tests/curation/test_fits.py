@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import warnings
 
 import numpy as np
 import pytest
@@ -258,3 +259,21 @@ def test_without_astropy(monkeypatch):
     for on_error in ("raise", "skip"):
         with pytest.raises(ImportError, match=r"pip install skdistill\[fits\]"):
             read(content, on_error=on_error)
+
+
+@pytest.mark.parametrize("placeholder", [-99.0, -9999.0, -32768.0])
+def test_numbers_for_missing_pixels_are_told(placeholder):
+    pixels = np.random.default_rng(0).normal(size=(16, 16)).astype(np.float32)
+
+    def read(pixels):
+        file = io.BytesIO()
+        fits.PrimaryHDU(pixels).writeto(file)
+        return ImageReader(size=8, crop=1.0).transform([file.getvalue()])
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        read(pixels)
+        read(pixels * 40)
+    pixels[:3] = placeholder
+    with pytest.warns(UserWarning, match=f"pixels of {placeholder:g}, which often"):
+        read(pixels)
