@@ -26,6 +26,13 @@ ROOT = Path(__file__).resolve().parents[1]
 # Images per class and width of the network; ten classes of 32 pixels, N = 20.
 CASES = [(1, 32), (10, 32), (1, 128), (10, 128)]
 N_CLASSES, N_STEPS = 10, 20
+# Fits side by side, and whether another program keeps two OpenMP threads busy.
+LOADS = {
+    "alone": (1, False),
+    "two": (2, False),
+    "three": (3, False),
+    "beside OpenMP": (1, True),
+}
 # Iterations of a fit, which starts and ends its threads too.
 _PER_FIT = 3
 
@@ -120,6 +127,7 @@ def main():
     parser.add_argument("--against", type=Path, help="another checkout")
     parser.add_argument("--seconds", type=float, default=10.0, help="for each fit")
     parser.add_argument("--cases", type=json.loads, default=CASES)
+    parser.add_argument("--loads", nargs="+", choices=list(LOADS), default=list(LOADS))
     parser.add_argument("--fit", nargs=3, help=argparse.SUPPRESS)
     parser.add_argument("--busy", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -129,18 +137,13 @@ def main():
         ipc, width, seconds = options.fit
         fit(int(ipc), int(width), float(seconds))
         return
-    loads = {
-        "alone": (1, False),
-        "two": (2, False),
-        "three": (3, False),
-        "beside OpenMP": (1, True),
-    }
     versions = {"this": ROOT}
     if options.against:
         versions["other"] = options.against.resolve()
     rows = []
     for case in options.cases:
-        for load, (n_fits, busy) in loads.items():
+        for load in options.loads:
+            n_fits, busy = LOADS[load]
             for version, checkout in versions.items():
                 found = measure(checkout, case, n_fits, busy, options)
                 seconds = float(np.mean([one["seconds"] for one in found]))
@@ -163,9 +166,10 @@ def main():
     table = pd.DataFrame(rows)
     keys = ["ipc", "width", "version"]
     wide = table.pivot_table("seconds", keys, "load", sort=False)
-    wide = wide[list(loads)]
-    for load in list(loads)[1:]:
-        wide[load] /= wide["alone"]
+    wide = wide[options.loads]
+    if options.loads[0] == "alone":
+        for load in options.loads[1:]:
+            wide[load] /= wide["alone"]
     print(f"\n{os.cpu_count()} cores; s alone, and how many times it under load:")
     print(wide.to_string(float_format="%.2f"))
     table.to_csv("benchmarks/load.csv", index=False)
