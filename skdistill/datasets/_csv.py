@@ -82,11 +82,6 @@ def read_csv(path: Path) -> pd.DataFrame:
             frame = _parse(path, **how)
         except pd.errors.DtypeWarning:
             frame = _parse(path, low_memory=False, **how)
-        except UnicodeDecodeError as error:
-            raise ValueError(
-                f"it is not in UTF-8 ({error}); give what pandas.read_csv(path, "
-                "encoding='latin-1') or another encoding makes of it"
-            ) from error
     _check_rows(path, start, frame)
     counts = Counter(start.header)
     twice = [name for name, count in counts.items() if count > 1 and name]
@@ -239,7 +234,13 @@ def _open(path: Path) -> Any:
 
 def _parse(path: Path, encoding: str, **how: Any) -> pd.DataFrame:
     with _open(path) as file:
-        if encoding == "utf-16":
-            text = io.TextIOWrapper(file, encoding, newline="")
-            return pd.read_csv(text, index_col=False, **how)
-        return pd.read_csv(file, index_col=False, encoding=encoding, **how)
+        try:
+            if encoding == "utf-16":
+                text = io.TextIOWrapper(file, encoding, newline="")
+                return pd.read_csv(text, index_col=False, **how)
+            return pd.read_csv(file, index_col=False, encoding=encoding, **how)
+        except UnicodeDecodeError as error:
+            raise ValueError(
+                f"it is not in UTF-8 ({error}); give what pandas.read_csv(path, "
+                "encoding='latin-1') or another encoding makes of it"
+            ) from error

@@ -55,12 +55,12 @@ def as_images(
         that would be lost.
     """
     layout = _LAYOUT + (", or 2-D with `image_shape`" if flattened else "")
+    if sparse.issparse(X):
+        return X
     _refuse_other_things(X, name)
     X = unmasked(X, name)
     if _is_tensor(X):
         X = _tensor_as_array(X, name)
-    if sparse.issparse(X):
-        return X
     if hasattr(X, "columns"):
         _check_columns_of_text(X, name)
         return X

@@ -12,6 +12,7 @@ import pytest
 
 PROGRAM = """
     import os
+    import signal
     import sys
     from pathlib import Path
 
@@ -25,6 +26,8 @@ PROGRAM = """
             return super().fit(X, y, sample_weight)
 
     if __name__ == "__main__":
+        # What a shell starts in the background ignores it.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         X = np.random.default_rng(0).normal(size=(20, 16, 16, 3)).astype(np.float32)
         data = (X, np.arange(20) % 2), X, np.arange(20) % 2
         slow = Slow(width=16, depth=1, max_iter=10**6, device="cpu", random_state=0)
