@@ -20,14 +20,14 @@ from skdistill.utils._image_input import unmasked
 from skdistill.utils._images import batches
 from skdistill.utils._inverse import to_original_pixels
 from skdistill.utils._labels import LABEL_KINDS, as_labels
-from skdistill.utils._pixels import ChannelMoments, PixelSpace, check_contrast
-from skdistill.utils._strangers import (
+from skdistill.utils._pixel_space import ChannelMoments, PixelSpace, check_contrast
+from skdistill.utils._stretch import to_displayable
+from skdistill.utils._untrusted import (
     class_labels,
     most_unpacked,
     parse_json,
     whatever_is_wrong,
 )
-from skdistill.utils._stretch import to_displayable
 from skdistill.utils._validation import image_array
 
 _FORMAT = "skdistill-synthetic-set"

@@ -41,9 +41,9 @@ from skdistill.trajectory._store import (
     teacher_path,
     write_teacher,
 )
-from skdistill.utils import _strangers
+from skdistill.utils import _untrusted
 from skdistill.utils._checkpoint import load_checkpoint, save_checkpoint
-from skdistill.utils._strangers import parse_json
+from skdistill.utils._untrusted import parse_json
 
 fits = pytest.importorskip("astropy.io.fits")
 
@@ -174,7 +174,7 @@ def test_no_other_program_sees_a_picture(tmp_path):
 @pytest.fixture
 def small_bound(monkeypatch):
     """What is packed may become 1 MiB and a hundred times its size."""
-    monkeypatch.setattr(_strangers, "_ANY_BYTES", 2**20)
+    monkeypatch.setattr(_untrusted, "_ANY_BYTES", 2**20)
 
 
 def gzip_of(start, piece, n_pieces):

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from skdistill.utils._files import atomic_path, check_writable
-from skdistill.utils._strangers import read_json
+from skdistill.utils._untrusted import read_json
 
 # What an interrupt of any kind can cost at most.
 _SECONDS_BETWEEN_NOTES = 5.0

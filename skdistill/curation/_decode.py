@@ -11,7 +11,7 @@ from PIL import Image, UnidentifiedImageError
 from skdistill.curation._fits import SIGNATURE, decode_fits
 from skdistill.curation._jpeg import decode_jpeg, open_checked
 from skdistill.utils._pictures import check_picture, describe_loss, name_unknown
-from skdistill.utils._strangers import most_unpacked
+from skdistill.utils._untrusted import most_unpacked
 
 # No sound cutout is as large.
 MAX_BYTES = 2**30

@@ -17,7 +17,7 @@ from skdistill.utils._image_files import (
     list_folders,
     the_one,
 )
-from skdistill.utils._strangers import most_unpacked, whatever_is_wrong
+from skdistill.utils._untrusted import most_unpacked, whatever_is_wrong
 
 # Between the path of an archive and that of a member.
 _BORDER = "!/"

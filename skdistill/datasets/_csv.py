@@ -15,7 +15,7 @@ import pandas as pd
 
 from skdistill.utils._ids import is_id_name
 from skdistill.utils._signatures import name_content
-from skdistill.utils._strangers import BoundedGzip
+from skdistill.utils._untrusted import BoundedGzip
 from skdistill.utils._warnings import warn
 
 # More than any catalogue has.

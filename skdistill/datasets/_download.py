@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from skdistill._version import __version__
 from skdistill.utils._files import atomic_path
-from skdistill.utils._strangers import read_json
+from skdistill.utils._untrusted import read_json
 
 _CHUNK = 2**20
 _TIMEOUT = 30.0  # seconds without a byte

@@ -24,7 +24,7 @@ from skdistill.datasets._galaxy_zoo import (
 )
 from skdistill.datasets._images import extract_images, image_members, open_archive
 from skdistill.utils._files import as_path
-from skdistill.utils._strangers import BoundedGzip
+from skdistill.utils._untrusted import BoundedGzip
 
 _URLS = {
     "votes": "https://gz2hart.s3.amazonaws.com/gz2_hart16.csv.gz",

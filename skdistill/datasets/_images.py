@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from skdistill.datasets._download import locked
 from skdistill.utils._image_files import index_images, list_folders, the_one
-from skdistill.utils._strangers import most_unpacked, whatever_is_wrong
+from skdistill.utils._untrusted import most_unpacked, whatever_is_wrong
 
 # What zipfile raises where an archive is damaged.
 _DAMAGE = (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError)

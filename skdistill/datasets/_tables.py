@@ -17,7 +17,7 @@ from skdistill.utils._files import as_path
 from skdistill.utils._frames import as_pandas
 from skdistill.utils._ids import is_id_name, plain_name
 from skdistill.utils._signatures import name_content
-from skdistill.utils._strangers import BoundedGzip, most_unpacked, whatever_is_wrong
+from skdistill.utils._untrusted import BoundedGzip, most_unpacked, whatever_is_wrong
 from skdistill.utils._warnings import warn
 
 # Galaxies are told apart by these: none may be missing.

@@ -36,18 +36,17 @@ from skdistill.trajectory._store import manifest_path
 from skdistill.utils._callbacks import FitTasks
 from skdistill.utils._callers import folder_of_fit, interrupt_ends_all
 from skdistill.utils._checkpoint import load_checkpoint
-from skdistill.utils._claims import claim
 from skdistill.utils._device import resolve_device
-from skdistill.utils._files import as_path, check_writable
+from skdistill.utils._distributed import Ranks
+from skdistill.utils._files import as_path, check_writable, claim
 from skdistill.utils._images import Images, take
 from skdistill.utils._memory import is_out_of_memory, reused_memory
-from skdistill.utils._pixel_spaces import warn_of_other_space
-from skdistill.utils._pixels import check_contrast, pixel_space
+from skdistill.utils._pixel_space import check_contrast, pixel_space
+from skdistill.utils._pixel_space_checks import warn_of_other_space
 from skdistill.utils._random import child_seed, root_seed, torch_generator
-from skdistill.utils._ranks import Ranks
-from skdistill.utils._strangers import whatever_is_wrong
 from skdistill.utils._termination import Request, Termination, orderly_end
 from skdistill.utils._torch_state import with_own_torch_state
+from skdistill.utils._untrusted import whatever_is_wrong
 from skdistill.utils._validation import (
     check_class_sizes,
     check_given_images,

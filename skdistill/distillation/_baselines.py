@@ -17,7 +17,7 @@ from skdistill.synthetic import SyntheticSet
 from skdistill.utils._callbacks import FitTasks
 from skdistill.utils._images import Images, batches, select, take, weighted_mean
 from skdistill.utils._maps import scratch_array
-from skdistill.utils._pixels import check_contrast, pixel_space
+from skdistill.utils._pixel_space import check_contrast, pixel_space
 from skdistill.utils._random import child_seed, root_seed
 from skdistill.utils._torch_state import with_own_torch_state
 from skdistill.utils._validation import check_class_sizes, check_images, check_weights

@@ -29,7 +29,7 @@ from skdistill.utils._callbacks import CallbackSupportMixin, FitTasks
 from skdistill.utils._doc_link import DocLinkMixin
 from skdistill.utils._image_input import unmasked
 from skdistill.utils._labels import already_checked, check_known_labels
-from skdistill.utils._pixel_spaces import warn_of_other_pixels
+from skdistill.utils._pixel_space_checks import warn_of_other_pixels
 from skdistill.utils._torch_state import with_own_torch_state
 from skdistill.utils._validation import (
     check_columns,

@@ -19,7 +19,7 @@ from skdistill.distillation._updates import BELIEVED_STRETCHES, Learned
 from skdistill.neural_network._derivatives import ConvNetDerivatives
 from skdistill.trajectory import TrajectoryBuffer
 from skdistill.utils._device import to_device
-from skdistill.utils._ranks import RankError, Ranks
+from skdistill.utils._distributed import RankError, Ranks
 from skdistill.utils._workers import map_pieces
 
 # How a process fares in an iteration, as a number that the others are told.

@@ -11,7 +11,7 @@ from skdistill.distillation._history import History, Probes
 from skdistill.distillation._stages import CHECK_EVERY
 from skdistill.distillation._updates import Learned, State
 from skdistill.utils._checkpoint import save_checkpoint
-from skdistill.utils._ranks import Ranks
+from skdistill.utils._distributed import Ranks
 
 # A mean loss beyond this that still rises is a divergence.  A student that ends where
 # it started has a loss of 1.

@@ -13,7 +13,7 @@ from skdistill.synthetic import SyntheticSet
 from skdistill.utils._images import batches
 from skdistill.utils._inverse import to_original_pixels
 from skdistill.utils._maps import scratch_array
-from skdistill.utils._pixel_spaces import warn_of_other_pixels
+from skdistill.utils._pixel_space_checks import warn_of_other_pixels
 from skdistill.utils._stretch import Stretch, find_stretch
 from skdistill.utils._validation import image_array
 

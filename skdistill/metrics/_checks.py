@@ -9,7 +9,7 @@ import numpy as np
 from skdistill.synthetic import SyntheticSet, _as_set
 from skdistill.utils._image_input import as_images
 from skdistill.utils._labels import check_known_labels
-from skdistill.utils._pixel_spaces import warn_of_other_pixels
+from skdistill.utils._pixel_space_checks import warn_of_other_pixels
 from skdistill.utils._validation import image_array
 from skdistill.utils._warnings import warn, warn_once
 

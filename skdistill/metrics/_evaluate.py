@@ -28,7 +28,7 @@ from skdistill.metrics._in_batches import in_batches
 from skdistill.metrics._scorers import check_scorer
 from skdistill.metrics._scores import Summary
 from skdistill.neural_network import ConvNetClassifier, TrainingDivergedError
-from skdistill.neural_network._together import (
+from skdistill.neural_network._batched import (
     can_fit_in_threads,
     can_fit_together,
     fit_together,

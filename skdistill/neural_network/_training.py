@@ -14,7 +14,7 @@ from skdistill.neural_network._augment import (
     draw_augmentation,
 )
 from skdistill.utils._images import Images, batches
-from skdistill.utils._pixels import ChannelMoments, check_contrast
+from skdistill.utils._pixel_space import ChannelMoments, check_contrast
 from skdistill.utils._warnings import warn
 from skdistill.utils._workers import map_pieces
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from skdistill.preprocessing._base import PixelTransformer
 from skdistill.utils._images import Images
-from skdistill.utils._pixels import ChannelMoments, loses_contrast
+from skdistill.utils._pixel_space import ChannelMoments, loses_contrast
 
 
 class ChannelScaler(PixelTransformer):

@@ -10,7 +10,7 @@ from sklearn.utils._param_validation import Interval
 
 from skdistill.preprocessing._base import PixelTransformer
 from skdistill.utils._images import Images, batches, take
-from skdistill.utils._pixels import loses_contrast
+from skdistill.utils._pixel_space import loses_contrast
 
 
 class ZCAWhitener(PixelTransformer):

@@ -71,9 +71,9 @@ from skdistill.utils._images import Images
 from skdistill.utils._memory import is_out_of_memory
 from skdistill.utils._parallel import WorkerLostError, run_parallel
 from skdistill.utils._random import child_seed, root_seed
-from skdistill.utils._strangers import class_labels, whatever_is_wrong
 from skdistill.utils._termination import orderly_end
 from skdistill.utils._torch_state import with_own_torch_state
+from skdistill.utils._untrusted import class_labels, whatever_is_wrong
 from skdistill.utils._validation import (
     check_class_sizes,
     check_images,

@@ -23,8 +23,8 @@ from skdistill.trajectory._store import (
 )
 from skdistill.trajectory._teacher import TeacherSettings
 from skdistill.utils._files import as_path, check_writable
-from skdistill.utils._strangers import whatever_is_wrong
 from skdistill.utils._torch_state import with_own_torch_state
+from skdistill.utils._untrusted import whatever_is_wrong
 
 # What of the parameters a later fit may raise.
 _GROWING = ("n_teachers", "n_epochs")

@@ -22,9 +22,8 @@ from skdistill.trajectory._store import (
 )
 from skdistill.trajectory._teacher import Teachers, TeacherSettings
 from skdistill.trajectory._told import TeacherTasks, Trained
-from skdistill.utils._claims import claim
 from skdistill.utils._device import resolve_device
-from skdistill.utils._files import SharedFolder, remove_leftovers
+from skdistill.utils._files import SharedFolder, claim, remove_leftovers
 from skdistill.utils._images import Images
 from skdistill.utils._memory import reused_memory
 from skdistill.utils._workers import worker_threads

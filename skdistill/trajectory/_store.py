@@ -23,7 +23,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from skdistill.utils._files import atomic_path
-from skdistill.utils._strangers import parse_json, read_json, whatever_is_wrong
+from skdistill.utils._untrusted import parse_json, read_json, whatever_is_wrong
 
 FORMAT = "skdistill-trajectories"
 FORMAT_VERSION = 3

@@ -17,7 +17,7 @@ from skdistill.neural_network._convnet import (
     flatten_parameters,
 )
 from skdistill.neural_network._derivatives import pays_to_compile
-from skdistill.neural_network._descent import (
+from skdistill.neural_network._sgd import (
     Descent,
     GradientFunction,
     all_at_once,

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from skdistill.utils._files import atomic_path
-from skdistill.utils._strangers import parse_json, whatever_is_wrong
+from skdistill.utils._untrusted import parse_json, whatever_is_wrong
 
 _FORMAT = "skdistill-checkpoint"
 _VERSION = "2"

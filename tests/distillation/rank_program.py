@@ -18,7 +18,7 @@ import torch.distributed as dist
 
 import skdistill.distillation._matcher as matcher_module
 from skdistill import MTTDistiller, STMDistiller, TrajectoryBuffer
-from skdistill.utils._ranks import RankError
+from skdistill.utils._distributed import RankError
 
 RANK, SIZE, FOLDER, PART = sys.argv[1:]
 RANK, SIZE, FOLDER = int(RANK), int(SIZE), Path(FOLDER)

@@ -23,7 +23,7 @@ from skdistill.neural_network._convnet import (
     ConvNet,
     flatten_parameters,
 )
-from skdistill.neural_network._descent import (
+from skdistill.neural_network._sgd import (
     Descent,
     EpochPlan,
     GradientFunction,

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from skdistill.utils._labels import is_already_checked
-from skdistill.utils._pixels import PixelSpace, pixel_space
+from skdistill.utils._pixel_space import PixelSpace, pixel_space
 from skdistill.utils._warnings import warn
 
 # By how much the space of other images may differ: a mean by so many deviations, a

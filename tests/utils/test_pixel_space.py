@@ -19,8 +19,8 @@ from skdistill import (
     evaluate_synthetic,
     make_galaxies,
 )
-from skdistill.utils._pixel_spaces import differences, warn_of_other_space
-from skdistill.utils._pixels import ChannelMoments, pixel_space
+from skdistill.utils._pixel_space import ChannelMoments, pixel_space
+from skdistill.utils._pixel_space_checks import differences, warn_of_other_space
 
 
 @pytest.fixture(scope="module")

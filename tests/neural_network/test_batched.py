@@ -4,7 +4,7 @@ import torch
 from sklearn.base import clone
 
 from skdistill import ConvNetClassifier, NetworkClassifier
-from skdistill.neural_network._together import can_fit_together, fit_together
+from skdistill.neural_network._batched import can_fit_together, fit_together
 
 
 @pytest.fixture(scope="module")

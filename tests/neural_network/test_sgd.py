@@ -14,7 +14,7 @@ from skdistill.neural_network._convnet import (
     ConvNet,
     flatten_parameters,
 )
-from skdistill.neural_network._descent import (
+from skdistill.neural_network._sgd import (
     Descent,
     all_at_once,
     descend_epoch,
