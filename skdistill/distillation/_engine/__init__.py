@@ -1,0 +1,1 @@
+"""What every iterative distiller shares; it knows no network, teacher or method."""

@@ -1,0 +1,162 @@
+"""The real images of a fit, and mini-batches of them, as objectives read them."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from skdistill.distillation._engine._objective import Draw
+from skdistill.neural_network._training import RealImages, pixel_scale
+from skdistill.utils._images import Images
+from skdistill.utils._pixel_space import PixelSpace, pixel_space
+
+
+class RealBatch(NamedTuple):
+    """Real images, class after class.
+
+    Attributes
+    ----------
+    images : Tensor of shape (n_batch, channels, height, width)
+    codes : Tensor of shape (n_batch,), int64
+        The class of each.
+    weights : Tensor of shape (n_batch,)
+        Of each image in the mean of its class; they sum to 1 in each class.
+    sizes : tuple of int
+        Number of images of each class that was asked for.
+    """
+
+    images: Tensor
+    codes: Tensor
+    weights: Tensor
+    sizes: tuple[int, ...]
+
+
+class RealData:
+    """The real images of a fit; they are held once and may be a map of a file.
+
+    Parameters
+    ----------
+    images : ndarray or Rows of shape (n_samples, height, width, channels)
+        Images of positive weight.
+    codes : ndarray of shape (n_samples,), int
+        The class of each, as a position in ``classes``.
+    weight : ndarray of shape (n_samples,) or None
+    classes : ndarray of shape (n_classes,)
+    device : torch.device
+        Of what is drawn.
+    fingerprint : str
+        Of images, classes and weights.
+    given : tuple of X, y, sample_weight
+        As the user gave them, images of weight 0 included.
+
+    Attributes
+    ----------
+    rows : list of ndarray of int
+        The positions of the images of each class.
+    pixel_space : PixelSpace
+    """
+
+    def __init__(
+        self,
+        images: Images,
+        codes: np.ndarray,
+        weight: np.ndarray | None,
+        classes: np.ndarray,
+        *,
+        device: torch.device,
+        fingerprint: str,
+        given: tuple[Any, Any, Any],
+    ) -> None:
+        self.images = images
+        self.codes = codes
+        self.weight = weight
+        self.classes = classes
+        self.device = device
+        self.fingerprint = fingerprint
+        self.given = given
+        self.rows = [np.flatnonzero(codes == code) for code in range(len(classes))]
+        self.pixel_space: PixelSpace = pixel_space(images)
+        self._read: RealImages | None = None
+        self._scale: float | None = None
+
+    @property
+    def n_classes(self) -> int:
+        """Number of classes."""
+        return len(self.classes)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(height, width, channels)."""
+        height, width, n_channels = self.images.shape[1:]
+        return height, width, n_channels
+
+    @property
+    def pixel_scale(self) -> float:
+        """Standard deviation of all pixels, 1 where they are all the same."""
+        if self._scale is None:
+            self._scale = pixel_scale(self.images)
+        return self._scale
+
+    def batch(
+        self,
+        draw: Draw,
+        n_per_class: int | None,
+        classes: Sequence[int] | None = None,
+        *,
+        key: int = 0,
+        dtype: torch.dtype = torch.float32,
+    ) -> RealBatch:
+        """Draw images of each class.
+
+        Parameters
+        ----------
+        draw : Draw
+            Decides, with ``key`` and the class, which they are.
+        n_per_class : int or None
+            How many of each class; where there are no more, all, and None takes all.
+            Without weights no image comes twice.  With weights they are drawn
+            independently of each other, with probabilities in proportion to the
+            weights: means over the batch are means over the class on average.
+        classes : sequence of int, default=None
+            Positions in ``classes`` of those wanted; None means all.
+        key : int, default=0
+            Tells the batches of one draw apart.
+        dtype : torch.dtype, default=torch.float32
+
+        Returns
+        -------
+        RealBatch
+        """
+        wanted = range(self.n_classes) if classes is None else classes
+        chosen, weights = [], []
+        for code in wanted:
+            rows = self.rows[code]
+            weight = None if self.weight is None else self.weight[rows]
+            if n_per_class is None or n_per_class >= len(rows):
+                share = np.ones(len(rows)) if weight is None else weight
+                chosen.append(rows)
+                weights.append(share / share.sum())
+                continue
+            rng = draw.rng(key, code)
+            chosen.append(
+                rng.choice(rows, n_per_class, replace=False)
+                if weight is None
+                else rng.choice(rows, n_per_class, p=weight / weight.sum())
+            )
+            weights.append(np.full(n_per_class, 1.0 / n_per_class))
+        positions = np.concatenate(chosen)
+        return RealBatch(
+            self.read(positions, dtype),
+            torch.from_numpy(self.codes[positions]).to(self.device),
+            torch.from_numpy(np.concatenate(weights)).to(self.device, dtype),
+            tuple(len(rows) for rows in chosen),
+        )
+
+    def read(self, positions: np.ndarray, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Return images as a tensor of shape (n, channels, height, width)."""
+        if self._read is None:
+            self._read = RealImages(self.images, self.device)
+        found = self._read[torch.from_numpy(np.ascontiguousarray(positions))]
+        return found.to(dtype)

@@ -1,0 +1,1 @@
+"""What distillers minimise: plain functions of tensors, and the objectives on them."""
