@@ -26,9 +26,9 @@ import torch
 
 import skdistill.distillation._base as base_module
 from skdistill import STMDistiller, TrajectoryBuffer, make_galaxies
-from skdistill.neural_network._training import to_tensor
 from skdistill.trajectory._teacher import Teachers
 from skdistill.utils._memory import reused_memory
+from skdistill.utils._tensors import to_tensor
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _MATRIX = torch.ones(128, 128)

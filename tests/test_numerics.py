@@ -29,9 +29,8 @@ from skdistill import (
     evaluate_synthetic,
 )
 from skdistill.inspection import MatchingDisplay, ProfileDisplay, SyntheticSetDisplay
-from skdistill.neural_network._training import pixel_scale
 from skdistill.utils._axes import is_channels_first
-from skdistill.utils._pixel_space import pixel_space
+from skdistill.utils._pixel_space import pixel_scale, pixel_space
 
 NETWORK = ConvNetClassifier(width=4, depth=1, max_iter=2, device="cpu", random_state=0)
 TEACHERS = TrajectoryBuffer(

@@ -29,7 +29,6 @@ from skdistill.distillation._updates import Descent, Learned, State, StepSizes
 from skdistill.metrics._evaluate import default_network
 from skdistill.neural_network._augment import resolve_families
 from skdistill.neural_network._derivatives import ConvNetDerivatives, pays_to_compile
-from skdistill.neural_network._training import to_images, to_tensor
 from skdistill.synthetic import SyntheticSet
 from skdistill.trajectory import TrajectoryBuffer
 from skdistill.trajectory._store import manifest_path
@@ -44,6 +43,7 @@ from skdistill.utils._memory import is_out_of_memory, reused_memory
 from skdistill.utils._pixel_space import check_contrast, pixel_space
 from skdistill.utils._pixel_space_checks import warn_of_other_space
 from skdistill.utils._random import child_seed, root_seed, torch_generator
+from skdistill.utils._tensors import to_images, to_tensor
 from skdistill.utils._termination import Request, Termination, orderly_end
 from skdistill.utils._torch_state import with_own_torch_state
 from skdistill.utils._untrusted import whatever_is_wrong

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from sklearn.utils._param_validation import StrOptions, validate_params
 
-from skdistill.neural_network._training import to_images, to_tensor
 from skdistill.synthetic import SyntheticSet, _as_set
 from skdistill.utils._files import as_path, atomic_path
+from skdistill.utils._tensors import to_images, to_tensor
 from skdistill.utils._torch_state import with_own_torch_state
 from skdistill.utils._untrusted import whatever_is_wrong
 from skdistill.utils._warnings import warn

@@ -32,15 +32,16 @@ from skdistill.neural_network._sgd import (
     networks_at_once,
     one_by_one,
 )
-from skdistill.neural_network._training import RealImages, pixel_scale
 from skdistill.utils._device import resolve_device
 from skdistill.utils._memory import reused_memory
+from skdistill.utils._pixel_space import pixel_scale
 from skdistill.utils._random import (
     child_seed,
     isolated_torch_seed,
     root_seed,
     torch_generator,
 )
+from skdistill.utils._tensors import RealImages
 from skdistill.utils._workers import worker_threads
 
 

@@ -31,10 +31,7 @@ from skdistill.neural_network._convnet import (
 from skdistill.neural_network._micro_batches import largest_map, micro_batches
 from skdistill.neural_network._training import (
     EpochSummary,
-    RealImages,
     check_pixel_unit,
-    pixel_scale,
-    to_tensor,
     train_epochs,
 )
 from skdistill.utils._callbacks import CallbackSupportMixin, FitTasks
@@ -44,12 +41,14 @@ from skdistill.utils._image_input import unmasked
 from skdistill.utils._images import Images
 from skdistill.utils._labels import check_known_labels
 from skdistill.utils._memory import reused_memory
+from skdistill.utils._pixel_space import pixel_scale
 from skdistill.utils._random import (
     child_seed,
     isolated_torch_seed,
     root_seed,
     torch_generator,
 )
+from skdistill.utils._tensors import RealImages, to_tensor
 from skdistill.utils._torch_state import with_own_torch_state
 from skdistill.utils._validation import check_images, check_weights
 from skdistill.utils._workers import map_pieces, worker_threads

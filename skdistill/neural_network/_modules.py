@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
-from skdistill.neural_network._training import to_tensor
 from skdistill.utils._memory import is_out_of_memory
+from skdistill.utils._tensors import to_tensor
 from skdistill.utils._warnings import warn
 
 _HOW = "a callable that gets (image_shape, n_classes) and returns a torch.nn.Module"

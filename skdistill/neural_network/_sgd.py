@@ -19,7 +19,7 @@ from skdistill.neural_network._augment import (
 )
 from skdistill.neural_network._convnet import ConvNet
 from skdistill.neural_network._derivatives import Compiled, ConvNetDerivatives
-from skdistill.neural_network._training import RealImages
+from skdistill.utils._tensors import RealImages
 from skdistill.utils._workers import map_pieces
 
 # On a GPU as many networks at once as their maps fit into this share of free memory.

@@ -20,10 +20,7 @@ from tqdm.auto import tqdm
 from skdistill.neural_network._augment import resolve_families
 from skdistill.neural_network._classifier import ConvNetClassifier
 from skdistill.neural_network._convnet import NORMALIZATIONS, ConvNet, n_parameters
-from skdistill.neural_network._training import (
-    balanced_weights,
-    check_pixel_unit,
-)
+from skdistill.neural_network._training import balanced_weights, check_pixel_unit
 from skdistill.trajectory._as_classifier import as_classifier
 from skdistill.trajectory._folders import (
     grow_manifest,

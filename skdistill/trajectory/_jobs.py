@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skdistill.neural_network._training import RealImages
 from skdistill.trajectory._store import (
     STORAGES,
     Identity,
@@ -26,6 +25,7 @@ from skdistill.utils._device import resolve_device
 from skdistill.utils._files import SharedFolder, claim, remove_leftovers
 from skdistill.utils._images import Images
 from skdistill.utils._memory import reused_memory
+from skdistill.utils._tensors import RealImages
 from skdistill.utils._workers import worker_threads
 
 # What is done of a teacher is stored so often; a kill loses no more, and the epoch.

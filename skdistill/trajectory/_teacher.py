@@ -26,9 +26,9 @@ from skdistill.neural_network._sgd import (
     one_by_one,
     plan_epoch,
 )
-from skdistill.neural_network._training import RealImages
 from skdistill.trajectory._store import STORAGES, TeacherRun
 from skdistill.utils._random import child_seed, isolated_torch_seed, torch_generator
+from skdistill.utils._tensors import RealImages
 
 
 @dataclass(frozen=True)

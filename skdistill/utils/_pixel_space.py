@@ -192,3 +192,16 @@ def check_contrast(dtype: np.dtype, mean: np.ndarray, deviation: np.ndarray) -> 
     if not (step[varies] < deviation[varies]).any():
         raise ValueError(f"{what}: nothing would be left of them.  {remedy}")
     warn(f"{what}: much of their contrast is lost.  {remedy}")
+
+
+def pixel_scale(images: Images) -> float:
+    """Return the standard deviation of all pixels, 1 where they are all the same."""
+    return scale_of(ChannelMoments(images.shape[3]).add(images))
+
+
+def scale_of(moments: ChannelMoments) -> float:
+    """Return the standard deviation of all pixels, 1 where they are all the same."""
+    scale = moments.total_deviation()
+    # Rounding leaves a constant set a tiny deviation.
+    mean = float(np.abs(moments.mean.mean()))
+    return scale if scale > np.finfo(np.float32).eps * mean else 1.0

@@ -7,14 +7,10 @@ from torch.nn import functional as F
 
 from skdistill.neural_network._augment import FAMILIES
 from skdistill.neural_network._convnet import ConvNet, flatten_parameters
-from skdistill.neural_network._training import (
-    balanced_weights,
-    pixel_scale,
-    to_images,
-    to_tensor,
-    train_epochs,
-)
+from skdistill.neural_network._training import balanced_weights, train_epochs
+from skdistill.utils._pixel_space import pixel_scale
 from skdistill.utils._random import isolated_torch_seed, torch_generator
+from skdistill.utils._tensors import to_images, to_tensor
 
 N_SAMPLES, N_CLASSES = 7, 3
 

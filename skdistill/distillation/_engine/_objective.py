@@ -159,7 +159,9 @@ class Objective(ABC):
         """
         return ""
 
-    def rolled_back(self, synthetic: SyntheticParameters, n_times: int) -> None:
+    def rolled_back(  # noqa: B027 - most objectives have nothing to note
+        self, synthetic: SyntheticParameters, n_times: int
+    ) -> None:
         """Take note that parameters went back to their last good state.
 
         Parameters
@@ -188,7 +190,7 @@ class Objective(ABC):
         """Return what :meth:`advance` changes, for a checkpoint."""
         return {}
 
-    def restore(self, state: State) -> None:
+    def restore(self, state: State) -> None:  # noqa: B027 - nor to take on
         """Take on what :meth:`state` returned, or raise a ValueError."""
 
     def signature(self) -> dict[str, Any]:

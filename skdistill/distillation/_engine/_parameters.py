@@ -57,7 +57,7 @@ class Labels(ABC):
     def average(self) -> Tensor:
         """The labels, averaged over steps."""
 
-    def step(self, gradient: Tensor, factor: float) -> None:
+    def step(self, gradient: Tensor, factor: float) -> None:  # noqa: B027 - or stay
         """Follow a gradient by the labels."""
 
 

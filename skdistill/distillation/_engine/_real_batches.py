@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from skdistill.distillation._engine._objective import Draw
-from skdistill.neural_network._training import RealImages, pixel_scale
 from skdistill.utils._images import Images
-from skdistill.utils._pixel_space import PixelSpace, pixel_space
+from skdistill.utils._pixel_space import PixelSpace, pixel_scale, pixel_space
+from skdistill.utils._tensors import RealImages
 
 
 class RealBatch(NamedTuple):
