@@ -119,7 +119,7 @@ def teach(X, y, buffer, options):
     buffer.fit(X, y)
     n_epochs = options.epochs
     teachers = Teachers(
-        buffer._trained_settings,
+        buffer.settings_,
         to_tensor(X, torch.device("cpu")),
         torch.from_numpy(np.unique(y, return_inverse=True)[1]),
         None,

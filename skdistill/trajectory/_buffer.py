@@ -180,7 +180,11 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
     fingerprint_ : str
         A digest of the images and labels the teachers were trained on.
     seed_ : int
-        What stands for ``random_state``.
+        The seed that was drawn from ``random_state``.
+    settings_ : TeacherSettings
+        How the teachers were trained, whatever the parameters are set to since then.
+        Its attributes have the names of the parameters; ``build_structure()`` returns
+        the teachers' network, without weights.
     image_shape_ : tuple (height, width, channels)
         Shape of an image.
     n_features_in_ : int
@@ -432,6 +436,29 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
             if missing and place is not None:
                 wait_for_any(place.folder, missing)
 
+    def planned_snapshot_epochs(self) -> np.ndarray:
+        """Return after how many epochs a fit with these parameters takes snapshots.
+
+        Returns
+        -------
+        epochs : ndarray of shape (n_snapshots,)
+            What ``snapshot_epochs_`` will be after a fit.
+
+        Raises
+        ------
+        ValueError
+            If ``snapshots_per_epoch`` is not valid.
+
+        Examples
+        --------
+        >>> from skdistill import TrajectoryBuffer
+        >>> buffer = TrajectoryBuffer(n_epochs=3, snapshots_per_epoch=(2, 1))
+        >>> buffer.planned_snapshot_epochs().tolist()
+        [0.0, 0.5, 1.0, 2.0, 3.0]
+        """
+        self._validate_params()
+        return snapshot_epochs(self._resolve_snapshots(None), int(self.n_epochs))
+
     @validate_params(
         {"teacher": [Integral], "epoch": [Real]}, prefer_skip_nested_validation=True
     )
@@ -472,7 +499,7 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
                 f"is {times[row]}"
             )
         if self._place is None:
-            return unpack(self._snapshots[teacher][row], self._trained_settings.storage)
+            return unpack(self._snapshots[teacher][row], self.settings_.storage)
         # One row of the file: a distiller on many teachers holds only what it uses.
         with TeacherFile(
             self._place.folder, self._numbers[teacher], self._place.buffer
@@ -519,9 +546,7 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
         epoch = self.snapshot_epochs_[-1] if epoch is None else epoch
         parameters = self.snapshot(teacher, epoch)
         told = self.history_.query("teacher == @teacher and epoch <= @epoch")
-        return as_classifier(
-            self, self._trained_settings, parameters, told["loss"].tolist()
-        )
+        return as_classifier(self, self.settings_, parameters, told["loss"].tolist())
 
     @classmethod
     @validate_params(
@@ -678,11 +703,6 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
             return int(numbers[0])
         return tuple(numbers.tolist())
 
-    def _n_ways(self) -> int:
-        """Return the number of ways between snapshots that a fit will have."""
-        per_epoch = self._resolve_snapshots(None)
-        return len(snapshot_epochs(per_epoch, int(self.n_epochs))) - 1
-
     def _image_weights(
         self, codes: np.ndarray, weight: np.ndarray | None
     ) -> np.ndarray:
@@ -775,7 +795,7 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
     ) -> None:
         """Set what fit and load leave behind."""
         # Whatever the parameters are set to later, the teachers stay what they are.
-        self._trained_settings = settings
+        self.settings_ = settings
         self._place = place
         self._numbers = [teacher.number for teacher in teachers]
         self.n_teachers_, self.n_epochs_ = len(teachers), len(teachers[0].loss)
@@ -797,9 +817,17 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
             ignore_index=True,
         )
 
+    # Private names of the accessors above, until distillers use the public ones.
+
+    @property
+    def _trained_settings(self) -> TeacherSettings:
+        return self.settings_
+
+    def _n_ways(self) -> int:
+        return len(self.planned_snapshot_epochs()) - 1
+
     def _structure(self) -> ConvNet:
-        """Return the teachers' network, without parameters."""
-        return self._trained_settings.build_structure()
+        return self.settings_.build_structure()
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -311,7 +311,7 @@ class ManifestReader(Reader):
     def load(self):
         buffer = TrajectoryBuffer.load(self.inside)
         buffer.snapshot(0, 0)
-        buffer._structure()
+        buffer.settings_.build_structure()
         assert len(buffer.history_) == buffer.n_epochs_ * buffer.n_teachers_
         list_teachers(self.inside)
         target = self.folder / "merged"

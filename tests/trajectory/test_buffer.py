@@ -32,7 +32,7 @@ def snapshots(buffer):
 
 def named(buffer, parameters):
     """The parts of a flat vector by the names that they have in the network."""
-    parts = dict(buffer._structure().named_parameters())
+    parts = dict(buffer.settings_.build_structure().named_parameters())
     split = torch.as_tensor(parameters).split([part.numel() for part in parts.values()])
     return {
         name: part.view(parts[name].shape)
@@ -41,7 +41,9 @@ def named(buffer, parameters):
 
 
 def logits(buffer, parameters, images):
-    return functional_call(buffer._structure(), named(buffer, parameters), (images,))
+    return functional_call(
+        buffer.settings_.build_structure(), named(buffer, parameters), (images,)
+    )
 
 
 def to_images(X):
@@ -94,10 +96,10 @@ def test_what_was_trained_counts_not_what_the_parameters_say_now(
     if loaded:
         buffer = TrajectoryBuffer.load(tmp_path)
     buffer.set_params(n_teachers=7, n_epochs=9, width=1, depth=1, normalization="none")
-    kinds = [type(layer) for layer in buffer._structure().features]
+    kinds = [type(layer) for layer in buffer.settings_.build_structure().features]
     assert kinds == [nn.Conv2d, nn.GroupNorm, nn.ReLU, nn.AvgPool2d] * 2
-    assert n_parameters(buffer._structure()) == buffer.n_parameters_
-    assert all(part.is_meta for part in buffer._structure().parameters())
+    assert n_parameters(buffer.settings_.build_structure()) == buffer.n_parameters_
+    assert all(part.is_meta for part in buffer.settings_.build_structure().parameters())
     assert (buffer.n_teachers_, buffer.n_epochs_) == (2, 3)
     assert len(buffer.snapshot(1, 3)) == buffer.n_parameters_
     with pytest.raises(ValueError, match=r"`teacher` must be from 0 to 1; got 2"):
@@ -206,7 +208,7 @@ def test_weights_of_classes_come_back(tmp_path, make_buffer, bars):
     buffer = make_buffer(class_weight=class_weight, path=tmp_path).fit(X, y)
     loaded = TrajectoryBuffer.load(tmp_path)
     assert loaded.class_weight == class_weight
-    assert loaded._trained_settings == buffer._trained_settings
+    assert loaded.settings_ == buffer.settings_
 
 
 def test_snapshots_within_epochs(make_buffer, bars):
@@ -215,6 +217,7 @@ def test_snapshots_within_epochs(make_buffer, bars):
     usual = make_buffer().fit(*bars)
     buffer = make_buffer(snapshots_per_epoch=(4, 2)).fit(*bars)
     times = [0, 0.25, 0.5, 0.75, 1, 1.5, 2, 3]
+    assert buffer.planned_snapshot_epochs().tolist() == times
     assert buffer.snapshot_epochs_.tolist() == times
     for epoch in range(4):
         assert np.array_equal(buffer.snapshot(1, epoch), usual.snapshot(1, epoch))
@@ -334,7 +337,7 @@ class TestPath:
             if name.endswith("_") and name != "history_":
                 same = np.array_equal(getattr(loaded, name), getattr(fitted, name))
                 assert same, name
-        assert loaded._trained_settings == fitted._trained_settings
+        assert loaded.settings_ == fitted.settings_
         not_kept = ("path", "n_jobs", "device", "random_state", "verbose")
         for name, value in fitted.get_params().items():
             if name not in not_kept:
