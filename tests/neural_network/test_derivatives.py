@@ -286,6 +286,19 @@ def test_tapes_serve_more_than_once():
     assert all(map(torch.equal, again, first))
 
 
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
+def test_what_is_not_asked_for_changes_nothing_else(normalization):
+    case = make_case(normalization=normalization)
+    network = ConvNetDerivatives(case.module)
+    at = case.parameters, case.direction, case.images, case.targets
+    whole = network.curvature(*at)
+    part = network.curvature(*at, with_parameters=False)
+    assert whole.parameters.shape == (network.n_parameters,)
+    assert part.parameters.shape == (0,)
+    for name in ("product", "images", "targets"):
+        assert torch.equal(getattr(part, name), getattr(whole, name))
+
+
 def test_curvature_is_linear_in_the_direction():
     case = make_case(normalization="layer")
     network = ConvNetDerivatives(case.module)
