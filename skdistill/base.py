@@ -9,15 +9,14 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.utils import ClassifierTags
 from sklearn.utils.validation import _check_n_features, check_is_fitted
 
-from skdistill.metrics._checks import TrainingSet, check_test_images
-from skdistill.metrics._classifiers import (
-    check_classifier,
-    fit_on,
-    of_images,
+from skdistill._training_set import (
+    TrainingSet,
+    check_test_images,
     warn_of_unused_labels,
 )
-from skdistill.metrics._evaluate import default_network
-from skdistill.metrics._in_batches import in_batches
+from skdistill.neural_network._any_classifier import of_images
+from skdistill.neural_network._default import default_network
+from skdistill.neural_network._in_batches import in_batches
 from skdistill.synthetic import SyntheticSet
 from skdistill.utils._callbacks import CallbackSupportMixin
 from skdistill.utils._doc_link import DocLinkMixin
@@ -115,12 +114,9 @@ class BaseDistiller(
         """Train what :meth:`score` scores."""
         network = self._scoring_network()
         if self.estimator is not None:
-            check_classifier(network, data, [{}])
+            data.check(network)
         warn_of_unused_labels(network, self.synthetic_)
-        network = of_images(network)
-        _, labels = self.synthetic_
-        fit_on(network, data.images, labels, self.synthetic_.probabilities)
-        return network
+        return data.fit(of_images(network))
 
     def _for_callbacks(self, **attributes: Any) -> dict[str, Any]:
         """Return the attributes of a copy that callbacks can also score predictions of.
@@ -160,13 +156,13 @@ class BaseDistiller(
     def _scoring_network(self) -> Any:
         """Return what :meth:`score` trains, which knows the shape of the images."""
         if self.estimator is None:
-            return self._default_network()
+            return self._default_estimator()
         return hand_on_image_shape(clone(self.estimator), self.synthetic_.X.shape[1:])
 
-    def _default_network(self) -> Any:
-        """Return the network of :meth:`score` when the user names none."""
+    def _default_estimator(self) -> Any:
+        """Return what :meth:`score` trains when the user names no estimator."""
         return default_network(
-            self.synthetic_,
+            self.synthetic_.step_size,
             image_shape=self.synthetic_.X.shape[1:],
             device=self.device,
             random_state=self.random_state,

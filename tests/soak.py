@@ -133,7 +133,7 @@ def _pipeline(folder, url, seed, stage):
         SyntheticSet.load(folder / "set.safetensors"),
         X,
         y,
-        estimator=distiller._default_network().set_params(max_iter=1),
+        estimator=distiller._default_estimator().set_params(max_iter=1),
         n_repeats=1,
         random_state=seed,
     )

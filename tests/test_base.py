@@ -47,8 +47,8 @@ def test_score_is_that_of_the_estimator(data):
 def test_default_network_is_that_of_the_set(data, monkeypatch):
     asked = {}
 
-    def default_network(synthetic, **parameters):
-        asked.update(parameters, step_size=synthetic.step_size)
+    def default_network(step_size, **parameters):
+        asked.update(parameters, step_size=step_size)
         return DummyClassifier(strategy="constant", constant=0)
 
     monkeypatch.setattr(module, "default_network", default_network)

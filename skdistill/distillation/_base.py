@@ -26,8 +26,8 @@ from skdistill.distillation._history import MATCH_COLUMNS, PROBE_COLUMNS
 from skdistill.distillation._matcher import Matcher, Task, draw_teachers
 from skdistill.distillation._run import MOST_SETBACKS, Progress, Run
 from skdistill.distillation._updates import Descent, Learned, State, StepSizes
-from skdistill.metrics._evaluate import default_network
 from skdistill.neural_network._augment import resolve_families
+from skdistill.neural_network._default import default_network
 from skdistill.neural_network._derivatives import ConvNetDerivatives, pays_to_compile
 from skdistill.synthetic import SyntheticSet
 from skdistill.trajectory import TrajectoryBuffer
@@ -776,11 +776,11 @@ class TrajectoryDistiller(BaseDistiller):
             pixel_size=self.pixel_size,
         )
 
-    def _default_network(self) -> Any:
+    def _default_estimator(self) -> Any:
         # The teachers' own network, whichever buffer they came from.
         settings = self.buffer_._trained_settings
         return default_network(
-            self.synthetic_,
+            self.synthetic_.step_size,
             width=settings.width,
             depth=settings.depth,
             normalization=settings.normalization,

@@ -320,7 +320,7 @@ class FullData(BaselineDistiller):
             place += len(of_class)
         return joined
 
-    def _default_network(self) -> Any:
+    def _default_estimator(self) -> Any:
         return ConvNetClassifier(
             image_shape=self.image_shape_,
             device=self.device,

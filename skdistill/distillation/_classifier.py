@@ -21,9 +21,11 @@ from sklearn.utils.metadata_routing import (
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
+from skdistill._training_set import warn_of_unused_labels
 from skdistill.distillation._stm import STMDistiller
-from skdistill.metrics._classifiers import fit_on, of_images, warn_of_unused_labels
 from skdistill.neural_network import ConvNetClassifier
+from skdistill.neural_network._any_classifier import of_images
+from skdistill.neural_network._default import fit_on
 from skdistill.synthetic import SyntheticSet
 from skdistill.utils._callbacks import CallbackSupportMixin, FitTasks
 from skdistill.utils._doc_link import DocLinkMixin

@@ -295,8 +295,8 @@ def _train(
     inner = _innermost(distiller)
     if estimator is None:
         estimator = getattr(inner, "estimator", None)
-    if estimator is None and hasattr(inner, "_default_network"):
-        estimator = inner._default_network()
+    if estimator is None and hasattr(inner, "_default_estimator"):
+        estimator = inner._default_estimator()
     X = image_array(X_test, "X_test", shape=synthetic.X.shape[1:])
     steps = getattr(distiller, "steps", None)
     if steps is not None and len(steps) > 1:

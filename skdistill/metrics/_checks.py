@@ -1,126 +1,10 @@
-"""What is wrong with a set or with test data is found before the first training."""
+"""What is wrong with the images that a choice is made on."""
 
 import hashlib
-from dataclasses import replace
-from typing import Any, NamedTuple
 
 import numpy as np
 
-from skdistill.synthetic import SyntheticSet, _as_set
-from skdistill.utils._image_input import as_images
-from skdistill.utils._labels import check_known_labels
-from skdistill.utils._pixel_space_checks import warn_of_other_pixels
-from skdistill.utils._validation import image_array
-from skdistill.utils._warnings import warn, warn_once
-
-
-class TrainingSet(NamedTuple):
-    """A distilled set, and how classifiers are given its images.
-
-    Attributes
-    ----------
-    synthetic : SyntheticSet
-    flattened : bool
-        Whether its images came as rows of pixels, and test images become such.
-    """
-
-    synthetic: SyntheticSet
-    flattened: bool
-
-    @property
-    def images(self) -> np.ndarray:
-        """The images as a classifier gets them."""
-        return self.as_given(self.synthetic.X)
-
-    def as_given(self, images: np.ndarray) -> np.ndarray:
-        """Return images with as many axes as those of the set came with."""
-        return images.reshape(len(images), -1) if self.flattened else images
-
-
-def training_set(synthetic: Any) -> TrainingSet:
-    """Take a set or a pair (X, y), and check it as if it were new.
-
-    A pair may hold flattened images, which estimators with ``image_shape`` take and
-    those of tables.
-    """
-    if isinstance(synthetic, (tuple, list)) and len(synthetic) == 2:
-        X = np.asarray(as_images(synthetic[0], "X"))
-        if X.ndim == 2 and X.size:
-            return TrainingSet(_as_set((X[:, None, :, None], synthetic[1])), True)
-    # What was changed in a set since it was made is checked, too.
-    distilled = replace(_as_set(synthetic))
-    _warn_of_contrary_labels(distilled)
-    return TrainingSet(distilled, False)
-
-
-def _warn_of_contrary_labels(synthetic: SyntheticSet) -> None:
-    """Tell of soft labels whose columns are most likely in another order."""
-    probabilities = synthetic.probabilities
-    if probabilities is None:
-        return
-    codes = np.unique(synthetic.y, return_inverse=True)[1]
-    own = probabilities[np.arange(len(codes)), codes]
-    n_other = int((own < probabilities.max(axis=1)).sum())
-    # Learned labels may leave that of their image, though not most of them.
-    if 2 * n_other > len(codes):
-        warn_once(
-            "contrary labels",
-            f"{n_other} of {len(codes)} distilled images have `probabilities` that are "
-            "largest for another class than `y`, and networks learn from them: their "
-            "columns must be in the sorted order of the classes",
-        )
-
-
-def check_test_images(
-    synthetic: SyntheticSet,
-    X: Any,
-    y: Any,
-    *,
-    names: tuple[str, str] = ("X", "y"),
-    classes: Any = None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Check real images and labels on which networks of a set are to be scored.
-
-    Parameters
-    ----------
-    synthetic : SyntheticSet
-        What the networks learn from.
-    X : array-like of shape (n_samples, height, width, channels) or \
-            (n_samples, height * width * channels)
-        Images.
-    y : array-like of shape (n_samples,)
-        Their labels.
-    names : tuple (str, str), default=("X", "y")
-        What messages call them.
-    classes : array-like of shape (n_classes,), default=None
-        The known classes; None takes those of the set.
-
-    Returns
-    -------
-    images : ndarray of shape (n_samples, height, width, channels)
-        Of the type they have: nothing is copied.
-    labels : ndarray of shape (n_samples,)
-
-    Raises
-    ------
-    ValueError
-        If there is no image, one is not like those of the set or not finite, or labels
-        are unknown; the message names the parameter.
-    """
-    name_X, name_y = names
-    images = _images_like(synthetic.X, X, name_X)
-    labels = check_known_labels(
-        y,
-        np.unique(synthetic.y) if classes is None else classes,
-        name=name_y,
-    )
-    if len(images) != len(labels) or not len(images):
-        raise ValueError(
-            f"`{name_X}` and `{name_y}` must be of one length, at least 1; got "
-            f"{len(images)} images and {len(labels)} labels"
-        )
-    warn_of_other_pixels(synthetic, images, name=name_X)
-    return images, labels
+from skdistill.utils._warnings import warn
 
 
 def warn_of_shared_images(validation: np.ndarray, test: np.ndarray) -> None:
@@ -139,12 +23,3 @@ def _digest(image: np.ndarray) -> bytes:
     # Whatever type the one and the other part came in.
     pixels = np.ascontiguousarray(image, dtype=np.float32)
     return hashlib.blake2b(pixels.tobytes(), digest_size=16).digest()
-
-
-def _images_like(distilled: np.ndarray, X: Any, name: str) -> np.ndarray:
-    """Return images as an array of the shape of the distilled ones."""
-    shape = distilled.shape[1:]
-    if shape[0] == shape[2] == 1 and getattr(X, "ndim", 0) == 4:
-        # The distilled images came as rows of pixels.
-        X = np.asarray(X).reshape(len(X), -1)
-    return image_array(X, name, shape=shape)

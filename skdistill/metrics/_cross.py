@@ -11,15 +11,15 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.svm import SVC
 from sklearn.utils._param_validation import Interval, validate_params
 
-from skdistill.metrics._checks import check_test_images, training_set
-from skdistill.metrics._classifiers import (
-    check_classifier,
-    of_images,
+from skdistill._training_set import (
+    check_test_images,
+    training_set,
     warn_of_unused_labels,
 )
 from skdistill.metrics._evaluate import evaluate_synthetic
 from skdistill.metrics._scorers import check_scorer
 from skdistill.neural_network import ConvNetClassifier, NetworkClassifier
+from skdistill.neural_network._any_classifier import of_images
 from skdistill.synthetic import SyntheticSet
 from skdistill.utils._labels import already_checked
 from skdistill.utils._random import child_seed, root_seed
@@ -225,7 +225,7 @@ def _check_all(
         check_test_images(data.synthetic, *(options[name] for name in pair), names=pair)
     classes = np.unique(data.synthetic.y)
     for name, estimator in estimators.items():
-        check_classifier(estimator, data, [{}], f"estimators[{name!r}]")
+        data.check(estimator, name=f"estimators[{name!r}]")
         scoring = options.get("scoring")
         check_scorer(estimator, scoring, classes, labels, ("scoring", "y_test"))
         warn_of_unused_labels(estimator, data.synthetic)

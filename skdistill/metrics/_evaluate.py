@@ -12,27 +12,24 @@ from sklearn.model_selection import ParameterGrid
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 from tqdm.auto import tqdm
 
-from skdistill.metrics._checks import (
+from skdistill._training_set import (
     TrainingSet,
     check_test_images,
     training_set,
-    warn_of_shared_images,
-)
-from skdistill.metrics._classifiers import (
-    check_classifier,
-    fit_on,
-    of_images,
     warn_of_unused_labels,
 )
-from skdistill.metrics._in_batches import in_batches
+from skdistill.metrics._checks import warn_of_shared_images
 from skdistill.metrics._scorers import check_scorer
 from skdistill.metrics._scores import Summary
 from skdistill.neural_network import ConvNetClassifier, TrainingDivergedError
+from skdistill.neural_network._any_classifier import of_images
 from skdistill.neural_network._batched import (
     can_fit_in_threads,
     can_fit_together,
     fit_together,
 )
+from skdistill.neural_network._default import default_network
+from skdistill.neural_network._in_batches import in_batches
 from skdistill.synthetic import SyntheticSet
 from skdistill.utils._device import resolve_device
 from skdistill.utils._labels import already_checked
@@ -243,10 +240,10 @@ def evaluate_synthetic(
         estimator = (
             ConvNetClassifier(max_iter=1000)
             if honest
-            else default_network(data.synthetic)
+            else default_network(data.synthetic.step_size)
         )
     settings = list(ParameterGrid(_grid(estimator, param_grid))) if honest else [{}]
-    check_classifier(estimator, data, settings)
+    data.check(estimator, settings)
     together = _trains_at_once(at_once, estimator, n_jobs)
     test = check_test_images(data.synthetic, X_test, y_test, names=("X_test", "y_test"))
     validation = test
@@ -418,13 +415,6 @@ def _settings(classifier: Any) -> list[tuple[str, str]]:
     return [(name, repr(value)) for name, value in classifier.get_params().items()]
 
 
-def default_network(synthetic: SyntheticSet, **parameters: Any) -> ConvNetClassifier:
-    """Return the network that a set is scored with when the user names none."""
-    if synthetic.step_size is not None:
-        parameters["learning_rate"] = synthetic.step_size
-    return ConvNetClassifier(max_iter=1000, **parameters)
-
-
 def _score_one(
     data: TrainingSet,
     X_test: Any,
@@ -436,8 +426,7 @@ def _score_one(
     estimator = of_images(_seeded(estimator, seed))
     with worker_threads():
         try:
-            _, labels = data.synthetic
-            fit_on(estimator, data.images, labels, data.synthetic.probabilities)
+            data.fit(estimator)
         except TrainingDivergedError:
             return -np.inf
         return _measured(scorer, estimator, data, (X_test, y_test))

@@ -1277,7 +1277,7 @@ def test_score_is_that_of_the_estimator(make_distiller, bars):
 
 def test_default_network_of_score_is_that_of_the_teachers(make_distiller, bars):
     distiller = make_distiller(augmentation=["flip"]).fit(*bars)
-    network = distiller._default_network()
+    network = distiller._default_estimator()
     assert (network.width, network.depth) == (8, 2)
     assert network.augmentation == ["flip"]
     assert network.learning_rate == distiller.synthetic_.step_size

@@ -29,7 +29,7 @@ from skdistill.metrics import (
     export_ddranking,
     load_ddranking,
 )
-from skdistill.metrics._classifiers import takes_tables
+from skdistill.neural_network._any_classifier import takes_tables
 
 NAMES = np.array(["round", "edge", "spiral"])
 

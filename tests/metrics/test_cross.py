@@ -11,7 +11,7 @@ from skdistill.metrics import (
     evaluate_synthetic,
     standard_estimators,
 )
-from skdistill.metrics._classifiers import flatten_images
+from skdistill.neural_network._any_classifier import flatten_images
 
 
 @pytest.fixture(scope="module")

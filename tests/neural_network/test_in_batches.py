@@ -7,9 +7,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from skdistill import ConvNetClassifier, evaluate_synthetic
-from skdistill.metrics import _in_batches
-from skdistill.metrics._classifiers import flatten_images
-from skdistill.metrics._in_batches import in_batches
+from skdistill.neural_network import _in_batches
+from skdistill.neural_network._any_classifier import flatten_images
+from skdistill.neural_network._in_batches import in_batches
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
-"""Classifiers of any kind, of images and of tables, trained on a distilled set."""
+"""Classifiers of any kind, of images and of tables, and how they are given images."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -7,11 +8,7 @@ from sklearn.base import clone
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from skdistill.metrics._checks import TrainingSet
 from skdistill.neural_network._classifier import BaseNetworkClassifier
-from skdistill.synthetic import SyntheticSet
-from skdistill.utils._labels import is_already_checked
-from skdistill.utils._warnings import warn
 
 # Whose classifiers take tables, a row of pixels for each image.
 _OF_TABLES = {"sklearn", "imblearn", "xgboost", "lightgbm", "catboost"}
@@ -71,28 +68,11 @@ def of_images(estimator: Any) -> Any:
     return make_pipeline(flatten, estimator)
 
 
-def fit_on(estimator: Any, X: Any, y: Any, probabilities: Any) -> Any:
-    """Fit a classifier, to soft labels if there are any and it can use them."""
-    if probabilities is None or not hasattr(estimator, "fit_probabilities"):
-        return estimator.fit(X, y)
-    return estimator.fit_probabilities(X, probabilities, np.unique(y))
-
-
-def warn_of_unused_labels(estimator: Any, synthetic: SyntheticSet) -> None:
-    """Say so where a classifier is given the classes in place of soft labels."""
-    if is_already_checked() or synthetic.probabilities is None:
-        return
-    if not hasattr(estimator, "fit_probabilities"):
-        warn(
-            f"{type(estimator).__name__} takes no soft labels: those of the distilled "
-            "set are left out, and it is trained on the class of each image alone"
-        )
-
-
 def check_classifier(
     estimator: Any,
-    data: TrainingSet,
-    settings: list[dict[str, Any]],
+    images: np.ndarray | None,
+    classes: np.ndarray,
+    settings: Sequence[dict[str, Any]],
     name: str = "estimator",
 ) -> None:
     """Find out what is wrong with a classifier before it is trained.
@@ -101,9 +81,11 @@ def check_classifier(
     ----------
     estimator : estimator instance
         A classifier, or a pipeline that ends with one.
-    data : TrainingSet
-        What it is going to be trained on.
-    settings : list of dict
+    images : ndarray of shape (n_images, height, width, channels) or None
+        A few of those that it is going to be trained on, None if they are flattened.
+    classes : ndarray of shape (n_classes,)
+        Their class labels, in sorted order.
+    settings : sequence of dict
         The parameters that it is going to have, one after the other.
     name : str, default="estimator"
         Of the parameter, for messages.
@@ -133,8 +115,8 @@ def check_classifier(
             if hasattr(inner, "_parameter_constraints"):
                 inner._validate_params()
         network = _network_of(changed)
-        if network is not None and not data.flattened:
-            network._rehearse(data.synthetic.X[:2], np.unique(data.synthetic.y))
+        if network is not None and images is not None:
+            network._rehearse(images[:2], classes)
 
 
 def _kind(estimator: Any) -> str | None:
