@@ -26,7 +26,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from skdistill.neural_network import ConvNet
 from skdistill.neural_network._augment import FAMILIES, augment, draw_augmentation
-from skdistill.trajectory._teacher import Teachers, TeacherSettings
+from skdistill.trajectory._settings import TeacherSettings
+from skdistill.trajectory._teacher import Teachers
 from skdistill.utils._memory import reused_memory
 
 

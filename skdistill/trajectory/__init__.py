@@ -1,7 +1,7 @@
 """Teachers and the snapshots of their training."""
 
 from skdistill.trajectory._buffer import TrajectoryBuffer
-from skdistill.trajectory._folders import (
+from skdistill.trajectory._manage import (
     drop_teachers,
     list_teachers,
     merge_buffers,

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from skdistill.neural_network._classifier import ConvNetClassifier
-from skdistill.trajectory._teacher import TeacherSettings
+from skdistill.trajectory._settings import TeacherSettings
 
 
 def as_classifier(

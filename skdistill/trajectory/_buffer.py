@@ -1,18 +1,15 @@
 """TrajectoryBuffer: teachers trained on real images, snapshots kept per epoch."""
 
 import os
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import asdict
 from numbers import Integral, Real
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from sklearn.base import BaseEstimator, _fit_context
-from sklearn.utils import compute_class_weight
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 from sklearn.utils.validation import check_is_fitted
 from tqdm.auto import tqdm
@@ -20,37 +17,38 @@ from tqdm.auto import tqdm
 from skdistill.neural_network._augment import resolve_families
 from skdistill.neural_network._classifier import ConvNetClassifier
 from skdistill.neural_network._convnet import NORMALIZATIONS, ConvNet, n_parameters
-from skdistill.neural_network._training import balanced_weights, check_pixel_unit
+from skdistill.neural_network._training import check_pixel_unit
 from skdistill.trajectory._as_classifier import as_classifier
 from skdistill.trajectory._folders import (
+    check_manifest,
+    find_all_teachers,
+    find_teachers,
     grow_manifest,
     join_buffer,
+    place_of,
+    plain_parameters,
+    plain_settings,
     teacher_numbers,
 )
-from skdistill.trajectory._jobs import (
-    Place,
-    pack,
-    train_group,
-    trained_teacher,
-    unpack,
-    wait_for_any,
+from skdistill.trajectory._jobs import Place, teacher_seed, train_missing
+from skdistill.trajectory._settings import (
+    TeacherSettings,
+    image_weights,
+    resolve_batch_size,
+    resolve_class_weight,
+    resolve_snapshots,
+    snapshot_epochs,
 )
 from skdistill.trajectory._store import (
     STORAGES,
     Identity,
     TeacherFile,
-    binding,
     manifest_path,
+    pack,
     read_manifest,
-    stored_teachers,
     teacher_path,
+    unpack,
     write_teacher,
-)
-from skdistill.trajectory._teacher import (
-    TeacherSettings,
-    n_snapshots_until,
-    snapshot_epochs,
-    teachers_at_once,
 )
 from skdistill.trajectory._told import TeacherTasks, Trained
 from skdistill.utils._callbacks import CallbackSupportMixin, FitTasks
@@ -58,29 +56,23 @@ from skdistill.utils._callers import folder_of_fit
 from skdistill.utils._device import resolve_device
 from skdistill.utils._doc_link import DocLinkMixin
 from skdistill.utils._files import (
-    SharedFolder,
     as_path,
     check_writable,
     remove_leftovers,
 )
 from skdistill.utils._frames import TablesMixin
-from skdistill.utils._images import Images
 from skdistill.utils._memory import is_out_of_memory
-from skdistill.utils._parallel import WorkerLostError, run_parallel
-from skdistill.utils._random import child_seed, root_seed
+from skdistill.utils._parallel import WorkerLostError
+from skdistill.utils._random import root_seed
 from skdistill.utils._termination import orderly_end
 from skdistill.utils._torch_state import with_own_torch_state
-from skdistill.utils._untrusted import class_labels, whatever_is_wrong
+from skdistill.utils._untrusted import whatever_is_wrong
 from skdistill.utils._validation import (
     check_class_sizes,
     check_images,
     check_weights,
     fingerprint_images,
 )
-
-# What "auto" keeps the batch size within, and the steps that an epoch shall have.
-_SMALLEST_BATCH, _LARGEST_BATCH = 8, 256
-_STEPS_PER_EPOCH = 200
 
 
 class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEstimator):
@@ -314,18 +306,20 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
         X, y, weight = check_weights(sample_weight, X, y)
         scale = check_pixel_unit(X, self.normalization)
         self.classes_, codes = np.unique(y, return_inverse=True)
-        self.batch_size_ = self._resolve_batch_size(len(X))
+        self.batch_size_ = resolve_batch_size(self.batch_size, len(X))
         self.pixel_scale_ = scale
         self.fingerprint_ = fingerprint_images(X, codes, weight)
         settings = self._settings(families, len(X))
         self.n_parameters_ = n_parameters(settings.build_structure())
-        weight = self._image_weights(codes, weight)
+        weight = image_weights(settings.class_weight, codes, len(self.classes_), weight)
 
         place, manifest = self._join(settings)
         numbers = teacher_numbers(manifest, int(self.n_teachers))
         found: dict[int, Trained] = {}
         if place is not None:
-            found = self._found(place, numbers, settings)
+            found = find_teachers(
+                place, numbers, settings, self.n_parameters_, int(self.n_epochs)
+            )
         missing = [number for number in numbers if number not in found]
         if place is not None and missing:
             check_writable(place.folder, "path")
@@ -334,11 +328,21 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
         snapshots: dict[int, np.ndarray] = {}
         tasks = FitTasks(self, "teacher", len(missing), X, y)
         told = TeacherTasks(tasks)
+        training = train_missing(
+            settings,
+            data,
+            missing,
+            int(self.n_epochs),
+            place,
+            told,
+            self.seed_,
+            self.n_jobs,
+        )
         try:
             # A SIGTERM ends the workers too.
             with (
                 orderly_end(),
-                closing(self._train(settings, data, missing, place, told)) as training,
+                closing(training),
                 tqdm(
                     training,
                     desc="teachers",
@@ -357,7 +361,9 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
                     elif trained.run is not None and place is not None:
                         # From a worker that does not see the folder.
                         identity = Identity(
-                            number, place.buffer, self._seed(number, place)
+                            number,
+                            place.buffer,
+                            teacher_seed(number, self.seed_, place),
                         )
                         write_teacher(
                             place.folder, trained.run, identity, settings.storage
@@ -394,48 +400,6 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
         tasks.end()
         return self
 
-    def _seed(self, number: int, place: Place | None) -> int:
-        """Return the seed of a teacher; those of a merged buffer have their own."""
-        if place is not None and teacher_path(place.folder, number).exists():
-            with TeacherFile(place.folder, number, place.buffer) as file:
-                return file.seed
-        return child_seed(self.seed_, number)
-
-    def _train(
-        self,
-        settings: TeacherSettings,
-        data: tuple[Images, np.ndarray, np.ndarray, str | torch.device],
-        missing: list[int],
-        place: Place | None,
-        told: TeacherTasks,
-    ) -> Generator[Trained]:
-        """Train missing teachers; yields each when it is done."""
-        device = resolve_device(self.device)
-        while missing:
-            size = teachers_at_once(settings, device, len(missing))
-            groups = [missing[i : i + size] for i in range(0, len(missing), size)]
-            tasks = {
-                tuple(group): ({number: self._seed(number, place) for number in group},)
-                for group in groups
-            }
-            results = run_parallel(
-                train_group,
-                (settings, *data, int(self.n_epochs), place, told),
-                tasks,
-                # On a GPU a group fills it: more processes would only share it.
-                n_jobs=self.n_jobs if device.type == "cpu" else None,
-                what="teachers",
-            )
-            done = set()
-            for _, group in results:
-                for trained in group:
-                    done.add(trained.number)
-                    yield trained
-            # What is left, other processes are training.
-            missing = [number for number in missing if number not in done]
-            if missing and place is not None:
-                wait_for_any(place.folder, missing)
-
     def planned_snapshot_epochs(self) -> np.ndarray:
         """Return after how many epochs a fit with these parameters takes snapshots.
 
@@ -457,7 +421,8 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
         [0.0, 0.5, 1.0, 2.0, 3.0]
         """
         self._validate_params()
-        return snapshot_epochs(self._resolve_snapshots(None), int(self.n_epochs))
+        per_epoch = resolve_snapshots(self.snapshots_per_epoch)
+        return snapshot_epochs(per_epoch, int(self.n_epochs))
 
     @validate_params(
         {"teacher": [Integral], "epoch": [Real]}, prefer_skip_nested_validation=True
@@ -598,13 +563,7 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
                 buffer.class_weight = dict(buffer.class_weight)
             if manifest["parameters"]["n_teachers"] > 0:  # unless all are dropped
                 buffer._validate_params()
-            classes = class_labels(manifest["classes"])
-            settings = TeacherSettings.from_plain(manifest["settings"])
-            if settings.n_classes != len(classes):
-                raise ValueError("it has other numbers of classes")
-            # Of what size networks are: that of the files, which are there.
-            if n_parameters(settings.build_structure()) != manifest["n_parameters"]:
-                raise ValueError("its network has another number of parameters")
+            settings, classes = check_manifest(manifest)
         for name, value in (("n_teachers", n_teachers), ("n_epochs", n_epochs)):
             if value is not None:
                 setattr(buffer, name, int(value))
@@ -616,50 +575,14 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
         buffer.fingerprint_ = manifest["fingerprint"]
         buffer.seed_ = manifest["seed"]
         buffer.n_parameters_ = manifest["n_parameters"]
-        place = _place(folder, manifest)
-        if buffer.n_teachers < 1:
-            raise ValueError(f"the buffer in {folder} holds no teachers")
-        # No more than there can be, whatever number a manifest asks for.
-        n_most = len(stored_teachers(folder)) + 1
-        numbers = teacher_numbers(manifest, min(buffer.n_teachers, n_most))
-        found = buffer._found(place, numbers, settings, verify=False)
-        missing = [number for number in numbers if number not in found]
-        if missing:
-            raise ValueError(
-                f"the buffer in {folder} is not complete: "
-                f"{buffer.n_teachers - len(found)} of {buffer.n_teachers} teachers "
-                f"are missing or have fewer than {buffer.n_epochs} epochs, the first "
-                f"is {teacher_path(folder, missing[0]).name}; fit a TrajectoryBuffer "
-                "of the same parameters with this `path` to train them, or load fewer "
-                "with `n_teachers` or `n_epochs`"
-            )
-        buffer._snapshots = []
-        buffer._keep(
-            [found[number] for number in numbers],
-            settings,
-            place,
+        found = find_all_teachers(
+            folder, manifest, settings, int(buffer.n_teachers), int(buffer.n_epochs)
         )
+        buffer._snapshots = []
+        buffer._keep(list(found.values()), settings, place_of(folder, manifest))
         return buffer
 
-    def _resolve_batch_size(self, n_samples: int) -> int:
-        if self.batch_size != "auto":
-            return int(self.batch_size)
-        return int(
-            np.clip(n_samples // _STEPS_PER_EPOCH, _SMALLEST_BATCH, _LARGEST_BATCH)
-        )
-
     def _settings(self, families: tuple[str, ...], n_samples: int) -> TeacherSettings:
-        class_weight = self.class_weight
-        if isinstance(class_weight, dict):
-            per_class = compute_class_weight(
-                class_weight, classes=self.classes_, y=self.classes_
-            )
-            if not (np.isfinite(per_class).all() and per_class.min() > 0):
-                raise ValueError(
-                    "`class_weight` must be above 0 for every class in y; got "
-                    f"{class_weight}"
-                )
-            class_weight = tuple(per_class.tolist())
         return TeacherSettings(
             image_shape=self.image_shape_,
             n_classes=len(self.classes_),
@@ -670,69 +593,18 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
             momentum=float(self.momentum),
             weight_decay=float(self.weight_decay),
             batch_size=self.batch_size_,
-            class_weight=class_weight,
+            class_weight=resolve_class_weight(self.class_weight, self.classes_),
             families=families,
             scale=self.pixel_scale_,
-            snapshots_per_epoch=self._resolve_snapshots(n_samples),
+            snapshots_per_epoch=resolve_snapshots(
+                self.snapshots_per_epoch, self.batch_size_, n_samples
+            ),
             average=bool(self.average),
             storage=self.storage,
         )
 
-    def _resolve_snapshots(self, n_samples: int | None) -> int | tuple[int, ...]:
-        """Validate ``snapshots_per_epoch``, against the steps of an epoch if known."""
-        numbers = np.atleast_1d(self.snapshots_per_epoch)
-        if (
-            numbers.ndim != 1
-            or not np.issubdtype(numbers.dtype, np.integer)
-            or not len(numbers)
-            or numbers.min() < 1
-        ):
-            raise ValueError(
-                "`snapshots_per_epoch` must be an int, or a sequence of int, of 1 or "
-                f"more; got {self.snapshots_per_epoch!r}"
-            )
-        if n_samples is not None:
-            n_steps = -(-n_samples // self.batch_size_)
-            if numbers.max() > n_steps:
-                raise ValueError(
-                    "`snapshots_per_epoch` must be at most the number of steps in an "
-                    f"epoch, {n_steps} with batches of {self.batch_size_} images; got "
-                    f"{self.snapshots_per_epoch!r}"
-                )
-        if np.ndim(self.snapshots_per_epoch) == 0:
-            return int(numbers[0])
-        return tuple(numbers.tolist())
-
-    def _image_weights(
-        self, codes: np.ndarray, weight: np.ndarray | None
-    ) -> np.ndarray:
-        """Return what each image counts in the loss, with mean 1."""
-        if self.class_weight == "balanced":
-            return balanced_weights(codes, len(self.classes_), weight)
-        weight = np.ones(len(codes)) if weight is None else weight
-        if self.class_weight is not None:
-            per_class = compute_class_weight(
-                self.class_weight, classes=self.classes_, y=self.classes_
-            )
-            weight = weight * per_class[codes]
-        return weight / weight.mean()
-
     def _plain_parameters(self) -> dict[str, Any]:
-        """Return the parameters as JSON can hold them, but for those of one run."""
-        parameters = {
-            name: value.item() if isinstance(value, np.generic) else value
-            for name, value in self.get_params(deep=False).items()
-            if name not in ("path", "n_jobs", "device", "random_state", "verbose")
-        }
-        for name in ("image_shape", "augmentation", "snapshots_per_epoch"):
-            if parameters[name] is not None:
-                parameters[name] = np.asarray(parameters[name]).tolist()
-        if isinstance(self.class_weight, dict):
-            parameters["class_weight"] = [
-                [np.asarray(value).item() for value in pair]
-                for pair in self.class_weight.items()
-            ]
-        return parameters
+        return plain_parameters(self.get_params(deep=False))
 
     def _join(
         self, settings: TeacherSettings
@@ -743,13 +615,9 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
         if self.path is None:
             self.seed_ = new
             return None, None
-        plain = {
-            name: list(value) if isinstance(value, tuple) else value
-            for name, value in asdict(settings).items()
-        }
         content = {
             "parameters": self._plain_parameters(),
-            "settings": plain,
+            "settings": plain_settings(settings),
             "classes": self.classes_.tolist(),
             "fingerprint": self.fingerprint_,
             "n_parameters": self.n_parameters_,
@@ -759,36 +627,7 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
         folder = folder_of_fit(as_path(self.path), kept | {"seed": asked})
         manifest = join_buffer(folder, content, asked, new)
         self.seed_ = manifest["seed"]
-        return _place(folder, manifest), manifest
-
-    def _found(
-        self,
-        place: Place,
-        numbers: list[int],
-        settings: TeacherSettings,
-        *,
-        verify: bool = True,
-    ) -> dict[int, Trained]:
-        """Return the teachers that are there, with all their epochs."""
-        found = {}
-        n_epochs = int(self.n_epochs)
-        for number in numbers:
-            if not teacher_path(place.folder, number).exists():
-                continue
-            with TeacherFile(place.folder, number, place.buffer) as file:
-                file.check_shapes(
-                    n_snapshots_until(settings.snapshots_per_epoch, file.n_epochs),
-                    self.n_parameters_,
-                )
-                run = file.history()
-            if run.n_epochs >= n_epochs:
-                found[number] = trained_teacher(number, run, n_epochs)
-        if verify and len(found) < len(numbers):
-            # Damage is found before hours of training, not after them.
-            for number in found:
-                with TeacherFile(place.folder, number, place.buffer) as file:
-                    file.run()
-        return found
+        return place_of(folder, manifest), manifest
 
     def _keep(
         self, teachers: list[Trained], settings: TeacherSettings, place: Place | None
@@ -833,7 +672,3 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
         tags = super().__sklearn_tags__()
         tags.target_tags.required = True
         return tags
-
-
-def _place(folder: Path, manifest: dict[str, Any]) -> Place:
-    return Place(folder, binding(manifest), SharedFolder(manifest_path(folder)))

@@ -1,17 +1,16 @@
-"""Folders of teachers: whose they are, what is in them, and changing that."""
+"""Folders of teachers: whose they are, and which teachers are in them."""
 
 import itertools
-import os
-from collections.abc import Iterable, Sequence
-from numbers import Integral
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-from sklearn.utils._param_validation import validate_params
+import numpy as np
 
+from skdistill.neural_network._convnet import n_parameters
+from skdistill.trajectory._jobs import Place, trained_teacher
+from skdistill.trajectory._settings import TeacherSettings, n_snapshots_until
 from skdistill.trajectory._store import (
-    Identity,
     TeacherFile,
     binding,
     manifest_path,
@@ -19,12 +18,13 @@ from skdistill.trajectory._store import (
     stored_teachers,
     teacher_path,
     write_manifest,
-    write_teacher,
 )
-from skdistill.trajectory._teacher import TeacherSettings
-from skdistill.utils._files import as_path, check_writable
-from skdistill.utils._torch_state import with_own_torch_state
-from skdistill.utils._untrusted import whatever_is_wrong
+from skdistill.trajectory._told import Trained
+from skdistill.utils._files import SharedFolder, check_writable
+from skdistill.utils._untrusted import class_labels
+
+# Parameters of one run, not of the teachers.
+_OF_ONE_RUN = ("path", "n_jobs", "device", "random_state", "verbose")
 
 # What of the parameters a later fit may raise.
 _GROWING = ("n_teachers", "n_epochs")
@@ -75,7 +75,7 @@ def join_buffer(
         write_manifest(folder, fresh, new=True)
     manifest = read_manifest(folder)
     wanted = content | {"seed": manifest["seed"] if seed is None else seed}
-    differences = _differences(manifest, wanted)
+    differences = differences_between(manifest, wanted)
     if not differences:
         return grow_manifest(folder, content["parameters"])
     if stored_teachers(folder):
@@ -101,7 +101,7 @@ def grow_manifest(folder: Path, parameters: dict[str, Any]) -> dict[str, Any]:
     return manifest
 
 
-def _differences(manifest: dict[str, Any], content: dict[str, Any]) -> list[str]:
+def differences_between(manifest: dict[str, Any], content: dict[str, Any]) -> list[str]:
     """Say what differs between the buffer in a folder and one that is asked for."""
 
     def flat(source: dict[str, Any]) -> dict[str, Any]:
@@ -120,196 +120,142 @@ def _differences(manifest: dict[str, Any], content: dict[str, Any]) -> list[str]
     ]
 
 
-@validate_params(
-    {"path": [str, os.PathLike]},
-    prefer_skip_nested_validation=True,
-)
-@with_own_torch_state
-def list_teachers(path: str | os.PathLike[str]) -> pd.DataFrame:
-    """List the teachers in a folder, whether the buffer is complete or not.
+def place_of(folder: Path, manifest: dict[str, Any]) -> Place:
+    """Return where the teachers of a manifest are stored."""
+    return Place(folder, binding(manifest), SharedFolder(manifest_path(folder)))
+
+
+def plain_parameters(parameters: dict[str, Any]) -> dict[str, Any]:
+    """Return a buffer's parameters as JSON can hold them, but for those of one run."""
+    plain = {
+        name: value.item() if isinstance(value, np.generic) else value
+        for name, value in parameters.items()
+        if name not in _OF_ONE_RUN
+    }
+    for name in ("image_shape", "augmentation", "snapshots_per_epoch"):
+        if plain[name] is not None:
+            plain[name] = np.asarray(plain[name]).tolist()
+    if isinstance(plain["class_weight"], dict):
+        plain["class_weight"] = [
+            [np.asarray(value).item() for value in pair]
+            for pair in plain["class_weight"].items()
+        ]
+    return plain
+
+
+def plain_settings(settings: TeacherSettings) -> dict[str, Any]:
+    """Return settings as JSON can hold them."""
+    return {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in asdict(settings).items()
+    }
+
+
+def check_manifest(manifest: dict[str, Any]) -> tuple[TeacherSettings, np.ndarray]:
+    """Return the settings and the class labels of a manifest that was read.
+
+    Raises
+    ------
+    ValueError
+        If they make no sense.
+    """
+    classes = class_labels(manifest["classes"])
+    settings = TeacherSettings.from_plain(manifest["settings"])
+    if settings.n_classes != len(classes):
+        raise ValueError("it has other numbers of classes")
+    # Of what size networks are: that of the files, which are there.
+    if n_parameters(settings.build_structure()) != manifest["n_parameters"]:
+        raise ValueError("its network has another number of parameters")
+    return settings, classes
+
+
+def find_teachers(
+    place: Place,
+    numbers: list[int],
+    settings: TeacherSettings,
+    length: int,
+    n_epochs: int,
+    *,
+    verify: bool = True,
+) -> dict[int, Trained]:
+    """Return the teachers that are stored with all their epochs.
 
     Parameters
     ----------
-    path : path-like
-        The ``path`` of a :class:`~skdistill.TrajectoryBuffer`.
+    place : Place
+    numbers : list of int
+        The teachers that are wanted.
+    settings : TeacherSettings
+    length : int
+        Number of parameters of a snapshot.
+    n_epochs : int
+        The epochs that each must have.
+    verify : bool, default=True
+        Whether to verify their files if others have to be trained.
 
     Returns
     -------
-    teachers : DataFrame
-        One row per teacher.  The index is its number, which its file is named after.
-        Columns: ``n_epochs``, ``n_snapshots``, ``bytes`` of the file, and ``loss`` and
-        ``accuracy`` in the last epoch; ``complete``, whether it has as many epochs as
-        were asked for; ``problem``, what is wrong with the file, if anything.
+    found : dict of Trained
+        By their numbers.
 
     Raises
     ------
-    FileNotFoundError
-        If the folder holds no buffer.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> from skdistill import TrajectoryBuffer, make_galaxies
-    >>> from skdistill.trajectory import list_teachers
-    >>> X, y = make_galaxies(45, size=16, random_state=0)
-    >>> folder = tempfile.mkdtemp()
-    >>> buffer = TrajectoryBuffer(n_teachers=2, n_epochs=3, width=8, path=folder)
-    >>> list_teachers(buffer.fit(X, y).path)["n_snapshots"].tolist()
-    [4, 4]
-    """
-    folder = as_path(path)
-    manifest = read_manifest(folder)
-    rows = []
-    for number in stored_teachers(folder):
-        row = {
-            "teacher": number,
-            "n_epochs": 0,
-            "n_snapshots": 0,
-            "bytes": teacher_path(folder, number).stat().st_size,
-            "loss": float("nan"),
-            "accuracy": float("nan"),
-            "problem": "",
-        }
-        try:
-            with TeacherFile(folder, number, binding(manifest)) as file:
-                run = file.history()
-                row |= {
-                    "n_epochs": run.n_epochs,
-                    "n_snapshots": file.n_snapshots,
-                    "loss": float(run.loss[-1]),
-                    "accuracy": float(run.accuracy[-1]),
-                }
-        except ValueError as error:
-            row["problem"] = str(error)
-        rows.append(row)
-    columns = ["teacher", "n_epochs", "n_snapshots", "bytes", "loss", "accuracy"]
-    table = pd.DataFrame(rows, columns=[*columns, "problem"]).set_index("teacher")
-    complete = table["n_epochs"] >= manifest["parameters"]["n_epochs"]
-    table.insert(len(columns) - 1, "complete", complete)
-    return table
-
-
-@validate_params(
-    {"path": [str, os.PathLike], "teachers": [Integral, Iterable]},
-    prefer_skip_nested_validation=True,
-)
-@with_own_torch_state
-def drop_teachers(path: str | os.PathLike[str], teachers: int | Iterable[int]) -> None:
-    """Delete teachers from a folder for good.
-
-    Their numbers are not used again: a later fit that asks for more teachers trains
-    others.  Buffers that are in memory must be loaded anew.
-
-    Parameters
-    ----------
-    path : path-like
-        The ``path`` of a :class:`~skdistill.TrajectoryBuffer`.
-    teachers : int or iterable of int
-        The numbers of the teachers, as :func:`list_teachers` gives them.
-
-    Raises
-    ------
-    FileNotFoundError
-        If the folder holds no buffer.
     ValueError
-        If a number is not one of a stored teacher; then nothing is deleted.
+        If a file is damaged or belongs to another buffer.
     """
-    folder = as_path(path)
-    manifest = read_manifest(folder)
-    several = teachers if isinstance(teachers, Iterable) else [teachers]
-    numbers = sorted({int(number) for number in several})
-    unknown = sorted(set(numbers) - set(stored_teachers(folder)))
-    if unknown:
-        raise ValueError(
-            f"`teachers` must be numbers of teachers in {folder}; got {unknown}, for "
-            "which there are no files"
-        )
-    # First the manifest: without the files alone, the teachers would be missing.
-    manifest["dropped"] = sorted({*manifest["dropped"], *numbers})
-    left = manifest["parameters"]["n_teachers"] - len(numbers)
-    manifest["parameters"] |= {"n_teachers": max(left, 0)}
-    write_manifest(folder, manifest)
+    found = {}
     for number in numbers:
-        teacher_path(folder, number).unlink()
+        if not teacher_path(place.folder, number).exists():
+            continue
+        with TeacherFile(place.folder, number, place.buffer) as file:
+            file.check_shapes(
+                n_snapshots_until(settings.snapshots_per_epoch, file.n_epochs), length
+            )
+            run = file.history()
+        if run.n_epochs >= n_epochs:
+            found[number] = trained_teacher(number, run, n_epochs)
+    if verify and len(found) < len(numbers):
+        # Damage is found before hours of training, not after them.
+        for number in found:
+            with TeacherFile(place.folder, number, place.buffer) as file:
+                file.run()
+    return found
 
 
-@validate_params(
-    {"paths": [Iterable], "path": [str, os.PathLike]},
-    prefer_skip_nested_validation=True,
-)
-@with_own_torch_state
-def merge_buffers(
-    paths: Sequence[str | os.PathLike[str]], path: str | os.PathLike[str]
-) -> None:
-    """Bring the teachers of several folders together in a new one.
-
-    The buffers must have been fitted on the same data with the same settings, and with
-    different seeds: a teacher that is in two folders is taken once.  Every file is
-    verified.  The merged buffer has as many epochs as all teachers have.
-
-    Parameters
-    ----------
-    paths : sequence of path-like
-        Two or more folders of a :class:`~skdistill.TrajectoryBuffer` each.  Teachers
-        are numbered in this order; those of the first folder keep their numbers.
-    path : path-like
-        A folder that does not exist yet, or is empty.
+def find_all_teachers(
+    folder: Path,
+    manifest: dict[str, Any],
+    settings: TeacherSettings,
+    n_teachers: int,
+    n_epochs: int,
+) -> dict[int, Trained]:
+    """Return the first teachers of a folder, without verifying their snapshots.
 
     Raises
     ------
-    FileNotFoundError
-        If a folder holds no buffer.
     ValueError
-        If data or settings differ, a file is damaged, or `path` holds something.
+        If there are none, or fewer than ``n_teachers`` with ``n_epochs`` epochs.
     """
-    target = as_path(path)
-    if isinstance(paths, (str, os.PathLike)):
-        raise TypeError(
-            f"`paths` must be a sequence of folders; got one path, {paths!r}"
+    if n_teachers < 1:
+        raise ValueError(f"the buffer in {folder} holds no teachers")
+    # No more than there can be, whatever number a manifest asks for.
+    n_max = len(stored_teachers(folder)) + 1
+    numbers = teacher_numbers(manifest, min(n_teachers, n_max))
+    found = find_teachers(
+        place_of(folder, manifest),
+        numbers,
+        settings,
+        manifest["n_parameters"],
+        n_epochs,
+        verify=False,
+    )
+    missing = [number for number in numbers if number not in found]
+    if missing:
+        raise ValueError(
+            f"the buffer in {folder} is not complete: {n_teachers - len(found)} of "
+            f"{n_teachers} teachers are missing or have fewer than {n_epochs} epochs, "
+            f"the first is {teacher_path(folder, missing[0]).name}; fit a "
+            "TrajectoryBuffer of the same parameters with this `path` to train them, "
+            "or load fewer with `n_teachers` or `n_epochs`"
         )
-    folders = [
-        as_path(source, f"paths[{number}]") for number, source in enumerate(paths)
-    ]
-    if len(folders) < 2:
-        raise ValueError(f"`paths` must be two folders or more; got {len(folders)}")
-    if target.exists() and any(target.iterdir()):
-        raise ValueError(f"`path` must be a new or an empty folder; {target} is not")
-    manifests = [read_manifest(folder) for folder in folders]
-    first = manifests[0]
-    for folder, manifest in zip(folders[1:], manifests[1:], strict=True):
-        differences = _differences(first, manifest | {"seed": first["seed"]})
-        if differences:
-            raise ValueError(
-                f"{folder} holds teachers of other data or settings than {folders[0]} ("
-                + "; ".join(differences)
-                + ")"
-            )
-    with whatever_is_wrong(f"{manifest_path(folders[0])} is damaged: {{error}}"):
-        settings = TeacherSettings.from_plain(first["settings"])
-    buffer = binding(first)
-    found: dict[int, tuple[Path, int]] = {}
-    for folder in folders:
-        for number in stored_teachers(folder):
-            with TeacherFile(folder, number, buffer) as file:
-                found.setdefault(file.seed, (folder, number))
-    if not found:
-        raise ValueError(f"`paths`: there are no teachers in {folders}")
-    free = teacher_numbers(first, len(found))
-    numbers = {
-        seed: number
-        for seed, (folder, number) in found.items()
-        if folder == folders[0] and number in free
-    }
-    free = [number for number in free if number not in numbers.values()]
-    target.mkdir(parents=True, exist_ok=True)
-    n_epochs = []
-    for seed, (folder, number) in found.items():
-        with TeacherFile(folder, number, buffer) as file:
-            run = file.run()
-        number = numbers[seed] if seed in numbers else free.pop(0)
-        identity = Identity(number, buffer, seed)
-        write_teacher(target, run, identity, settings.storage)
-        n_epochs.append(run.n_epochs)
-    parameters = {"n_teachers": len(found), "n_epochs": min(n_epochs)}
-    # Last: a folder without a manifest is not taken for a whole buffer.
-    write_manifest(target, first | {"parameters": first["parameters"] | parameters})
+    return found

@@ -2,6 +2,7 @@
 
 import time
 import warnings
+from collections.abc import Generator
 from contextlib import ExitStack
 from itertools import groupby
 from pathlib import Path
@@ -9,22 +10,23 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
 
+from skdistill.trajectory._settings import TeacherSettings
 from skdistill.trajectory._store import (
-    STORAGES,
     Identity,
     TeacherFile,
     TeacherRun,
     teacher_path,
     write_teacher,
 )
-from skdistill.trajectory._teacher import Teachers, TeacherSettings
+from skdistill.trajectory._teacher import Teachers, teachers_at_once
 from skdistill.trajectory._told import TeacherTasks, Trained
 from skdistill.utils._device import resolve_device
 from skdistill.utils._files import SharedFolder, claim, remove_leftovers
 from skdistill.utils._images import Images
 from skdistill.utils._memory import reused_memory
+from skdistill.utils._parallel import run_parallel
+from skdistill.utils._random import child_seed
 from skdistill.utils._tensors import RealImages
 from skdistill.utils._workers import worker_threads
 
@@ -49,6 +51,69 @@ class Place(NamedTuple):
     folder: Path
     buffer: str
     shared: SharedFolder
+
+
+def train_missing(
+    settings: TeacherSettings,
+    data: tuple[Images, np.ndarray, np.ndarray, str | torch.device],
+    missing: list[int],
+    n_epochs: int,
+    place: Place | None,
+    told: TeacherTasks,
+    seed: int,
+    n_jobs: int | None,
+) -> Generator[Trained]:
+    """Train missing teachers; yields each when it is done.
+
+    Parameters
+    ----------
+    settings : TeacherSettings
+    data : tuple of (images, codes, weight, device)
+        As :func:`train_group` takes them.
+    missing : list of int
+        The teachers' numbers.
+    n_epochs : int
+    place : Place or None
+    told : TeacherTasks
+    seed : int
+        That of the buffer.
+    n_jobs : int or None
+    """
+    device = resolve_device(data[-1])
+    while missing:
+        size = teachers_at_once(settings, device, len(missing))
+        groups = [missing[i : i + size] for i in range(0, len(missing), size)]
+        tasks = {
+            tuple(group): (
+                {number: teacher_seed(number, seed, place) for number in group},
+            )
+            for group in groups
+        }
+        results = run_parallel(
+            train_group,
+            (settings, *data, n_epochs, place, told),
+            tasks,
+            # On a GPU a group fills it: more processes would only share it.
+            n_jobs=n_jobs if device.type == "cpu" else None,
+            what="teachers",
+        )
+        done = set()
+        for _, group in results:
+            for trained in group:
+                done.add(trained.number)
+                yield trained
+        # What is left, other processes are training.
+        missing = [number for number in missing if number not in done]
+        if missing and place is not None:
+            wait_for_any(place.folder, missing)
+
+
+def teacher_seed(number: int, seed: int, place: Place | None) -> int:
+    """Return the seed of a teacher; those of a merged buffer have their own."""
+    if place is not None and teacher_path(place.folder, number).exists():
+        with TeacherFile(place.folder, number, place.buffer) as file:
+            return file.seed
+    return child_seed(seed, number)
 
 
 def train_group(
@@ -188,20 +253,3 @@ def wait_for_any(folder: Path, numbers: list[int]) -> None:
                 if claimed:
                     return
         time.sleep(_POLL_SECONDS)
-
-
-def pack(parameters: Tensor, storage: str) -> np.ndarray:
-    """Turn snapshots into an array of a type that NumPy has, and others can store."""
-    packed = parameters.to(STORAGES[storage])
-    if storage == "bfloat16":
-        packed = packed.view(torch.int16)
-    return packed.numpy()
-
-
-def unpack(parameters: np.ndarray, storage: str) -> np.ndarray:
-    """Turn packed snapshots into a new array of float32."""
-    # By NumPy: PyTorch warns of read-only arrays, which joblib maps for processes.
-    if storage != "bfloat16":
-        return parameters.astype(np.float32)
-    # The upper half of a float32.
-    return (parameters.view(np.uint16).astype(np.uint32) << 16).view(np.float32)

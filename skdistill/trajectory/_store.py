@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -413,3 +414,20 @@ _CHECKS: dict[str, Callable[[Any], bool]] = {
     "seed": _whole,
     "dropped": lambda value: isinstance(value, list) and all(map(_whole, value)),
 }
+
+
+def pack(parameters: Tensor, storage: str) -> np.ndarray:
+    """Turn snapshots into an array of a type that NumPy has, and others can store."""
+    packed = parameters.to(STORAGES[storage])
+    if storage == "bfloat16":
+        packed = packed.view(torch.int16)
+    return packed.numpy()
+
+
+def unpack(parameters: np.ndarray, storage: str) -> np.ndarray:
+    """Turn packed snapshots into a new array of float32."""
+    # By NumPy: PyTorch warns of read-only arrays, which joblib maps for processes.
+    if storage != "bfloat16":
+        return parameters.astype(np.float32)
+    # The upper half of a float32.
+    return (parameters.view(np.uint16).astype(np.uint32) << 16).view(np.float32)

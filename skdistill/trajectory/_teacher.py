@@ -1,21 +1,12 @@
 """Training teachers, one or several at once, and keeping their snapshots."""
 
-import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from skdistill.neural_network._augment import FAMILIES
-from skdistill.neural_network._convnet import (
-    NORMALIZATIONS,
-    ConvNet,
-    flatten_parameters,
-)
+from skdistill.neural_network._convnet import flatten_parameters
 from skdistill.neural_network._derivatives import pays_to_compile
 from skdistill.neural_network._sgd import (
     Descent,
@@ -26,126 +17,14 @@ from skdistill.neural_network._sgd import (
     one_by_one,
     plan_epoch,
 )
-from skdistill.trajectory._store import STORAGES, TeacherRun
+from skdistill.trajectory._settings import (
+    TeacherSettings,
+    n_snapshots_until,
+    snapshots_in,
+)
+from skdistill.trajectory._store import TeacherRun
 from skdistill.utils._random import child_seed, isolated_torch_seed, torch_generator
 from skdistill.utils._tensors import RealImages
-
-
-@dataclass(frozen=True)
-class TeacherSettings:
-    """Everything but the data and the seed that decides what a teacher becomes.
-
-    How many epochs it is trained for does not: those of a longer training begin with
-    those of a shorter one.
-    """
-
-    image_shape: tuple[int, int, int]
-    n_classes: int
-    width: int
-    depth: int
-    normalization: str
-    learning_rate: float
-    momentum: float
-    weight_decay: float
-    batch_size: int
-    class_weight: str | tuple[float, ...] | None
-    families: tuple[str, ...]
-    scale: float
-    snapshots_per_epoch: int | tuple[int, ...]
-    average: bool
-    storage: str
-
-    @classmethod
-    def from_plain(cls, values: dict[str, Any]) -> "TeacherSettings":
-        """Return settings from what JSON said, which may be anything.
-
-        Raises
-        ------
-        ValueError
-            If they are none.
-        """
-        values = {
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in values.items()
-        }
-        wrong = sorted(set(values) ^ set(cls.__dataclass_fields__)) or [
-            name for name, check in _CHECKS.items() if not check(values[name])
-        ]
-        if wrong:
-            raise ValueError(f"its settings {wrong} make no sense")
-        return cls(**values)
-
-    def build(self) -> ConvNet:
-        module = ConvNet(
-            self.image_shape,
-            self.n_classes,
-            width=self.width,
-            depth=self.depth,
-            normalization=self.normalization,
-        )
-        # Snapshots are float32 whatever PyTorch's default type is.
-        return module.float()
-
-    def build_structure(self) -> ConvNet:
-        """Build the network without parameters."""
-        with torch.device("meta"):
-            return self.build()
-
-
-def _positive(value: Any) -> bool:
-    return type(value) is int and value > 0
-
-
-def _number(value: Any) -> bool:
-    return type(value) in (int, float) and 0 <= value < float("inf")
-
-
-def _each(check: Callable[[Any], bool], value: Any) -> bool:
-    return isinstance(value, tuple) and len(value) > 0 and all(map(check, value))
-
-
-_CHECKS: dict[str, Callable[[Any], bool]] = {
-    "image_shape": lambda value: (
-        _each(_positive, value) and len(value) == 3 and math.prod(value) < 2**31
-    ),
-    "n_classes": _positive,
-    "width": _positive,
-    "depth": lambda value: _positive(value) and value < 1000,
-    "normalization": lambda value: isinstance(value, str) and value in NORMALIZATIONS,
-    "learning_rate": _number,
-    "momentum": _number,
-    "weight_decay": _number,
-    "batch_size": _positive,
-    "class_weight": lambda value: value in (None, "balanced") or _each(_number, value),
-    "families": lambda value: value == () or _each(FAMILIES.__contains__, value),
-    "scale": lambda value: _number(value) and value > 0,
-    "snapshots_per_epoch": lambda value: _positive(value) or _each(_positive, value),
-    "average": lambda value: isinstance(value, bool),
-    "storage": lambda value: isinstance(value, str) and value in STORAGES,
-}
-
-
-def snapshots_in(per_epoch: int | tuple[int, ...], epoch: int) -> int:
-    """Return the number of snapshots in an epoch, counted from 0."""
-    if isinstance(per_epoch, int):
-        return per_epoch
-    return per_epoch[epoch] if epoch < len(per_epoch) else 1
-
-
-def snapshot_epochs(per_epoch: int | tuple[int, ...], n_epochs: int) -> np.ndarray:
-    """Return after how many epochs each snapshot is taken, the first after 0."""
-    times = [0.0]
-    for epoch in range(n_epochs):
-        n_snapshots = snapshots_in(per_epoch, epoch)
-        times += [epoch + (k + 1) / n_snapshots for k in range(n_snapshots)]
-    return np.array(times)
-
-
-def n_snapshots_until(per_epoch: int | tuple[int, ...], n_epochs: int) -> int:
-    """Return the number of snapshots of some epochs, with the first of all."""
-    if isinstance(per_epoch, int):
-        return 1 + per_epoch * n_epochs
-    return 1 + sum(per_epoch[:n_epochs]) + max(0, n_epochs - len(per_epoch))
 
 
 class Teachers:

@@ -268,7 +268,7 @@ def no_work(monkeypatch):
 
     for place in (
         "skdistill.neural_network._classifier.train_epochs",
-        "skdistill.trajectory._buffer.run_parallel",
+        "skdistill.trajectory._jobs.run_parallel",
         "skdistill.metrics._evaluate.run_parallel",
     ):
         monkeypatch.setattr(place, work)

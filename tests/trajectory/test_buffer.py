@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from skdistill.neural_network._convnet import ConvNet, n_parameters
 from skdistill.trajectory import TrajectoryBuffer
+from skdistill.trajectory._settings import resolve_batch_size
 from skdistill.trajectory._store import teacher_path
 from skdistill.trajectory._teacher import Teachers
 from skdistill.utils._random import child_seed, torch_generator
@@ -84,8 +85,8 @@ def test_attributes(in_memory, bars):
     [(30, 8), (1799, 8), (2000, 10), (10_399, 51), (51_200, 256), (10**6, 256)],
 )
 def test_auto_batch_size_leaves_two_hundred_steps_per_epoch(n_samples, expected):
-    assert TrajectoryBuffer()._resolve_batch_size(n_samples) == expected
-    assert TrajectoryBuffer(batch_size=77)._resolve_batch_size(n_samples) == 77
+    assert resolve_batch_size("auto", n_samples) == expected
+    assert resolve_batch_size(77, n_samples) == 77
 
 
 @pytest.mark.parametrize("loaded", [False, True])

@@ -246,6 +246,7 @@ NO_COMPUTING = {
     "ImageRecorder.teardown",
     "MorphologyMeasures.describe",
     "MorphologyMeasures.get_feature_names_out",
+    "TrajectoryBuffer.planned_snapshot_epochs",
     "standard_estimators",
 }
 # Rooms without networks, which read and choose.
