@@ -24,7 +24,11 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from skdistill.distillation import _base
-from skdistill.distillation._matching import match, match_gradient, plan_steps
+from skdistill.distillation._objectives._trajectory_distance import (
+    match,
+    match_gradient,
+    plan_steps,
+)
 from skdistill.neural_network import ConvNet
 from skdistill.neural_network._augment import FAMILIES, augment
 from skdistill.neural_network._convnet import flatten_parameters

@@ -27,7 +27,7 @@ import skdistill.distillation._matcher as matcher_module
 import skdistill.distillation._run as run_module
 import skdistill.trajectory._jobs as jobs_module
 from skdistill import ImageReader, STMDistiller, SyntheticSet, TrajectoryBuffer
-from skdistill.distillation._matching import match_gradient
+from skdistill.distillation._objectives._trajectory_distance import match_gradient
 from skdistill.utils._files import claim
 
 STATE = "state.safetensors"

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from skdistill.distillation._history import PROBE_COLUMNS
-from skdistill.distillation._matching import (
+from skdistill.distillation._objectives._trajectory_distance import (
     Match,
     MatchGradient,
     match,

@@ -9,7 +9,7 @@ import math
 import torch
 from torch import Tensor
 
-from skdistill.distillation._matching import MatchGradient
+from skdistill.distillation._objectives._trajectory_distance import MatchGradient
 
 State = dict[str, Tensor]
 

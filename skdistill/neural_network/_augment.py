@@ -2,7 +2,7 @@
 
 One family of transformations is drawn per batch, and its parameters per image.  The
 draws are data: whoever keeps them can replay the very same augmentation, which the
-reverse sweep of trajectory matching does.
+backward pass through a student does.
 
 References
 ----------

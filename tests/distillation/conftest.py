@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import skdistill.distillation._matcher as matcher_module
-from skdistill.distillation._matching import match_gradient
+from skdistill.distillation._objectives._trajectory_distance import match_gradient
 from skdistill.trajectory import TrajectoryBuffer
 
 # A program, no module with doctests.

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skdistill.distillation._matching import Match, MatchGradient
+from skdistill.distillation._objectives._trajectory_distance import Match, MatchGradient
 from skdistill.distillation._updates import (
     AUTO_DECAY,
     AUTO_STEP,

@@ -24,7 +24,7 @@ from skdistill import (
     TrajectoryBuffer,
     evaluate_synthetic,
 )
-from skdistill.distillation._matching import match_gradient
+from skdistill.distillation._objectives._trajectory_distance import match_gradient
 from skdistill.utils._callers import interrupt_ends_all, is_repeated
 
 NETWORK = ConvNetClassifier(width=4, depth=1, max_iter=2, device="cpu", random_state=0)

@@ -10,7 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch.func import functional_call
 
-from skdistill.distillation._matching import (
+from skdistill.distillation._objectives._trajectory_distance import (
     compare,
     match,
     match_gradient,
