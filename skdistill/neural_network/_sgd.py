@@ -224,7 +224,7 @@ def descend_epoch(
     gradients: GradientFunction,
     parameters: Tensor,
     velocity: Tensor | None,
-    images: RealImages,
+    images: RealImages | Tensor,
     targets: Tensor,
     plans: Sequence[EpochPlan],
     descent: Descent,
@@ -240,7 +240,7 @@ def descend_epoch(
         Is changed in place.
     velocity : Tensor of shape (n_networks, n_parameters) or None
         What momentum has gathered, changed in place; None where there is no momentum.
-    images : RealImages
+    images : RealImages or Tensor of shape (n_samples, channels, height, width)
     targets : Tensor of shape (n_samples, n_classes)
         The probability of each class, times the weight of the image.
     plans : sequence of EpochPlan
