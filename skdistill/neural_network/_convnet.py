@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-# Those whose second derivatives are written out, which teachers can have.
+# Those that teachers can have.
 NORMALIZATIONS = ("instance", "layer", "none")
 ALL_NORMALIZATIONS = (*NORMALIZATIONS, "batch", "group")
 POOLINGS = ("average", "max", "none")
@@ -27,19 +27,31 @@ class Block(NamedTuple):
     height, width : int
         Sides of the map before pooling.
     in_channels, out_channels : int
-    normalized : bool
-    over_channels : bool
-        Whether all channels of an image are normalised together.
+    n_groups : int
+        Number of groups of channels that are normalized apart; 0 without
+        normalization.
     pool : tuple (rows, columns)
+    max_pooled : bool
+        Whether pixels are pooled to their largest value instead of their mean.
     """
 
     height: int
     width: int
     in_channels: int
     out_channels: int
-    normalized: bool
-    over_channels: bool
+    n_groups: int
     pool: tuple[int, int]
+    max_pooled: bool = False
+
+    @property
+    def normalized(self) -> bool:
+        """Whether its maps are normalized."""
+        return self.n_groups > 0
+
+    @property
+    def over_channels(self) -> bool:
+        """Whether several channels of an image are normalized together."""
+        return 0 < self.n_groups < self.out_channels
 
 
 class ConvNet(nn.Module):
@@ -92,12 +104,12 @@ class ConvNet(nn.Module):
                 columns,
                 channels,
                 width,
-                normalized=normalization != "none" and rows * columns > 1,
-                over_channels=normalization == "layer",
+                n_groups=_n_groups(normalization, width) if rows * columns > 1 else 0,
                 pool=(
                     2 if pooling != "none" and rows >= 2 * smallest else 1,
                     2 if pooling != "none" and columns >= 2 * smallest else 1,
                 ),
+                max_pooled=pooling == "max",
             )
             layers.append(nn.Conv2d(channels, width, kernel_size=3, padding=1))
             if block.normalized:
@@ -135,10 +147,15 @@ def normalization_layer(kind: str, channels: int, n_pixels: int) -> nn.Module:
         return nn.Identity()
     if kind == "batch":
         return nn.BatchNorm2d(channels, eps=EPSILON)
-    # Instance normalisation, written as a group of one channel: the same function, and
+    # Instance normalization, written as a group of one channel: the same function, and
     # twice as fast.
-    groups = {"instance": channels, "layer": 1, "group": math.gcd(_GROUPS, channels)}
-    return nn.GroupNorm(groups[kind], channels, eps=EPSILON)
+    return nn.GroupNorm(_n_groups(kind, channels), channels, eps=EPSILON)
+
+
+def _n_groups(kind: str, channels: int) -> int:
+    """Return how many groups of channels are normalized apart."""
+    groups = {"none": 0, "layer": 1, "group": math.gcd(_GROUPS, channels)}
+    return groups.get(kind, channels)
 
 
 def n_parameters(module: nn.Module) -> int:

@@ -17,8 +17,9 @@ from skdistill.neural_network._augment import (
     AugmentationDraw,
     augment,
 )
+from skdistill.neural_network._compile import Compiled
 from skdistill.neural_network._convnet import ConvNet
-from skdistill.neural_network._derivatives import Compiled, ConvNetDerivatives
+from skdistill.neural_network._derivatives import ConvNetDerivatives
 from skdistill.utils._tensors import RealImages
 from skdistill.utils._workers import map_pieces
 

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from skdistill.neural_network._compile import pays_to_compile
 from skdistill.neural_network._convnet import flatten_parameters
-from skdistill.neural_network._derivatives import pays_to_compile
 from skdistill.neural_network._sgd import (
     Descent,
     GradientFunction,

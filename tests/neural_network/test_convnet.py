@@ -100,11 +100,10 @@ def _what_runs(network, images):
         if isinstance(layer, nn.Conv2d):
             assert maps.shape[2:] == before[2:]
             sides, channels = before[2:], (before[1], maps.shape[1])
-            found.append(Block(*sides, *channels, False, False, (1, 1)))
+            found.append(Block(*sides, *channels, 0, (1, 1)))
         elif isinstance(layer, nn.GroupNorm):
             assert layer.eps == EPSILON
-            over_channels = {1: True, maps.shape[1]: False}[layer.num_groups]
-            found[-1] = found[-1]._replace(normalized=True, over_channels=over_channels)
+            found[-1] = found[-1]._replace(n_groups=layer.num_groups)
         elif isinstance(layer, nn.AvgPool2d):
             found[-1] = found[-1]._replace(pool=layer.kernel_size)
     return found
@@ -119,9 +118,6 @@ def test_blocks_say_what_the_layers_do(shape, normalization):
     expected = _what_runs(network, _images(shape))
     assert len(network.blocks) == len(expected) == 4
     for block, wanted in zip(network.blocks, expected, strict=True):
-        if not block.normalized:
-            # Nothing is normalised: over what says nothing.
-            block = block._replace(over_channels=False)
         assert block == wanted
 
 
@@ -130,9 +126,9 @@ def test_blocks_are_there_without_parameters():
         network = ConvNet((9, 6, 2), 3, width=5, depth=3, normalization="layer")
     # A side is not pooled below 4 pixels but in the last block, and not below 1 there.
     assert network.blocks == [
-        Block(9, 6, 2, 5, True, True, (2, 1)),
-        Block(4, 6, 5, 5, True, True, (1, 1)),
-        Block(4, 6, 5, 5, True, True, (2, 2)),
+        Block(9, 6, 2, 5, 1, (2, 1)),
+        Block(4, 6, 5, 5, 1, (1, 1)),
+        Block(4, 6, 5, 5, 1, (2, 2)),
     ]
     for shape, pools in {
         (32, 32, 1): [(2, 2)] * 3,

@@ -10,11 +10,14 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch.func import functional_call
 
-from skdistill.neural_network import _derivatives, _micro_batches
-from skdistill.neural_network._convnet import NORMALIZATIONS, ConvNet, n_parameters
+from skdistill.neural_network import _micro_batches
+from skdistill.neural_network._convnet import NORMALIZATIONS as OF_TEACHERS
+from skdistill.neural_network._convnet import ConvNet, n_parameters
 from skdistill.neural_network._convolution import Direct, Winograd
 from skdistill.neural_network._derivatives import ConvNetDerivatives, Curvature
 
+NORMALIZATIONS = (*OF_TEACHERS, "group")
+POOLINGS = ("average", "max", "none")
 NAMES = ["gradient", *Curvature._fields]
 
 
@@ -79,6 +82,7 @@ def make_case(
     n_samples=4,
     normalization="instance",
     targets="weights",
+    pooling="average",
 ):
     generator = torch.Generator().manual_seed(seed)
 
@@ -87,7 +91,12 @@ def make_case(
 
     with torch.device("meta"):
         module = ConvNet(
-            shape, n_classes, width=width, depth=depth, normalization=normalization
+            shape,
+            n_classes,
+            width=width,
+            depth=depth,
+            normalization=normalization,
+            pooling=pooling,
         )
     height, columns, channels = shape
     wanted = normal(n_samples, n_classes)
@@ -109,10 +118,11 @@ cases = st.builds(
     seed=st.integers(0, 2**31),
     shape=st.tuples(st.integers(1, 9), st.integers(1, 9), st.integers(1, 4)),
     n_classes=st.integers(2, 4),
-    width=st.integers(1, 5),
+    width=st.integers(1, 8),
     depth=st.integers(1, 3),
     n_samples=st.integers(1, 6),
     normalization=st.sampled_from(NORMALIZATIONS),
+    pooling=st.sampled_from(POOLINGS),
     # Any number may stand for the weight of a class, a negative one too.
     targets=st.sampled_from(["probabilities", "one-hot", "weights"]),
 )
@@ -370,7 +380,7 @@ def bytes_of_tapes(case):
 
 @pytest.mark.parametrize("normalization", NORMALIZATIONS)
 def test_bytes_of_tapes_are_those_foretold(normalization):
-    n_samples, n_classes, width, depth = 10, 3, 5, 3
+    n_samples, n_classes, width, depth = 10, 3, 6, 3
     case = make_case(
         shape=(16, 24, 2),
         n_classes=n_classes,
@@ -384,9 +394,12 @@ def test_bytes_of_tapes_are_those_foretold(normalization):
     # Not counted are logits, probabilities and residuals of the classes, and what
     # normalisation has of each image: a scale, an offset and a slope.
     uncounted = 3 * n_classes
-    uncounted += {"instance": 3 * depth * width, "layer": 3 * depth, "none": 0}[
-        normalization
-    ]
+    uncounted += {
+        "instance": 3 * depth * width,
+        "layer": 3 * depth,
+        "none": 0,
+        "group": 3 * depth * width,
+    }[normalization]
     assert bytes_of_tapes(case) - foretold == 8 * n_samples * uncounted
 
 
@@ -431,7 +444,7 @@ def compile_quickly(monkeypatch):
     torch.compiler.reset()
     # A full graph: what cannot be traced must not run in Python instead, unnoticed.
     quick = partial(torch.compile, backend="aot_eager", fullgraph=True)
-    monkeypatch.setattr(_derivatives.torch, "compile", quick)
+    monkeypatch.setattr(torch, "compile", quick)
     yield
     torch.compiler.reset()
 
@@ -567,44 +580,3 @@ def test_structure_alone_is_used():
     network = ConvNetDerivatives(module)
     assert network.n_parameters == n_parameters(module) == len(case.parameters)
     assert all(map(torch.equal, case.written_out(network), case.written_out()))
-
-
-def test_compiler_that_fails_is_warned_about_and_done_without(monkeypatch):
-    calls = []
-
-    def broken(*arguments):
-        calls.append(arguments)
-        raise RuntimeError("no such luck\nand more")
-
-    monkeypatch.setattr(_derivatives.torch, "compile", lambda *args, **options: broken)
-    function = _derivatives.Compiled(lambda x: 2 * x)
-    with pytest.warns(UserWarning, match=r"compile failed \(RuntimeError: no such"):
-        assert function(3) == 6
-    assert function(4) == 8
-    # It is tried once.
-    assert calls == [(3,)]
-
-
-def test_failures_that_are_not_the_compilers(monkeypatch):
-    def out_of_memory(*arguments):
-        raise torch.OutOfMemoryError
-
-    def of_the_function(x):
-        raise ZeroDivisionError
-
-    monkeypatch.setattr(
-        _derivatives.torch, "compile", lambda *args, **options: out_of_memory
-    )
-    with pytest.raises(torch.OutOfMemoryError):
-        _derivatives.Compiled(of_the_function)(1)
-    monkeypatch.setattr(
-        _derivatives.torch, "compile", lambda function, **options: partial(function)
-    )
-    function = _derivatives.Compiled(of_the_function)
-    with (
-        pytest.warns(UserWarning, match=r"torch.compile failed"),
-        pytest.raises(ZeroDivisionError),
-    ):
-        function(1)
-    with pytest.raises(ZeroDivisionError):
-        function(1)
