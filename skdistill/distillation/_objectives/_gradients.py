@@ -16,38 +16,14 @@ Kim et al., "Dataset Condensation via Efficient Synthetic-Data Parameterization"
 2022: distances of kernels alone, squared or absolute.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from skdistill.distillation._engine._objective import (
-    Draw,
-    Evaluation,
-    Objective,
-    State,
-)
-from skdistill.distillation._engine._parameters import SyntheticParameters, one_hot
-from skdistill.distillation._engine._real_batches import RealData
-from skdistill.distillation._objectives._networks import Networks
-from skdistill.neural_network._augment import (
-    AugmentationDraw,
-    augment,
-    draw_augmentation,
-)
-from skdistill.neural_network._convnet import ConvNet
+from skdistill.neural_network._augment import AugmentationDraw, augment
 from skdistill.neural_network._derivatives import ConvNetDerivatives, Tape
-from skdistill.neural_network._sgd import (
-    Descent,
-    all_at_once,
-    descend_epoch,
-    one_by_one,
-    plan_epoch,
-)
-from skdistill.utils._random import torch_generator
-from skdistill.utils._workers import map_pieces
 
 DISTANCES = ("cosine", "squared", "absolute")
 MATCHED = ("weights", "kernels", "all")
@@ -55,9 +31,6 @@ MATCHED = ("weights", "kernels", "all")
 # While what the gradient of a class computed takes no more, it is kept for the
 # Hessian-vector product.
 _MAX_KEPT_BYTES = 2**28
-
-# What else is random of a draw, beside real images and network.
-_AUGMENTATION, _TRAINING = 1, 2
 
 
 class Part(NamedTuple):
@@ -271,207 +244,3 @@ def match_gradient(
     if draw is not None:
         (by_images,) = torch.autograd.grad(seen, images, by_images)
     return MatchedClass(found.value, by_images)
-
-
-@dataclass(frozen=True)
-class Training:
-    """How networks learn from the synthetic images between updates of these.
-
-    Attributes
-    ----------
-    n_rounds : int
-        Number of updates of the images that a network serves for.
-    n_epochs : int
-        Passes over the synthetic images after each of them but the last.
-    learning_rate : float
-    batch_size : int
-    """
-
-    n_rounds: int
-    n_epochs: int
-    learning_rate: float
-    batch_size: int
-
-
-class GradientMatching(Objective):
-    """Distance between gradients from synthetic and from real images.
-
-    The sum over classes c of D(g(theta; A_c S_c), g(theta; A_c R_c)), where R_c are
-    real images of the class, S_c all synthetic ones, and A_c is one augmentation
-    with one set of parameters for all of them.
-
-    Parameters
-    ----------
-    data : RealData
-    module : ConvNet
-        Only its structure is used.
-    networks : Networks
-    training : Training or None
-        None draws networks anew in each iteration, and trains none.
-    distance : {"cosine", "squared", "absolute"}
-    matched : {"weights", "kernels", "all"}
-    batch_size : int or None
-        Number of real images of each class; None means all.
-    families : sequence of str
-        Families of augmentation, one of which is drawn for each class.
-    n_networks : int
-        Number of networks whose gradients are averaged.
-    """
-
-    out_of_memory_hint = "a smaller `batch_size` or `width` needs less"
-
-    def __init__(
-        self,
-        data: RealData,
-        module: ConvNet,
-        networks: Networks,
-        *,
-        training: Training | None,
-        distance: str,
-        matched: str,
-        batch_size: int | None,
-        families: Sequence[str],
-        n_networks: int = 1,
-    ) -> None:
-        self.n_draws = n_networks
-        self.columns = ("loss", "network_accuracy")
-        self.notes = networks.notes if training is None else ("round",)
-        self._data = data
-        self._networks = networks
-        self._training = training
-        self._distance = distance
-        self._batch_size = batch_size
-        self._families = tuple(families)
-        self._parts = matched_parts(module, matched)
-        self._derivatives = ConvNetDerivatives(module)
-        is_cpu = data.device.type == "cpu"
-        self._all_gradients = (one_by_one if is_cpu else all_at_once)(module)
-        # How many updates the present networks have served for, and what they have
-        # become; in their first round they are what the draw says.
-        self._round = 0
-        self._trained: Tensor | None = None
-
-    def evaluate(self, synthetic: SyntheticParameters, draw: Draw) -> Evaluation:
-        """Return the distance and its gradient for one network."""
-        network, notes = self._network(draw)
-        images, labels = synthetic.images, synthetic.labels
-        gradient = torch.zeros_like(images)
-
-        def match(code: int) -> tuple[Tensor, Tensor]:
-            augmentation = self._siamese_draw(draw, code)
-            real, accuracy = self._real_gradient(
-                network, draw, code, augmentation, images.dtype
-            )
-            own = (synthetic.codes == code).nonzero()[:, 0]
-            found = match_gradient(
-                self._derivatives,
-                network,
-                images[own],
-                labels[own],
-                real,
-                self._parts,
-                self._distance,
-                draw=siamese(augmentation, len(own)),
-                scale=self._data.pixel_scale,
-            )
-            gradient[own] = found.images
-            return found.distance, accuracy
-
-        matched = map_pieces(match, range(self._data.n_classes))
-        distances, accuracies = map(torch.stack, zip(*matched, strict=True))
-        metrics = {"loss": distances.sum(), "network_accuracy": accuracies.mean()}
-        return Evaluation(metrics, {"images": gradient}, notes)
-
-    def advance(
-        self, synthetic: SyntheticParameters, numbers: Mapping[str, float], draw: Draw
-    ) -> str:
-        """Train the networks on the images, or have new ones drawn."""
-        training = self._training
-        if training is None:
-            return ""
-        if self._round + 1 == training.n_rounds:
-            self._round, self._trained = 0, None
-            return ""
-        draws = [replace(draw, place=place) for place in range(self.n_draws)]
-        networks = torch.stack([self._network(one)[0] for one in draws])
-        self._trained = self._train(networks, synthetic, draws, training)
-        self._round += 1
-        return ""
-
-    def state(self) -> State:
-        """Return the networks that are in training."""
-        state = {"round": torch.tensor(self._round)}
-        return state if self._trained is None else state | {"networks": self._trained}
-
-    def restore(self, state: State) -> None:
-        """Take on networks that were in training."""
-        n_rounds = 1 if self._training is None else self._training.n_rounds
-        n_done, trained = int(state["round"]), state.get("networks")
-        shape = (self.n_draws, self._derivatives.n_parameters)
-        if not 0 <= n_done < n_rounds or (trained is None) != (n_done == 0):
-            raise ValueError("it was not at a round of this fit")
-        if trained is not None and trained.shape != shape:
-            raise ValueError("it holds networks of another kind")
-        self._round = n_done
-        self._trained = None if trained is None else trained.to(self._data.device)
-
-    def _network(self, draw: Draw) -> tuple[Tensor, dict[str, float]]:
-        if self._training is None:
-            return self._networks(draw)
-        notes = {"round": float(self._round)}
-        if self._trained is not None:
-            return self._trained[draw.place], notes
-        return self._networks(draw)[0], notes
-
-    def _siamese_draw(self, draw: Draw, code: int) -> AugmentationDraw:
-        generator = torch_generator(draw.child_seed(_AUGMENTATION, code))
-        return draw_augmentation(self._families, 1, generator)
-
-    def _real_gradient(
-        self,
-        network: Tensor,
-        draw: Draw,
-        code: int,
-        augmentation: AugmentationDraw,
-        dtype: torch.dtype,
-    ) -> tuple[Tensor, Tensor]:
-        """Return the gradient from a class's real images, and the share recognised."""
-        batch = self._data.batch(draw, self._batch_size, [code], dtype=dtype)
-        n_images = len(batch.images)
-        seen = augment(
-            batch.images, siamese(augmentation, n_images), self._data.pixel_scale
-        )
-        weights = batch.weights[:, None]
-        # The loss is a mean over the batch, in which each image counts by its weight.
-        targets = one_hot(batch.codes, self._data.n_classes, dtype) * weights * n_images
-        logits: list[Tensor] = []
-        gradient = self._derivatives.gradient(network, seen, targets, logits=logits)
-        is_right = torch.cat(logits).argmax(dim=1) == code
-        return gradient, (is_right * batch.weights).sum()
-
-    def _train(
-        self,
-        networks: Tensor,
-        synthetic: SyntheticParameters,
-        draws: Sequence[Draw],
-        training: Training,
-    ) -> Tensor:
-        images, labels = synthetic.images, synthetic.labels
-        n_images = len(images)
-        descent = Descent(
-            training.learning_rate,
-            momentum=0.0,
-            weight_decay=0.0,
-            batch_size=training.batch_size,
-            scale=self._data.pixel_scale,
-        )
-        generators = [torch_generator(draw.child_seed(_TRAINING)) for draw in draws]
-        for _ in range(training.n_epochs):
-            plans = [
-                plan_epoch(n_images, training.batch_size, self._families, generator)
-                for generator in generators
-            ]
-            descend_epoch(
-                self._all_gradients, networks, None, images, labels, plans, descent
-            )
-        return networks

@@ -13,7 +13,7 @@ from skdistill.utils._device import to_device
 from skdistill.utils._random import isolated_torch_seed
 
 # Tells a draw's network apart from what else is random of it.
-_NETWORK = 0
+NETWORK = 0
 
 
 class Networks(ABC):
@@ -47,7 +47,7 @@ class RandomNetworks(Networks):
         self._device = device
 
     def __call__(self, draw: Draw) -> tuple[Tensor, dict[str, float]]:
-        with isolated_torch_seed(draw.child_seed(_NETWORK)):
+        with isolated_torch_seed(draw.child_seed(NETWORK)):
             parameters = flatten_parameters(self._build())
         return to_device(parameters, self._device), {}
 
@@ -69,7 +69,7 @@ class Snapshots(Networks):
         self._device = device
 
     def __call__(self, draw: Draw) -> tuple[Tensor, dict[str, float]]:
-        rng = draw.rng(_NETWORK)
+        rng = draw.rng(NETWORK)
         teacher = int(rng.integers(self._buffer.n_teachers_))
         epochs = self._buffer.snapshot_epochs_
         place = int(rng.integers(len(epochs)))

@@ -19,12 +19,14 @@ from skdistill.distillation._engine._parameters import (
 )
 from skdistill.distillation._engine._real_batches import RealData
 from skdistill.distillation._objectives import _gradients
+from skdistill.distillation._objectives._gradient_matching import (
+    GradientMatching,
+    Training,
+)
 from skdistill.distillation._objectives._gradients import (
     DISTANCES,
     MATCHED,
-    GradientMatching,
     Part,
-    Training,
     gradient_distance,
     match_gradient,
     matched_parts,
@@ -559,6 +561,16 @@ def test_state_is_all_that_a_resumed_run_needs(families):
         assert other.state().keys() == expected[1].keys()
         for name, value in other.state().items():
             assert torch.equal(value, expected[1][name])
+
+
+def test_roll_backs_draw_new_networks():
+    data = make_data()
+    objective = make_objective(data, training=Training(3, 1, 0.05, 4))
+    synthetic = make_synthetic(data)
+    run(objective, synthetic, 1)
+    objective.rolled_back(synthetic, 1)
+    expected = Doubles(structure(data.image_shape, 3, width=4))(Draw(7, 1))[0]
+    assert torch.equal(objective._network(Draw(7, 1))[0], expected)
 
 
 def test_networks_of_an_iteration_differ():
