@@ -1,144 +1,176 @@
-"""Choosing rows that stand for others, from features that may be in a file."""
+"""Baselines of averaged images: class means, and prototypes that k-means finds."""
 
-from collections.abc import Iterator
+from numbers import Integral
+from typing import Any
 
 import numpy as np
-from sklearn import config_context
-from sklearn.cluster import KMeans, MiniBatchKMeans
+import torch
+from sklearn.utils._param_validation import Interval, StrOptions
 
-from skdistill.utils._images import Images, batches, take, weighted_mean
-
-# So many values of float64 are centred once and kept, of more a batch at a time.
-_KEPT_VALUES = 2**23
-# Of more values of float32 k-means runs in mini-batches, so often over all of them.
-_KMEANS_VALUES = 2**24
-_N_PASSES = 10
+from skdistill.distillation._class_wise import BaselineDistiller, FeatureDistiller
+from skdistill.distillation._selection import find_clusters, medoid
+from skdistill.utils._images import Images, select, take, weighted_mean
 
 
-def herd(features: Images, n_taken: int, weight: np.ndarray) -> list[int]:
-    """Choose rows, one after the other, whose mean stays close to that of all.
+class ClassMeans(BaselineDistiller):
+    """Take the mean image of each class.
 
     Parameters
     ----------
-    features : ndarray or Rows of shape (n_samples, ...)
-    n_taken : int
-        At most ``n_samples``.
-    weight : ndarray of shape (n_samples,)
-        Weights of the rows in their mean.
+    estimator : classifier, default=None
+        The network that :meth:`score` trains; None takes that of the benchmarks.
+    image_shape : tuple (height, width, channels), default=None
+        How 2-D X is to be read.  None reads one row of pixels with one channel.
+    device : str or torch.device, default="auto"
+        Where :meth:`score` computes; "auto" takes a GPU if there is one.
+    random_state : int, RandomState instance or None, default=None
+        Decides on the network of :meth:`score` alone.
 
-    Returns
-    -------
-    taken : list of int
-        Different rows, in the order of their choice.
+    Attributes
+    ----------
+    synthetic_ : SyntheticSet
+        The images and their labels.
+    classes_ : ndarray of shape (n_classes,)
+        The class labels.
+    image_shape_ : tuple (height, width, channels)
+        Shape of an image.
+    n_features_in_ : int
+        Number of pixel values of an image.
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of the columns of X; only if X had names that are all strings.
+
+    See Also
+    --------
+    skdistill.distillation.KMeansPrototypes : Means of parts of each class.
+
+    Examples
+    --------
+    >>> from skdistill import ClassMeans, make_galaxies
+    >>> X, y = make_galaxies(90, size=16, random_state=0)
+    >>> ClassMeans().fit(X, y).synthetic_
+    <SyntheticSet: 9 images of 16x16x3, 9 classes>
     """
-    mean = weighted_mean(features, weight)
 
-    def centred() -> Iterator[np.ndarray]:
-        for part in batches(features):
-            yield (take(features, part, np.float64) - mean).reshape(-1, mean.size)
+    def __init__(
+        self,
+        *,
+        estimator: Any = None,
+        image_shape: tuple[int, int, int] | None = None,
+        device: str | torch.device = "auto",
+        random_state: Any = None,
+    ) -> None:
+        self.estimator = estimator
+        self.image_shape = image_shape
+        self.device = device
+        self.random_state = random_state
 
-    is_small = len(features) * mean.size <= _KEPT_VALUES
-    kept = list(centred()) if is_small else None
-
-    def parts() -> Iterator[np.ndarray]:
-        return centred() if kept is None else iter(kept)
-
-    squares = np.concatenate([np.square(part).sum(axis=1) for part in parts()])
-    total = np.zeros(mean.size)
-    taken: list[int] = []
-    for _ in range(n_taken):
-        # |total + row|^2, without what is the same for all rows.
-        distances = squares + 2 * np.concatenate([part @ total for part in parts()])
-        distances[taken] = np.inf
-        taken.append(int(distances.argmin()))
-        row = taken[-1]
-        chosen = take(features, slice(row, row + 1), np.float64)
-        total += (chosen - mean).ravel()
-    return taken
+    def _of_class(
+        self,
+        images: Images,
+        weight: np.ndarray,
+        features: Images,
+        rng: np.random.Generator,
+    ) -> np.ndarray:
+        return weighted_mean(images, weight)[np.newaxis]
 
 
-def medoid(features: Images, weight: np.ndarray) -> int:
-    """Return the row that is closest to the mean of all.
+class KMeansPrototypes(FeatureDistiller):
+    """Take prototypes of each class that k-means finds.
 
     Parameters
     ----------
-    features : ndarray or Rows of shape (n_samples, ...)
-    weight : ndarray of shape (n_samples,)
-    """
-    mean = weighted_mean(features, weight)
-    distances = [
-        np.square(take(features, part, np.float64) - mean)
-        .reshape(part.stop - part.start, -1)
-        .sum(axis=1)
-        for part in batches(features)
-    ]
-    return int(np.concatenate(distances).argmin())
+    ipc : int, default=1
+        Number of clusters, and so of prototypes, per class.
+    prototype : {"mean", "medoid"}, default="mean"
+        The mean image of each cluster, or its medoid: the real image with the least
+        sum of squared distances to the others.
+    features : estimator, default=None
+        The space in which k-means works: an estimator with ``extract_features``, as
+        :class:`~skdistill.neural_network.ConvNetClassifier`, or with ``transform``.  It
+        is cloned and fitted on X, y; put a fitted one into a
+        :class:`~sklearn.frozen.FrozenEstimator`.  None is the space of pixels.
+    n_init : int, default=1
+        Number of k-means runs per class, of which the best counts.  Of a class whose
+        features take more than 64 MiB, each run is one in mini-batches.
+    estimator : classifier, default=None
+        The network that :meth:`score` trains; None takes that of the benchmarks.
+    image_shape : tuple (height, width, channels), default=None
+        How 2-D X is to be read.  None reads one row of pixels with one channel.
+    device : str or torch.device, default="auto"
+        Where :meth:`score` computes; "auto" takes a GPU if there is one.
+    random_state : int, RandomState instance or None, default=None
+        Decides on the start of k-means, and of features without one of their own.
 
-
-def find_clusters(
-    features: Images, weight: np.ndarray, n_clusters: int, n_init: int, seed: int
-) -> list[np.ndarray]:
-    """Return the rows of each cluster, none of them empty.
-
-    Parameters
+    Attributes
     ----------
-    features : ndarray or Rows of shape (n_samples, ...)
-    weight : ndarray of shape (n_samples,)
-    n_clusters, n_init, seed : int
+    synthetic_ : SyntheticSet
+        The prototypes and their labels.
+    classes_ : ndarray of shape (n_classes,)
+        The class labels.
+    image_shape_ : tuple (height, width, channels)
+        Shape of an image.
+    n_features_in_ : int
+        Number of pixel values of an image.
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of the columns of X; only if X had names that are all strings.
+
+    See Also
+    --------
+    skdistill.distillation.ClassMeans : The same with one mean per class.
+    sklearn.cluster.KMeans : What finds the clusters.
+
+    Examples
+    --------
+    >>> from skdistill import KMeansPrototypes, make_galaxies
+    >>> X, y = make_galaxies(90, size=16, random_state=0)
+    >>> KMeansPrototypes(ipc=2, random_state=0).fit(X, y).synthetic_
+    <SyntheticSet: 18 images of 16x16x3, 9 classes>
     """
-    # NumPy's arrays, which scikit-learn 1.7 fails on where it dispatches on others.
-    with config_context(array_api_dispatch=False):
-        if np.prod(features.shape) <= _KMEANS_VALUES:
-            found = KMeans(n_clusters, n_init=n_init, random_state=seed).fit(
-                _flat(features, slice(None)), sample_weight=weight
-            )
-            labels = found.labels_
-        else:
-            labels = _in_batches(features, weight, n_clusters, n_init, seed)
-    clusters = [np.flatnonzero(labels == k) for k in range(n_clusters)]
-    # Of fewer different images than clusters some are left empty: they take one of the
-    # largest cluster each.
-    for place, cluster in enumerate(clusters):
-        if not len(cluster):
-            largest = int(np.argmax([len(other) for other in clusters]))
-            clusters[place], clusters[largest] = (
-                clusters[largest][-1:],
-                clusters[largest][:-1],
-            )
-    return clusters
 
+    _parameter_constraints: dict = {
+        **FeatureDistiller._parameter_constraints,
+        "prototype": [StrOptions({"mean", "medoid"})],
+        "n_init": [Interval(Integral, 1, None, closed="left")],
+    }
 
-def _in_batches(
-    features: Images, weight: np.ndarray, n_clusters: int, n_init: int, seed: int
-) -> np.ndarray:
-    """Return the cluster of each row, by the best of some runs in mini-batches."""
-    # As many at least as clusters, which the first batch starts.
-    size = max(n_clusters, _KMEANS_VALUES // 4 // int(np.prod(features.shape[1:])))
-    rng = np.random.default_rng(seed)
-    best, labels = np.inf, np.zeros(len(features), dtype=np.int64)
-    for run in range(n_init):
-        model = MiniBatchKMeans(
-            n_clusters, n_init=1, random_state=(seed + run) % 2**31, batch_size=size
+    def __init__(
+        self,
+        ipc: int = 1,
+        *,
+        prototype: str = "mean",
+        features: Any = None,
+        n_init: int = 1,
+        estimator: Any = None,
+        image_shape: tuple[int, int, int] | None = None,
+        device: str | torch.device = "auto",
+        random_state: Any = None,
+    ) -> None:
+        self.ipc = ipc
+        self.prototype = prototype
+        self.features = features
+        self.n_init = n_init
+        self.estimator = estimator
+        self.image_shape = image_shape
+        self.device = device
+        self.random_state = random_state
+
+    def _of_class(
+        self,
+        images: Images,
+        weight: np.ndarray,
+        features: Images,
+        rng: np.random.Generator,
+    ) -> np.ndarray:
+        clusters = find_clusters(
+            features, weight, self.ipc, self.n_init, int(rng.integers(2**31))
         )
-        for _ in range(_N_PASSES):
-            order = rng.permutation(len(features))
-            for start in range(0, len(order) - size + 1, size):
-                # In the order of the file, which is read faster so.
-                rows = np.sort(order[start : start + size])
-                model.partial_fit(_flat(features, rows), sample_weight=weight[rows])
-        found, inertia = [], 0.0
-        for start in range(0, len(features), size):
-            part = slice(start, start + size)
-            distances = model.transform(_flat(features, part))
-            found.append(distances.argmin(axis=1))
-            inertia += float(weight[part] @ np.square(distances.min(axis=1)))
-        if inertia < best:
-            best, labels = inertia, np.concatenate(found)
-    return labels
-
-
-def _flat(features: Images, key: slice | np.ndarray) -> np.ndarray:
-    rows = np.asarray(features[key])
-    # k-means keeps these types and turns others to float64.
-    dtype = np.float64 if rows.dtype == np.float64 and rows.ndim == 2 else np.float32
-    return np.ascontiguousarray(rows.reshape(len(rows), -1), dtype=dtype)
+        made = []
+        for cluster in clusters:
+            shares = weight[cluster]
+            if self.prototype == "mean":
+                made.append(weighted_mean(select(images, cluster), shares))
+                continue
+            # Of squared distances the sum is least where that to the mean is.
+            nearest = medoid(select(features, cluster), shares)
+            made.append(take(images, cluster[nearest : nearest + 1])[0])
+        return np.stack(made)

@@ -18,7 +18,7 @@ from skdistill import (
     RandomSubset,
     evaluate_synthetic,
 )
-from skdistill.distillation._prototypes import find_clusters, herd
+from skdistill.distillation._selection import find_clusters, herd
 
 
 @pytest.fixture(scope="module")
@@ -281,8 +281,8 @@ def test_many_images_in_batches_are_as_good(distiller, monkeypatch):
         )
     few = clone(distiller).fit(X.astype(np.float32), y, sample_weight=weight)
     monkeypatch.setattr("skdistill.utils._images._BATCH_VALUES", 50)
-    monkeypatch.setattr("skdistill.distillation._baselines._EXTRACTED_VALUES", 100)
-    monkeypatch.setattr("skdistill.distillation._prototypes._KEPT_VALUES", 10)
+    monkeypatch.setattr("skdistill.distillation._class_wise._EXTRACTED_VALUES", 100)
+    monkeypatch.setattr("skdistill.distillation._selection._KEPT_VALUES", 10)
     monkeypatch.setattr("skdistill.utils._maps._SCRATCH_BYTES", 10)
     many = clone(distiller).fit(X, y, sample_weight=weight)
     np.testing.assert_allclose(many.synthetic_.X, few.synthetic_.X, rtol=1e-5)
@@ -294,7 +294,7 @@ def test_clusters_of_many_images(monkeypatch):
     rng = np.random.default_rng(0)
     group = rng.integers(0, 3, 300)
     images = rng.normal(size=(300, 3, 3, 1)) + 20 * group[:, None, None, None]
-    monkeypatch.setattr("skdistill.distillation._prototypes._KMEANS_VALUES", 1000)
+    monkeypatch.setattr("skdistill.distillation._selection._KMEANS_VALUES", 1000)
     found = find_clusters(images, np.ones(300), 3, 2, 0)
     assert sorted(map(len, found)) == sorted(np.bincount(group))
     for cluster in found:

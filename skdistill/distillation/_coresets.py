@@ -1,0 +1,251 @@
+"""Baselines of real images: a random subset, a chosen one, all of them."""
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from skdistill.distillation._class_wise import (
+    IPC_CONSTRAINTS,
+    BaselineDistiller,
+    FeatureDistiller,
+)
+from skdistill.distillation._selection import herd
+from skdistill.neural_network import ConvNetClassifier
+from skdistill.utils._images import Images, batches, take
+from skdistill.utils._maps import scratch_array
+
+
+class RandomSubset(BaselineDistiller):
+    """Take random real images of each class.
+
+    Parameters
+    ----------
+    ipc : int, default=1
+        Number of images per class.
+    estimator : classifier, default=None
+        The network that :meth:`score` trains; None takes that of the benchmarks.
+    image_shape : tuple (height, width, channels), default=None
+        How 2-D X is to be read.  None reads one row of pixels with one channel.
+    device : str or torch.device, default="auto"
+        Where :meth:`score` computes; "auto" takes a GPU if there is one.
+    random_state : int, RandomState instance or None, default=None
+        Decides which images are taken.
+
+    Attributes
+    ----------
+    synthetic_ : SyntheticSet
+        The images and their labels.
+    classes_ : ndarray of shape (n_classes,)
+        The class labels.
+    image_shape_ : tuple (height, width, channels)
+        Shape of an image.
+    n_features_in_ : int
+        Number of pixel values of an image.
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of the columns of X; only if X had names that are all strings.
+
+    See Also
+    --------
+    skdistill.distillation.Herding : Real images whose mean is that of the class.
+    skdistill.metrics.improvement_over_random : How much better a distilled set is.
+
+    Examples
+    --------
+    >>> from skdistill import RandomSubset, make_galaxies
+    >>> X, y = make_galaxies(90, size=16, random_state=0)
+    >>> RandomSubset(ipc=2, random_state=0).fit(X, y).synthetic_
+    <SyntheticSet: 18 images of 16x16x3, 9 classes>
+    """
+
+    _parameter_constraints: dict = {
+        **BaselineDistiller._parameter_constraints,
+        **IPC_CONSTRAINTS,
+    }
+
+    def __init__(
+        self,
+        ipc: int = 1,
+        *,
+        estimator: Any = None,
+        image_shape: tuple[int, int, int] | None = None,
+        device: str | torch.device = "auto",
+        random_state: Any = None,
+    ) -> None:
+        self.ipc = ipc
+        self.estimator = estimator
+        self.image_shape = image_shape
+        self.device = device
+        self.random_state = random_state
+
+    def _of_class(
+        self,
+        images: Images,
+        weight: np.ndarray,
+        features: Images,
+        rng: np.random.Generator,
+    ) -> np.ndarray:
+        share = weight / weight.sum()
+        return take(images, rng.choice(len(images), self.ipc, replace=False, p=share))
+
+
+class Herding(FeatureDistiller):
+    """Take real images of each class whose mean follows that of the class.
+
+    Each image is the one that brings the mean of those taken so far closest to the
+    mean of the class [1]_: the first ones are a good subset of any size.
+
+    Parameters
+    ----------
+    ipc : int, default=1
+        Number of images per class.
+    features : estimator, default=None
+        The space of the means: an estimator with ``extract_features``, as
+        :class:`~skdistill.neural_network.ConvNetClassifier`, or with ``transform``.  It
+        is cloned and fitted on X, y; put a fitted one into a
+        :class:`~sklearn.frozen.FrozenEstimator`.  None is the space of pixels.
+    estimator : classifier, default=None
+        The network that :meth:`score` trains; None takes that of the benchmarks.
+    image_shape : tuple (height, width, channels), default=None
+        How 2-D X is to be read.  None reads one row of pixels with one channel.
+    device : str or torch.device, default="auto"
+        Where :meth:`score` computes; "auto" takes a GPU if there is one.
+    random_state : int, RandomState instance or None, default=None
+        Decides on features without a random state of their own.
+
+    Attributes
+    ----------
+    synthetic_ : SyntheticSet
+        The images and their labels.
+    classes_ : ndarray of shape (n_classes,)
+        The class labels.
+    image_shape_ : tuple (height, width, channels)
+        Shape of an image.
+    n_features_in_ : int
+        Number of pixel values of an image.
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of the columns of X; only if X had names that are all strings.
+
+    See Also
+    --------
+    skdistill.distillation.RandomSubset : Real images without a choice.
+
+    References
+    ----------
+    .. [1] Welling, "Herding Dynamical Weights to Learn", ICML 2009.
+
+    Examples
+    --------
+    >>> from skdistill import ConvNetClassifier, Herding, make_galaxies
+    >>> X, y = make_galaxies(90, size=16, random_state=0)
+    >>> network = ConvNetClassifier(width=8, max_iter=2)
+    >>> Herding(ipc=2, features=network, random_state=0).fit(X, y).synthetic_
+    <SyntheticSet: 18 images of 16x16x3, 9 classes>
+    """
+
+    def __init__(
+        self,
+        ipc: int = 1,
+        *,
+        features: Any = None,
+        estimator: Any = None,
+        image_shape: tuple[int, int, int] | None = None,
+        device: str | torch.device = "auto",
+        random_state: Any = None,
+    ) -> None:
+        self.ipc = ipc
+        self.features = features
+        self.estimator = estimator
+        self.image_shape = image_shape
+        self.device = device
+        self.random_state = random_state
+
+    def _of_class(
+        self,
+        images: Images,
+        weight: np.ndarray,
+        features: Images,
+        rng: np.random.Generator,
+    ) -> np.ndarray:
+        return take(images, np.array(herd(features, self.ipc, weight)))
+
+
+class FullData(BaselineDistiller):
+    """Take all real images: what no distilled set of any size is expected to beat.
+
+    Parameters
+    ----------
+    estimator : classifier, default=None
+        The network that :meth:`score` trains; None takes a
+        :class:`~skdistill.neural_network.ConvNetClassifier` with its own number of
+        epochs, since many images make many steps in each.
+    image_shape : tuple (height, width, channels), default=None
+        How 2-D X is to be read.  None reads one row of pixels with one channel.
+    device : str or torch.device, default="auto"
+        Where :meth:`score` computes; "auto" takes a GPU if there is one.
+    random_state : int, RandomState instance or None, default=None
+        Decides on the network of :meth:`score` alone.
+
+    Attributes
+    ----------
+    synthetic_ : SyntheticSet
+        The images and their labels, in the order of the classes.
+    classes_ : ndarray of shape (n_classes,)
+        The class labels.
+    image_shape_ : tuple (height, width, channels)
+        Shape of an image.
+    n_features_in_ : int
+        Number of pixel values of an image.
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of the columns of X; only if X had names that are all strings.
+
+    See Also
+    --------
+    skdistill.metrics.hard_label_recovery : What a distilled set loses against it.
+
+    Examples
+    --------
+    >>> from skdistill import FullData, make_galaxies
+    >>> X, y = make_galaxies(90, size=16, random_state=0)
+    >>> FullData().fit(X, y).synthetic_
+    <SyntheticSet: 90 images of 16x16x3, 9 classes>
+    """
+
+    def __init__(
+        self,
+        *,
+        estimator: Any = None,
+        image_shape: tuple[int, int, int] | None = None,
+        device: str | torch.device = "auto",
+        random_state: Any = None,
+    ) -> None:
+        self.estimator = estimator
+        self.image_shape = image_shape
+        self.device = device
+        self.random_state = random_state
+
+    def _of_class(
+        self,
+        images: Images,
+        weight: np.ndarray,
+        features: Images,
+        rng: np.random.Generator,
+    ) -> Images:
+        return images
+
+    def _joined(self, images: list[Images]) -> np.ndarray:
+        n_images = sum(map(len, images))
+        joined = scratch_array((n_images, *images[0].shape[1:]), np.float32)
+        place = 0
+        for of_class in images:
+            for part in batches(of_class):
+                joined[place + part.start : place + part.stop] = of_class[part]
+            place += len(of_class)
+        return joined
+
+    def _default_estimator(self) -> Any:
+        return ConvNetClassifier(
+            image_shape=self.image_shape_,
+            device=self.device,
+            random_state=self.random_state,
+        )
