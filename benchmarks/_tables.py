@@ -2,34 +2,30 @@
 
 A table consists of cells: one distillation, or one baseline, with one seed, scored by
 several new networks.  Cells are computed side by side, each is stored as soon as it is
-done, and a distillation stores where it is: a run that was killed goes on.
+done, and a distillation has a checkpoint: a run that was killed is resumed.
 
 All arms are treated alike.  Teachers' snapshots are the paper's, not averages, unless
 a cell asks for these.  Networks have the same architecture, augmentation and number of
-steps; their rate is the best of one grid on validation images, which no distillation
-sees; the test images have no part in any choice.
+steps; their learning rate is the best of one grid on validation images, which no
+distillation sees; nothing is selected on the test images.
 """
 
 import argparse
 import json
 import os
-import platform
-import shlex
 import shutil
 import sys
 import time
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
-import sklearn
 import torch
+from _report import write_text
 from joblib import Parallel, delayed
 
-import skdistill
 from skdistill import (
     ConvNetClassifier,
     FullData,
@@ -39,8 +35,6 @@ from skdistill import (
     TrajectoryBuffer,
     evaluate_synthetic,
 )
-from skdistill.metrics import compare_scores
-from skdistill.utils._files import atomic_path
 from skdistill.utils._termination import orderly_end
 from skdistill.utils._threads import single_threaded_torch
 
@@ -64,7 +58,7 @@ class Scale:
     width: int
     n_teachers: int
     n_epochs: int
-    teacher_rate: float
+    teacher_learning_rate: float
     n_steps: dict[str, int]
     n_iterations: dict[str, int | None]
     mtt_pools: dict[str, int]
@@ -74,8 +68,8 @@ class Scale:
     n_networks: int
     n_seeds: int
     step_size: float = 0.01
-    # A rate is chosen by the mean of so many networks on the validation images: by
-    # that of a single one a rate may be chosen that costs several points.
+    # The learning rate is chosen by the mean of so many networks on the validation
+    # images: that of a single one may choose one that costs several points.
     n_validation_networks: int = 2
 
 
@@ -94,7 +88,7 @@ def arguments(description, default_out):
         "--out",
         type=Path,
         default=Path(__file__).parent / "results" / default_out,
-        help="folder of the results; a run that is there goes on",
+        help="folder of the results; a run that is there is resumed",
     )
     parser.add_argument("--seeds", type=int, help="number of seeds of the distillation")
     parser.add_argument(
@@ -122,7 +116,7 @@ class Results:
             stored = json.loads(self.stored.read_text())
             names = sorted(stored.keys() | settings.keys())
             differences = [
-                f"{name}: {stored.get(name)!r} there, {settings.get(name)!r} asked for"
+                f"{name}: found {stored.get(name)!r}, expected {settings.get(name)!r}"
                 for name in names
                 if stored.get(name) != settings.get(name)
             ]
@@ -135,7 +129,7 @@ class Results:
 
     def run(self, cells, data, scale, device, jobs):
         """Compute the cells that are missing, and return a row per network."""
-        _write(self.stored, json.dumps(self.settings, indent=1))
+        write_text(self.stored, json.dumps(self.settings, indent=1))
         missing = [cell for cell in cells if not self._path(cell).exists()]
         print(f"{len(cells) - len(missing)} of {len(cells)} cells are there")
         begin = time.perf_counter()
@@ -205,7 +199,7 @@ class Results:
             n_teachers=n_teachers,
             n_epochs=n_epochs,
             average=average,
-            learning_rate=scale.teacher_rate,
+            learning_rate=scale.teacher_learning_rate,
             width=scale.width,
             path=folder,
             n_jobs=jobs,
@@ -226,9 +220,9 @@ def _compute_all(cells, split, teachers, scale, device, checkpoint, folder):
             )
         if cell["method"] != "full":
             synthetic.save(path.with_suffix(".safetensors"))
-        _write(path, json.dumps(found))
+        write_text(path, json.dumps(found))
         means.append(np.mean(found["scores"]))
-    # What a distillation goes on from is needed no more.
+    # A checkpoint of what is done is needed no more.
     shutil.rmtree(checkpoint, ignore_errors=True)
     return checkpoint.name, means
 
@@ -290,7 +284,7 @@ def make_distiller(cell, teachers, scale, device, checkpoint):
         "random_state": cell["seed"],
         **parameters,
     }
-    n_images = images_in_room(ipc, parameters)
+    n_images = images_in_budget(ipc, parameters)
     n_iterations = cell.get("iterations", scale.n_iterations[str(ipc)])
     if method == "STM":
         return STMDistiller(
@@ -309,138 +303,9 @@ def make_distiller(cell, teachers, scale, device, checkpoint):
     )
 
 
-def images_in_room(ipc, parameters):
-    """Return how many images per class take the room of ``ipc`` plain ones."""
+def images_in_budget(ipc, parameters):
+    """Return how many images per class fit the storage budget of ``ipc`` plain ones."""
     return ipc * parameters.get("pixel_size", 1) ** 2
-
-
-def summarise(rows, arms):
-    """Return mean and deviations of each arm, with the number of runs.
-
-    ``std_networks`` is that of networks that learned from one set, pooled over sets;
-    ``std_seeds`` that of the means of sets, NaN for a single one.
-    """
-    found = []
-    for names, part in rows.groupby(arms, sort=False, dropna=False):
-        by_seed = part.groupby("seed")["accuracy"]
-        found.append(
-            {
-                **dict(zip(arms, names, strict=True)),
-                "mean": by_seed.mean().mean(),
-                "std_networks": np.sqrt(by_seed.var(ddof=1).mean()),
-                "std_seeds": by_seed.mean().std(ddof=1),
-                "n_seeds": part["seed"].nunique(),
-                "n_networks": len(part),
-                "minutes": part.drop_duplicates("seed")[["distillation_s", "scoring_s"]]
-                .sum()
-                .sum()
-                / 60,
-            }
-        )
-    return pd.DataFrame(found)
-
-
-def scores_of(rows, **arm):
-    """Return the scores of an arm, a row per seed."""
-    for name, value in arm.items():
-        rows = rows[rows[name].isna() if value is None else rows[name] == value]
-    return np.stack(
-        [part["accuracy"].to_numpy() for _, part in rows.groupby("seed", sort=True)]
-    )
-
-
-def differences(rows, pairs):
-    """Compare pairs of arms, given as (text, arm, other arm, whether paired).
-
-    Distillations with the same seed start from the same real images and follow the
-    same teachers: they are pairs.
-    """
-    found = []
-    for text, arm, other, paired in pairs:
-        one, two = scores_of(rows, **arm), scores_of(rows, **other)
-        result = compare_scores(one, two, paired=paired)
-        found.append({"comparison": text, **result._asdict()})
-    return pd.DataFrame(found)
-
-
-def write_report(folder, title, rows, summary, compared, notes, figure, options):
-    """Write CSV files, a plot and a Markdown page of everything."""
-    folder = Path(folder)
-    _write(folder / "networks.csv", rows.to_csv(index=False))
-    _write(folder / "summary.csv", summary.to_csv(index=False))
-    _write(folder / "differences.csv", compared.to_csv(index=False))
-    with atomic_path(folder / "figure.png") as temporary:
-        figure.savefig(temporary, format="png", dpi=120)
-    shown = summary.copy()
-    # Whole numbers beside gaps are floats otherwise.
-    whole = shown.select_dtypes("float").columns.difference(["threshold"])
-    for name in whole:
-        if (shown[name].dropna() % 1 == 0).all():
-            shown[name] = shown[name].astype("Int64").astype(object)
-    for name in ("mean", "std_networks", "std_seeds"):
-        shown[name] = [_percent(value) for value in summary[name]]
-    shown["minutes"] = [f"{value:.1f}" for value in summary["minutes"]]
-    lines = [
-        f"# {title}",
-        "",
-        "Test accuracy in %. Deviations are those of networks that learned from one "
-        "set, and of the means of sets made with different seeds.",
-        "",
-        _markdown(shown),
-        "",
-        "![accuracies](figure.png)",
-        "",
-        "## Differences",
-        "",
-        "In points, with 95 % intervals of Student's t, sets as runs. A difference "
-        "counts only where its interval excludes zero.",
-        "",
-        _markdown(
-            pd.DataFrame(
-                {
-                    "comparison": compared["comparison"],
-                    "difference": [_signed(v) for v in compared["difference"]],
-                    "interval": [
-                        f"{_signed(row.low)} to {_signed(row.high)}"
-                        if np.isfinite(row.low)
-                        else "too few sets"
-                        for row in compared.itertuples()
-                    ],
-                    "differs": ["yes" if v else "no" for v in compared["differs"]],
-                    "sets": [f"{one}, {two}" for one, two in compared["n_runs"]],
-                }
-            )
-        ),
-        "",
-        "## How it was made",
-        "",
-        f"- command: `python {shlex.join(sys.argv)}`",
-        *(f"- {note}" for note in notes),
-        f"- seeds: {', '.join(map(str, sorted(rows['seed'].unique())))}",
-        f"- rates chosen on validation images: {_counts(rows['learning_rate'])}",
-        f"- time of all cells: {summary['minutes'].sum():.1f} min of one "
-        f"{'GPU' if torch.cuda.is_available() else 'core'}",
-        *(f"- {name}: {value}" for name, value in environment(options).items()),
-        "",
-    ]
-    _write(folder / "table.md", "\n".join(lines))
-    print("\n".join(lines))
-
-
-def environment(options) -> dict[str, Any]:
-    """Say where and with what something was run."""
-    device = "CPU"
-    if torch.cuda.is_available() and options.device != "cpu":
-        device = torch.cuda.get_device_name()
-    return {
-        "date": time.strftime("%Y-%m-%d"),
-        "machine": f"{_processor()}, {os.cpu_count()} cores, {device}",
-        "versions": (
-            f"skdistill {skdistill.__version__}, Python {platform.python_version()}, "
-            f"PyTorch {torch.__version__}, NumPy {np.__version__}, "
-            f"scikit-learn {sklearn.__version__}"
-        ),
-    }
 
 
 def scale_settings(scale, options):
@@ -451,14 +316,6 @@ def scale_settings(scale, options):
         "scale": options.scale,
         "data": Path(options.data).name,
     }
-
-
-def _processor():
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line for line in lines if "model name" in line).split(": ")[1]
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 def _named(cell):
@@ -475,33 +332,3 @@ def _taught(cell, scale):
 def _name(cell):
     text = "-".join(f"{key}_{value}" for key, value in _named(cell).items())
     return "".join(c if c.isalnum() or c in "-_." else "_" for c in text)
-
-
-def _counts(values):
-    counts = values.value_counts(sort=False).sort_index()
-    return ", ".join(f"{value:g} ({count} networks)" for value, count in counts.items())
-
-
-def _percent(value):
-    return "-" if pd.isna(value) else f"{100 * value:.1f}"
-
-
-def _signed(value):
-    return f"{100 * value:+.1f}"
-
-
-def _markdown(table):
-    def row(cells):
-        return "| " + " | ".join(cells) + " |"
-
-    body = [
-        ["-" if pd.isna(value) else str(value) for value in values]
-        for values in table.itertuples(index=False)
-    ]
-    head = [str(name).replace("_", " ") for name in table.columns]
-    return "\n".join([row(head), row(["---"] * len(head)), *map(row, body)])
-
-
-def _write(path, text):
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")

@@ -21,15 +21,8 @@ from itertools import product
 import matplotlib.pyplot as plt
 import numpy as np
 from _data import any_images
-from _tables import (
-    Results,
-    arguments,
-    differences,
-    images_in_room,
-    scale_settings,
-    summarise,
-    write_report,
-)
+from _report import differences, summarize, write_report
+from _tables import Results, arguments, images_in_budget, scale_settings
 from table2 import SCALES
 
 from skdistill import STMDistiller
@@ -108,7 +101,7 @@ def cells(name, split, scale, plan, seeds):
 
 def images_per_step(ipc, parameters, split):
     """Return the number of images that a distiller would take in each step."""
-    n_images = images_in_room(ipc, parameters)
+    n_images = images_in_budget(ipc, parameters)
     distiller = STMDistiller(n_images, **parameters)
     distiller.classes_ = np.unique(split.y)
     distiller.image_shape_ = split.X.shape[1:]
@@ -150,7 +143,7 @@ def main():
         options.device,
         options.jobs,
     )
-    summary = summarise(rows, ARMS)
+    summary = summarize(rows, ARMS)
     pairs = [
         (
             f"{arm.ipc} per class: {arm.setting} against {other}",

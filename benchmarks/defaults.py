@@ -20,7 +20,7 @@ from pathlib import Path
 import _data
 import numpy as np
 import pandas as pd
-from _tables import images_in_room
+from _tables import images_in_budget
 from joblib import Parallel, delayed
 
 from skdistill import (
@@ -97,7 +97,7 @@ DATA = {
 def distil(ipc, teachers, X, y, seed, seconds, most_iterations, settings):
     """Distil for at most some seconds, if given; return images and what it took."""
     settings = {k: v for k, v in settings.items() if not k.startswith("buffer__")}
-    ipc = images_in_room(ipc, settings)
+    ipc = images_in_budget(ipc, settings)
 
     def fitted(n_iterations):
         begin = time.perf_counter()
@@ -194,7 +194,7 @@ def measure(name, options):
     for ipc in options.ipc:
         for setting in options.settings if options.search else [DEFAULT]:
             parameters = SETTINGS[setting]
-            needed = images_in_room(ipc, parameters)
+            needed = images_in_budget(ipc, parameters)
             if needed > smallest:
                 print(f"{name}, {ipc}, {setting}: skipped, needs {needed} real images")
                 continue

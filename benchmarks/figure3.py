@@ -11,14 +11,8 @@ from itertools import product
 
 import matplotlib.pyplot as plt
 from _data import any_images
-from _tables import (
-    Results,
-    arguments,
-    differences,
-    scale_settings,
-    summarise,
-    write_report,
-)
+from _report import differences, summarize, write_report
+from _tables import Results, arguments, scale_settings
 from table2 import SCALES
 
 # After how many iterations networks are trained on the images so far.
@@ -89,7 +83,7 @@ def main():
         options.out,
         f"STM and MTT over the iterations, {name} (figure 3 of the paper)",
         rows,
-        summarise(rows, ARMS),
+        summarize(rows, ARMS),
         differences(rows, pairs),
         notes,
         plot(rows, name),

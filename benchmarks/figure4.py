@@ -14,14 +14,8 @@ from dataclasses import replace
 import matplotlib.pyplot as plt
 import numpy as np
 from _data import any_images
-from _tables import (
-    Results,
-    arguments,
-    differences,
-    scale_settings,
-    summarise,
-    write_report,
-)
+from _report import differences, summarize, write_report
+from _tables import Results, arguments, scale_settings
 from table2 import SCALES
 
 DEFAULT = 5.0
@@ -120,7 +114,7 @@ def main():
         options.out,
         f"Thresholds of STM and pools of MTT, {name} (figure 4 of the paper)",
         rows,
-        summarise(rows, ARMS),
+        summarize(rows, ARMS),
         differences(rows, pairs),
         notes,
         plot(rows, name),

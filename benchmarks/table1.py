@@ -24,15 +24,8 @@ from _data import (
     simulated_galaxies,
     without_rare,
 )
-from _tables import (
-    Results,
-    Scale,
-    arguments,
-    differences,
-    scale_settings,
-    summarise,
-    write_report,
-)
+from _report import differences, summarize, write_report
+from _tables import Results, Scale, arguments, scale_settings
 
 SCALES = {
     "paper": Scale(
@@ -44,7 +37,7 @@ SCALES = {
         width=128,
         n_teachers=100,
         n_epochs=50,
-        teacher_rate=0.001,
+        teacher_learning_rate=0.001,
         n_steps={"1": 50, "10": 20},
         n_iterations={"1": None, "10": None},
         mtt_pools={"1": 2, "10": 20},
@@ -64,7 +57,7 @@ SCALES = {
         width=32,
         n_teachers=4,
         n_epochs=8,
-        teacher_rate=0.01,
+        teacher_learning_rate=0.01,
         n_steps={"1": 20, "10": 20},
         n_iterations={"1": 150, "10": 80},
         mtt_pools={"1": 2, "10": 20},
@@ -83,7 +76,7 @@ SCALES = {
         width=4,
         n_teachers=1,
         n_epochs=3,
-        teacher_rate=0.03,
+        teacher_learning_rate=0.03,
         n_steps={"1": 3},
         n_iterations={"1": 3},
         mtt_pools={"1": 2},
@@ -175,7 +168,7 @@ def main():
     rows = results.run(
         cells(scale, scale.n_seeds), data, scale, options.device, options.jobs
     )
-    summary = summarise(rows, ARMS)
+    summary = summarize(rows, ARMS)
     summary["paper"] = [
         PUBLISHED.get(tuple(None if pd.isna(v) else v for v in row), "-")
         for row in summary[ARMS].itertuples(index=False)

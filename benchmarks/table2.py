@@ -16,15 +16,8 @@ from itertools import product
 import matplotlib.pyplot as plt
 import pandas as pd
 from _data import DIGITS, cifar, digits, has_cifar, scaled
-from _tables import (
-    Results,
-    Scale,
-    arguments,
-    differences,
-    scale_settings,
-    summarise,
-    write_report,
-)
+from _report import differences, summarize, write_report
+from _tables import Results, Scale, arguments, scale_settings
 
 SCALES = {
     "paper": Scale(
@@ -36,7 +29,7 @@ SCALES = {
         width=128,
         n_teachers=100,
         n_epochs=50,
-        teacher_rate=0.01,
+        teacher_learning_rate=0.01,
         n_steps={"1": 50, "10": 30, "50": 30},
         n_iterations={"1": None, "10": None, "50": None},
         mtt_pools={"1": 2, "10": 20, "50": 40},
@@ -55,7 +48,7 @@ SCALES = {
         width=32,
         n_teachers=4,
         n_epochs=8,
-        teacher_rate=0.01,
+        teacher_learning_rate=0.01,
         n_steps={"1": 20, "10": 20, "50": 20},
         n_iterations={"1": 150, "10": 80, "50": 50},
         mtt_pools={"1": 2, "10": 20, "50": 40},
@@ -74,7 +67,7 @@ SCALES = {
         width=4,
         n_teachers=1,
         n_epochs=4,
-        teacher_rate=0.03,
+        teacher_learning_rate=0.03,
         n_steps={"1": 3, "2": 3},
         n_iterations={"1": 3, "2": 3},
         mtt_pools={"1": 2, "2": 20},
@@ -183,7 +176,7 @@ def main():
     rows = results.run(
         cells(data, scale, scale.n_seeds), data, scale, options.device, options.jobs
     )
-    summary = summarise(rows, ARMS)
+    summary = summarize(rows, ARMS)
     summary["paper"] = [
         PUBLISHED.get(
             (row.data, row.method, None if pd.isna(row.ipc) else int(row.ipc)), "-"

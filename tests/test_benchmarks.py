@@ -123,7 +123,7 @@ def read(folder):
     }
 
 
-def test_a_killed_run_goes_on(run, monkeypatch, capsys):
+def test_a_killed_run_is_resumed(run, monkeypatch, capsys):
     whole = read(run("table2", "digits", out="whole"))
 
     import _tables
@@ -157,9 +157,9 @@ def test_a_killed_run_goes_on(run, monkeypatch, capsys):
 
 def test_other_settings_are_refused(run):
     run("figure4", "digits")
-    with pytest.raises(SystemExit, match="n_seeds: 2 there, 3 asked for"):
+    with pytest.raises(SystemExit, match="n_seeds: found 2, expected 3"):
         run("figure4", "digits", "--seeds=3")
-    with pytest.raises(SystemExit, match="data: 'digits' there"):
+    with pytest.raises(SystemExit, match="data: found 'digits'"):
         run("figure4", "simulated")
 
 
