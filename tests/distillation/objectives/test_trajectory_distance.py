@@ -500,8 +500,17 @@ def test_graph_is_of_the_augmentation_of_one_step(detached, keep):
     assert eight <= 2 * one
 
 
+@pytest.fixture
+def _nothing_else():
+    """Leave out what lives already: looking through all of it takes seconds."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 def live_bytes():
-    """The bytes of the storages of all tensors that Python knows."""
+    """The bytes of the storages of all new tensors that Python knows."""
     gc.collect()
     storages = {}
     for found in gc.get_objects():
@@ -545,6 +554,7 @@ def watched(function, n_steps=5):
     return forth, back, problem.start.nbytes
 
 
+@pytest.mark.usefixtures("_nothing_else")
 def test_match_keeps_one_vector():
     forth, back, vector = watched(match)
     assert not back
@@ -553,6 +563,7 @@ def test_match_keeps_one_vector():
     assert max(forth) <= forth[0] + 2 * vector
 
 
+@pytest.mark.usefixtures("_nothing_else")
 @pytest.mark.parametrize("detached", [False, True])
 def test_memory_is_that_of_the_way_and_of_one_step(detached):
     forth, back, vector = watched(partial(match_gradient, detached=detached))
@@ -562,6 +573,7 @@ def test_memory_is_that_of_the_way_and_of_one_step(detached):
     assert [a - b for a, b in itertools.pairwise(back[1:])] == [vector] * 3
 
 
+@pytest.mark.usefixtures("_nothing_else")
 @pytest.mark.parametrize("detached", [False, True])
 def test_maps_that_are_kept_are_those_of_all_steps_until_the_end(detached):
     forth, back, vector = watched(partial(match_gradient, keep=True, detached=detached))
