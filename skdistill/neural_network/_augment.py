@@ -11,7 +11,7 @@ ICML 2021, section 3.2.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -85,6 +85,126 @@ def draw_augmentation(
     index = int(torch.randint(len(families), (), generator=generator))
     uniforms = torch.rand(n_samples, N_UNIFORMS, generator=generator)
     return AugmentationDraw(families[index], uniforms)
+
+
+def siamese(draw: AugmentationDraw, n_samples: int) -> AugmentationDraw:
+    """Return the draw that augments so many images by the one row of another.
+
+    Parameters
+    ----------
+    draw : AugmentationDraw
+        Of one image, or none at all.
+    n_samples : int
+
+    Returns
+    -------
+    AugmentationDraw
+    """
+    if draw.family == "identity":
+        return draw
+    if len(draw.uniforms) != 1:
+        raise ValueError(
+            "one augmentation for all images has one row of uniforms; got "
+            f"{len(draw.uniforms)}"
+        )
+    return AugmentationDraw(draw.family, draw.uniforms.expand(n_samples, -1))
+
+
+@dataclass(frozen=True)
+class ClassAugmentations:
+    """One augmentation for all images of a class, real or synthetic.
+
+    Attributes
+    ----------
+    families : tuple of str
+        That of each class; empty where nothing is augmented.
+    uniforms : Tensor of shape (n_classes, 3)
+        Uniform draws from [0, 1), from which the parameters of each class follow.
+    """
+
+    families: tuple[str, ...]
+    uniforms: Tensor
+
+    def __call__(self, images: Tensor, codes: Tensor, scale: float = 1.0) -> Tensor:
+        """Augment images, those of classes of one family in one go; differentiable.
+
+        Parameters
+        ----------
+        images : Tensor of shape (n_samples, channels, height, width)
+        codes : Tensor of shape (n_samples,), int64
+            The class of each.
+        scale : float, default=1.0
+            As for :func:`augment`.
+
+        Returns
+        -------
+        Tensor of shape (n_samples, channels, height, width)
+        """
+        if not self.families:
+            return images
+        uniforms = self.uniforms.to(images.device)[codes]
+        parts, places = [], []
+        for family in sorted(set(self.families)):
+            own = torch.tensor([other == family for other in self.families])
+            rows = own.to(images.device)[codes].nonzero()[:, 0]
+            draw = AugmentationDraw(family, uniforms[rows])
+            parts.append(augment(images[rows], draw, scale))
+            places.append(rows)
+        return torch.cat(parts)[torch.cat(places).argsort()]
+
+
+def draw_class_augmentations(
+    families: Sequence[str], n_classes: int, generator: torch.Generator
+) -> ClassAugmentations:
+    """Draw a family for each class, and the parameters of all its images.
+
+    Parameters
+    ----------
+    families : sequence of str
+    n_classes : int
+    generator : torch.Generator
+        On the CPU: the same draws whatever the device.
+
+    Returns
+    -------
+    ClassAugmentations
+    """
+    if not families:
+        return ClassAugmentations((), torch.empty(0, N_UNIFORMS))
+    drawn = torch.randint(len(families), (n_classes,), generator=generator)
+    uniforms = torch.rand(n_classes, N_UNIFORMS, generator=generator)
+    return ClassAugmentations(tuple(families[k] for k in drawn.tolist()), uniforms)
+
+
+def with_pull_back(
+    function: Callable[[Tensor], Tensor], images: Tensor
+) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    """Augment images, and return what brings gradients back to them.
+
+    Parameters
+    ----------
+    function : callable
+        Augments a tensor of images, and returns that tensor where it does not.
+    images : Tensor of shape (n_samples, channels, height, width)
+
+    Returns
+    -------
+    seen : Tensor of shape (n_samples, channels, height, width)
+        Without a graph.
+    pull_back : callable
+        Turns a gradient with respect to ``seen`` into one with respect to ``images``;
+        may be called once.
+    """
+    leaf = images.detach().clone().requires_grad_()
+    with torch.enable_grad():
+        graph = function(leaf)
+    if graph is leaf:
+        return images.detach(), lambda gradient: gradient
+
+    def pull_back(gradient: Tensor) -> Tensor:
+        return torch.autograd.grad(graph, leaf, gradient)[0]
+
+    return graph.detach(), pull_back
 
 
 def augment(images: Tensor, draw: AugmentationDraw, scale: float = 1.0) -> Tensor:

@@ -14,7 +14,10 @@ from skdistill.neural_network._augment import (
     AugmentationDraw,
     augment,
     draw_augmentation,
+    draw_class_augmentations,
     resolve_families,
+    siamese,
+    with_pull_back,
 )
 
 SHAPES = [(8, 8), (7, 12), (13, 5)]
@@ -290,3 +293,78 @@ def test_resolve_families(augmentation, families):
 def test_resolve_families_errors(augmentation):
     with pytest.raises(ValueError, match=r"`augmentation` must be 'dsa', None.*got"):
         resolve_families(augmentation)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_one_augmentation_for_batches_of_different_sizes(family):
+    row = torch.tensor([[0.2, 0.9, 0.6]], dtype=torch.float64)
+    draw = AugmentationDraw(family, row)
+    real, synthetic = _images((8, 9), 7), _images((8, 9), 3)
+    synthetic[1] = real[4]
+    seen_real = augment(real, siamese(draw, 7))
+    seen_synthetic = augment(synthetic, siamese(draw, 3))
+    # As each image alone, and so the same for one that both batches have.
+    for images, seen in ((real, seen_real), (synthetic, seen_synthetic)):
+        alone = torch.cat([augment(image[None], draw) for image in images])
+        torch.testing.assert_close(seen, alone, rtol=1e-12, atol=1e-12)
+        assert not torch.allclose(seen, images)
+    torch.testing.assert_close(seen_synthetic[1], seen_real[4], rtol=1e-12, atol=1e-12)
+
+
+def test_one_augmentation_is_of_one_row():
+    draw = draw_augmentation(FAMILIES, 2, torch.Generator().manual_seed(0))
+    with pytest.raises(ValueError, match="one row of uniforms; got 2"):
+        siamese(draw, 5)
+    nothing = draw_augmentation((), 1, torch.Generator())
+    assert siamese(nothing, 5).family == "identity"
+
+
+def test_classes_are_augmented_as_each_alone():
+    generator = torch.Generator().manual_seed(1)
+    drawn = draw_class_augmentations(FAMILIES, 9, generator)
+    assert len(set(drawn.families)) > 2
+    images = _images((6, 7), 40)
+    codes = torch.randint(9, (40,), generator=generator)
+    # Classes without images and images of any order.
+    codes[codes == 3] = 5
+    seen = drawn(images, codes, 2.0)
+    for code in range(9):
+        own = codes == code
+        draw = AugmentationDraw(drawn.families[code], drawn.uniforms[code : code + 1])
+        expected = augment(images[own], siamese(draw, int(own.sum())), 2.0)
+        torch.testing.assert_close(seen[own], expected, rtol=1e-12, atol=1e-12)
+
+
+def test_draws_of_classes_follow_the_generator():
+    def draw(seed):
+        return draw_class_augmentations(
+            FAMILIES, 30, torch.Generator().manual_seed(seed)
+        )
+
+    first, second = draw(3), draw(3)
+    assert first.families == second.families
+    assert torch.equal(first.uniforms, second.uniforms)
+    assert set(first.families) == set(FAMILIES)
+    assert first.uniforms.shape == (30, 3)
+    assert not torch.equal(first.uniforms, draw(4).uniforms)
+    images = _images((4, 4), 5)
+    nothing = draw_class_augmentations((), 3, torch.Generator())
+    assert nothing(images, torch.zeros(5, dtype=torch.int64)) is images
+
+
+@pytest.mark.parametrize("family", [*FAMILIES, "identity"])
+def test_gradients_come_back_through_an_augmentation(family):
+    images, gradient = _images((6, 7), 4), _images((6, 7), 4).flip(0)
+    draw = AugmentationDraw(family, torch.rand(4, 3, dtype=torch.float64))
+    with torch.no_grad():
+        seen, pull_back = with_pull_back(lambda some: augment(some, draw), images)
+    assert not seen.requires_grad
+    assert torch.equal(seen, augment(images, draw))
+    # All families are affine in the pixels: differences are exact but for rounding.
+    direction = _images((6, 7), 4).roll(1, 0)
+    change = augment(images + direction, draw) - seen
+    expected = float((gradient * change).sum())
+    found = pull_back(gradient)
+    assert not found.requires_grad
+    assert float((found * direction).sum()) == pytest.approx(expected, rel=1e-9)
+    assert not images.requires_grad
