@@ -28,7 +28,11 @@ from .distillation import (
     STMDistiller,
 )
 from .metrics import evaluate_synthetic
-from .neural_network import ConvNetClassifier, NetworkClassifier
+from .neural_network import (
+    ConvNetClassifier,
+    NetworkClassifier,
+    NeuralKernelClassifier,
+)
 from .preprocessing import ChannelScaler, ZCAWhitener
 from .synthetic import SyntheticSet
 from .trajectory import TrajectoryBuffer
@@ -45,6 +49,7 @@ __all__ = [
     "KMeansPrototypes",
     "MTTDistiller",
     "NetworkClassifier",
+    "NeuralKernelClassifier",
     "RandomSubset",
     "RotationAugmenter",
     "STMDistiller",

@@ -40,6 +40,7 @@ from skdistill import (
     KMeansPrototypes,
     MTTDistiller,
     NetworkClassifier,
+    NeuralKernelClassifier,
     RandomSubset,
     RotationAugmenter,
     STMDistiller,
@@ -105,11 +106,14 @@ BASELINES = [
     FullData(**REAL),
 ]
 
+KERNELS = NeuralKernelClassifier(device="cpu")
+
 TRANSFORMERS = [ChannelScaler(), ZCAWhitener(), MorphologyMeasures()]
 ESTIMATORS = [
     *TRANSFORMERS,
     NETWORK,
     OTHER,
+    KERNELS,
     TEACHERS,
     STM,
     MTT,

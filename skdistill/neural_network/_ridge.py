@@ -10,6 +10,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from skdistill.utils._warnings import warn_once
+
 # Of a retry, where rounding leaves the first ridge too small.
 _RETRY = 10.0
 
@@ -54,6 +56,12 @@ class RidgeRegression:
             matrix = kernel + torch.diag(self.ridge * share)
             self._factor, info = torch.linalg.cholesky_ex(matrix)
             if int(info) == 0 and bool(self._factor.diagonal().isfinite().all()):
+                if factor > 1:
+                    warn_once(
+                        ("ridge",),
+                        f"the kernel of the {self._n} images with `reg`={reg:g} is not "
+                        f"positive definite to rounding: `reg`={self.reg:g} was used",
+                    )
                 return
         if not bool(kernel.isfinite().all()):
             raise ValueError(

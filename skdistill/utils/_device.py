@@ -49,6 +49,34 @@ def resolve_device(device: str | torch.device = "auto") -> torch.device:
     return resolved
 
 
+def resolve_float64_device(device: str | torch.device = "auto") -> torch.device:
+    """Turn the ``device`` parameter of an estimator into one that computes in float64.
+
+    Parameters
+    ----------
+    device : str or torch.device, default="auto"
+        As for :func:`resolve_device`; "auto" takes the CPU in place of Apple's GPU.
+
+    Returns
+    -------
+    torch.device
+
+    Raises
+    ------
+    ValueError
+        As :func:`resolve_device`, and where the device has no float64.
+    """
+    resolved = resolve_device(device)
+    if resolved.type != "mps":
+        return resolved
+    if isinstance(device, str) and device == "auto":
+        return torch.device("cpu")
+    raise ValueError(
+        f"`device`={device!r} has no float64, in which kernels are computed; "
+        "use 'auto' or 'cpu'"
+    )
+
+
 def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
     """Move a tensor from the CPU; the host does not wait for a GPU."""
     if device.type == "cuda":

@@ -24,6 +24,7 @@ from skdistill import (
     KMeansPrototypes,
     MTTDistiller,
     NetworkClassifier,
+    NeuralKernelClassifier,
     RandomSubset,
     STMDistiller,
     SyntheticSet,
@@ -80,6 +81,7 @@ DISTILLERS = [
     FullData(estimator=NETWORK),
 ]
 OTHER = NetworkClassifier("mlp", width_multiplier=0.02, max_iter=1, device="cpu")
+KERNELS = NeuralKernelClassifier(device="cpu")
 
 
 def fitted(estimator, cache={}):  # noqa: B006
@@ -88,6 +90,9 @@ def fitted(estimator, cache={}):  # noqa: B006
     if name not in cache:
         cache[name] = estimator.fit(X, Y)
     return cache[name]
+
+
+METHODS = ("predict", "predict_proba", "decision_function", "extract_features")
 
 
 def of_estimators():
@@ -105,18 +110,19 @@ def of_estimators():
             doors[f"{name}.inverse_transform"] = lambda Z, t=transformer: fitted(
                 t
             ).inverse_transform(Z)
-    for network in (NETWORK, OTHER, MODEL):
+    for network in (NETWORK, OTHER, KERNELS, MODEL):
         name = type(network).__name__
         doors[f"{name}.fit"] = lambda Z, n=network: n.fit(Z, Y)
-        for method in ("predict", "predict_proba", "extract_features"):
+        for method in METHODS:
             if hasattr(network, method):
                 doors[f"{name}.{method}"] = lambda Z, n=network, m=method: getattr(
                     fitted(n), m
                 )(Z)
-        if hasattr(network, "fit_probabilities"):
-            doors[f"{name}.fit_probabilities"] = lambda Z, n=network: (
-                n.fit_probabilities(Z, np.full((24, 2), 0.5), ["a", "b"])
-            )
+        for method in ("fit_probabilities", "fit_targets"):
+            if hasattr(network, method):
+                doors[f"{name}.{method}"] = lambda Z, n=network, m=method: getattr(
+                    n, m
+                )(Z, np.full((24, 2), 0.5), ["a", "b"])
     doors["TrajectoryBuffer.fit"] = lambda Z: TEACHERS.fit(Z, Y)
     for distiller in DISTILLERS:
         name = type(distiller).__name__
@@ -268,6 +274,7 @@ def no_work(monkeypatch):
 
     for place in (
         "skdistill.neural_network._classifier.train_epochs",
+        "skdistill.neural_network._kernel_classifier.RidgeRegression",
         "skdistill.trajectory._jobs.run_parallel",
         "skdistill.metrics._evaluate.run_parallel",
     ):
@@ -277,7 +284,7 @@ def no_work(monkeypatch):
 @pytest.mark.parametrize("door", DOORS)
 def test_images_that_would_be_misread(door, request):
     # What is fitted is fitted before.
-    for estimator in (NETWORK, OTHER, MODEL, SUBSET, *DISTILLERS):
+    for estimator in (NETWORK, OTHER, KERNELS, MODEL, SUBSET, *DISTILLERS):
         fitted(estimator)
     for transformer in (ChannelScaler(), ZCAWhitener(), MorphologyMeasures()):
         fitted(transformer)

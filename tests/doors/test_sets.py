@@ -16,6 +16,7 @@ import skdistill
 from skdistill import (
     ConvNetClassifier,
     DistilledClassifier,
+    NeuralKernelClassifier,
     RandomSubset,
     evaluate_synthetic,
 )
@@ -129,6 +130,9 @@ def label_doors(data, fitted, folder):
         "BaseDistiller.score": lambda y: distiller.score(X, y),
         "DistilledClassifier.score": lambda y: model.score(X, y),
         "BaseNetworkClassifier.score": lambda y: network.score(X, y),
+        "NeuralKernelClassifier.score": lambda y: (
+            NeuralKernelClassifier().fit(X, data[1]).score(X, y)
+        ),
         "report": lambda y: report(distiller, X, y, folder / "page.html", n_repeats=1),
         "TreeConfusionDisplay.from_estimator": lambda y: (
             TreeConfusionDisplay.from_estimator(network, X, y, tree=TREE)
@@ -169,6 +173,7 @@ def test_doors_for_labels_are_listed(data, fitted, tmp_path):
         "BaseDistiller.score",
         "BaseNetworkClassifier.score",
         "DistilledClassifier.score",
+        "NeuralKernelClassifier.score",
         "OcclusionDisplay.from_estimator",
         "TreeConfusionDisplay.from_estimator",
         "TreeConfusionDisplay.from_predictions",

@@ -19,6 +19,7 @@ from skdistill import (
     ConvNetClassifier,
     DistilledClassifier,
     NetworkClassifier,
+    NeuralKernelClassifier,
     RandomSubset,
     SyntheticSet,
     evaluate_synthetic,
@@ -109,6 +110,7 @@ def ways_to_score(X, y):
         "DistilledClassifier": model.score,
         "ConvNetClassifier": fitted.score,
         "NetworkClassifier": NetworkClassifier("mlp", max_iter=1).fit(X, y).score,
+        "NeuralKernelClassifier": NeuralKernelClassifier().fit(X, y).score,
     }
 
 
@@ -122,8 +124,9 @@ WAYS = [
     "DistilledClassifier",
     "ConvNetClassifier",
     "NetworkClassifier",
+    "NeuralKernelClassifier",
 ]
-OF_SETS = [way for way in WAYS if way not in ("ConvNetClassifier", "NetworkClassifier")]
+OF_SETS = WAYS[:-3]
 
 
 @pytest.fixture(scope="module")

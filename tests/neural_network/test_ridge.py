@@ -63,14 +63,13 @@ def test_retry_and_failure():
     kernel = torch.ones(3, 3).double()
     assert RidgeRegression(kernel, 1e-6).reg == 1e-6
     nearly = kernel - torch.diag(torch.full((3,), 5e-6).double())
-    retried = RidgeRegression(nearly, 1e-6)
+    with pytest.warns(UserWarning, match="`reg`=1e-05 was used"):
+        retried = RidgeRegression(nearly, 1e-6)
     assert retried.reg == pytest.approx(1e-5)
     assert float(retried.ridge) == pytest.approx(1e-5, rel=1e-4)
     with pytest.raises(ValueError, match=r"`reg`=1e-05 .* images are equal or"):
         RidgeRegression(kernel - torch.diag(torch.full((3,), 1e-2).double()), 1e-6)
-    with pytest.raises(
-        ValueError, match="values that are NaN or infinite"
-    ):
+    with pytest.raises(ValueError, match="values that are NaN or infinite"):
         RidgeRegression(kernel * np.inf, 1e-6)
     with pytest.raises(ValueError, match="not positive definite"):
         RidgeRegression(torch.zeros(2, 2).double(), 1e-6)

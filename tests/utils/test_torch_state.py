@@ -20,6 +20,7 @@ from skdistill import (
     Herding,
     MTTDistiller,
     NetworkClassifier,
+    NeuralKernelClassifier,
     RandomSubset,
     STMDistiller,
     TrajectoryBuffer,
@@ -100,6 +101,9 @@ DO = {
         NetworkClassifier("mlp", width_multiplier=0.02, max_iter=2, **COMMON)
         .fit(X, Y)
         .predict_proba(X)
+    ),
+    "NeuralKernelClassifier": lambda _: (
+        NeuralKernelClassifier(device="cpu").fit(X, Y).decision_function(X)
     ),
     "TrajectoryBuffer": lambda _: TEACHERS.fit(X, Y).snapshot(1, 2),
     "STMDistiller": lambda _: STM.fit(X, Y).synthetic_.X,
