@@ -140,7 +140,7 @@ class NeuralKernelClassifier(ClassifierMixin, DocLinkMixin, BaseEstimator):
     >>> from skdistill import NeuralKernelClassifier
     >>> X, y = load_digits(return_X_y=True)
     >>> classifier = NeuralKernelClassifier(image_shape=(8, 8, 1))
-    >>> classifier.fit(X[:200], y[:200]).score(X[200:], y[200:]) > 0.9
+    >>> classifier.fit(X[:500], y[:500]).score(X[500:], y[500:]) > 0.9
     True
     """
 
