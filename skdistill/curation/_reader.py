@@ -1,7 +1,7 @@
 """Read image files into one array: rotate, crop and resample on the way."""
 
 import os
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, ClassVar
@@ -23,6 +23,7 @@ from skdistill.curation._job import (
     Settings,
 )
 from skdistill.curation._rotation import rotation_angles
+from skdistill.curation._rows import advise_column, images_of_rows, locate_all
 from skdistill.curation._sources import Sources, path_of
 from skdistill.utils._callers import is_repeated
 from skdistill.utils._doc_link import DocLinkMixin
@@ -36,7 +37,6 @@ from skdistill.utils._memory import reused_memory
 from skdistill.utils._termination import orderly_end
 from skdistill.utils._warnings import warn
 
-_PATH_COLUMNS = ("path", "file_loc")
 # What the tables of Galaxy Zoo have, as letters and digits alone.
 _VOTES_OF_GALAXY_ZOO = ("t01smoothorfeatures", "smoothorfeatured")
 _IDS_OF_GALAXY_ZOO = {"assetid", "dr7objid"}
@@ -323,7 +323,9 @@ class ImageReader(TransformerMixin, DocLinkMixin, BaseEstimator):
             )
         out = None if self.out is None else check_map_path(self.out, "out")
         rows = as_pandas(rows)
-        names, values, by_asset = self._images(rows)
+        names, values, by_asset = images_of_rows(
+            rows, self.path_column, self.images_dir
+        )
         if len(values) == 0:
             raise ValueError("`rows` must have at least one row; got none.")
         if isinstance(rows, pd.DataFrame):
@@ -337,7 +339,7 @@ class ImageReader(TransformerMixin, DocLinkMixin, BaseEstimator):
             else expand_path(self.images_dir, "images_dir")
         )
         try:
-            sources, missing = _locate_all(files, values, by_asset)
+            sources, missing = locate_all(files, values, by_asset)
             if files.chosen:
                 warn(several_endings(len(files.chosen), files.chosen[0], files.folder))
             if isinstance(rows, pd.DataFrame) and "split" in rows.columns:
@@ -353,7 +355,7 @@ class ImageReader(TransformerMixin, DocLinkMixin, BaseEstimator):
                 raise type(missing[first])(
                     f"Row {names[first]!r}: {missing[first]}. "
                     f"{len(missing)} of {len(values)} rows have no file."
-                    f"{self._other_column(values[first])}"
+                    f"{advise_column(self.path_column, values[first])}"
                 )
             job = Job(
                 settings=self._settings(),
@@ -392,19 +394,6 @@ class ImageReader(TransformerMixin, DocLinkMixin, BaseEstimator):
                 "out, see `skipped_`."
             )
         return X
-
-    def _other_column(self, value: Any) -> str:
-        """Say what to do about a number, or a name without ending, as a path."""
-        is_name = isinstance(value, str) and not os.path.splitext(value)[1]
-        if self.path_column is None or not (is_name or isinstance(value, Integral)):
-            return ""
-        cure = "leave `path_column` at None"
-        if self.path_column != "asset_id":
-            cure += f", and rows.rename(columns={{{self.path_column!r}: 'asset_id'}})"
-        return (
-            " Numbers, and names without the ending of a file, are read from a column "
-            f"`asset_id`: {cure}."
-        )
 
     def _guesses(self, job: Job, rows: Any) -> list[str]:
         """Say what was guessed or lost, for warnings."""
@@ -501,46 +490,6 @@ class ImageReader(TransformerMixin, DocLinkMixin, BaseEstimator):
                 bar.update(sizes[number])
                 yield number, failures
 
-    def _images(self, rows: Any) -> tuple[pd.Index, list, bool]:
-        """Index of the rows, what names their images, and if that is an asset id."""
-        if isinstance(rows, pd.DataFrame):
-            if self.path_column is None:
-                candidates = [*_PATH_COLUMNS, "image", "asset_id"]
-            else:
-                candidates = [self.path_column]
-            guess = self.path_column is None
-            column = next((c for c in candidates if _has_images(rows, c, guess)), None)
-            if column is None:
-                raise ValueError(
-                    f"`path_column={self.path_column!r}` needs one of the columns "
-                    f"{candidates}; the columns of `rows` are "
-                    f"{rows.columns.tolist()}."
-                )
-            by_asset = self.path_column is None and column == "asset_id"
-            if by_asset and self.images_dir is None:
-                raise ValueError(
-                    "`images_dir` must name the folder of the images where `rows` has "
-                    "`asset_id` but no paths; got None."
-                )
-            return rows.index, rows[column].tolist(), by_asset
-
-        single = (str, bytes, dict, os.PathLike)
-        if isinstance(rows, single) or not hasattr(rows, "__len__"):
-            raise TypeError(
-                "`rows` must be a DataFrame or a sequence of paths; got "
-                f"{type(rows).__name__}. For all images of a folder pass their paths: "
-                "sorted(Path(folder).glob('**/*.png'))."
-            )
-        values = list(rows)
-        names = rows.index if isinstance(rows, pd.Series) else range(len(values))
-        for name, value in zip(names, values, strict=True):
-            if not isinstance(value, single):
-                raise TypeError(
-                    "`rows` must hold paths, or images as bytes, where it is not a "
-                    f"DataFrame; element {name!r} is a {type(value).__name__}."
-                )
-        return pd.Index(names), values, False
-
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.input_tags.two_d_array = False
@@ -548,47 +497,6 @@ class ImageReader(TransformerMixin, DocLinkMixin, BaseEstimator):
         tags.requires_fit = False
         tags.transformer_tags.preserves_dtype = []
         return tags
-
-
-def _has_images(rows: pd.DataFrame, column: str, guess: bool) -> bool:
-    """Tell whether a column is there and, where that is a guess, holds images."""
-    if column not in rows.columns:
-        return False
-    if column != "image" or not guess:
-        return True
-    # So is called what else is in the table of a survey, too.
-    first = next((v for v in rows[column] if not isinstance(v, float)), None)
-    return isinstance(first, (bytes, dict))
-
-
-def _locate_all(
-    files: Sources, values: list, by_asset: bool
-) -> tuple[list[tuple | None], dict[int, Exception]]:
-    """Find the source of each row, and why those that have none have none."""
-    # Looked up once per file, however often its row is repeated.
-    known: dict[Any, tuple | Exception] = {}
-    sources: list[tuple | None] = []
-    missing: dict[int, Exception] = {}
-    for i, value in enumerate(values):
-        if not isinstance(value, Hashable):
-            found = _locate(files, value, by_asset)
-        else:
-            if value not in known:
-                known[value] = _locate(files, value, by_asset)
-            found = known[value]
-        if isinstance(found, tuple):
-            sources.append(found)
-        else:
-            sources.append(None)
-            missing[i] = found
-    return sources, missing
-
-
-def _locate(files: Sources, value: Any, by_asset: bool) -> tuple | Exception:
-    try:
-        return files.locate(value, by_asset)
-    except (FileNotFoundError, ValueError) as error:
-        return error
 
 
 def _without(n: int, failures: dict[int, str]) -> np.ndarray:

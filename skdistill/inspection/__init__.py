@@ -4,7 +4,7 @@ from skdistill.inspection._comparison import compare_classes
 from skdistill.inspection._confidence import ConfidenceDisplay
 from skdistill.inspection._confusion import TreeConfusionDisplay
 from skdistill.inspection._difference import DifferenceDisplay
-from skdistill.inspection._evolution import EvolutionDisplay, ImageRecorder
+from skdistill.inspection._evolution import EvolutionDisplay
 from skdistill.inspection._images import SyntheticSetDisplay
 from skdistill.inspection._matching import MatchingDisplay
 from skdistill.inspection._measures import MorphologyMeasures
@@ -13,6 +13,7 @@ from skdistill.inspection._occlusion import occlusion_maps
 from skdistill.inspection._occlusion_display import OcclusionDisplay
 from skdistill.inspection._placement import place_distilled
 from skdistill.inspection._profiles import ProfileDisplay
+from skdistill.inspection._recorder import ImageRecorder
 from skdistill.inspection._report import report
 from skdistill.inspection._tree import TreeDisplay
 

@@ -21,7 +21,7 @@ from skdistill import (
 )
 from skdistill.curation._tree import CLASS_NAMES
 from skdistill.inspection import report
-from skdistill.inspection._report import _images
+from skdistill.inspection._report_sections import images_section
 
 NETWORK = ConvNetClassifier(width=4, depth=1, max_iter=3, device="cpu", random_state=0)
 
@@ -211,7 +211,7 @@ def test_images_of_a_large_set_are_bounded():
         def __call__(self, images):
             return images.repeat(3, axis=-1)
 
-    markup = _images(pixels, synthetic, np.arange(3), ["a", "b", "c"], Look())
+    markup = images_section(pixels, synthetic, np.arange(3), ["a", "b", "c"], Look())
     assert markup.count("<img") == 100
     assert "Shown are 100 of 1,200" in markup
     assert "one in 3 is shown" in markup
