@@ -168,12 +168,13 @@ def gaussian_distance(
     real_averages : Tensor of shape (n_classes, n_real)
     synthetic : Tensor of shape (n_synthetic, n_features)
     averages : Tensor of shape (n_classes, n_synthetic)
+        Of the same classes; images of none of them have no gradient.
 
     Returns
     -------
     Distance
     """
-    values, gradient = [], torch.empty_like(synthetic)
+    values, gradient = [], torch.zeros_like(synthetic)
     for of_real, of_synthetic in zip(real_averages, averages, strict=True):
         rows, own = of_real.nonzero()[:, 0], of_synthetic.nonzero()[:, 0]
         a, b = real[rows], synthetic[own]

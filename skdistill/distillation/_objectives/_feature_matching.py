@@ -1,0 +1,304 @@
+"""Matching the features that networks make of synthetic and of real images.
+
+Features of real images are a constant: they are computed some classes at a time, and
+never kept where means are all that is wanted.  All synthetic images pass through the
+network together; the gradient of their features is pulled back to the pixels without
+one by the parameters.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from skdistill.distillation._engine._objective import Draw, Evaluation, Objective
+from skdistill.distillation._engine._parameters import SyntheticParameters
+from skdistill.distillation._engine._real_batches import RealBatch, RealData
+from skdistill.distillation._objectives._features import (
+    averages,
+    equal_weights,
+    mean_distance,
+)
+from skdistill.distillation._objectives._networks import Networks
+from skdistill.neural_network._augment import (
+    N_UNIFORMS,
+    AugmentationDraw,
+    augment,
+)
+from skdistill.neural_network._derivatives import ConvNetDerivatives
+from skdistill.neural_network._feature_derivatives import Features, FeatureTape
+from skdistill.utils._device import to_device
+from skdistill.utils._random import torch_generator
+
+# Real images are read some classes at a time: as many as take no more than this.
+_MAX_READ_BYTES = 2**26
+
+# While what the synthetic images leave for the backward pass takes no more, it is kept.
+_MAX_KEPT_BYTES = 2**29
+
+# What else is random of a draw, beside real images and network.
+_AUGMENTATION = 1
+
+
+class ClassAugmentations(NamedTuple):
+    """One augmentation for each class, the same for all of its images.
+
+    Attributes
+    ----------
+    families : tuple of str
+        That of each class; empty where nothing is augmented.
+    uniforms : Tensor of shape (n_classes, 3)
+        What the parameters of its augmentation follow from.
+    """
+
+    families: tuple[str, ...]
+    uniforms: Tensor
+
+    def __call__(self, images: Tensor, codes: Tensor, scale: float) -> Tensor:
+        """Augment images, those of classes of one family in one go.
+
+        Parameters
+        ----------
+        images : Tensor of shape (n_samples, channels, height, width)
+        codes : Tensor of shape (n_samples,), int64
+            The class of each.
+        scale : float
+            Standard deviation of the pixels, the unit of the brightness.
+
+        Returns
+        -------
+        Tensor of shape (n_samples, channels, height, width)
+        """
+        if not self.families:
+            return images
+        uniforms = to_device(self.uniforms, images.device)[codes]
+        parts, places = [], []
+        for family in sorted(set(self.families)):
+            own = torch.tensor([other == family for other in self.families])
+            rows = own.to(images.device)[codes].nonzero()[:, 0]
+            draw = AugmentationDraw(family, uniforms[rows])
+            parts.append(augment(images[rows], draw, scale))
+            places.append(rows)
+        order = torch.cat(places).argsort()
+        return torch.cat(parts)[order]
+
+
+def draw_augmentations(
+    families: Sequence[str], n_classes: int, generator: torch.Generator
+) -> ClassAugmentations:
+    """Draw a family for each class, and its parameters.
+
+    Parameters
+    ----------
+    families : sequence of str
+    n_classes : int
+    generator : torch.Generator
+        On the CPU: the same draws whatever the device.
+
+    Returns
+    -------
+    ClassAugmentations
+    """
+    if not families:
+        return ClassAugmentations((), torch.empty(0, N_UNIFORMS))
+    drawn = torch.randint(len(families), (n_classes,), generator=generator)
+    uniforms = torch.rand(n_classes, N_UNIFORMS, generator=generator)
+    return ClassAugmentations(tuple(families[k] for k in drawn.tolist()), uniforms)
+
+
+@dataclass
+class Seen:
+    """Synthetic images as a network sees them.
+
+    Attributes
+    ----------
+    images : Tensor of shape (n_images, channels, height, width)
+        Augmented.
+    leaf : Tensor of the same shape
+        What they were made of.
+    graph : Tensor
+        The augmented images with their way back to the leaf.
+    averages : Tensor of shape (n_classes, n_images)
+    """
+
+    images: Tensor
+    leaf: Tensor
+    graph: Tensor
+    averages: Tensor
+
+    def back(self, gradient: Tensor) -> Tensor:
+        """Turn a gradient by the augmented images into one by what they were."""
+        if self.graph is self.leaf:
+            return gradient
+        return torch.autograd.grad(self.graph, self.leaf, gradient)[0]
+
+
+class FeatureMatching(Objective):
+    """What objectives have in common that match features of a class.
+
+    Parameters
+    ----------
+    data : RealData
+    network : ConvNetDerivatives
+    batch_size : int or None
+        Number of real images of each class in an evaluation; None means all.
+    families : sequence of str
+        Families of augmentation, of which one is drawn for each class.
+    n_networks : int
+        Number of networks whose gradients are averaged in an iteration.
+    """
+
+    out_of_memory_hint = "A smaller `batch_size` or `width` needs less memory."
+
+    def __init__(
+        self,
+        data: RealData,
+        network: ConvNetDerivatives,
+        *,
+        batch_size: int | None,
+        families: Sequence[str],
+        n_networks: int,
+    ) -> None:
+        self._data = data
+        self._network = network
+        self._batch_size = batch_size
+        self._families = tuple(families)
+        self.n_draws = n_networks
+
+    def _augmentations(self, draw: Draw) -> ClassAugmentations:
+        generator = torch_generator(draw.child_seed(_AUGMENTATION))
+        return draw_augmentations(self._families, self._data.n_classes, generator)
+
+    def _real(
+        self, draw: Draw, augmentations: ClassAugmentations, dtype: torch.dtype
+    ) -> Iterator[tuple[slice, RealBatch]]:
+        """Give augmented real images, some classes that follow each other at a time."""
+        data = self._data
+        height, width, n_channels = data.image_shape
+        most = _MAX_READ_BYTES // (height * width * n_channels * dtype.itemsize)
+        first = 0
+        while first < data.n_classes:
+            last, n_images = first, 0
+            while last < data.n_classes:
+                n_images += self._n_real(last)
+                if last > first and n_images > most:
+                    break
+                last += 1
+            batch = data.batch(draw, self._batch_size, range(first, last), dtype=dtype)
+            images = augmentations(batch.images, batch.codes, data.pixel_scale)
+            yield slice(first, last), batch._replace(images=images)
+            first = last
+
+    def _n_real(self, code: int) -> int:
+        size = len(self._data.rows[code])
+        return size if self._batch_size is None else min(size, self._batch_size)
+
+    def _see(
+        self, synthetic: SyntheticParameters, augmentations: ClassAugmentations
+    ) -> Seen:
+        """Return the synthetic images as the network sees them."""
+        codes, n_classes = synthetic.codes, self._data.n_classes
+        leaf = graph = synthetic.images.detach()
+        if augmentations.families:
+            leaf = leaf.clone().requires_grad_()
+            with torch.enable_grad():
+                graph = augmentations(leaf, codes, self._data.pixel_scale)
+        weights = equal_weights(codes, n_classes, leaf.dtype)
+        return Seen(graph.detach(), leaf, graph, averages(codes, n_classes, weights))
+
+    def _real_means(
+        self, parameters: Tensor, draw: Draw, augmentations: ClassAugmentations
+    ) -> Tensor:
+        """Return the mean embedding of each class's real images."""
+        means = []
+        for classes, batch in self._real(draw, augmentations, parameters.dtype):
+            found = self._network.mean_features(
+                parameters,
+                batch.images,
+                batch.codes - classes.start,
+                batch.weights,
+                n_groups=len(batch.sizes),
+            ).embedding
+            assert found is not None
+            means.append(found)
+        return torch.cat(means)
+
+    def _forward(
+        self, parameters: Tensor, seen: Seen
+    ) -> tuple[Features, list[FeatureTape] | None]:
+        """Return features, and what is kept for the backward pass if it is little."""
+        images = seen.images
+        needed = self._network.feature_tape_bytes(len(images), images.dtype)
+        tapes: list[FeatureTape] | None = [] if needed <= _MAX_KEPT_BYTES else None
+        return self._network.features(parameters, images, tapes=tapes), tapes
+
+
+class FeatureMeans(FeatureMatching):
+    """Distances between mean features of classes (DM).
+
+    Parameters
+    ----------
+    data, network, batch_size, families, n_networks
+        As for :class:`FeatureMatching`.
+    networks : Networks
+        Where the networks come from.
+    n_steps_per_network : int
+        Number of iterations in a row with the same networks, real images and
+        augmentations.
+    """
+
+    def __init__(
+        self,
+        data: RealData,
+        network: ConvNetDerivatives,
+        networks: Networks,
+        *,
+        batch_size: int | None,
+        families: Sequence[str],
+        n_networks: int = 1,
+        n_steps_per_network: int = 1,
+    ) -> None:
+        super().__init__(
+            data,
+            network,
+            batch_size=batch_size,
+            families=families,
+            n_networks=n_networks,
+        )
+        self._networks = networks
+        self._n_steps = n_steps_per_network
+        # By the place of a draw: the draw, its network, and the means of real images.
+        self._kept: dict[int, tuple[Draw, Tensor, Tensor]] = {}
+
+    def evaluate(self, synthetic: SyntheticParameters, draw: Draw) -> Evaluation:
+        """Return the distance between means, and its gradient, for one network."""
+        # Iterations in a row that make the same draw.
+        draw = replace(draw, iteration=draw.iteration // self._n_steps)
+        augmentations = self._augmentations(draw)
+        parameters, means = self._target(draw, augmentations, synthetic.images.dtype)
+        seen = self._see(synthetic, augmentations)
+        features, tapes = self._forward(parameters, seen)
+        assert features.embedding is not None
+        distance = mean_distance(means, features.embedding, seen.averages)
+        by_seen = self._network.pull_back(
+            parameters, seen.images, Features(distance.gradient), tapes=tapes
+        )
+        return Evaluation(
+            {"loss": distance.values.sum()}, {"images": seen.back(by_seen)}
+        )
+
+    def _target(
+        self, draw: Draw, augmentations: ClassAugmentations, dtype: torch.dtype
+    ) -> tuple[Tensor, Tensor]:
+        """Return a network, and the means of what it makes of real images."""
+        kept = self._kept.get(draw.place)
+        # It follows from the draw alone: to keep it saves time and changes nothing.
+        if kept is not None and kept[0] == draw:
+            return kept[1], kept[2]
+        parameters = self._networks(draw)[0].to(dtype)
+        means = self._real_means(parameters, draw, augmentations)
+        if self._n_steps > 1:
+            self._kept[draw.place] = draw, parameters, means
+        return parameters, means
