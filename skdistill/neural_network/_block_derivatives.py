@@ -175,7 +175,9 @@ def gradient_of_part(
     head: Head,
     images: Tensor,
     targets: Tensor,
+    weights: Tensor | None,
     n_samples: int,
+    loss: str,
     with_gradient: bool,
 ) -> tuple[list[Tensor], Tape]:
     """Return the gradient on some of ``n_samples`` images, and the tape.
@@ -192,8 +194,15 @@ def gradient_of_part(
 
     features = maps.permute(0, 3, 1, 2).flatten(1)
     logits = torch.addmm(head.bias, features, head.weight.t())
-    probabilities = logits.softmax(dim=1)
-    residuals = (probabilities * targets.sum(dim=1, keepdim=True) - targets) / n_samples
+    if loss == "squared":
+        probabilities = logits.new_empty(0)
+        residuals = (logits - targets) / n_samples
+    else:
+        probabilities = logits.softmax(dim=1)
+        residuals = probabilities * targets.sum(dim=1, keepdim=True) - targets
+        residuals = residuals / n_samples
+    if weights is not None:
+        residuals = residuals * weights[:, None]
 
     parts = [residuals.t() @ features, residuals.sum(dim=0)]
     gradient = unflatten(residuals @ head.weight, maps.shape[1:])
@@ -273,7 +282,9 @@ def curvature_of_part(
     head_along: Head,
     tape: Tape,
     targets: Tensor,
+    weights: Tensor | None,
     n_samples: int,
+    loss: str,
     with_parameters: bool,
 ) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
     """Return <v, g> of some of ``n_samples`` images, and its derivatives.
@@ -320,13 +331,20 @@ def curvature_of_part(
         head_along.bias, tape.features, head_along.weight.t()
     )
     product = (tape.residuals * logits_along).sum()
-    mean_along = (tape.probabilities * logits_along).sum(dim=1, keepdim=True)
-    by_targets = (mean_along - logits_along) / n_samples
-    residuals_along = (
-        tape.probabilities
-        * (logits_along - mean_along)
-        * (targets.sum(dim=1, keepdim=True) / n_samples)
-    )
+    if loss == "squared":
+        residuals_along = logits_along / n_samples
+        by_targets = -residuals_along
+    else:
+        mean_along = (tape.probabilities * logits_along).sum(dim=1, keepdim=True)
+        by_targets = (mean_along - logits_along) / n_samples
+        residuals_along = (
+            tape.probabilities
+            * (logits_along - mean_along)
+            * (targets.sum(dim=1, keepdim=True) / n_samples)
+        )
+    if weights is not None:
+        by_targets = by_targets * weights[:, None]
+        residuals_along = residuals_along * weights[:, None]
     parts = [
         residuals_along.t() @ tape.features + tape.residuals.t() @ features_along,
         residuals_along.sum(dim=0),

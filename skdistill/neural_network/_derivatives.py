@@ -54,6 +54,8 @@ from skdistill.neural_network._feature_derivatives import (
 from skdistill.neural_network._micro_batches import micro_batches
 from skdistill.utils._workers import map_pieces, n_threads
 
+LOSSES = ("cross_entropy", "squared")
+
 # Where only features are wanted, the largest feature map of what a GPU is given at
 # once has at most so many bytes.
 _MAX_GPU_BYTES = 2**30
@@ -79,7 +81,7 @@ class Curvature(NamedTuple):
 
 
 class ConvNetDerivatives:
-    """First and second derivatives of the mean cross-entropy of a ConvNet.
+    """First and second derivatives of the mean loss of a ConvNet.
 
     Parameters
     ----------
@@ -88,6 +90,9 @@ class ConvNetDerivatives:
     compile : bool, default=False
         Whether to compile the functions of a micro-batch; the values are the same
         but for rounding.  Features are never compiled.
+    loss : {"cross_entropy", "squared"}, default="cross_entropy"
+        Of an image: the cross-entropy of its targets, or half the squared distance of
+        logits and targets.
 
     Attributes
     ----------
@@ -99,16 +104,20 @@ class ConvNetDerivatives:
     Raises
     ------
     ValueError
-        If the network normalizes over batches.
+        If the network normalizes over batches, or the loss is another.
     """
 
-    def __init__(self, module: ConvNet, *, compile: bool = False) -> None:
+    def __init__(
+        self, module: ConvNet, *, compile: bool = False, loss: str = "cross_entropy"
+    ) -> None:
         if any(isinstance(part, nn.BatchNorm2d) for part in module.modules()):
             raise ValueError(
                 "batch normalization makes the features of an image depend on the "
                 "other images of its batch; `normalization` must be 'instance', "
                 "'layer', 'group' or 'none'"
             )
+        if loss not in LOSSES:
+            raise ValueError(f"`loss` must be one of {LOSSES}; got {loss!r}")
         self._blocks = module.blocks
         self.n_blocks = len(module.blocks)
         self.n_features = module.classifier.in_features
@@ -117,6 +126,7 @@ class ConvNetDerivatives:
         self._sizes = [parameter.numel() for parameter in module.parameters()]
         self.n_parameters = n_parameters(module)
         self._compile = compile
+        self._loss = loss
         self._forth: Callable[..., Any] = gradient_of_part
         self._back: Callable[..., Any] = curvature_of_part
         if compile:
@@ -130,6 +140,7 @@ class ConvNetDerivatives:
         images: Tensor,
         targets: Tensor,
         *,
+        weights: Tensor | None = None,
         tapes: list[Tape] | None = None,
         logits: list[Tensor] | None = None,
     ) -> Tensor:
@@ -140,7 +151,11 @@ class ConvNetDerivatives:
         parameters : Tensor of shape (n_parameters,)
         images : Tensor of shape (n_samples, channels, height, width)
         targets : Tensor of shape (n_samples, n_classes)
-            The probability, or weight, of each class for each image.
+            The probability, or weight, of each class for each image; for the squared
+            loss what the logits shall be.
+        weights : Tensor of shape (n_samples,), default=None
+            What the loss of each image is multiplied by before the mean over all of
+            them; 1 by default.
         tapes : list of Tape, default=None
             Is appended what :meth:`curvature` needs at the same place.
         logits : list of Tensor, default=None
@@ -161,7 +176,9 @@ class ConvNetDerivatives:
                 head,
                 _channels_last(images[part]),
                 targets[part],
+                None if weights is None else weights[part],
                 len(images),
+                self._loss,
                 True,
             )
             # The tape is most of the memory: dropped at once where nobody wants it.
@@ -186,6 +203,7 @@ class ConvNetDerivatives:
         images: Tensor,
         targets: Tensor,
         *,
+        weights: Tensor | None = None,
         tapes: list[Tape] | None = None,
         with_parameters: bool = True,
     ) -> Curvature:
@@ -194,7 +212,7 @@ class ConvNetDerivatives:
         Parameters
         ----------
         parameters, direction : Tensor of shape (n_parameters,)
-        images, targets : Tensor
+        images, targets, weights : Tensor
             As for :meth:`gradient`.
         tapes : list of Tape, default=None
             What :meth:`gradient` kept at the same parameters, images and targets.
@@ -223,7 +241,9 @@ class ConvNetDerivatives:
                     head,
                     _channels_last(images[part]),
                     targets[part],
+                    None if weights is None else weights[part],
                     len(images),
+                    self._loss,
                     False,
                 )
             else:
@@ -236,7 +256,9 @@ class ConvNetDerivatives:
                 *directions,
                 tape,
                 targets[part],
+                None if weights is None else weights[part],
                 len(images),
+                self._loss,
                 with_parameters,
             )
             by_images[part] = found[1].permute(0, 3, 1, 2)

@@ -14,7 +14,11 @@ from skdistill.neural_network import _micro_batches
 from skdistill.neural_network._convnet import NORMALIZATIONS as OF_TEACHERS
 from skdistill.neural_network._convnet import ConvNet, n_parameters
 from skdistill.neural_network._convolution import Direct, Winograd
-from skdistill.neural_network._derivatives import ConvNetDerivatives, Curvature
+from skdistill.neural_network._derivatives import (
+    LOSSES,
+    ConvNetDerivatives,
+    Curvature,
+)
 
 NORMALIZATIONS = (*OF_TEACHERS, "group")
 POOLINGS = ("average", "max", "none")
@@ -30,12 +34,14 @@ class Case:
     direction: torch.Tensor
     images: torch.Tensor
     targets: torch.Tensor
+    weights: torch.Tensor | None = None
+    loss: str = "cross_entropy"
 
     def to(self, *args):
         tensors = {
             field.name: getattr(self, field.name).to(*args)
             for field in fields(self)
-            if field.name != "module"
+            if isinstance(getattr(self, field.name), torch.Tensor)
         }
         return replace(self, **tensors)
 
@@ -56,7 +62,13 @@ class Case:
         ]
         images, targets, parameters = leaves
         logits = self.logits(parameters, images)
-        loss = -(targets * logits.log_softmax(1)).sum() / len(images)
+        if self.loss == "squared":
+            losses = (logits - targets).square().sum(1) / 2
+        else:
+            losses = -(targets * logits.log_softmax(1)).sum(1)
+        if self.weights is not None:
+            losses = self.weights * losses
+        loss = losses.mean()
         (gradient,) = torch.autograd.grad(loss, parameters, create_graph=True)
         product = gradient @ self.direction
         found = torch.autograd.grad(product, leaves)
@@ -65,11 +77,11 @@ class Case:
     def written_out(self, network=None, keep=False):
         """The same of the class that is tested."""
         if network is None:
-            network = ConvNetDerivatives(self.module)
+            network = ConvNetDerivatives(self.module, loss=self.loss)
         at = self.images, self.targets
-        tapes = [] if keep else None
-        gradient = network.gradient(self.parameters, *at, tapes=tapes)
-        found = network.curvature(self.parameters, self.direction, *at, tapes=tapes)
+        options = {"weights": self.weights, "tapes": [] if keep else None}
+        gradient = network.gradient(self.parameters, *at, **options)
+        found = network.curvature(self.parameters, self.direction, *at, **options)
         return [gradient, *found]
 
 
@@ -83,6 +95,8 @@ def make_case(
     normalization="instance",
     targets="weights",
     pooling="average",
+    loss="cross_entropy",
+    is_weighted=False,
 ):
     generator = torch.Generator().manual_seed(seed)
 
@@ -110,6 +124,9 @@ def make_case(
         normal(n_parameters(module)),
         normal(n_samples, channels, height, columns),
         wanted,
+        # Any sign: nothing is taken for granted.
+        normal(n_samples) if is_weighted else None,
+        loss,
     )
 
 
@@ -125,6 +142,8 @@ cases = st.builds(
     pooling=st.sampled_from(POOLINGS),
     # Any number may stand for the weight of a class, a negative one too.
     targets=st.sampled_from(["probabilities", "one-hot", "weights"]),
+    loss=st.sampled_from(LOSSES),
+    is_weighted=st.booleans(),
 )
 
 
@@ -309,6 +328,26 @@ def test_what_is_not_asked_for_changes_nothing_else(normalization):
         assert torch.equal(getattr(part, name), getattr(whole, name))
 
 
+def test_another_loss_is_refused():
+    module = make_case().module
+    with pytest.raises(ValueError, match=r"`loss` must be one of .* got 'hinge'"):
+        ConvNetDerivatives(module, loss="hinge")
+
+
+def test_squared_loss_by_hand():
+    """Logits that are those of the bias alone, of a network without weights."""
+    case = make_case(n_classes=2, n_samples=2, loss="squared")
+    parameters = torch.zeros_like(case.parameters)
+    parameters[-2:] = torch.tensor([1.0, -2.0])
+    targets = torch.tensor([[3.0, -1.0], [-1.0, 0.5]], dtype=torch.float64)
+    network = ConvNetDerivatives(case.module, loss="squared")
+    gradient = network.gradient(parameters, case.images, targets)
+    assert gradient[-2:].tolist() == [(-2 + 2) / 2, (-1 - 2.5) / 2]
+    weights = torch.tensor([3.0, 0.0], dtype=torch.float64)
+    gradient = network.gradient(parameters, case.images, targets, weights=weights)
+    assert gradient[-2:].tolist() == [-3.0, -1.5]
+
+
 def test_curvature_is_linear_in_the_direction():
     case = make_case(normalization="layer")
     network = ConvNetDerivatives(case.module)
@@ -461,7 +500,9 @@ def compile_quickly(monkeypatch):
 )
 def test_compiled_form_is_the_same(shape, normalization, depth):
     case = make_case(shape=shape, normalization=normalization, depth=depth)
-    compiled = ConvNetDerivatives(case.module, compile=True)
+    if depth == 1:
+        case = replace(case, loss="squared", weights=torch.rand(4).double())
+    compiled = ConvNetDerivatives(case.module, compile=True, loss=case.loss)
     expected = case.written_out()
     for keep in (False, True):
         found = case.written_out(compiled, keep=keep)
@@ -537,7 +578,7 @@ def test_inputs_of_any_strides(normalization, portions, monkeypatch):
         **{
             field.name: getattr(strided, field.name).contiguous()
             for field in fields(case)
-            if field.name != "module"
+            if isinstance(getattr(case, field.name), torch.Tensor)
         },
     )
     assert largest_error(strided.written_out(), dense.written_out()) <= 1e-10
@@ -549,7 +590,7 @@ def test_arrays_that_are_read_only():
     expected = case.written_out()
     arrays = {}
     for field in fields(case):
-        if field.name != "module":
+        if isinstance(getattr(case, field.name), torch.Tensor):
             array = getattr(case, field.name).numpy().copy()
             array.flags.writeable = False
             with warnings.catch_warnings():
