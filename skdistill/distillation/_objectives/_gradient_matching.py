@@ -10,6 +10,7 @@ Zhao and Bilen, "Dataset Condensation with Differentiable Siamese Augmentation",
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -25,13 +26,11 @@ from skdistill.distillation._engine._real_batches import RealData
 from skdistill.distillation._objectives._gradients import (
     match_gradient,
     matched_parts,
-    siamese,
 )
 from skdistill.distillation._objectives._networks import Networks
 from skdistill.neural_network._augment import (
-    AugmentationDraw,
-    augment,
-    draw_augmentation,
+    ClassAugmentations,
+    draw_class_augmentations,
 )
 from skdistill.neural_network._convnet import ConvNet
 from skdistill.neural_network._derivatives import ConvNetDerivatives
@@ -133,10 +132,15 @@ class GradientMatching(Objective):
         images, labels = synthetic.images, synthetic.labels
         gradient = torch.zeros_like(images)
 
+        augmentations = draw_class_augmentations(
+            self._families,
+            self._data.n_classes,
+            torch_generator(draw.child_seed(_AUGMENTATION)),
+        )
+
         def match(code: int) -> tuple[Tensor, Tensor]:
-            augmentation = self._siamese_draw(draw, code)
             real, accuracy = self._real_gradient(
-                network, draw, code, augmentation, images.dtype
+                network, draw, code, augmentations, images.dtype
             )
             own = (synthetic.codes == code).nonzero()[:, 0]
             found = match_gradient(
@@ -147,8 +151,11 @@ class GradientMatching(Objective):
                 real,
                 self._parts,
                 self._distance,
-                draw=siamese(augmentation, len(own)),
-                scale=self._data.pixel_scale,
+                augmentation=partial(
+                    augmentations,
+                    codes=synthetic.codes[own],
+                    scale=self._data.pixel_scale,
+                ),
             )
             gradient[own] = found.images
             return found.distance, accuracy
@@ -203,27 +210,21 @@ class GradientMatching(Objective):
             return self._trained[draw.place], notes
         return self._networks(draw)[0], notes
 
-    def _siamese_draw(self, draw: Draw, code: int) -> AugmentationDraw:
-        generator = torch_generator(draw.child_seed(_AUGMENTATION, code))
-        return draw_augmentation(self._families, 1, generator)
-
     def _real_gradient(
         self,
         network: Tensor,
         draw: Draw,
         code: int,
-        augmentation: AugmentationDraw,
+        augmentations: ClassAugmentations,
         dtype: torch.dtype,
     ) -> tuple[Tensor, Tensor]:
         """Return the gradient from a class's real images, and the share recognised."""
         batch = self._data.batch(draw, self._batch_size, [code], dtype=dtype)
-        n_images = len(batch.images)
-        seen = augment(
-            batch.images, siamese(augmentation, n_images), self._data.pixel_scale
-        )
+        seen = augmentations(batch.images, batch.codes, self._data.pixel_scale)
         weights = batch.weights[:, None]
         # The loss is a mean over the batch, in which each image counts by its weight.
-        targets = one_hot(batch.codes, self._data.n_classes, dtype) * weights * n_images
+        targets = one_hot(batch.codes, self._data.n_classes, dtype) * weights
+        targets *= len(batch.images)
         logits: list[Tensor] = []
         gradient = self._derivatives.gradient(network, seen, targets, logits=logits)
         is_right = torch.cat(logits).argmax(dim=1) == code

@@ -16,13 +16,13 @@ Kim et al., "Dataset Condensation via Efficient Synthetic-Data Parameterization"
 2022: distances of kernels alone, squared or absolute.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from skdistill.neural_network._augment import AugmentationDraw, augment
+from skdistill.neural_network._augment import with_pull_back
 from skdistill.neural_network._derivatives import ConvNetDerivatives, Tape
 
 DISTANCES = ("cosine", "squared", "absolute")
@@ -170,13 +170,6 @@ def _absolute(a: Tensor, b: Tensor) -> Distance:
     return Distance(difference.abs().sum(), difference.sign())
 
 
-def siamese(draw: AugmentationDraw, n_samples: int) -> AugmentationDraw:
-    """Return the draw that augments so many images by the one row of another."""
-    if draw.family == "identity":
-        return draw
-    return AugmentationDraw(draw.family, draw.uniforms.expand(n_samples, -1))
-
-
 class MatchedClass(NamedTuple):
     """The distance of a class's gradients, and its derivative.
 
@@ -200,8 +193,7 @@ def match_gradient(
     parts: Sequence[Part],
     distance: str,
     *,
-    draw: AugmentationDraw | None = None,
-    scale: float = 1.0,
+    augmentation: Callable[[Tensor], Tensor] | None = None,
 ) -> MatchedClass:
     """Compare the gradient from synthetic images with one from real images.
 
@@ -218,29 +210,23 @@ def match_gradient(
     parts : sequence of Part
         From :func:`matched_parts`.
     distance : {"cosine", "squared", "absolute"}
-    draw : AugmentationDraw, default=None
-        How the images are augmented before the network sees them; not at all if None.
-    scale : float, default=1.0
-        Standard deviation of the pixels, the unit of the augmentation's brightness.
+    augmentation : callable, default=None
+        Augments the images before the network sees them; differentiable.
 
     Returns
     -------
     MatchedClass
     """
-    images = images.detach()
-    seen = images
-    if draw is not None:
-        with torch.enable_grad():
-            images = images.requires_grad_()
-            seen = augment(images, draw, scale)
-    shown = seen.detach()
-    is_kept = network.tape_bytes(len(shown), shown.dtype) <= _MAX_KEPT_BYTES
+    seen, pull_back = with_pull_back(augmentation or _identity, images)
+    is_kept = network.tape_bytes(len(seen), seen.dtype) <= _MAX_KEPT_BYTES
     tapes: list[Tape] | None = [] if is_kept else None
-    gradient = network.gradient(parameters, shown, targets, tapes=tapes)
+    gradient = network.gradient(parameters, seen, targets, tapes=tapes)
     found = gradient_distance(gradient, real, parts, distance)
-    by_images = network.curvature(
-        parameters, found.direction, shown, targets, tapes=tapes, with_parameters=False
+    by_seen = network.curvature(
+        parameters, found.direction, seen, targets, tapes=tapes, with_parameters=False
     ).images
-    if draw is not None:
-        (by_images,) = torch.autograd.grad(seen, images, by_images)
-    return MatchedClass(found.value, by_images)
+    return MatchedClass(found.value, pull_back(by_seen))
+
+
+def _identity(images: Tensor) -> Tensor:
+    return images

@@ -18,7 +18,7 @@ from skdistill.distillation._engine._parameters import (
     one_hot,
 )
 from skdistill.distillation._engine._real_batches import RealData
-from skdistill.distillation._objectives import _gradients
+from skdistill.distillation._objectives import _gradient_matching, _gradients
 from skdistill.distillation._objectives._gradient_matching import (
     GradientMatching,
     Training,
@@ -30,14 +30,21 @@ from skdistill.distillation._objectives._gradients import (
     gradient_distance,
     match_gradient,
     matched_parts,
-    siamese,
 )
 from skdistill.distillation._objectives._networks import Networks, RandomNetworks
-from skdistill.neural_network._augment import FAMILIES, augment, draw_augmentation
-from skdistill.neural_network._convnet import NORMALIZATIONS, ConvNet, n_parameters
+from skdistill.neural_network._augment import (
+    FAMILIES,
+    augment,
+    draw_augmentation,
+    draw_class_augmentations,
+    siamese,
+)
+from skdistill.neural_network._convnet import ALL_NORMALIZATIONS, ConvNet, n_parameters
 from skdistill.neural_network._derivatives import ConvNetDerivatives
+from skdistill.utils._random import torch_generator
 
 DOUBLE = torch.float64
+NORMALIZATIONS = [name for name in ALL_NORMALIZATIONS if name != "batch"]
 ROWS = [Part(0, 2, 3, True)]
 
 
@@ -115,7 +122,7 @@ class Case:
             flat(self.real),
             matched_parts(self.module, matched),
             distance,
-            draw=draw,
+            augmentation=None if draw is None else lambda x: augment(x, draw),
         )
 
 
@@ -351,16 +358,6 @@ def test_what_is_not_kept_is_computed_again(monkeypatch):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_siamese_is_image_by_image(family):
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randn(5, 3, 9, 8, generator=generator, dtype=DOUBLE)
-    draw = draw_augmentation([family], 1, generator)
-    together = augment(images, siamese(draw, 5), 1.3)
-    for image, seen in zip(images, together, strict=True):
-        torch.testing.assert_close(augment(image[None], draw, 1.3)[0], seen)
-
-
-@pytest.mark.parametrize("family", FAMILIES)
 def test_pixel_gradient_through_an_augmentation(family):
     case = make_case(seed=2, shape=(10, 9, 3), n_synthetic=3, width=6)
     generator = torch.Generator().manual_seed(1)
@@ -442,15 +439,16 @@ def test_objective_is_the_sum_over_classes(families, weighted, distance):
     network, _ = Doubles(module)(draw)
     images = synthetic.images.clone().requires_grad_()
     total = 0.0
+    generator = torch_generator(draw.child_seed(_gradient_matching._AUGMENTATION))
+    drawn = draw_class_augmentations(families, 3, generator)
+    scale = data.pixel_scale
     for code in range(3):
         batch = data.batch(draw, 4, [code], dtype=DOUBLE)
-        augmentation = objective._siamese_draw(draw, code)
         targets = one_hot(batch.codes, 3, DOUBLE) * batch.weights[:, None] * 4
-        scale = data.pixel_scale
-        seen = augment(batch.images, siamese(augmentation, 4), scale)
+        seen = drawn(batch.images, batch.codes, scale)
         real = plain_gradient(module, network, seen, targets)
         own = synthetic.codes == code
-        shown = augment(images[own], siamese(augmentation, 2), scale)
+        shown = drawn(images[own], synthetic.codes[own], scale)
         found = plain_gradient(module, network, shown, synthetic.labels[own], True)
         total = total + plain_distance(found, real, distance, "weights")
     (gradient,) = torch.autograd.grad(total, images)
