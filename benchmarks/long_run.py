@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-import skdistill.distillation._base as base_module
+import skdistill.distillation._engine._checkpoint as checkpoint_module
 from skdistill import STMDistiller, TrajectoryBuffer, make_galaxies
 from skdistill.trajectory._teacher import Teachers
 from skdistill.utils._memory import reused_memory
@@ -141,7 +141,7 @@ def main():
     options = parser.parse_args()
     torch.set_num_threads(1)
     # As often as in a run of days, for its length.
-    base_module._CHECKPOINT_SECONDS = 1.0
+    checkpoint_module._SECONDS = 1.0
     X, y = make_galaxies(18, size=8, random_state=0)
     X, y = X[y < np.unique(y)[2]].mean(axis=3, keepdims=True), y[y < np.unique(y)[2]]
     buffer = TrajectoryBuffer(

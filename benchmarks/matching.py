@@ -23,7 +23,7 @@ import torch
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from skdistill.distillation import _base
+from skdistill.distillation import _trajectory_matching
 from skdistill.distillation._objectives._trajectory_distance import (
     match,
     match_gradient,
@@ -94,7 +94,7 @@ class Exact:
         keep = self.keep == "yes"
         if self.keep == "auto":
             bytes_kept = len(steps) * self.network.tape_bytes(len(images))
-            keep = bytes_kept <= _base._KEPT_BYTES
+            keep = bytes_kept <= _trajectory_matching._MAX_KEPT_BYTES
         found = match_gradient(self.network, *task, steps, keep=keep)
         return probe, found.match.loss, found.images, found.log_step_size
 

@@ -229,7 +229,7 @@ history, stages = distiller.history_, distiller.stages_
 figure, ax = plt.subplots(figsize=(8, 4.5), layout="constrained")
 for column, label in {
     "loss": "matching loss",
-    "probe_loss": "validation loss (the next epoch)",
+    "validation_loss": "validation loss (the next epoch)",
 }.items():
     (line,) = ax.plot(history[column], alpha=0.25)
     smooth = history[column].rolling(21, min_periods=1, center=True).mean()

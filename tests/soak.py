@@ -60,7 +60,7 @@ def _pipeline(folder, url, seed, stage):
     import torch
 
     import skdistill.curation._array_file as array_file
-    import skdistill.distillation._base as base_module
+    import skdistill.distillation._engine._checkpoint as checkpoint_module
     import skdistill.trajectory._jobs as jobs
     from skdistill import (
         ImageReader,
@@ -78,7 +78,7 @@ def _pipeline(folder, url, seed, stage):
     array_file._SECONDS_BETWEEN_NOTES = 0.0
     jobs._STORE_SECONDS = 0.0
     jobs._POLL_SECONDS = 0.05
-    base_module._CHECKPOINT_SECONDS = 0.02
+    checkpoint_module._SECONDS = 0.02
     options = OPTIONS[seed % len(OPTIONS)]
 
     def begin(name):

@@ -22,9 +22,9 @@ import numpy as np
 import pytest
 import torch
 
-import skdistill.distillation._base as base_module
-import skdistill.distillation._matcher as matcher_module
-import skdistill.distillation._run as run_module
+import skdistill.distillation._engine._checkpoint as checkpoint_module
+import skdistill.distillation._engine._state as run_module
+import skdistill.distillation._objectives._trajectory as matcher_module
 import skdistill.trajectory._jobs as jobs_module
 from skdistill import ImageReader, STMDistiller, SyntheticSet, TrajectoryBuffer
 from skdistill.distillation._objectives._trajectory_distance import match_gradient
@@ -137,7 +137,7 @@ def before_match(monkeypatch):
 
 @pytest.fixture
 def stored_always(monkeypatch):
-    monkeypatch.setattr(base_module, "_CHECKPOINT_SECONDS", -1.0)
+    monkeypatch.setattr(checkpoint_module, "_SECONDS", -1.0)
     monkeypatch.setattr(jobs_module, "_STORE_SECONDS", -1.0)
 
 
@@ -213,8 +213,9 @@ def start():
 SETTING = """
 import os, signal, sys, time
 import numpy as np
-import skdistill.distillation._base as base_module
-import skdistill.distillation._matcher as matcher_module
+import skdistill.distillation._engine._checkpoint as checkpoint_module
+import skdistill.distillation._trajectory_matching as trajectory_module
+import skdistill.distillation._objectives._trajectory as matcher_module
 import skdistill.trajectory._jobs as jobs_module
 from skdistill import STMDistiller, TrajectoryBuffer
 
@@ -273,7 +274,7 @@ open({str(tmp_path / "went on")!r}, "w")
         # Of the signal, as whoever sent it expects.
         assert process.exitcode == -signal.SIGTERM
         assert not (tmp_path / "went on").exists()
-        content = base_module.load_checkpoint(tmp_path / "run" / STATE)[1]
+        content = checkpoint_module.load_checkpoint(tmp_path / "run" / STATE)[1]
         assert content["progress"]["stop_reason"] == "interrupted"
         buffer = TrajectoryBuffer.load(tmp_path / "run" / "teachers")
         found = make(buffer=buffer).fit(*bars)
@@ -283,7 +284,7 @@ open({str(tmp_path / "went on")!r}, "w")
         process = start(
             SETTING
             + f"""
-base_module._CHECKPOINT_SECONDS = -1.0
+checkpoint_module._SECONDS = -1.0
 fsync = os.fsync
 calls = iter(range(1000))
 
@@ -292,14 +293,14 @@ def slow(handle):
         os.kill(os.getpid(), signal.SIGTERM)
     fsync(handle)
 
-fit_buffer = base_module.TrajectoryDistiller._fit_buffer
+fit_buffer = trajectory_module.TrajectoryDistiller._fit_buffer
 
 def fitted(*args):
     buffer = fit_buffer(*args)
     os.fsync = slow
     return buffer
 
-base_module.TrajectoryDistiller._fit_buffer = fitted
+trajectory_module.TrajectoryDistiller._fit_buffer = fitted
 make({str(tmp_path / "run")!r}).fit(X, y)
 """
         )
@@ -495,7 +496,7 @@ class TestDistillation:
         with pytest.warns(UserWarning, match=r"No space left .*state\.safetensors"):
             assert_same(make(checkpoint=folder).fit(*bars), expected)
         # The last state before that is whole.
-        content = base_module.load_checkpoint(folder / STATE)[1]
+        content = checkpoint_module.load_checkpoint(folder / STATE)[1]
         assert content["progress"]["stop_reason"] == ""
         assert [path.name for path in folder.iterdir()] == [STATE]
         filler.unlink()
@@ -518,7 +519,7 @@ class TestDistillation:
         # Nothing is written where perhaps a disk should be.
         assert not folder.exists()
         if way == "renamed":
-            tensors, _ = base_module.load_checkpoint(other / STATE)
+            tensors, _ = checkpoint_module.load_checkpoint(other / STATE)
             assert len(tensors["history"]) == 4
         assert_same(make(checkpoint=other).fit(*bars), expected)
 
@@ -823,7 +824,7 @@ runpy.run_path({str(program)!r})
     assert [process.exitcode for process in others] == [0] * (size - 1)
     words = json.loads((tmp_path / "killed.json").read_text())["error"]
     assert "another process of the torch.distributed group" in words
-    tensors, _ = base_module.load_checkpoint(tmp_path / "killed" / STATE)
+    tensors, _ = checkpoint_module.load_checkpoint(tmp_path / "killed" / STATE)
     assert len(tensors["history"]) == 5
     for process in [*run("on", size), *run(f"alone {size}", 1)]:
         process.join(100)

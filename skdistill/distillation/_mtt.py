@@ -6,14 +6,42 @@ from numbers import Integral
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from sklearn.utils._param_validation import Interval
 
-from skdistill.distillation._base import TrajectoryDistiller
-from skdistill.distillation._matcher import Task
-from skdistill.distillation._run import Progress, Run
+from skdistill.distillation._objectives._trajectory import Task, TrajectoryMatching
+from skdistill.distillation._trajectory_matching import TrajectoryDistiller
 from skdistill.trajectory import TrajectoryBuffer
+
+
+class FixedPoolMatching(TrajectoryMatching):
+    """Trajectory matching with start epochs from a pool that stays as it is.
+
+    Parameters
+    ----------
+    *arguments, **settings
+        As of :class:`TrajectoryMatching`.
+    max_start_epoch : int
+        Size of the pool.
+    n_target_epochs : int
+        How many epochs ahead students aim.
+    """
+
+    def __init__(
+        self,
+        *arguments: Any,
+        max_start_epoch: int,
+        n_target_epochs: int,
+        **settings: Any,
+    ) -> None:
+        super().__init__(*arguments, **settings)
+        self._max_start_epoch = max_start_epoch
+        self._n_target_epochs = n_target_epochs
+
+    def task(self, iteration: int, rng: np.random.Generator) -> Task:
+        teacher = int(rng.integers(self._buffer.n_teachers_))
+        start = int(rng.integers(self._max_start_epoch))
+        return Task(teacher, start, start + self._n_target_epochs)
 
 
 class MTTDistiller(TrajectoryDistiller):
@@ -220,9 +248,6 @@ class MTTDistiller(TrajectoryDistiller):
         self.random_state = random_state
         self.verbose = verbose
 
-    # A run may be prolonged, so its length is not what a checkpoint belongs to.
-    _limit_name = "max_iter"
-
     def _check_epochs(self, n_epochs: int) -> None:
         needed = self.max_start_epoch - 1 + self.n_target_epochs
         if n_epochs < needed:
@@ -232,19 +257,10 @@ class MTTDistiller(TrajectoryDistiller):
                 f"`buffer` has n_epochs={n_epochs}"
             )
 
-    def _first(self) -> Progress:
-        return Progress(n_epochs_matched=int(self.max_start_epoch))
-
-    def _task(self, run: Run, rng: np.random.Generator) -> Task:
-        teacher = int(rng.integers(self.buffer_.n_teachers_))
-        start = int(rng.integers(self.max_start_epoch))
-        return Task(teacher, start, start + int(self.n_target_epochs))
-
-    def _review(self, run: Run) -> None:
-        """The pool is fixed and the run ends after its iterations."""
-
-    def _history(self, run: Run) -> pd.DataFrame:
-        return run.history.table().drop(
-            columns=["n_epochs_matched", "probe_loss", "probe_misalignment"],
-            errors="ignore",
+    def _make_matching(self, *arguments: Any, **settings: Any) -> FixedPoolMatching:
+        return FixedPoolMatching(
+            *arguments,
+            max_start_epoch=int(self.max_start_epoch),
+            n_target_epochs=int(self.n_target_epochs),
+            **settings,
         )

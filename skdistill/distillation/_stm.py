@@ -6,24 +6,14 @@ from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from skdistill.distillation._base import TrajectoryDistiller
-from skdistill.distillation._history import Probes
-from skdistill.distillation._matcher import Task
-from skdistill.distillation._run import Progress, Run
-from skdistill.distillation._stages import decide, strongest_trend
+from skdistill.distillation._engine._state import DistillationState
+from skdistill.distillation._objectives._student_lr import StepSizes
+from skdistill.distillation._stages import SelfAdaptiveMatching
+from skdistill.distillation._trajectory_matching import TrajectoryDistiller
 from skdistill.trajectory import TrajectoryBuffer
-
-# The rates of the fine-tuning: times _DECAY, _N_DECAYS times, is a twentieth.
-_DECAY, _N_DECAYS = 0.8, 14
-_DECAYS_PER_MAX_ITER = 20
-
-# There is no epoch to take in after the last: a trend then merely renews the stage,
-# but not for ever.
-_MOST_RENEWALS = 10
 
 
 class STMDistiller(TrajectoryDistiller):
@@ -162,11 +152,12 @@ class STMDistiller(TrajectoryDistiller):
         The fitted teachers.
     history_ : DataFrame of `n_iter_` rows, but at most 10,000
         Per iteration: ``n_epochs_matched`` (T), ``teacher``, ``start_epoch``, ``loss``
-        and ``misalignment`` of the match, ``probe_loss`` and ``probe_misalignment``
-        (of several matches the first teacher, and means), ``step_size`` before the
-        update, and ``event``: "" or "rolled back", if numbers
-        were not finite, or losses far above 1 and rising: images, labels and step size
-        went back to the last good ones, and the rates and the step size were halved.
+        and ``misalignment`` of the match, ``validation_loss`` and
+        ``validation_misalignment`` (of several matches the first teacher, and means),
+        ``step_size`` before the update, and ``event``: "" or "rolled back", if numbers
+        were not finite, or losses far above the first ones and rising: images, labels
+        and step size were rolled back to the last good ones, and the learning rates and
+        the step size halved.
         Of a longer run than 10,000 iterations a row stands for 2, 4, 8, ... of them,
         the first of which is its index: there are at most 10,000 rows.  Losses and
         misalignments are then means, "rolled back" says that one of them was, and the
@@ -306,6 +297,8 @@ class STMDistiller(TrajectoryDistiller):
         self.random_state = random_state
         self.verbose = verbose
 
+    _limit_name = "max_total_iter"
+
     def _check_epochs(self, n_epochs: int) -> None:
         asked = self.n_initial_epochs
         at_first = 1 if isinstance(asked, str) else asked
@@ -318,95 +311,39 @@ class STMDistiller(TrajectoryDistiller):
                 f"n_epochs={n_epochs}"
             )
 
-    def _first(self) -> Progress:
+    def _initial_epochs(self) -> int:
         if not isinstance(self.n_initial_epochs, str):
-            return Progress(n_epochs_matched=int(self.n_initial_epochs))
+            return int(self.n_initial_epochs)
         n_epochs = len(self.buffer_.snapshot_epochs_) - 1
         most = min(n_epochs // 2, n_epochs - self.n_target_epochs)
-        return Progress(n_epochs_matched=max(1, min(self.ipc, most)))
+        return max(1, min(self.ipc, most))
 
-    def _task(self, run: Run, rng: np.random.Generator) -> Task:
-        progress = run.progress
-        start = len(run.history) % progress.n_epochs_matched
-        return Task(
-            teacher=int(rng.integers(self.buffer_.n_teachers_)),
-            start_epoch=start,
-            end_epoch=start + int(self.n_target_epochs),
-            probe_epoch=None if progress.fine_tuning else progress.n_epochs_matched,
+    def _make_step_sizes(self) -> StepSizes:
+        return StepSizes(
+            self.step_size, self.step_size_lr, per_epoch=self.step_size_per_epoch
         )
 
-    def _review(self, run: Run) -> None:
-        progress = run.progress
-        if progress.fine_tuning:
-            self._fine_tune(run)
-            return
-        decision = decide(
-            *self._probes(run), threshold=self.threshold, max_iter=self.max_iter
+    def _make_matching(self, *arguments: Any, **settings: Any) -> SelfAdaptiveMatching:
+        return SelfAdaptiveMatching(
+            *arguments,
+            n_epochs_matched=self._initial_epochs(),
+            n_target_epochs=int(self.n_target_epochs),
+            last_epoch=len(self.buffer_.snapshot_epochs_) - 1,
+            threshold=self.threshold,
+            max_iter=self.max_iter,
+            trend_on=self.trend_on,
+            **settings,
         )
-        if decision is None:
-            return
-        probed = progress.n_epochs_matched + self.n_target_epochs
-        last_epoch = probed == len(self.buffer_.snapshot_epochs_) - 1
-        if decision != "stop" and last_epoch:
-            if progress.n_renewals < _MOST_RENEWALS:
-                self._end_stage(run, decision)
-                run.advance(n_renewals=progress.n_renewals + 1)
-                return
-            decision = "stop"
-        self._end_stage(run, "no trend" if decision == "stop" else decision)
-        if decision == "stop":
-            run.advance(fine_tuning=True)
-        else:
-            run.advance(n_epochs_matched=progress.n_epochs_matched + 1)
-            run.learned.step_sizes.extend(run.progress.n_epochs_matched)
-            run.learned.restart_averages()
-            # Losses of other epochs are not comparable.
-            run.best_loss = np.inf
 
-    def _fine_tune(self, run: Run) -> None:
-        period = max(1, self.max_iter // _DECAYS_PER_MAX_ITER)
-        n_periods, rest = divmod(len(run.history) - run.progress.stage_start, period)
-        if rest:
-            return
-        run.advance(rate=run.progress.rate * _DECAY)
-        if n_periods == _N_DECAYS:
-            run.advance(stop_reason="no trend")
-
-    def _probes(self, run: Run) -> tuple[Sequence[float], Sequence[int] | None]:
-        """Return what the stage's probes measured, and by which teachers."""
-        probes = run.probes
-        # The literal rule knows nothing of teachers; a mean over several has none.
-        if self.trend_on == "loss":
-            return probes.probe_loss, None
-        if self.n_matches_ > 1:
-            return probes.probe_misalignment, None
-        return probes.probe_misalignment, probes.teacher
-
-    def _stage(self, run: Run, reason: str) -> dict[str, Any]:
-        progress = run.progress
-        correlation, deviation = np.nan, np.nan
-        if not progress.fine_tuning:
-            correlation, deviation = strongest_trend(*self._probes(run))
+    def _attributes(self, state: DistillationState) -> dict[str, Any]:
+        objective = state.objective
+        assert isinstance(objective, SelfAdaptiveMatching)
+        stages = objective.stages(len(state.history), state.stop_reason)
+        # Not an epoch that was taken in by the last iteration, and never matched.
+        n_epochs_matched = int(stages["n_epochs_matched"].iloc[-1])
+        step_sizes = objective.step_sizes.values()[:n_epochs_matched]
         return {
-            "n_epochs_matched": progress.n_epochs_matched,
-            "first_iteration": progress.stage_start,
-            "n_iter": len(run.history) - progress.stage_start,
-            "correlation": correlation,
-            "deviation": deviation,
-            "reason": reason,
+            "step_sizes_": np.asarray(step_sizes),
+            "stages_": stages,
+            "n_epochs_matched_": n_epochs_matched,
         }
-
-    def _end_stage(self, run: Run, reason: str) -> None:
-        run.stages.append(self._stage(run, reason))
-        run.probes = Probes.none()
-        run.advance(stage_start=len(run.history))
-
-    def _set_attributes(self, run: Run) -> None:
-        progress, stages = run.progress, list(run.stages)
-        reason = progress.stop_reason
-        if progress.fine_tuning and reason == "no trend":
-            reason = "fine-tuned"
-        if progress.stage_start < len(run.history) or not stages:
-            stages.append(self._stage(run, reason))
-        self.stages_ = pd.DataFrame(stages)
-        self.n_epochs_matched_ = progress.n_epochs_matched

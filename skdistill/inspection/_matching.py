@@ -144,7 +144,7 @@ class MatchingDisplay:
         window = max(1, window // stride)
         losses = {
             "loss": ("loss of the matched epochs", _LOSS, "-"),
-            "probe_loss": ("validation loss: the epoch after them", _PROBE, "--"),
+            "validation_loss": ("validation loss: the epoch after them", _PROBE, "--"),
         }
         thin = "single iterations" if stride == 1 else f"means of {stride} iterations"
         thin += f" (thick: running means over {window * stride})"

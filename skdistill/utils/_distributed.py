@@ -53,9 +53,7 @@ class Ranks:
         """Raise a ValueError that names what differs between the processes."""
         if self.size == 1:
             return
-        found: list[Any] = [None] * self.size
-        with _telling_of_loss():
-            dist.all_gather_object(found, content)
+        found = self.gather_objects(content)
         differences = [
             f"{name}: {found[0].get(name)!r} in process 0, {other[name]!r} in process "
             f"{rank}"
@@ -138,6 +136,15 @@ class Ranks:
         with _telling_of_loss():
             dist.all_gather(parts, tensor.contiguous())
         return parts
+
+    def gather_objects(self, item: Any) -> list[Any]:
+        """Return what all processes give, anything that can be pickled, in order."""
+        if self.size == 1:
+            return [item]
+        found: list[Any] = [None] * self.size
+        with _telling_of_loss():
+            dist.all_gather_object(found, item)
+        return found
 
     def sums_in_order(self, total: Tensor, addend: Tensor, n_addends: int) -> Tensor:
         """Add what the first ``n_addends`` processes give to a total, one by one.

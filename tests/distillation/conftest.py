@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-import skdistill.distillation._matcher as matcher_module
+import skdistill.distillation._objectives._trajectory as matcher_module
 from skdistill.distillation._objectives._trajectory_distance import match_gradient
 from skdistill.trajectory import TrajectoryBuffer
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-import skdistill.distillation._matcher as matcher_module
+import skdistill.distillation._objectives._trajectory as matcher_module
 from skdistill import MTTDistiller, STMDistiller, TrajectoryBuffer
 from skdistill.utils._distributed import RankError
 

@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.exceptions import ConvergenceWarning
 
-import skdistill.distillation._base as base_module
-import skdistill.distillation._matcher as matcher_module
-import skdistill.distillation._run as run_module
+import skdistill.distillation._engine._checkpoint as checkpoint_module
+import skdistill.distillation._engine._state as run_module
+import skdistill.distillation._objectives._trajectory as matcher_module
 from skdistill.distillation import MTTDistiller, STMDistiller
 from skdistill.synthetic import SyntheticSet
 from skdistill.trajectory import TrajectoryBuffer
@@ -85,8 +85,8 @@ def interrupt_at(spoil_matches, n_done):
 SCRIPT = textwrap.dedent(
     """
     import sys, time
-    import skdistill.distillation._base as base_module
-    import skdistill.distillation._matcher as matcher_module
+    import skdistill.distillation._engine._checkpoint as checkpoint_module
+    import skdistill.distillation._objectives._trajectory as matcher_module
     from skdistill import STMDistiller, TrajectoryBuffer, make_galaxies
 
     def match_gradient(*args, real=matcher_module.match_gradient, **kwargs):
@@ -94,7 +94,7 @@ SCRIPT = textwrap.dedent(
         return real(*args, **kwargs)
 
     matcher_module.match_gradient = match_gradient
-    base_module._CHECKPOINT_SECONDS = 0
+    checkpoint_module._SECONDS = 0
     X, y = make_galaxies(36, size=8, random_state=0)
     buffer = TrajectoryBuffer(
         n_teachers=2, n_epochs=3, width=4, depth=1, learning_rate=0.05, device="cpu")
@@ -152,7 +152,7 @@ def test_killed_three_times(tmp_path):
 def test_interrupt_and_go_on(make_tiny, tiny_bars, spoil_matches, n_done):
     expected = make_tiny(checkpoint=None).fit(*tiny_bars)
     interrupt_at(spoil_matches, n_done)
-    with pytest.warns(UserWarning, match=rf"after {n_done} iterations.*goes on"):
+    with pytest.warns(UserWarning, match=rf"after {n_done} iterations.*resumes"):
         interrupted = make_tiny().fit(*tiny_bars)
     assert interrupted.stop_reason_ == "interrupted"
     found = make_tiny().fit(*tiny_bars)
@@ -257,7 +257,7 @@ def test_state_is_stored_at_intervals(make_tiny, tiny_bars, monkeypatch, tmp_pat
 
     monkeypatch.setattr(run_module, "save_checkpoint", spy)
     now = iter(np.arange(0.0, 1000.0, 13.0))
-    monkeypatch.setattr(base_module.time, "monotonic", lambda: next(now))
+    monkeypatch.setattr(checkpoint_module.time, "monotonic", lambda: next(now))
     make_tiny(max_total_iter=7).fit(*tiny_bars)
     # The clock goes on by 13 seconds whenever it is read; a save reads it too.
     assert stored[-1] == 7

@@ -6,7 +6,7 @@ import torch
 from scipy.stats import chisquare
 from sklearn.base import clone
 
-import skdistill.distillation._matcher as matcher_module
+import skdistill.distillation._objectives._trajectory as matcher_module
 from skdistill.distillation import MTTDistiller
 from skdistill.synthetic import SyntheticSet
 

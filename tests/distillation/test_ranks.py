@@ -12,7 +12,10 @@ import pytest
 import torch
 
 from skdistill import STMDistiller
-from skdistill.distillation._matcher import draw_teachers, mean_numbers
+from skdistill.distillation._mtt import FixedPoolMatching
+from skdistill.distillation._objectives._trajectory import (
+    draw_teachers,
+)
 from skdistill.synthetic import SyntheticSet
 from skdistill.utils._device import resolve_device
 
@@ -94,7 +97,7 @@ def test_processes_together_are_one_alone(folder, name):
 
 
 def test_scenarios_are_what_they_shall_be(folder):
-    assert read(folder, "stages", 1, 0)["stages"].count("level-up") >= 1
+    assert read(folder, "stages", 1, 0)["stages"].count("expanded") >= 1
     assert read(folder, "stages", 1, 0)["n_iter"] > 20
     assert read(folder, "fine-tuned", 1, 0)["reason"] == "no trend"
     assert read(folder, "fine-tuned", 1, 0)["n_matches"] == 5
@@ -197,32 +200,34 @@ def test_teachers_of_an_iteration_are_others():
 
 
 def test_mean_numbers():
+    average = object.__new__(FixedPoolMatching).average
     rows = [{"loss": 1.0, "stretch": 0.5}, {"loss": 2.0, "stretch": 2.0}]
-    assert mean_numbers(rows) == pytest.approx({"loss": 1.5, "stretch": 1.0})
+    assert average(rows) == pytest.approx({"loss": 1.5, "stretch": 1.0})
     # Beyond a factor e nothing is believed, as with a single match.
     rows = [{"stretch": 1e9}, {"stretch": -3.0}]
-    assert mean_numbers(rows)["stretch"] == pytest.approx(1.0)
+    assert average(rows)["stretch"] == pytest.approx(1.0)
 
 
 def test_mean_over_teachers_is_the_mean_of_gradients(
     tiny_teachers, tiny_bars, monkeypatch
 ):
-    import skdistill.distillation._base as base_module
-    import skdistill.distillation._matcher as matcher_module
+    import skdistill.distillation._engine._parameters as parameters_module
+    import skdistill.distillation._objectives._trajectory as matcher_module
 
     found, followed = [], []
-    real_match, real_step = matcher_module.match_gradient, base_module.Learned.step
+    real_match = matcher_module.match_gradient
+    real_step = parameters_module.SyntheticParameters.step
 
     def match_gradient(*args, **kwargs):
         found.append(real_match(*args, **kwargs))
         return found[-1]
 
-    def step(self, epoch, gradient, by_step_size, stretch, factor):
-        followed.append((gradient, by_step_size))
-        real_step(self, epoch, gradient, by_step_size, stretch, factor)
+    def step(self, gradients, metrics):
+        followed.append((gradients, metrics["by_step_size"]))
+        real_step(self, gradients, metrics)
 
     monkeypatch.setattr(matcher_module, "match_gradient", match_gradient)
-    monkeypatch.setattr(base_module.Learned, "step", step)
+    monkeypatch.setattr(parameters_module.SyntheticParameters, "step", step)
     distiller = STMDistiller(
         buffer=tiny_teachers, n_steps=2, n_matches=2, max_total_iter=3, random_state=0
     ).fit(*tiny_bars)
@@ -230,9 +235,8 @@ def test_mean_over_teachers_is_the_mean_of_gradients(
     for place, (gradient, by_step_size) in enumerate(followed):
         pair = found[2 * place : 2 * place + 2]
         assert not torch.equal(pair[0].images, pair[1].images)
-        for name in ("images", "targets"):
-            mean = sum(getattr(each, name) for each in pair) / 2
-            torch.testing.assert_close(getattr(gradient, name), mean)
+        mean = sum(each.images for each in pair) / 2
+        torch.testing.assert_close(gradient["images"], mean)
         mean = sum(float(each.log_step_size) for each in pair) / 2
         assert by_step_size == pytest.approx(mean, rel=1e-5)
         losses = [float(each.match.loss) for each in pair]

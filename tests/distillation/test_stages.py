@@ -144,7 +144,7 @@ def test_fall_that_levels_hide_is_found_within_groups(seed):
     noise = 0.3 * np.random.default_rng(seed).normal(size=n)
     fall = np.linspace(2, 0, n)
     arguments = {"threshold": 5.0, "max_iter": 999}
-    for sign, decision in [(1, "level-up"), (-1, "overfit")]:
+    for sign, decision in [(1, "expanded"), (-1, "overfit")]:
         values = levels + sign * fall + noise
         # Beside levels of deviation 10 a fall by 2 lowers r by 0.06, or 0.6
         # deviations; beside the noise of deviation 0.3 it is -0.9, or -8 of them.
@@ -183,7 +183,7 @@ def test_level_up_below_minus_threshold_deviations(n, threshold, side):
     if r <= -1:
         return
     decision = decide(series_of_correlation(n, r), threshold=threshold, max_iter=999)
-    assert decision == ("level-up" if side > 1 else None)
+    assert decision == ("expanded" if side > 1 else None)
 
 
 @pytest.mark.parametrize("unit", [1e-250, 1e-30, 1e30, 1e250])
@@ -207,9 +207,9 @@ def test_five_sigma_is_first_possible_at_thirty_probes():
         n: decide(falling[:n], threshold=5.0, max_iter=999) for n in range(1, 61)
     }
     assert [n for n, found in decisions.items() if found] == [30, 40, 50, 60]
-    assert set(decisions.values()) == {None, "level-up"}
+    assert set(decisions.values()) == {None, "expanded"}
     # 5 / sqrt(28) = 0.9449
-    for r, expected in [(-0.944, None), (-0.946, "level-up")]:
+    for r, expected in [(-0.944, None), (-0.946, "expanded")]:
         series = series_of_correlation(30, r)
         assert decide(series, threshold=5.0, max_iter=999) == expected
 
@@ -227,7 +227,7 @@ def test_overfit_is_first_possible_at_twenty_probes():
 )
 def test_decisions_come_only_when_they_may(values, max_iter, threshold):
     decision = decide(values, threshold=threshold, max_iter=max_iter)
-    if decision in ("level-up", "overfit"):
+    if decision in ("expanded", "overfit"):
         assert len(values) >= CHECK_EVERY
         assert len(values) % CHECK_EVERY == 0
     else:
@@ -237,7 +237,7 @@ def test_decisions_come_only_when_they_may(values, max_iter, threshold):
 
 def test_trend_goes_before_the_stop():
     falling = np.linspace(3, 1, 30).tolist()
-    assert decide(falling, threshold=5.0, max_iter=30) == "level-up"
+    assert decide(falling, threshold=5.0, max_iter=30) == "expanded"
     assert decide(falling[:29], threshold=5.0, max_iter=29) == "stop"
     assert decide([1.0] * 30, threshold=5.0, max_iter=30) == "stop"
 
@@ -246,7 +246,7 @@ def test_rate_of_false_level_ups_is_the_normal_tail():
     n, n_series = 50, 20_000
     noise = np.random.default_rng(0).normal(size=(n_series, n))
     found = [decide(series, threshold=2.0, max_iter=999) for series in noise]
-    rate = np.mean([decision == "level-up" for decision in found])
+    rate = np.mean([decision == "expanded" for decision in found])
     # r is not normal at n = 50: exactly, its tail is that of Student's t, .0210
     # against .0228.  Add three standard errors of the count.
     t = 2 / math.sqrt(1 - 4 / (n - 2))
@@ -276,12 +276,12 @@ def test_whole_stages_of_noise_and_of_random_walks():
     rng = np.random.default_rng(0)
     noise = rng.normal(size=(400, 400))
     decisions = [end_of_stage(series) for series in noise]
-    assert decisions.count("level-up") == 0
+    assert decisions.count("expanded") == 0
     # .016 in 20,000 simulated stages.
     assert decisions.count("overfit") < 0.04 * 400
     decisions = [end_of_stage(series) for series in noise.cumsum(axis=1)]
     # .372 and .628 of 20,000; three standard errors.
-    assert decisions.count("level-up") / 400 == pytest.approx(0.372, abs=0.073)
+    assert decisions.count("expanded") / 400 == pytest.approx(0.372, abs=0.073)
     assert decisions.count("overfit") / 400 == pytest.approx(0.628, abs=0.073)
 
 
@@ -289,7 +289,7 @@ def test_level_up_depends_on_no_unit():
     series = np.asarray(series_of_correlation(50, -0.75))
     for scale, shift in [(1, 0), (1e-6, 0), (1e3, 1e4)]:
         values = scale * series + shift
-        assert decide(values, threshold=5.0, max_iter=999) == "level-up"
+        assert decide(values, threshold=5.0, max_iter=999) == "expanded"
 
 
 def test_rate_of_false_trends_within_groups_is_the_tail_of_students_t():
@@ -315,5 +315,5 @@ def test_rate_of_false_trends_within_groups_is_the_tail_of_students_t():
     # Two looks at the same series: more false level-ups than one, at most twice as
     # many.
     plain = stats.t.sf(threshold / math.sqrt(1 - threshold**2 / (n - 2)), n - 2)
-    rate = np.mean([decision == "level-up" for decision in found])
+    rate = np.mean([decision == "expanded" for decision in found])
     assert exact + error < rate < exact + plain + error

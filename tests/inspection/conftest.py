@@ -34,7 +34,7 @@ def small():
         distiller.set_callbacks()  # clones would share the recorder
     history = distiller.history_
     history.loc[20:, "n_epochs_matched"] = 2
-    history.loc[24:, "probe_loss"] = np.nan
+    history.loc[24:, "validation_loss"] = np.nan
     stage = distiller.stages_.iloc[0].copy()
     stage["n_epochs_matched"], stage["first_iteration"] = 2, 20
     distiller.stages_.loc[1] = stage

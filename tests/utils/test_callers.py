@@ -13,7 +13,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 
-import skdistill.distillation._matcher as matcher_module
+import skdistill.distillation._objectives._trajectory as matcher_module
 from skdistill import (
     ChannelScaler,
     ConvNetClassifier,

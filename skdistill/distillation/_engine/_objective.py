@@ -186,6 +186,13 @@ class Objective(ABC):
         """
         return None
 
+    def student_learning_rate(self) -> float | None:
+        """Return the learning rate that networks shall be trained on the images with.
+
+        None where the objective says nothing of it.
+        """
+        return None
+
     def state(self) -> State:
         """Return what :meth:`advance` changes, for a checkpoint."""
         return {}

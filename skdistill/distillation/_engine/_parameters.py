@@ -186,6 +186,11 @@ class SyntheticParameters:
         """Whether labels follow a gradient."""
         return self._labels.optimizer is not None
 
+    @property
+    def has_probabilities(self) -> bool:
+        """Whether labels are probabilities that are learned."""
+        return isinstance(self._labels, Probabilities)
+
     def learning_rates(self) -> dict[str, float]:
         """Return the learning rates of the next step, by the names of parameters."""
         factor = self.learning_rate_factor

@@ -6,12 +6,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import skdistill.distillation._history as module
+import skdistill.distillation._engine._history as module
 from skdistill import MTTDistiller, STMDistiller
-from skdistill.distillation._history import History, Probes
+from skdistill.distillation._engine._history import History
+from skdistill.distillation._stages import Validations
 from skdistill.inspection import MatchingDisplay
 
-MEANS = ["loss", "misalignment", "probe_loss", "probe_misalignment"]
+MEANS = ["loss", "misalignment", "validation_loss", "validation_misalignment"]
 FIRST = ["n_epochs_matched", "teacher", "start_epoch", "step_size"]
 NUMBERS = st.floats(-1e6, 1e6) | st.sampled_from([np.nan, np.inf])
 
@@ -19,7 +20,7 @@ NUMBERS = st.floats(-1e6, 1e6) | st.sampled_from([np.nan, np.inf])
 @pytest.fixture
 def few_rows(monkeypatch):
     """Let a history have at most 8 rows."""
-    monkeypatch.setattr(module, "MOST_ROWS", 8)
+    monkeypatch.setattr(module, "MAX_ROWS", 8)
 
 
 def expected_table(iterations, events, stride):
@@ -37,6 +38,11 @@ def expected_table(iterations, events, stride):
 
 
 @settings(max_examples=60, deadline=None)
+def make_history():
+    notes = ["n_epochs_matched", "teacher", "start_epoch"]
+    return History(MEANS, notes, ["step_size"])
+
+
 @given(data=st.data(), n_iter=st.integers(1, 60))
 def test_rows_are_merged_and_bounded(data, n_iter):
     losses = data.draw(st.lists(NUMBERS, min_size=n_iter, max_size=n_iter))
@@ -49,19 +55,19 @@ def test_rows_are_merged_and_bounded(data, n_iter):
             "start_epoch": place % 2,
             "loss": loss,
             "misalignment": loss / 2,
-            "probe_loss": np.nan if place % 5 else loss,
-            "probe_misalignment": place / 3,
+            "validation_loss": np.nan if place % 5 else loss,
+            "validation_misalignment": place / 3,
             "step_size": 0.1 + place,
         }
         for place, loss in enumerate(losses)
     ]
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(module, "MOST_ROWS", 8)
-        history = History()
+        monkeypatch.setattr(module, "MAX_ROWS", 8)
+        history = make_history()
         for place, numbers in enumerate(iterations):
             if place == cut:
                 rows, reading = history.state()
-                history = History()
+                history = make_history()
                 history.restore(rows, reading)
                 assert len(history) == place
             history.condense()
@@ -84,15 +90,17 @@ def test_rows_are_merged_and_bounded(data, n_iter):
     assert (table[whole].dtypes == np.int64).all()
 
 
-def test_probes_are_taken_back():
-    probes = Probes.none()
+def test_validations_are_taken_back():
+    numbers = {"validation_loss": 1.0, "validation_misalignment": 0.5}
+    found = Validations()
     for place in range(3):
-        probes.append({"probe_loss": 1.0, "probe_misalignment": 0.5, "teacher": place})
-    view = np.asarray(probes.probe_loss)
-    probes = probes.first(2)
+        found.append(numbers | {"teacher": place})
+    # Whoever looks at them still does.
+    view = np.asarray(found.loss)
+    found = Validations.from_table(found.table()[:, :2])
     assert len(view) == 3
-    assert probes.teacher.tolist() == [0, 1]
-    assert [len(values) for values in probes] == [2, 2, 2]
+    assert found.teacher.tolist() == [0, 1]
+    assert found.misalignment.tolist() == [0.5, 0.5]
 
 
 def distiller(buffer, **changes):
@@ -111,7 +119,7 @@ def distiller(buffer, **changes):
 def test_merging_decides_on_nothing(tiny_bars, tiny_teachers, monkeypatch):
     whole = distiller(tiny_teachers).fit(*tiny_bars)
     assert len(whole.history_) == whole.n_iter_ > 16
-    monkeypatch.setattr(module, "MOST_ROWS", 8)
+    monkeypatch.setattr(module, "MAX_ROWS", 8)
     thinned = distiller(tiny_teachers).fit(*tiny_bars)
     assert np.array_equal(thinned.synthetic_.X, whole.synthetic_.X)
     assert thinned.stages_.equals(whole.stages_)

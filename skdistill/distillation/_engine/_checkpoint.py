@@ -1,0 +1,138 @@
+"""The folder that a run is stored in: its lock, what it belongs to, its file."""
+
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from skdistill.distillation._engine._objective import State
+from skdistill.distillation._engine._state import DistillationState
+from skdistill.utils._checkpoint import load_checkpoint
+from skdistill.utils._files import check_writable, claim
+from skdistill.utils._untrusted import whatever_is_wrong
+from skdistill.utils._warnings import warn
+
+_SECONDS = 30.0
+
+# What a signature calls the seed of a run.
+SEED = "seed of random_state"
+
+
+class Checkpoint:
+    """Where a run is stored.
+
+    Parameters
+    ----------
+    folder : Path
+
+    Attributes
+    ----------
+    stored : tuple of dict of Tensor and dict, or None
+        What the folder holds.
+    signature : dict
+        What the run belongs to; set before it is stored.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.path = folder / "state.safetensors"
+        self.stored: tuple[State, dict[str, Any]] | None = None
+        self.signature: dict[str, Any] = {}
+        self._stored_at = time.monotonic()
+        self._is_well = True
+
+    def claim(self, held: ExitStack) -> None:
+        """Keep other processes out, and see early what could not be stored late."""
+        folder = self.folder
+        if folder.exists() and not folder.is_dir():
+            raise ValueError(f"`checkpoint` must be a folder; {folder} is a file")
+        if not self.path.exists():
+            check_writable(folder, "checkpoint")
+        if not held.enter_context(claim(self.path)):
+            raise BlockingIOError(
+                f"`checkpoint`: another fit works in {folder} at this moment; wait for "
+                "its end, or give another folder"
+            )
+
+    def read(self) -> tuple[State, dict[str, Any]] | None:
+        """Return what the folder holds, if anything."""
+        if not self.path.exists():
+            return None
+        tensors, content = load_checkpoint(self.path)
+        signature = content.get("signature")
+        seed = isinstance(signature, dict) and signature.get(SEED)
+        if type(seed) is not int or seed < 0:
+            raise ValueError(
+                f"{self.path} cannot be read: it does not say what run it holds; "
+                "delete it to start from the beginning"
+            )
+        return tensors, content
+
+    @property
+    def seed(self) -> int | None:
+        """The seed of the run that is stored, if there is one."""
+        return None if self.stored is None else self.stored[1]["signature"][SEED]
+
+    def check_same(self, asked: dict[str, Any]) -> None:
+        """Raise a ValueError that names what the stored run differs in."""
+        if self.stored is None:
+            return
+        found = self.stored[1]["signature"]
+        differences = [
+            f"{name}: {found.get(name)!r} there, {value!r} asked for"
+            for name, value in asked.items()
+            if found.get(name) != value
+        ]
+        if differences:
+            raise ValueError(
+                f"`checkpoint`: {self.folder} holds a run on other data or with "
+                "other parameters (" + "; ".join(differences) + "); give another "
+                "folder, or delete this one"
+            )
+
+    def resume(
+        self, state: DistillationState, limit_name: str, limit: int | None
+    ) -> None:
+        """Let the stored run continue, unless it had come to its own end."""
+        if self.stored is None:
+            return
+        with whatever_is_wrong(
+            f"{self.path} cannot be read: {{error}}; delete it to start from the "
+            "beginning"
+        ):
+            state.restore(*self.stored)
+        # Its tensors are those of the state now.
+        self.stored = None
+        n_done = len(state.history)
+        if limit is not None and n_done > limit:
+            raise ValueError(
+                f"`checkpoint`: {self.folder} holds {n_done} iterations; at most "
+                f"{limit} are asked for"
+            )
+        if state.stop_reason in ("", "interrupted", "callback", limit_name):
+            state.stop(limit_name if n_done == limit else "")
+        if not state.stop_reason:
+            check_writable(self.folder, "checkpoint")
+
+    def store(self, state: DistillationState, *, tell: bool = True) -> bool:
+        """Store a run, and tell whether that went well.
+
+        The fit does not fail with it: what it has is more than what is stored.
+        """
+        try:
+            state.save(self.path, self.signature)
+        except OSError as error:
+            if tell:
+                warn(
+                    f"the state after {len(state.history)} iterations could not be "
+                    f"stored: {error}; the fit continues with what it has in memory, "
+                    "and the next attempt is made in half a minute or at its end",
+                )
+            return False
+        return True
+
+    def store_now_and_then(self, state: DistillationState) -> None:
+        """Store a run where it was not for half a minute."""
+        if time.monotonic() - self._stored_at > _SECONDS:
+            self._is_well = self.store(state, tell=self._is_well)
+            self._stored_at = time.monotonic()

@@ -1,0 +1,196 @@
+"""The loop of a distillation: iterations, progress, callbacks, interrupts, errors."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.exceptions import ConvergenceWarning
+from tqdm.auto import tqdm
+
+from skdistill.distillation._engine._checkpoint import Checkpoint
+from skdistill.distillation._engine._data_parallel import evaluate_draws
+from skdistill.distillation._engine._objective import Draw
+from skdistill.distillation._engine._state import MAX_ROLL_BACKS, DistillationState
+from skdistill.utils._callbacks import FitTasks
+from skdistill.utils._distributed import Ranks
+from skdistill.utils._memory import is_out_of_memory
+from skdistill.utils._termination import Request, Termination
+from skdistill.utils._warnings import warn
+
+
+class Optimization:
+    """The iterations of a fit, from wherever its state is.
+
+    Parameters
+    ----------
+    state : DistillationState
+    seed : int
+        Decides on all draws.
+    limit_name : str
+        The parameter that says after how many iterations the fit ends in any case.
+    limit : int or None
+        Its value.
+    checkpoint : Checkpoint or None
+        Where this process stores the run.
+    tasks : FitTasks
+        What callbacks are told by.
+    so_far : callable
+        Returns the attributes that the fit would leave behind if it ended here.
+    keep : callable
+        Sets them.
+    ranks : Ranks
+    end : Request
+        Whether the system asks the process to end.
+    verbose : bool
+    """
+
+    def __init__(
+        self,
+        state: DistillationState,
+        *,
+        seed: int,
+        limit_name: str,
+        limit: int | None,
+        checkpoint: Checkpoint | None,
+        tasks: FitTasks,
+        so_far: Callable[[], dict[str, Any]],
+        keep: Callable[[], None],
+        ranks: Ranks,
+        end: Request,
+        verbose: bool,
+    ) -> None:
+        self._state = state
+        self._seed = seed
+        self._limit_name = limit_name
+        self._limit = limit
+        self._checkpoint = checkpoint
+        self._tasks = tasks
+        self._so_far = so_far
+        self._keep = keep
+        self._ranks = ranks
+        self._end = end
+        self._verbose = verbose
+        self._device: torch.device = state.parameters.images.device
+
+    def run(self) -> None:
+        """Iterate until there is a reason to stop."""
+        state, checkpoint = self._state, self._checkpoint
+        if not state.stop_reason:
+            with (
+                self._progress_bar() as bar,
+                self._ranks.deferred_interrupt() as noted,
+            ):
+                self._iterate(bar, lambda: noted() or self._end.received)
+            # From here on a signal waits until all is put away.
+            self._end.at_once = False
+            if checkpoint is not None:
+                checkpoint.store(state)
+        if self._ranks.is_first:
+            self._tell_of_end()
+
+    def _progress_bar(self) -> tqdm:
+        return tqdm(
+            desc="distillation",
+            unit="iteration",
+            total=self._limit,
+            initial=len(self._state.history),
+            disable=not (self._verbose and self._ranks.is_first),
+        )
+
+    def _iterate(self, bar: tqdm, interrupted: Callable[[], bool]) -> None:
+        state, tasks = self._state, self._tasks
+        before = None
+        try:
+            while not state.stop_reason:
+                before = state.snapshot()
+                tasks.begin_step()
+                numbers = self._iteration(interrupted)
+                bar.set_postfix(state.objective.progress(numbers), refresh=False)
+                bar.update()
+                stop = tasks.end_step(self._so_far, partial(self._told, numbers))
+                if tasks.are_told:
+                    stop = self._ranks.any(stop, self._device)
+                if stop and not state.stop_reason:
+                    state.stop("callback")
+                if self._checkpoint is not None and not state.stop_reason:
+                    self._checkpoint.store_now_and_then(state)
+                # Nothing is to be undone between two iterations.
+                before = None
+        except (KeyboardInterrupt, Termination):
+            if before is not None:
+                state.roll_back(before)
+            state.stop("interrupted")
+        except Exception as error:
+            # As a GPU without memory, or a disk that is gone.
+            if before is not None:
+                state.roll_back(before)
+            self._save_what_there_is(error)
+            raise
+
+    def _save_what_there_is(self, error: Exception) -> None:
+        """Put away what an error leaves, and say so."""
+        state, checkpoint = self._state, self._checkpoint
+        hint = state.objective.out_of_memory_hint
+        if hint and is_out_of_memory(error):
+            error.add_note(hint)
+        n_done = len(state.history)
+        if checkpoint is not None and checkpoint.store(state):
+            error.add_note(
+                f"The {n_done} iterations before this are stored in "
+                f"{checkpoint.folder}: the same fit resumes from them."
+            )
+        # After an error of a GPU there may be nothing to keep.
+        with suppress(Exception):
+            self._keep()
+            error.add_note(f"`synthetic_` holds the images after {n_done} iterations.")
+
+    def _iteration(self, interrupted: Callable[[], bool]) -> dict[str, float]:
+        """Evaluate, learn, and decide how to go on; return what was measured."""
+        state, objective = self._state, self._state.objective
+        iteration = len(state.history)
+        draws = [
+            Draw(self._seed, iteration, place) for place in range(objective.n_draws)
+        ]
+        metrics, notes, gradients = evaluate_draws(
+            objective, state.parameters, draws, self._ranks, interrupted
+        )
+        numbers = metrics | notes
+        state.history.append(numbers)
+        if not np.isfinite(list(metrics.values())).all():
+            state.return_to_good()
+        else:
+            state.parameters.step(gradients, numbers)
+            if not state.watch(numbers["loss"]):
+                state.return_to_good()
+            else:
+                state.stop(objective.advance(state.parameters, numbers, draws[0]))
+        if not state.stop_reason and len(state.history) == self._limit:
+            state.stop(self._limit_name)
+        shown = (*objective.notes, *objective.columns, *objective.last_columns)
+        return {name: numbers[name] for name in shown if name in numbers}
+
+    def _told(self, numbers: dict[str, float]) -> dict[str, float]:
+        """Return what callbacks learn of the last iteration."""
+        n_done = len(self._state.history)
+        rates = self._state.parameters.learning_rates()
+        return {"iteration": n_done, **numbers, **rates}
+
+    def _tell_of_end(self) -> None:
+        reason, n_done = self._state.stop_reason, len(self._state.history)
+        if reason == "interrupted":
+            where = "" if self._checkpoint is None else "; the same fit resumes from it"
+            warn(
+                f"the distillation was interrupted after {n_done} iterations; the "
+                f"images so far are kept{where}",
+            )
+        elif reason == "diverged":
+            warn(
+                f"the distillation diverged: {MAX_ROLL_BACKS} times in a row it was "
+                "rolled back to its last good images with half the learning rates; "
+                "these images are kept.  A smaller learning rate may help: see "
+                "`pixel_lr` and, where there is one, `step_size`",
+                ConvergenceWarning,
+            )

@@ -1,0 +1,392 @@
+"""IterativeDistiller: what every distiller that optimizes synthetic images shares."""
+
+import os
+from abc import abstractmethod
+from contextlib import ExitStack
+from dataclasses import dataclass
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from joblib import hash as joblib_hash
+from sklearn.base import _fit_context
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from torch import Tensor
+
+from skdistill.base import BaseDistiller
+from skdistill.distillation._engine._checkpoint import SEED, Checkpoint
+from skdistill.distillation._engine._initialization import (
+    check_pixel_size,
+    given_images,
+    initial_images,
+)
+from skdistill.distillation._engine._loop import Optimization
+from skdistill.distillation._engine._objective import Objective
+from skdistill.distillation._engine._optimizers import SGD, Optimizer
+from skdistill.distillation._engine._parameters import (
+    HardLabels,
+    Labels,
+    SyntheticParameters,
+    one_hot,
+)
+from skdistill.distillation._engine._real_batches import RealData
+from skdistill.distillation._engine._state import DistillationState
+from skdistill.synthetic import SyntheticSet
+from skdistill.utils._callbacks import FitTasks
+from skdistill.utils._callers import folder_of_fit, interrupt_ends_all
+from skdistill.utils._device import resolve_device
+from skdistill.utils._distributed import Ranks
+from skdistill.utils._files import as_path
+from skdistill.utils._memory import reused_memory
+from skdistill.utils._pixel_space_checks import warn_of_other_space
+from skdistill.utils._random import root_seed
+from skdistill.utils._tensors import to_images, to_tensor
+from skdistill.utils._termination import Request, orderly_end
+from skdistill.utils._torch_state import with_own_torch_state
+from skdistill.utils._validation import (
+    check_class_sizes,
+    check_images,
+    check_weights,
+    fingerprint_images,
+)
+from skdistill.utils._workers import worker_threads
+
+# Parameters, also of teachers and networks, that may change while a search is resumed.
+_WHERE_AND_HOW = {"checkpoint", "device", "n_jobs", "path", "verbose"}
+
+
+@dataclass
+class _Fit:
+    """What a fit holds while it runs, beside what it learns."""
+
+    ranks: Ranks
+    seed: int
+    signature: dict[str, Any]
+    checkpoint: Checkpoint | None
+    tasks: FitTasks
+    end: Request
+
+
+class IterativeDistiller(BaseDistiller):
+    """Base class of distillers that optimize synthetic images step by step.
+
+    A subclass has ``_make_objective``; everything else is the same for all.
+    """
+
+    _parameter_constraints: dict = {
+        "ipc": [Interval(Integral, 1, None, closed="left")],
+        "pixel_size": [Interval(Integral, 1, None, closed="left")],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "init": [StrOptions({"real", "noise"}), "array-like"],
+        "pixel_lr": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
+        "average": ["boolean"],
+        "checkpoint": [str, os.PathLike, None],
+        "estimator": [None, HasMethods(["fit", "score"])],
+        "image_shape": ["array-like", None],
+        "device": [str, torch.device],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
+    # Parameters that do not decide what comes out, or that are compared otherwise.
+    _free_parameters: frozenset[str] = frozenset(
+        {
+            "checkpoint",
+            "device",
+            "estimator",
+            "image_shape",
+            "init",
+            "random_state",
+            "verbose",
+        }
+    )
+
+    # The parameter that says after how many iterations a fit ends in any case: a run
+    # may be prolonged, so it is not what a checkpoint belongs to.
+    _limit_name = "max_iter"
+
+    ipc: int
+    max_iter: int
+    init: Any
+    pixel_size: int
+    pixel_lr: float | str
+    average: bool
+    checkpoint: Any
+    image_shape: Any
+    verbose: int
+
+    # What a method decides.
+
+    @abstractmethod
+    def _make_objective(self, data: RealData, seed: int) -> Objective:
+        """Return what is minimized."""
+
+    def _check_parameters(self, data: RealData) -> None:
+        """Raise an error where parameters do not fit the data, before work starts."""
+
+    def _resolved_parameters(self) -> dict[str, Any]:
+        """Return the values of parameters that a checkpoint compares otherwise."""
+        return {}
+
+    def _make_labels(self, codes: Tensor, n_classes: int) -> Labels:
+        """Return the labels of the synthetic images, and how they are learned."""
+        return HardLabels(one_hot(codes, n_classes, torch.float32))
+
+    def _make_optimizer(self, images: Tensor, data: RealData) -> Optimizer:
+        """Return how the pixels follow their gradient, from the first images on."""
+        return SGD(images, self.pixel_lr, data.pixel_scale)
+
+    def _attributes(self, state: DistillationState) -> dict[str, Any]:
+        """Return the attributes that this distiller alone has."""
+        return {}
+
+    # The fit.
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    @with_own_torch_state
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "IterativeDistiller":
+        """Distil X, y into ``synthetic_``.
+
+        An interrupt from the keyboard ends the fit early, with the images so far;
+        where a search, a cross-validation or an ensemble makes the fit, it ends these
+        too, and a second one ends whatever script runs.  With a ``checkpoint`` a
+        SIGTERM, as batch systems send it before they end a job, stores the run and then
+        ends the process.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, height, width, channels) or \
+                (n_samples, height * width * channels)
+            Images.
+        y : array-like of shape (n_samples,)
+            Class labels.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the images within their classes, in what they are matched by;
+            images of weight 0 are left out.
+
+        Returns
+        -------
+        self : object
+            The fitted distiller.
+        """
+        data = self._validate(X, y, sample_weight)
+        with ExitStack() as held:
+            fit = self._open(data, held)
+            objective = self._make_objective(data, fit.seed)
+            state = self._begin(data, objective, fit)
+            self._optimize(state, fit, data.device)
+            self._keep(state)
+            self._end(state, fit)
+        return self
+
+    def _validate(self, X: Any, y: Any, sample_weight: Any) -> RealData:
+        device = resolve_device(self.device)
+        X, y = check_images(
+            self, X, y, reset=True, with_labels=True, image_shape=self.image_shape
+        )
+        check_pixel_size(self.pixel_size, self.image_shape_)
+        check_class_sizes(y, 2, "distillation")
+        given = X, y, sample_weight
+        X, y, weight = check_weights(sample_weight, X, y)
+        self.classes_, codes = np.unique(y, return_inverse=True)
+        if isinstance(self.init, str) and self.init == "real":
+            check_class_sizes(y, self.ipc, f"`ipc`={self.ipc} with `init`='real'")
+        data = RealData(
+            X,
+            codes,
+            weight,
+            self.classes_,
+            device=device,
+            fingerprint=fingerprint_images(X, codes, weight),
+            given=given,
+        )
+        self._pixel_space = data.pixel_space
+        warn_of_other_space(
+            data.pixel_space,
+            given_images(self.init, data.n_classes * self.ipc, data.image_shape),
+            name="init",
+            may_be_noise=True,
+        )
+        self._check_parameters(data)
+        return data
+
+    def _open(self, data: RealData, held: ExitStack) -> _Fit:
+        """Agree with other processes, tell callbacks, and open the checkpoint."""
+        ranks = Ranks()
+        seed = ranks.from_first(lambda: root_seed(self.random_state))
+        signature = self._signature(data)
+        has_callbacks = bool(getattr(self, "_skl_callbacks", None))
+        ranks.check_same(signature | {"callbacks": has_callbacks})
+        # What callbacks do not like shows before the work.
+        X, y, _ = data.given
+        tasks = FitTasks(self, "iteration", self._limit, X, y)
+        checkpoint = None
+        if self.checkpoint is not None:
+            checkpoint = Checkpoint(self._folder(signature, seed))
+            claim, read = checkpoint.claim, checkpoint.read
+            ranks.from_first(lambda: claim(held))
+            checkpoint.stored = ranks.from_first(read)
+            # Before teachers are trained for a run that cannot be resumed.
+            checkpoint.check_same(signature)
+            if self.random_state is None and checkpoint.seed is not None:
+                seed = checkpoint.seed
+        return _Fit(ranks, seed, signature, checkpoint, tasks, Request(at_once=False))
+
+    def _begin(
+        self, data: RealData, objective: Objective, fit: _Fit
+    ) -> DistillationState:
+        """Return the state that the iterations start from, or resume from."""
+        ranks, checkpoint = fit.ranks, fit.checkpoint
+        if objective.n_draws < ranks.size:
+            raise ValueError(
+                f"each of the {ranks.size} processes of a torch.distributed group "
+                f"makes a draw in each iteration; {type(self).__name__} was asked for "
+                f"{objective.n_draws}"
+            )
+        images = initial_images(
+            self.init,
+            data,
+            self.ipc,
+            self.pixel_size,
+            np.random.default_rng([fit.seed, 0]),
+        )
+        codes = torch.arange(data.n_classes).repeat_interleave(self.ipc).to(data.device)
+        parameters = SyntheticParameters(
+            self._make_optimizer(to_tensor(images, data.device), data),
+            self._make_labels(codes, data.n_classes),
+            codes,
+            objective.extras(),
+            self.pixel_size,
+        )
+        state = DistillationState(parameters, objective)
+        signature = fit.signature | {SEED: fit.seed} | objective.signature()
+        ranks.check_same(signature)
+        if checkpoint is not None:
+            checkpoint.signature = signature
+            checkpoint.check_same(signature)
+            checkpoint.resume(state, self._limit_name, self._limit)
+        return state
+
+    def _optimize(
+        self, state: DistillationState, fit: _Fit, device: torch.device
+    ) -> None:
+        ranks = fit.ranks
+        with ExitStack() as held:
+            if fit.checkpoint is not None:
+                # A process does not leave while others wait for it.
+                fit.end = held.enter_context(orderly_end(at_once=ranks.size == 1))
+            held.enter_context(reused_memory())
+            held.enter_context(worker_threads(device))
+            Optimization(
+                state,
+                seed=fit.seed,
+                limit_name=self._limit_name,
+                limit=self._limit,
+                checkpoint=fit.checkpoint if ranks.is_first else None,
+                tasks=fit.tasks,
+                so_far=lambda: self._for_callbacks(**self._learned(state)),
+                keep=lambda: self._keep(state),
+                ranks=ranks,
+                end=fit.end,
+                verbose=bool(self.verbose),
+            ).run()
+        state.settle(ranks)
+
+    def _end(self, state: DistillationState, fit: _Fit) -> None:
+        if state.stop_reason == "interrupted" and interrupt_ends_all(
+            counts=fit.ranks.size == 1
+        ):
+            raise KeyboardInterrupt
+        fit.tasks.end(self._for_callbacks)
+
+    # What a checkpoint belongs to.
+
+    @property
+    def _limit(self) -> int | None:
+        return getattr(self, self._limit_name)
+
+    def _signature(self, data: RealData) -> dict[str, Any]:
+        """Return everything but seed and objective that decides what comes out."""
+        parameters = {
+            f"`{name}`": _described(value)
+            for name, value in self.get_params(deep=False).items()
+            if name not in self._free_parameters and name != self._limit_name
+        }
+        for name, value in self._resolved_parameters().items():
+            parameters[f"`{name}`"] = value
+        init = self.init
+        if not isinstance(init, str):
+            init = f"images with the digest {joblib_hash(np.asarray(init))}"
+        return {
+            "distiller": type(self).__name__,
+            **parameters,
+            "`init`": init,
+            "class labels": self.classes_.tolist(),
+            "images or labels (fingerprint)": data.fingerprint,
+        }
+
+    def _folder(self, signature: dict[str, Any], seed: int) -> Path:
+        """Return the folder of this run."""
+        if self.random_state is not None:
+            signature = signature | {SEED: seed}
+        # Two that differ in nothing but the network of `score` may run side by side.
+        parameters = {
+            name: value
+            for name, value in self.get_params().items()
+            if name.rpartition("__")[2] not in _WHERE_AND_HOW
+        }
+        checkpoint = as_path(self.checkpoint, "checkpoint")
+        return folder_of_fit(checkpoint, signature | {"parameters": parameters})
+
+    # What a fit leaves behind.
+
+    def _keep(self, state: DistillationState) -> None:
+        """Set what a fit leaves behind."""
+        parameters = state.parameters
+        if not parameters.is_finite():
+            # The last update was too much, and no evaluation has seen it.
+            parameters.restore(state.good)
+            state.history.mark_rolled_back()
+        for name, value in self._learned(state).items():
+            setattr(self, name, value)
+        self.stop_reason_ = state.stop_reason
+        self.best_iteration_ = state.progress.best_iteration
+        now = parameters.state()
+        parameters.restore(state.best)
+        self.best_synthetic_ = self._synthetic_set(state)
+        parameters.restore(now)
+
+    def _learned(self, state: DistillationState) -> dict[str, Any]:
+        """Return what the fit would leave behind if it ended here."""
+        return {
+            "synthetic_": self._synthetic_set(state),
+            "history_": state.history.table(),
+            "n_iter_": len(state.history),
+            **self._attributes(state),
+        }
+
+    def _synthetic_set(self, state: DistillationState) -> SyntheticSet:
+        images, labels = state.parameters.result(self.average)
+        probabilities = None
+        if state.parameters.has_probabilities:
+            probabilities = labels.cpu().numpy()
+        return SyntheticSet(
+            to_images(images),
+            self.classes_.repeat(self.ipc),
+            state.objective.student_learning_rate(),
+            {"distiller": type(self).__name__},
+            probabilities=probabilities,
+            pixel_space=self._pixel_space,
+            pixel_size=self.pixel_size,
+        )
+
+
+def _described(value: Any) -> Any:
+    """Return a parameter as JSON can hold it and people can read it."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if callable(value):
+        return f"{value.__module__}.{getattr(value, '__qualname__', repr(value))}"
+    return value
