@@ -27,7 +27,7 @@ export PYTHONUNBUFFERED := 1
 help:  ## Show this list.
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
-demo: $(VENV)/.installed  ## From a catalogue to distilled galaxies (DATA=folder: on your own).
+demo: $(VENV)/.installed  ## From a catalog to distilled galaxies (DATA=folder: on your own).
 	$(VENV_PYTHON) examples/plot_discover_galaxies.py $(if $(DATA),--data "$(DATA)")
 
 test: lint $(VENV)/.installed-dev  ## Run the checks and the tests.

@@ -155,7 +155,7 @@ def plot(summary):
                 label=method,
             )
         full = part[part["method"] == "full"]["mean"]
-        ax.axhline(100 * full.item(), color="grey", linestyle="--", label="all images")
+        ax.axhline(100 * full.item(), color="gray", linestyle="--", label="all images")
         ax.set(
             title=name,
             xscale="log",

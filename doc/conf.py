@@ -78,7 +78,7 @@ html_theme_options = {
     "pygments_light_style": "a11y-high-contrast-light",
     "pygments_dark_style": "a11y-high-contrast-dark",
 }
-# These pages have no neighbours to list beside them.
+# These pages have no neighbors to list beside them.
 html_sidebars = {
     page: []
     for page in ("index", "tutorial", "benchmarks", "changelog", "citing", "search")

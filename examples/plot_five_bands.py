@@ -3,7 +3,7 @@
 More than red, green and blue
 ==================================
 
-Surveys take images in more bands than a screen has colours.  Images may have any number
+Surveys take images in more bands than a screen has colors.  Images may have any number
 of channels, and so do the distilled ones: here five, from the reddest to the bluest.
 """
 
@@ -29,7 +29,7 @@ distiller = STMDistiller(
 print(distiller.synthetic_)
 
 # %%
-# Band by band, and in colour
+# Band by band, and in color
 # ---------------------------
 #
 # The composite shows the means of the two reddest, the middle and the two bluest bands
@@ -66,12 +66,12 @@ SyntheticSetDisplay.from_estimator(
 # ------------------------
 #
 # The same images with five bands, and with nothing but the mean over them, which has
-# the shapes but not the colours.
+# the shapes but not the colors.
 
 network = ConvNetClassifier(width=16, learning_rate=0.01, max_iter=60)
 
 
-def colours(images):
+def colors(images):
     """Return the images as they are."""
     return images
 
@@ -81,7 +81,7 @@ def shapes(images):
     return images.mean(axis=-1, keepdims=True)
 
 
-for prepare in (colours, shapes):
+for prepare in (colors, shapes):
     images, labels = distiller.synthetic_
     score = evaluate_synthetic(
         (prepare(images), labels),

@@ -73,7 +73,7 @@ if folder is None:
     votes.drop(columns="asset_id").to_csv(folder / "gz2_hart16.csv.gz", index=False)
 
 # %%
-# A catalogue
+# A catalog
 # -----------
 #
 # The identifiers have 18 digits and are read as integers: as floats, different galaxies

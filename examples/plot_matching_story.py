@@ -48,7 +48,7 @@ MatchingDisplay.from_estimator(distiller)
 # The images along the way
 # ------------------------
 #
-# From noise: the middle gets bright, and colours part.  The smooth galaxy at the top
+# From noise: the middle gets bright, and colors part.  The smooth galaxy at the top
 # turns yellow, the spirals at the bottom blue.
 
 display = EvolutionDisplay.from_recorder(

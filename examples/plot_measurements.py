@@ -110,7 +110,7 @@ print("  distilled:", compare(found, labels, "bar_strength", [5, 6], [7, 8], see
 # %%
 # Do not take it for an answer: these images began as real galaxies, bars and all.  Ask
 # what the network uses instead.  Averaging each distilled image over the angle removes
-# every bar and every arm, and leaves the profile and the colours.
+# every bar and every arm, and leaves the profile and the colors.
 
 
 def without_angles(images):
@@ -143,7 +143,7 @@ for name, images in [
 # %%
 # These are areas under the ROC curve for barred against unbarred galaxies, means of
 # eight networks with their standard errors.  What is lost without angles is what the
-# network took from bars and arms; what is left it takes from profiles and colours.
+# network took from bars and arms; what is left it takes from profiles and colors.
 # After a short run from real images, as here, little is lost if anything: it is within
 # two standard errors.  Of longer runs with one image per class nothing was lost: the
 # user guide has the figures.

@@ -34,7 +34,7 @@ network = ConvNetClassifier(
 print(f"{network.score(X_test, y_test):.2f} of nine classes, from nine images")
 
 # %%
-# One galaxy of each class that is recognised
+# One galaxy of each class that is recognized
 # -------------------------------------------
 #
 # Red is what speaks for the class, blue what speaks against it.  Above each image are
@@ -56,7 +56,7 @@ OcclusionDisplay.from_estimator(
 )
 
 # %%
-# Centre or edge?
+# Center or edge?
 # ---------------
 #
 # Single maps are anecdotes.  The mean over many galaxies says where the weight is: here

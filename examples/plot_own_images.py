@@ -32,7 +32,7 @@ from skdistill import (
 # ---------
 #
 # Put your own array ``(n_samples, height, width, channels)`` and your labels in place
-# of the first line; grey images have one channel.
+# of the first line; gray images have one channel.
 
 X, y = load_digits(return_X_y=True)
 X = X.reshape(-1, 8, 8, 1)

@@ -42,7 +42,7 @@ cv = StratifiedKFold(2, shuffle=True, random_state=0)
 # A classifier that sees nothing but distilled images
 # ---------------------------------------------------
 #
-# :class:`~skdistill.DistilledClassifier` distils what it is given and trains any
+# :class:`~skdistill.DistilledClassifier` distills what it is given and trains any
 # classifier on the result.  In a pipeline the scaler learns from the training images
 # of each fold alone, and so do the teachers: an unfitted
 # :class:`~skdistill.TrajectoryBuffer` is trained anew in every fit.

@@ -39,7 +39,7 @@ distiller = STMDistiller(
 # --------
 #
 # Labels are the names of the leaves, or as here their numbers.  ``preprocessing`` takes
-# the images back to the colours that the camera saw; all have the same stretch.  For a
+# the images back to the colors that the camera saw; all have the same stretch.  For a
 # tree of your own give ``tree=``: the curator that has it, or ``{question: {answer:
 # class or question, ...}}``.
 
@@ -63,4 +63,4 @@ network = ConvNetClassifier(
     width=16, learning_rate=0.01, max_iter=100, random_state=0
 ).fit(*distiller.synthetic_)
 TreeConfusionDisplay.from_estimator(network, X_test, y_test)
-print(f"{network.score(X_test, y_test):.2f} of the galaxies are recognised")
+print(f"{network.score(X_test, y_test):.2f} of the galaxies are recognized")

@@ -1,6 +1,6 @@
 """Dataset distillation by trajectory matching, in the manner of scikit-learn.
 
-skdistill condenses a large labelled image set into a few synthetic images per
+skdistill condenses a large labeled image set into a few synthetic images per
 class on which a network trains almost as well as on the whole set.  Names are
 loaded when they are first used: importing the package imports neither PyTorch nor
 scikit-learn.

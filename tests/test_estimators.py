@@ -51,7 +51,7 @@ from skdistill import (
 from skdistill.curation._tree import ANSWERS, LEAVES
 from skdistill.inspection import MorphologyMeasures
 
-# Instance normalisation over the two pixels of some checks would leave their signs.
+# Instance normalization over the two pixels of some checks would leave their signs.
 NETWORK = ConvNetClassifier(
     width=8,
     depth=1,

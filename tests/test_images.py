@@ -122,7 +122,7 @@ def test_any_layout_in_memory(estimator, layout, data, tmp_path):
 
 
 @each([*TRANSFORMERS, *CLASSIFIERS])
-def test_an_image_does_not_depend_on_its_neighbours(estimator, data):
+def test_an_image_does_not_depend_on_its_neighbors(estimator, data):
     X, y = data
     many = np.concatenate([X, X[:, ::-1], X[:, :, ::-1], X[::-1]])
     fitted = clone(estimator).fit(X, y)

@@ -149,7 +149,7 @@ def test_the_whole_way(data, distiller, whitened, learned, tmp_path_factory):
     )
     assert 0 <= found.mean <= 1
     assert 0 <= distiller.score(scaled, y) <= 1
-    # What is shown has the unit of the catalogue.
+    # What is shown has the unit of the catalog.
     pixels = synthetic.to_images(None if whitened else scaler)
     assert pixels.shape == (*synthetic.X.shape[:3], 3)
     assert synthetic._repr_html_().count("<img") == len(synthetic)
@@ -194,8 +194,8 @@ def test_scaled_images_have_no_unit(exponent):
         assert np.array_equal(one, other)
 
 
-def test_a_normalised_network_knows_no_large_unit():
-    """Beside variances above 1 the epsilon of a normalisation is nothing."""
+def test_a_normalized_network_knows_no_large_unit():
+    """Beside variances above 1 the epsilon of a normalization is nothing."""
     X, y = make_images(per_class=6)
     reference = None
     for unit in (1e3, 1e6, 1e12):
@@ -220,7 +220,7 @@ def test_faint_images(estimator):
 def test_large_images_without_normalization():
     X, y = make_images(per_class=4)
     network = clone(NETWORK).set_params(normalization="none", learning_rate=1e-9)
-    with pytest.warns(UserWarning, match="without normalisation .* may diverge"):
+    with pytest.warns(UserWarning, match="without normalization .* may diverge"):
         network.fit(X * 1e3, y)
 
 
@@ -278,11 +278,11 @@ def test_whitening_of_any_unit(unit, n_images):
     np.testing.assert_allclose(back, X, atol=1e-5 * np.abs(X).max())
     # The formula, by an eigendecomposition of the whole covariance.
     flat = X.astype(np.float32).astype(np.float64).reshape(len(X), -1)
-    centred = flat - flat.mean(axis=0)
-    _, widths, directions = np.linalg.svd(centred, full_matrices=True)
+    centered = flat - flat.mean(axis=0)
+    _, widths, directions = np.linalg.svd(centered, full_matrices=True)
     variances = np.zeros(64)
     variances[: len(widths)] = widths**2 / len(X)
-    expected = centred @ directions.T / np.sqrt(variances + 0.1) @ directions
+    expected = centered @ directions.T / np.sqrt(variances + 0.1) @ directions
     # What does not vary, float64 holds to its rounding of what does.
     atol = 1e-4 * max(1, np.abs(expected).max()) + 1e-14 * np.abs(X).max()
     np.testing.assert_allclose(white.reshape(len(X), -1), expected, atol=atol)

@@ -1,4 +1,4 @@
-"""From a catalogue of votes to labelled images."""
+"""From a catalog of votes to labeled images."""
 
 from skdistill.curation._curator import GalaxyZooCurator
 from skdistill.curation._questions import GZ2_QUESTIONS, vote_tree

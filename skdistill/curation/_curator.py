@@ -62,7 +62,7 @@ class GalaxyZooCurator(TransformerMixin, DocLinkMixin, BaseEstimator):
 
     votes : str or None, default="fraction"
         Suffix of the vote columns, as in `t01_smooth_or_features_a01_smooth_fraction`:
-        "fraction", "weighted_fraction", "debiased" or any other that the catalogue has
+        "fraction", "weighted_fraction", "debiased" or any other that the catalog has
         with values in [0, 1]. None where columns have none: `{question}_{answer}`.
 
     cumulative : bool or "auto", default="auto"
@@ -133,12 +133,12 @@ class GalaxyZooCurator(TransformerMixin, DocLinkMixin, BaseEstimator):
         Score of the label, NaN for galaxies without a label.
 
     sample_indices_ : ndarray of shape (n_selected,)
-        Positions of the selected galaxies in the catalogue, class by class, the most
+        Positions of the selected galaxies in the catalog, class by class, the most
         confident first.
 
     selected_ : DataFrame of shape (n_selected, 3)
         `label`, `confidence` and `split` ("train" or "test") of the selected galaxies
-        on the catalogue's own index, in the order of `sample_indices_`.
+        on the catalog's own index, in the order of `sample_indices_`.
 
     summary_ : DataFrame of shape (n_classes, 5)
         Per class: `available` (different galaxies that could be selected), `selected`,
@@ -301,7 +301,7 @@ class GalaxyZooCurator(TransformerMixin, DocLinkMixin, BaseEstimator):
         ValueError
             If vote columns are missing or hold anything but numbers in [0, 1] and NaN,
             if object ids were read as floats and have lost digits, if `min_votes` is
-            set and the catalogue does not say how many votes there are, if `tree` is
+            set and the catalog does not say how many votes there are, if `tree` is
             no tree, if `clean` is set and the tree asks other questions than Galaxy
             Zoo 2 or votes are cumulative, or if a class has fewer galaxies than asked
             for.
@@ -414,7 +414,7 @@ class GalaxyZooCurator(TransformerMixin, DocLinkMixin, BaseEstimator):
         rows : DataFrame of shape (n_selected, n_columns + 1)
             The selected rows with all their columns and their index, class by class,
             the most confident first. The column `split` is "train" or "test"; a column
-            of that name in the catalogue is replaced.
+            of that name in the catalog is replaced.
 
         labels : ndarray of shape (n_selected,)
             Names of the classes.

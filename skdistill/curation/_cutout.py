@@ -15,7 +15,7 @@ _QUARTER_TURNS = {
 def cut_out(
     image: Image.Image, *, size: int, crop: float, angle: float = 0.0
 ) -> Image.Image:
-    """Rotate an image, crop it to its centre and resample it.
+    """Rotate an image, crop it to its center and resample it.
 
     Parameters
     ----------

@@ -1,6 +1,6 @@
 """Decode JPEG files without passing over damage in silence.
 
-libjpeg fills what it cannot decode with grey and warns; Pillow does not pass the
+libjpeg fills what it cannot decode with gray and warns; Pillow does not pass the
 warning on.  Whether the decoder had too few data or too many shows all the same in how
 far it reads: the compressed data of a sound file last to the last pixel, no further.
 """
@@ -89,7 +89,7 @@ def decode_jpeg(content: bytes) -> Image.Image:
     Notes
     -----
     Found is whatever shifts the compressed data by more than about four blocks of 8 x 8
-    pixels, hence all that libjpeg would fill with grey beyond these.  In progressive
+    pixels, hence all that libjpeg would fill with gray beyond these.  In progressive
     files and those with restart markers only data that end early are found, at the
     price of a second decoding.  Not found is a change after which the data are those of
     another image, as a flipped bit of a brightness is.  Arithmetic coding cannot be

@@ -47,7 +47,7 @@ _BATCH_SIZE = 64
 class ImageReader(TransformerMixin, DocLinkMixin, BaseEstimator):
     """Read the images of a table of galaxies into one array.
 
-    Each image is rotated, cropped to its centre, and resampled to `size` pixels a side
+    Each image is rotated, cropped to its center, and resampled to `size` pixels a side
     by averaging over areas.  Images are files, members of zip archives, or bytes in the
     table, in any format of Pillow (JPEG, PNG, ...) or FITS with any number of bands.
 
@@ -138,11 +138,11 @@ class ImageReader(TransformerMixin, DocLinkMixin, BaseEstimator):
     over that area. Pixels outside the crop are not computed. Where a tilted crop
     reaches beyond the image (`crop` > 0.7) it is filled with 0.
 
-    The centre of the rotation is that of the crop. Consecutive rows with the same file
+    The center of the rotation is that of the crop. Consecutive rows with the same file
     decode it once. The JPEG decoder's own reduction (Pillow's `draft`) is not used: it
     offers powers of two only and is not a mean over areas.
 
-    Images of any mode with 8 bits per channel become RGB: grey is repeated in the three
+    Images of any mode with 8 bits per channel become RGB: gray is repeated in the three
     channels, transparency is dropped. The EXIF orientation is ignored, as is any image
     but the first of a JPEG file; other files of several frames or pages are refused.
     Where pixels are transparent or an orientation is not applied, a warning says so.
@@ -154,9 +154,9 @@ class ImageReader(TransformerMixin, DocLinkMixin, BaseEstimator):
     NaN or infinite are masked: means are over those that are there, and where none is
     the flux is 0, the sky of background-subtracted images. The stretch follows the
     resampling. All bands of a pixel are scaled by one factor, which keeps their ratios,
-    the colour; for three bands this is `astropy.visualization.make_lupton_rgb`.
+    the color; for three bands this is `astropy.visualization.make_lupton_rgb`.
 
-    A damaged file is an error, never an image that is grey in part. Found is what cuts
+    A damaged file is an error, never an image that is gray in part. Found is what cuts
     a JPEG file short or shifts its compressed data by more than about four blocks of
     8 x 8 pixels (in progressive files: what makes the data end too early), and any
     change of a PNG file, of a member of an archive, or of a FITS image with a checksum.
@@ -319,7 +319,7 @@ class ImageReader(TransformerMixin, DocLinkMixin, BaseEstimator):
         if ImageFile.LOAD_TRUNCATED_IMAGES:
             raise ValueError(
                 "`PIL.ImageFile.LOAD_TRUNCATED_IMAGES` must be False; it is True, and "
-                "files that were cut short would pass as half-grey images."
+                "files that were cut short would pass as half-gray images."
             )
         out = None if self.out is None else check_map_path(self.out, "out")
         rows = as_pandas(rows)

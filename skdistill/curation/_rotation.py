@@ -1,4 +1,4 @@
-"""Repeat the rows of a catalogue at several angles."""
+"""Repeat the rows of a catalog at several angles."""
 
 from collections.abc import Sequence
 from numbers import Integral
@@ -192,7 +192,7 @@ class RotationAugmenter(DocLinkMixin, BaseEstimator):
             rows = unmasked(rows, "rows", "rows")
             if np.ndim(rows) > 2:
                 raise ValueError(
-                    "`rows` must be the rows of a catalogue, 2-D; got shape "
+                    "`rows` must be the rows of a catalog, 2-D; got shape "
                     f"{np.shape(rows)}. The pixels of images are rotated by "
                     "ImageReader, from files"
                 )

@@ -6,7 +6,7 @@ import numpy as np
 def asinh_stretch(
     flux: np.ndarray, *, stretch: float, softening: float, minimum: float = 0.0
 ) -> np.ndarray:
-    """Map fluxes of any number of bands to [0, 1] without changing colours.
+    """Map fluxes of any number of bands to [0, 1] without changing colors.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ def asinh_stretch(
        f(I) = \\frac{0.1}{\\operatorname{arsinh}(0.1 Q)}
               \\operatorname{arsinh}(Q I / \\mathrm{stretch}).
 
-    All bands of a pixel share one factor, so that their ratios, the colour, remain.
+    All bands of a pixel share one factor, so that their ratios, the color, remain.
     Where a band would exceed 1, all are divided by the largest.  Negative values
     become 0.  For three bands this is `astropy.visualization.make_lupton_rgb`.
 

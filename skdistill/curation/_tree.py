@@ -214,7 +214,7 @@ def leaf_scores(
     combine = _COMBINE[confidence]
     filled = np.nan_to_num(votes, nan=0.0)
     scores = np.empty((len(votes), len(tree.leaves)))
-    # Neighbouring leaves share the beginning of their ways: steps, and their votes
+    # Neighboring leaves share the beginning of their ways: steps, and their votes
     # combined up to each.
     way: list[tuple[tuple[str, ...], np.ndarray]] = []
     for leaf, path in enumerate(tree.leaves.values()):
@@ -255,5 +255,5 @@ def leaf_labels(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     # argmax takes the first of equal values, whatever the order of the rows.
     codes = np.where(np.isnan(scores), -1.0, scores).argmax(axis=1)
     confidence = np.take_along_axis(scores, codes[:, None], axis=1)[:, 0]
-    labelled = confidence > 0
-    return np.where(labelled, codes, -1), np.where(labelled, confidence, np.nan)
+    labeled = confidence > 0
+    return np.where(labeled, codes, -1), np.where(labeled, confidence, np.nan)

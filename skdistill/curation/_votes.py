@@ -1,4 +1,4 @@
-"""Votes of volunteers from the columns of a catalogue, and what they amount to."""
+"""Votes of volunteers from the columns of a catalog, and what they amount to."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -159,7 +159,7 @@ def _vote_columns(
         missing = [name for name in names if name not in present]
         if missing:
             raise ValueError(
-                f"`columns` names columns that are not in the catalogue: {missing}; "
+                f"`columns` names columns that are not in the catalog: {missing}; "
                 f"there are {[str(c) for c in catalog.columns][:20]}."
             )
         return names
@@ -168,7 +168,7 @@ def _vote_columns(
     for separator in _SEPARATORS:
         pattern = "{question}" + separator + "{answer}"
         namings.append([_named(a, question_of[a], None, pattern) for a in answers])
-    # Of the ways to name answers, the one that this catalogue follows.
+    # Of the ways to name answers, the one that this catalog follows.
     naming = max(namings, key=lambda names: sum(f"{n}{end}" in present for n in names))
     names = [f"{name}{end}" for name in naming]
     missing = [name for name in names if name not in present]
@@ -183,7 +183,7 @@ def _vote_columns(
             complete |= set.intersection(*suffixes)
         raise ValueError(
             f"`votes={suffix!r}` needs a column for each of the {len(answers)} answers "
-            f"of the tree; not in the catalogue: {missing}. Vote suffixes that are "
+            f"of the tree; not in the catalog: {missing}. Vote suffixes that are "
             f"there for all answers: {sorted(complete)}. `columns` gives other names."
         )
     return names
@@ -295,7 +295,7 @@ def have_votes(catalog: pd.DataFrame, min_votes: int) -> np.ndarray:
     if column is None:
         raise ValueError(
             f"`min_votes={min_votes}` needs one of the columns {list(_COUNT_COLUMNS)}; "
-            "the catalogue has none of them. Set `min_votes=0` to do without."
+            "the catalog has none of them. Set `min_votes=0` to do without."
         )
     if not pd.api.types.is_numeric_dtype(catalog[column]):
         raise ValueError(

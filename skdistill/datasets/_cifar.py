@@ -67,7 +67,7 @@ _DESCR = """\
 {name}: small photographs of {n_classes} classes
 ============================================
 
-60,000 colour images of 32 x 32 pixels, 50,000 to train and 10,000 to test, all classes
+60,000 color images of 32 x 32 pixels, 50,000 to train and 10,000 to test, all classes
 equally many.
 
 Source   Krizhevsky, A. (2009). Learning multiple layers of features from tiny images.

@@ -18,7 +18,7 @@ from skdistill.utils._signatures import name_content
 from skdistill.utils._untrusted import BoundedGzip
 from skdistill.utils._warnings import warn
 
-# More than any catalogue has.
+# More than any catalog has.
 MAX_COLUMNS = 10_000
 # Of the header and the first row of a file.
 _MAX_START_BYTES = 2**21

@@ -153,7 +153,7 @@ def fetch_galaxy_zoo2(
 
         data : DataFrame of shape (n_galaxies, n_columns) or ndarray of shape \
                 (n_galaxies, n_votes)
-            The catalogue: identifiers as int64, votes, `asset_id`, and the `path` of
+            The catalog: identifiers as int64, votes, `asset_id`, and the `path` of
             the image if there are images.  Galaxies without an image are left out
             then.  It is what :class:`~skdistill.GalaxyZooCurator` and
             :class:`~skdistill.ImageReader` take.
@@ -170,7 +170,7 @@ def fetch_galaxy_zoo2(
         filenames : ndarray of shape (n_galaxies,)
             The paths of the images; None without images.
         n_without_image : int
-            How many galaxies of the catalogue were left out.
+            How many galaxies of the catalog were left out.
         sha256 : dict
             Checksums of the files that were used.
         DESCR : str

@@ -130,7 +130,7 @@ def make_galaxies(
 ):
     """Simulate images of galaxies of the nine Galaxy Zoo 2 classes.
 
-    The images look like the colour cutouts of the Sloan Digital Sky Survey (SDSS)
+    The images look like the color cutouts of the Sloan Digital Sky Survey (SDSS)
     and stand in for them in examples and tests.  The classes are
 
     0. smooth, rounded
@@ -159,7 +159,7 @@ def make_galaxies(
     style : {"textbook", "survey"}, default="textbook"
         Textbook galaxies are regular and easy to tell apart. Those of a survey are as
         irregular as real ones: with uneven arms, clumps of young stars, dust at the
-        inner edges of the arms, weak bars and a wide range of colours; with noise in
+        inner edges of the arms, weak bars and a wide range of colors; with noise in
         grains, as in cutouts of enlarged pixels, and a stretch that does not burn out
         their middles.
 
@@ -195,7 +195,7 @@ def make_galaxies(
     weights : array-like of shape (9,) or (8,), or "gz2", default=None
         Relative frequencies of the classes; of eight the last is what remains to 1.
         With None the classes are balanced. "gz2" are those of Galaxy Zoo 2: of the
-        galaxies of Stripe 82, labelled by their debiased votes, 25.2 %, 30.5 %, 6.0 %,
+        galaxies of Stripe 82, labeled by their debiased votes, 25.2 %, 30.5 %, 6.0 %,
         5.1 %, 1.4 %, 5.9 %, 2.3 %, 13.5 % and 10.0 %.
 
     random_state : int, RandomState instance or None, default=None
@@ -214,7 +214,7 @@ def make_galaxies(
     X : ndarray of shape (n_samples, size, size, n_bands), dtype float32
         Images in [0, 1].  Galaxies are inside the central 70 % of the frame, where
         the seeing leaves them there, so that images may be rotated and cropped; stars
-        and neighbours are anywhere.
+        and neighbors are anywhere.
 
     y : ndarray of shape (n_samples,), dtype int64
         Classes 0 to 8.  The class counts differ by no more than 1 if `weights` is
@@ -249,7 +249,7 @@ def make_galaxies(
     Bulges and smooth galaxies have Sersic profiles, discs are exponential and seen
     at a random angle, arms are logarithmic spirals, and the light of edge-on discs
     falls as sech² above the plane [1]_.  The point-spread function is the sum of
-    two Gaussians.  A stretch by arcsinh that keeps the colours [2]_ turns brightness
+    two Gaussians.  A stretch by arcsinh that keeps the colors [2]_ turns brightness
     into the values of `X`.
 
     The galaxies are moved to another redshift as in [4]_: apparent sizes follow the

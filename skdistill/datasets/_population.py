@@ -1,4 +1,4 @@
-"""Draw simulated galaxies and their neighbours: shapes, colours, distances."""
+"""Draw simulated galaxies and their neighbors: shapes, colors, distances."""
 
 import numpy as np
 import pandas as pd
@@ -54,7 +54,7 @@ _TEXTBOOK: dict[str, list[tuple[float, float]]] = {
     "arms": [*[(0.0, 0.0)] * 5, (0.35, 1.0), (0.0, 0.1), (0.35, 1.0), (0.0, 0.1)],
     "ring": [*[(0.0, 0.0)] * 5, (0.0, 0.2), (0.0, 0.6), (0.0, 0.2), (0.1, 0.7)],
     "dust": [*[(0.0, 0.0)] * 3, *[(0.0, 1.2)] * 2, *[(0.0, 0.0)] * 4],
-    # Colours are slopes of log flux from blue to red; arms are bluer than discs.
+    # Colors are slopes of log flux from blue to red; arms are bluer than discs.
     "bulge_color": [
         *[(0.34, 0.48)] * 3,
         *[(0.30, 0.48), (0.15, 0.35)],
@@ -69,7 +69,7 @@ _TEXTBOOK: dict[str, list[tuple[float, float]]] = {
 }
 
 # What is different in a survey: galaxies are less bright in their middles, less regular
-# and less colourful than in a textbook. Quantities beyond those above are 0 there.
+# and less colorful than in a textbook. Quantities beyond those above are 0 there.
 _SURVEY: dict[str, list[tuple[float, float]]] = {
     "radius": [
         *[(0.42, 0.64), (0.44, 0.64), (0.44, 0.64)],
@@ -147,7 +147,7 @@ def class_counts(n_samples: int, weights: ArrayLike | str | None) -> NDArray[np.
 def draw_galaxies(
     y: NDArray[np.int64], survey: bool, rng: np.random.Generator
 ) -> pd.DataFrame:
-    """Draw the shape, brightness and colours of each galaxy, one row each."""
+    """Draw the shape, brightness and colors of each galaxy, one row each."""
     n = len(y)
     galaxies = pd.DataFrame(index=range(n))
     ranges = _TEXTBOOK | _SURVEY if survey else _TEXTBOOK
@@ -202,7 +202,7 @@ def _angular_distance(redshift):
 def draw_neighbors(
     n: int, mean: float, survey: bool, rng: np.random.Generator
 ) -> NDArray[np.float32]:
-    """Draw round spots of light: position, width, flux and colour of each.
+    """Draw round spots of light: position, width, flux and color of each.
 
     A star is one narrow spot; a background galaxy is three in a row, so that it is
     elongated and yet separable in x and y, which makes it cheap to render.
@@ -216,7 +216,7 @@ def draw_neighbors(
     color = rng.normal(
         np.where(star, 0.1, 0.25), np.where(star, 0.4 if survey else 0.2, 0.12)
     )
-    # No neighbour hides the galaxy's own centre.
+    # No neighbor hides the galaxy's own center.
     shown = (np.arange(shape[1]) < count[:, None]) & (np.hypot(*position) > 0.3)
     width = np.where(star, 0.0, rng.uniform(0.02, 0.04, shape))
     angle = rng.uniform(0, np.pi, shape)

@@ -15,10 +15,10 @@ from skdistill.datasets._population import NEAREST
 
 _SKY = 0.15  # brightness of the sky, in units of white: sets the photon noise
 
-# Effective wavelengths of the SDSS filters u, g, r, i, z in nanometres (Fukugita et al.
+# Effective wavelengths of the SDSS filters u, g, r, i, z in nanometers (Fukugita et al.
 # 1996), and how the logarithm of the flux of a red galaxy changes from one to the next,
 # in units of its slope; that of a blue one falls. From u - g to i - z this gives the
-# difference in colour of early and late types (Strateva et al. 2001).
+# difference in color of early and late types (Strateva et al. 2001).
 _WAVELENGTHS = (355.0, 469.0, 617.0, 748.0, 893.0)
 _REDNESS = (-2.44, -1.0, 1 - 2 * 0.5**1.6, 1.0, 1.29)
 _OPACITY = (1.8, 1.4, 1.0, 0.6, 0.4)  # of dust, in units of that in r
@@ -28,7 +28,7 @@ TEXTURE_SHAPE = (20, 20)  # grid of random numbers across a galaxy
 
 
 def band_wavelengths(n_bands: int) -> NDArray[np.float64]:
-    """Wavelength of each band in nanometres, from red to blue."""
+    """Wavelength of each band in nanometers, from red to blue."""
     if n_bands in _FILTERS:
         return np.array([_WAVELENGTHS["ugriz".index(f)] for f in _FILTERS[n_bands]])
     return np.linspace(_WAVELENGTHS[-1], _WAVELENGTHS[0], n_bands)
@@ -136,7 +136,7 @@ def _getter(galaxies: pd.DataFrame):
 def _axes(get, size: int) -> tuple:
     """Coordinates along the major and minor axis of each galaxy; softening length.
 
-    Profiles are sampled at pixel centres, so cusps are softened by 0.4 pixel.
+    Profiles are sampled at pixel centers, so cusps are softened by 0.4 pixel.
     """
     grid = _grid(size)
     dx, dy = grid - get("x"), grid[:, None] - get("y")
@@ -169,8 +169,8 @@ def _field(get, texture: NDArray[np.float32], size: int):
     """Smooth random map of unit variance that shrinks and moves with its galaxy."""
     node = np.linspace(-1.1, 1.1, TEXTURE_SHAPE[0], dtype=np.float32)
     maps = []
-    for centre in ["x", "y"]:
-        place = (_grid(size)[:, None] - get(centre)) / get("radius")
+    for center in ["x", "y"]:
+        place = (_grid(size)[:, None] - get(center)) / get("radius")
         near = np.exp(-0.5 * ((place - node) / np.float32(0.09)) ** 2)
         maps.append(near / np.sqrt(np.square(near).sum(axis=-1, keepdims=True) + 1e-6))
     columns, rows = maps
@@ -265,7 +265,7 @@ def observe(
     scale *= np.float32(noise)
     random = rng.standard_normal(image.shape, dtype=np.float32)
     if grain is not None:
-        # Neighbouring pixels share noise; the scatter of each stays what it was.
+        # Neighboring pixels share noise; the scatter of each stays what it was.
         kernel = _kernel(grain, image.shape[-1], np.float32(0.3 / image.shape[-1]))
         kernel /= np.sqrt(np.square(kernel).sum(axis=-1, keepdims=True))
         random = kernel @ random @ kernel.swapaxes(-1, -2)
@@ -276,7 +276,7 @@ def observe(
 def stretch(
     image: NDArray[np.float32], black: float, softening: float, white: float
 ) -> NDArray[np.float32]:
-    """Compress brightness by arcsinh, keep colours, as Lupton et al. (2004) do.
+    """Compress brightness by arcsinh, keep colors, as Lupton et al. (2004) do.
 
     The stretch is linear below `softening` and logarithmic above, up to `white`.
     """

@@ -101,7 +101,7 @@ def read_table(table: TableLike, name: str) -> pd.DataFrame:
         try:
             frame[column] = _exact(frame[column], source)
         except ValueError:
-            # Of another catalogue: left as it is, text where it comes from a file.
+            # Of another catalog: left as it is, text where it comes from a file.
             if plain_name(column) in _JOINED:
                 raise
     return frame

@@ -43,7 +43,7 @@ def simulate_votes(
         Classes 0 to 8.
 
     galaxies : DataFrame of shape (n_galaxies, n_parameters)
-        Shape, brightness and colours of the galaxies as drawn.
+        Shape, brightness and colors of the galaxies as drawn.
 
     noise : float
         Standard deviation of the sky noise.
@@ -222,7 +222,7 @@ def _ordered(
 
 
 def _arm_numbers(n_arms: NDArray, clarity: NDArray) -> NDArray[np.float64]:
-    """One to four, more than four, can't tell: neighbours are mistaken, too."""
+    """One to four, more than four, can't tell: neighbors are mistaken, too."""
     distance = np.abs(np.arange(1, 6) - n_arms[:, None])
     counted = np.exp(-distance * (1 + 2 * clarity[:, None]))
     return _stack(*counted.T, 0.8 - 0.7 * clarity)

@@ -1,4 +1,4 @@
-"""How sure the labels of a catalogue are, class by class."""
+"""How sure the labels of a catalog are, class by class."""
 
 import textwrap
 from collections.abc import Sequence

@@ -24,7 +24,7 @@ from skdistill.utils._labels import check_known_labels
 class TreeConfusionDisplay(ConfusionMatrixDisplay):
     """A confusion matrix whose classes are in the order of a decision tree.
 
-    Neighbours are classes that few questions tell apart; lines separate the branches,
+    Neighbors are classes that few questions tell apart; lines separate the branches,
     the heavier the earlier the question.  Made by :meth:`from_estimator` or
     :meth:`from_predictions`.
 
@@ -220,11 +220,11 @@ class TreeConfusionDisplay(ConfusionMatrixDisplay):
         Parameters
         ----------
         cmap : str or matplotlib Colormap, default="Blues"
-            The colours.
+            The colors.
         values_format : str, default=None
             How to write the numbers; None takes ".2f" for shares, "d" for counts.
         colorbar : bool, default=False
-            Whether to draw a bar of the colours.
+            Whether to draw a bar of the colors.
         ax : matplotlib Axes, default=None
             Where to draw; None makes a new figure.
         **plot_kw : dict

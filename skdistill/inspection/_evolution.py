@@ -194,7 +194,7 @@ class EvolutionDisplay:
         ax: Any = None,
         **imshow_kw: Any,
     ) -> "EvolutionDisplay":
-        """Show any series of labelled images.
+        """Show any series of labeled images.
 
         Parameters
         ----------

@@ -179,7 +179,7 @@ class SyntheticSetDisplay:
         ax: Any = None,
         **imshow_kw: Any,
     ) -> "SyntheticSetDisplay":
-        """Show any labelled images, such as a stored set: ``from_data(*synthetic)``.
+        """Show any labeled images, such as a stored set: ``from_data(*synthetic)``.
 
         Parameters
         ----------

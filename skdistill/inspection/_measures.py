@@ -18,7 +18,7 @@ from skdistill.inspection._morphology import (
     curves_of_growth,
     distances,
     ellipticity,
-    find_centres,
+    find_centers,
     gini,
     light_of_channels,
     m20,
@@ -70,7 +70,7 @@ class MorphologyMeasures(TransformerMixin, DocLinkMixin, BaseEstimator):
     Notes
     -----
     The sky, of each channel the median of the outermost pixels, is subtracted; all but
-    the colors are measured on the mean of the channels.  The centre is where the
+    the colors are measured on the mean of the channels.  The center is where the
     galaxy is most symmetric, to half a pixel, the radius is Petrosian's, at which the
     surface brightness is a fifth of the mean within.  What cannot be measured, as in an
     image without light, is NaN.
@@ -254,10 +254,10 @@ def _measure(images: np.ndarray, bluer: list[int], redder: list[int]) -> np.ndar
     channels = subtract_sky(images)
     flux = channels.mean(axis=-1)
     height, width = flux.shape[1:]
-    centre = find_centres(flux)
-    radii, light, area = curves_of_growth(flux, centre)
+    center = find_centers(flux)
+    radii, light, area = curves_of_growth(flux, center)
     radius = petrosian_radius(radii, light, area, min(height, width) / 2)
-    aperture = Aperture(centre, radius, distances(centre, height, width))
+    aperture = Aperture(center, radius, distances(center, height, width))
     galaxy = segment(flux, aperture)
     magnitudes = -2.5 * np.log10(light_of_channels(channels, galaxy))
     return np.column_stack(

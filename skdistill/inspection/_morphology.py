@@ -25,15 +25,15 @@ class Aperture(NamedTuple):
 
     Attributes
     ----------
-    centre : ndarray of shape (n_images, 2)
+    center : ndarray of shape (n_images, 2)
         Row and column, in pixels.
     radius : ndarray of shape (n_images,)
         Petrosian radius, in pixels.
     distance : ndarray of shape (n_images, height, width)
-        Of each pixel from the centre.
+        Of each pixel from the center.
     """
 
-    centre: np.ndarray
+    center: np.ndarray
     radius: np.ndarray
     distance: np.ndarray
 
@@ -55,7 +55,7 @@ def subtract_sky(images: np.ndarray) -> np.ndarray:
     return images - sky[:, None, None, :]
 
 
-def find_centres(flux: np.ndarray) -> np.ndarray:
+def find_centers(flux: np.ndarray) -> np.ndarray:
     """Find the galaxy in the middle: its centroid, then where it is most symmetric.
 
     Parameters
@@ -64,32 +64,32 @@ def find_centres(flux: np.ndarray) -> np.ndarray:
 
     Returns
     -------
-    centre : ndarray of shape (n_images, 2)
+    center : ndarray of shape (n_images, 2)
         Row and column, in pixels: the point about which a turn by 180 degrees leaves
         the least squared difference.
     """
     n, height, width = flux.shape
-    centre = np.tile([(height - 1) / 2, (width - 1) / 2], (n, 1))
+    center = np.tile([(height - 1) / 2, (width - 1) / 2], (n, 1))
     positive = flux.clip(0)
     window = max(min(height, width) / 8, 1.0)
     rows, columns = np.arange(height), np.arange(width)
     for _ in range(5):
-        weight = positive * _gaussian(rows, centre[:, 0], window)[:, :, None]
-        weight *= _gaussian(columns, centre[:, 1], window)[:, None, :]
+        weight = positive * _gaussian(rows, center[:, 0], window)[:, :, None]
+        weight *= _gaussian(columns, center[:, 1], window)[:, None, :]
         total = weight.sum(axis=(1, 2))
         safe = np.where(total > 0, total, 1.0)
         found = np.stack(
             [weight.sum(axis=2) @ rows / safe, weight.sum(axis=1) @ columns / safe],
             axis=1,
         )
-        centre = np.where(total[:, None] > 0, found, centre)
+        center = np.where(total[:, None] > 0, found, center)
 
     # The squared difference is least where the image convolved with itself peaks; its
-    # index is the sum of two places, twice the centre.
-    near = np.where(distances(centre, height, width) <= 2.5 * window, flux, 0.0)
+    # index is the sum of two places, twice the center.
+    near = np.where(distances(center, height, width) <= 2.5 * window, flux, 0.0)
     shape = (2 * height - 1, 2 * width - 1)
     convolved = fft.irfft2(fft.rfft2(near, shape) ** 2, shape)
-    doubled = np.rint(2 * centre).astype(np.int64)
+    doubled = np.rint(2 * center).astype(np.int64)
     for _ in range(4):
         # Uphill to the peak, which is a few half pixels away at most.
         around = _around(convolved, doubled)
@@ -101,14 +101,14 @@ def find_centres(flux: np.ndarray) -> np.ndarray:
 
 
 def curves_of_growth(
-    flux: np.ndarray, centre: np.ndarray
+    flux: np.ndarray, center: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Sum the light within circles, and the area of these inside the frame.
 
     Parameters
     ----------
     flux : ndarray of shape (n_images, height, width)
-    centre : ndarray of shape (n_images, 2)
+    center : ndarray of shape (n_images, 2)
 
     Returns
     -------
@@ -123,8 +123,8 @@ def curves_of_growth(
     rows = (np.arange(height * fine) + 0.5) / fine - 0.5
     columns = (np.arange(width * fine) + 0.5) / fine - 0.5
     distance = np.hypot(
-        rows[None, :, None] - centre[:, 0, None, None],
-        columns[None, None, :] - centre[:, 1, None, None],
+        rows[None, :, None] - center[:, 0, None, None],
+        columns[None, None, :] - center[:, 1, None, None],
     )
     n_radii = 2 * int(np.ceil(np.hypot(height, width))) + 2
     radii = np.arange(n_radii) / 2
@@ -204,7 +204,7 @@ def concentration(
     """
     total = _at(_APERTURE * radius, radii, light)
     share = light / np.where(total > 0, total, np.nan)[:, None]
-    # Light grows as the square of the radius near the centre: areas interpolate best.
+    # Light grows as the square of the radius near the center: areas interpolate best.
     r80 = np.sqrt(_first_crossing(share, radii**2, 0.8))
     r20 = np.sqrt(_first_crossing(share, radii**2, 0.2))
     return 5 * np.log10(r80 / r20)
@@ -224,7 +224,7 @@ def asymmetry(flux: np.ndarray, aperture: Aperture) -> np.ndarray:
         A of Conselice (2003): the mean absolute difference within 1.5 Petrosian
         radii, less that of the sky, in units of the light.
     """
-    turned, seen = _turned(flux, aperture.centre)
+    turned, seen = _turned(flux, aperture.center)
     difference = np.abs(flux - turned)
     inside = _inside(aperture) & seen
     sky = _sky_median(difference, ~_inside(aperture) & seen) * _MEAN_ABSOLUTE
@@ -273,7 +273,7 @@ def segment(flux: np.ndarray, aperture: Aperture) -> np.ndarray:
     -------
     galaxy : ndarray of bool, shape (n_images, height, width)
         As in Lotz et al. (2004), after a smoothing by a fifth of the radius; what is
-        not connected with the centre is left out.
+        not connected with the center is left out.
     """
     _, height, width = flux.shape
     sigma = np.where(np.isnan(aperture.radius), 1.0, aperture.radius) / 5
@@ -284,7 +284,7 @@ def segment(flux: np.ndarray, aperture: Aperture) -> np.ndarray:
     level = np.where(ring, smooth, 0.0).sum(axis=(1, 2)) / np.maximum(number, 1)
     bright = smooth >= np.maximum(level, 0)[:, None, None]
     bright &= aperture.distance <= 2 * radius
-    # Images are labelled all at once, and none touches the next.
+    # Images are labeled all at once, and none touches the next.
     cross = np.zeros((3, 3, 3), dtype=bool)
     cross[1] = ndimage.generate_binary_structure(2, 1)
     labels, _ = ndimage.label(bright, cross)
@@ -336,8 +336,8 @@ def m20(flux: np.ndarray, galaxy: np.ndarray) -> np.ndarray:
     """
     n_images = len(flux)
     light = np.where(galaxy, flux, 0.0).clip(0)
-    centre, _ = _moments(light)
-    moment = (light * distances(centre, *flux.shape[1:]) ** 2).reshape(n_images, -1)
+    center, _ = _moments(light)
+    moment = (light * distances(center, *flux.shape[1:]) ** 2).reshape(n_images, -1)
     light = light.reshape(n_images, -1)
     order = np.argsort(-light, axis=1, kind="stable")
     sums = np.take_along_axis(light, order, axis=1).cumsum(axis=1)
@@ -407,8 +407,8 @@ def bar_strength(
     along = extent[:, None, None] * steps[:, None] * np.cos(turn)
     across = (ratio * extent)[:, None, None] * steps[:, None] * np.sin(turn)
     cos, sin = np.cos(angle)[:, None, None], np.sin(angle)[:, None, None]
-    rows = aperture.centre[:, 0, None, None] + along * cos - across * sin
-    columns = aperture.centre[:, 1, None, None] + along * sin + across * cos
+    rows = aperture.center[:, 0, None, None] + along * cos - across * sin
+    columns = aperture.center[:, 1, None, None] + along * sin + across * cos
     known = np.isfinite(rows) & np.isfinite(columns)
     places = [
         np.broadcast_to(np.arange(n)[:, None, None], rows.shape),
@@ -453,10 +453,10 @@ def light_of_channels(flux: np.ndarray, galaxy: np.ndarray) -> np.ndarray:
     return _positive(light)
 
 
-def distances(centre: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Return the distance of each pixel from the centre, (n_images, height, width)."""
-    rows = np.arange(height)[None, :, None] - centre[:, 0, None, None]
-    columns = np.arange(width)[None, None, :] - centre[:, 1, None, None]
+def distances(center: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Return the distance of each pixel from the center, (n_images, height, width)."""
+    rows = np.arange(height)[None, :, None] - center[:, 0, None, None]
+    columns = np.arange(width)[None, None, :] - center[:, 1, None, None]
     return np.hypot(rows, columns)
 
 
@@ -503,23 +503,23 @@ def _vertex(around: np.ndarray) -> np.ndarray:
     return np.where(peaked[:, None], shift, 0.0).clip(-0.5, 0.5)
 
 
-def _turned(flux: np.ndarray, centre: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Turn images by 180 degrees about a centre; say which pixels are in frame."""
+def _turned(flux: np.ndarray, center: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Turn images by 180 degrees about a center; say which pixels are in frame."""
     _, height, width = flux.shape
-    rows, row_seen = _reversal(height, centre[:, 0])
-    columns, column_seen = _reversal(width, centre[:, 1])
+    rows, row_seen = _reversal(height, center[:, 0])
+    columns, column_seen = _reversal(width, center[:, 1])
     turned = rows @ flux @ columns.swapaxes(1, 2)
     seen = row_seen[:, :, None] & column_seen[:, None, :]
     return np.where(seen, turned, flux), seen
 
 
-def _reversal(size: int, centre: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _reversal(size: int, center: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return matrices (n, size, size) that reverse rows about a place between pixels.
 
     By cubic convolution, Keys (1981).
     """
     places = np.arange(size)
-    wanted = 2 * centre[:, None] - places
+    wanted = 2 * center[:, None] - places
     apart = np.abs(wanted[:, :, None] - places)
     inner = (1.5 * apart - 2.5) * apart**2 + 1
     outer = ((-0.5 * apart + 2.5) * apart - 4) * apart + 2

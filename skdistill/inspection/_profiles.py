@@ -10,7 +10,7 @@ from scipy import ndimage
 from skdistill.inspection._grid import font_size, legend_outside, panels, say
 from skdistill.inspection._morphology import (
     curves_of_growth,
-    find_centres,
+    find_centers,
     subtract_sky,
 )
 from skdistill.inspection._plotting import (
@@ -45,7 +45,7 @@ def radial_profiles(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         Mean of all channels above the sky, in the unit of the pixels.
     """
     flux = subtract_sky(images).mean(axis=-1)
-    radii, light, area = curves_of_growth(flux, find_centres(flux))
+    radii, light, area = curves_of_growth(flux, find_centers(flux))
     # Rings of one pixel: the radii are half a pixel apart.
     inner, outer = slice(0, -2, 2), slice(2, None, 2)
     middle = (radii[inner] + radii[outer]) / 2
@@ -81,13 +81,13 @@ def azimuthal_profiles(
         Light above the sky, relative to the mean over all angles.
     """
     flux = subtract_sky(images).mean(axis=-1)
-    centre = find_centres(flux)
+    center = find_centers(flux)
     half = min(flux.shape[1:]) / 2
     radii = np.linspace(ring[0] * half, ring[1] * half, max(4, round(half)))
     fine = 8 * n_angles
     angles = np.arange(fine) * (2 * np.pi / fine)
-    rows = centre[:, 0, None, None] + radii[:, None] * np.sin(angles)
-    columns = centre[:, 1, None, None] + radii[:, None] * np.cos(angles)
+    rows = center[:, 0, None, None] + radii[:, None] * np.sin(angles)
+    columns = center[:, 1, None, None] + radii[:, None] * np.cos(angles)
     number = np.broadcast_to(np.arange(len(flux))[:, None, None], rows.shape)
     light = ndimage.map_coordinates(
         flux, [number, rows, columns], order=1, mode="nearest"
@@ -199,7 +199,7 @@ class ProfileDisplay:
         y : array-like of shape (n_samples,)
             Their labels.
         kind : {"radial", "azimuthal"}, default="radial"
-            Mean light by the distance from the centre; or, between a tenth and four
+            Mean light by the distance from the center; or, between a tenth and four
             tenths of half of the frame, by the angle from the brightest axis of each
             galaxy, relative to the mean.
         preprocessing : transformer, default=None

@@ -154,7 +154,7 @@ def scores_section(
         f"{len(accuracies)} networks); guessing would have {chance}."
     )
     head = ["class", "test images", "found"]
-    caption = "Share of the test images of each class that are recognised"
+    caption = "Share of the test images of each class that are recognized"
     return f"<p>{escape(text)}</p>" + _html.table(head, rows, caption, numbers=2)
 
 

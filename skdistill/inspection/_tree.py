@@ -221,7 +221,7 @@ class TreeDisplay:
         ax: Any = None,
         **imshow_kw: Any,
     ) -> "TreeDisplay":
-        """Draw any labelled images at the leaves.
+        """Draw any labeled images at the leaves.
 
         Parameters
         ----------

@@ -64,7 +64,7 @@ def standard_estimators(
     -------
     estimators : dict of str to classifier
         The ConvNet; ConvNets of half and twice the width, of depth 2 and 4, with other
-        normalisation and pooling; AlexNet, VGG11, ResNet18 and an MLP; and of
+        normalization and pooling; AlexNet, VGG11, ResNet18 and an MLP; and of
         scikit-learn logistic regression, a support vector machine and a random forest,
         on flattened images.
 

@@ -144,7 +144,7 @@ def label_robust_score(
         _accuracy(synthetic_hard, "synthetic_hard")
     improvement = np.asarray(improvement_over_random(synthetic, random))
     recovery = np.asarray(hard_label_recovery(real, synthetic_hard))
-    return _plain(_normalised(weight * improvement - (1 - weight) * recovery))
+    return _plain(_normalized(weight * improvement - (1 - weight) * recovery))
 
 
 @validate_params(
@@ -203,10 +203,10 @@ def augmentation_robust_score(
     plain = _accuracy(synthetic_plain, "synthetic_plain") - _accuracy(
         random_plain, "random_plain"
     )
-    return _plain(_normalised(weight * augmented + (1 - weight) * plain))
+    return _plain(_normalized(weight * augmented + (1 - weight) * plain))
 
 
-def _normalised(value: np.ndarray) -> np.ndarray:
+def _normalized(value: np.ndarray) -> np.ndarray:
     return (np.exp(value) - np.exp(-1)) / (np.exp(1) - np.exp(-1))
 
 

@@ -10,7 +10,7 @@ from skdistill.utils._pixel_space import ChannelMoments, loses_contrast
 
 
 class ChannelScaler(PixelTransformer):
-    """Standardise each channel by the mean and deviation of all its pixels.
+    """Standardize each channel by the mean and deviation of all its pixels.
 
     Parameters
     ----------

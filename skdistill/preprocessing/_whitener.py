@@ -49,7 +49,7 @@ class ZCAWhitener(PixelTransformer):
 
     See Also
     --------
-    skdistill.preprocessing.ChannelScaler : Standardises each channel.
+    skdistill.preprocessing.ChannelScaler : Standardizes each channel.
 
     Notes
     -----
@@ -105,8 +105,8 @@ class ZCAWhitener(PixelTransformer):
         if self._scatter is None:
             self._scatter = np.zeros((n_features, n_features))
         for part in batches(images, self._batch_values):
-            centred = _flat(images, part) - mean
-            self._scatter += centred.T @ centred
+            centered = _flat(images, part) - mean
+            self._scatter += centered.T @ centered
         n_seen = self.n_samples_seen_
         n_all = n_seen + n_samples
         shift = mean - self.mean_

@@ -117,7 +117,7 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
     depth : int, default=3
         Number of blocks of the network.
     normalization : {"instance", "layer", "none"}, default="instance"
-        What each convolution's output is normalised over.
+        What each convolution's output is normalized over.
     snapshots_per_epoch : int or sequence of int, default=1
         How many snapshots are taken in an epoch, at equal distances.  A sequence says
         it of the first epochs, and later ones have one each: ``(4, 2)`` follows the
@@ -186,7 +186,7 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
 
     See Also
     --------
-    skdistill.distillation.STMDistiller : Distils a set from the snapshots.
+    skdistill.distillation.STMDistiller : Distills a set from the snapshots.
 
     References
     ----------
@@ -437,7 +437,7 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
             Which of the teachers, from 0.
         epoch : int or float
             After how many epochs: one of ``snapshot_epochs_``.  0 is the
-            initialisation, ``n_epochs_`` the last.
+            initialization, ``n_epochs_`` the last.
 
         Returns
         -------

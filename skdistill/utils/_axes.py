@@ -5,7 +5,7 @@ from typing import Any
 
 from skdistill.utils._warnings import warn_once
 
-# Channels of grey, color, and color with transparency or four bands.
+# Channels of gray, color, and color with transparency or four bands.
 _USUAL_CHANNELS = (1, 3, 4)
 # Equal sides of so many pixels are told of, and from the second on refused.
 _MIN_SIDE, _MIN_SURE_SIDE = 5, 8
@@ -121,19 +121,19 @@ def check_shape_order(shape: tuple[int, int, int]) -> None:
 def which_axes(shape: tuple[int, int, int], name: str, expected: Any) -> str:
     """Say what three axes may be, and how the fourth is added."""
     one_image = f"One image is {name}[np.newaxis]"
-    grey = f"Grey images have one channel: pass {name}[..., np.newaxis]"
+    gray = f"Gray images have one channel: pass {name}[..., np.newaxis]"
     turned = f"One image in PyTorch's order is {name}.transpose(1, 2, 0)[np.newaxis]"
     if expected is not None:
         height, width, channels = expected
         if shape == (height, width, channels):
             return one_image
         if shape == (channels, height, width):
-            return turned if channels > 1 else f"{grey}.  {one_image}"
+            return turned if channels > 1 else f"{gray}.  {one_image}"
     elif shape[2] in _USUAL_CHANNELS and min(shape[:2]) >= _MIN_SIDE:
         return one_image
     elif shape[0] in _USUAL_CHANNELS and shape[0] > 1 and shape[1] == shape[2]:
-        return f"{grey}.  {turned}"
-    return f"{grey}.  {one_image}"
+        return f"{gray}.  {turned}"
+    return f"{gray}.  {one_image}"
 
 
 def square_shape(n_features: int) -> tuple[int, int, int] | None:

@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import ArrayLike
 
-# Where bands lie, in nanometres: ultraviolet to infrared as astronomers name them, and
+# Where bands lie, in nanometers: ultraviolet to infrared as astronomers name them, and
 # filters of Hubble and Webb.
 _TABLE = """
 fuv 153  nuv 227  uv 250  u 355  b 445  g 475  v 551  r 625  i 765  z 905  y 1000
@@ -30,7 +30,7 @@ _AROUND = re.compile(r"[\s_\-.:/']+")
 
 
 def wavelength(name: str) -> float:
-    """Return where a band lies, in nanometres, NaN if its name is not known.
+    """Return where a band lies, in nanometers, NaN if its name is not known.
 
     Parameters
     ----------

@@ -155,7 +155,7 @@ def _outcomes(
             try:
                 yield from _one_by_one(results)
             finally:
-                # After an error joblib warns that the rest was cancelled.
+                # After an error joblib warns that the rest was canceled.
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore", UserWarning)
                     results.close()

@@ -22,7 +22,7 @@ class PixelSpace(NamedTuple):
     deviation : ndarray of shape (channels,), float64
         Standard deviation of each channel.
     correlation : ndarray of shape (channels,), float64
-        Correlation of neighbouring pixels in each channel: near 1 in natural images,
+        Correlation of neighboring pixels in each channel: near 1 in natural images,
         near 0 after a whitening.
     """
 
@@ -119,9 +119,9 @@ def pixel_space(images: Images) -> PixelSpace:
         batch = take(images, part, np.float64)
         batch -= mean
         batch /= unit
-        centred = batch.astype(np.float32)
-        width, n_channels = centred.shape[2:]
-        lines = centred.reshape(len(centred), -1, width * n_channels)
+        centered = batch.astype(np.float32)
+        width, n_channels = centered.shape[2:]
+        lines = centered.reshape(len(centered), -1, width * n_channels)
         for one, two, found in (
             (lines, lines, squares),
             (lines[:, 1:], lines[:, :-1], products),
@@ -154,7 +154,7 @@ def loses_contrast(mean: np.ndarray, deviation: np.ndarray) -> np.ndarray:
 
 
 def _steps(values: np.ndarray) -> np.ndarray:
-    """Return the distance of neighbouring numbers of float32."""
+    """Return the distance of neighboring numbers of float32."""
     return np.spacing(np.abs(values).astype(np.float32)).astype(np.float64)
 
 

@@ -50,7 +50,7 @@ def warn_of_other_space(
     own : ndarray of shape (n_images, height, width, channels), default=None
         Distilled images, whose own pixels are compared where ``space`` is None.
     may_be_noise : bool, default=False
-        Whether neighbouring pixels may be as little alike as they like.
+        Whether neighboring pixels may be as little alike as they like.
     """
     if is_already_checked() or (space is None and (own is None or not len(own))):
         return
@@ -187,7 +187,7 @@ def differences(
         np.where(least > 0, least, scale),
     )
     compare(
-        "correlation of neighbouring pixels",
+        "correlation of neighboring pixels",
         np.abs(space.correlation - other.correlation) > correlation,
         space.correlation,
         other.correlation,

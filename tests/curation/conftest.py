@@ -1,4 +1,4 @@
-"""A small catalogue of votes in the form of Galaxy Zoo 2."""
+"""A small catalog of votes in the form of Galaxy Zoo 2."""
 
 import numpy as np
 import pandas as pd
@@ -9,7 +9,7 @@ from skdistill.curation._tree import ANSWERS, LEAVES
 
 @pytest.fixture(scope="session")
 def make_catalog():
-    """Make a catalogue with `n_per_class` clear galaxies of each of the classes."""
+    """Make a catalog with `n_per_class` clear galaxies of each of the classes."""
 
     def make(n_per_class=12, suffix="fraction", seed=0, decimals=3):
         rng = np.random.default_rng(seed)

@@ -177,7 +177,7 @@ def test_an_object_with_two_rows_is_selected_once_by_the_clearer(make_catalog):
 
 
 def both_sets(curator, catalog, n):
-    """Galaxies in both sets of a catalogue that has `n` of them, again and again."""
+    """Galaxies in both sets of a catalog that has `n` of them, again and again."""
     galaxy = curator.sample_indices_ % n
     test = (curator.selected_["split"] == "test").to_numpy()
     assert test.any()
@@ -450,7 +450,7 @@ def test_wrong_catalogs(make_catalog, method):
         call(catalog.to_numpy())
     with pytest.raises(ValueError, match="at least one row"):
         call(catalog.iloc[:0])
-    with pytest.raises(ValueError, match=rf"not in the catalogue: \['{column}'\]"):
+    with pytest.raises(ValueError, match=rf"not in the catalog: \['{column}'\]"):
         call(catalog.drop(columns=column))
     with pytest.raises(ValueError, match=rf"more than once: \['{column}'\]"):
         call(pd.concat([catalog, catalog[[column]]], axis=1))

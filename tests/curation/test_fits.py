@@ -168,7 +168,7 @@ fluxes = arrays(
 
 
 @given(fluxes, st.floats(0.01, 100), st.floats(0.1, 100))
-def test_stretch_keeps_colour_and_order(flux, stretch, softening):
+def test_stretch_keeps_color_and_order(flux, stretch, softening):
     bright = asinh_stretch(flux, stretch=stretch, softening=softening)
     assert ((bright >= 0) & (bright <= 1)).all()
     # All bands of a pixel share one factor.

@@ -1,4 +1,4 @@
-"""Damaged JPEG files: an image or an error, never a silent grey half."""
+"""Damaged JPEG files: an image or an error, never a silent gray half."""
 
 import io
 import os
@@ -15,13 +15,13 @@ from skdistill.curation._jpeg import decode_jpeg
 
 KINDS = {
     "plain": {},
-    "full colour": {"subsampling": 0},
+    "full color": {"subsampling": 0},
     "progressive": {"progressive": True},
     "restarts": {"restart_marker_blocks": 3},
 }
 
 
-def make_jpeg(width=48, height=40, *, grey=False, seed=0, noise=6, **options):
+def make_jpeg(width=48, height=40, *, gray=False, seed=0, noise=6, **options):
     """Blobs with noise, as a file."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:height, :width]
@@ -33,14 +33,14 @@ def make_jpeg(width=48, height=40, *, grey=False, seed=0, noise=6, **options):
     image = Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
     file = io.BytesIO()
     options = {"quality": 80} | options
-    (image.convert("L") if grey else image).save(file, "JPEG", **options)
+    (image.convert("L") if gray else image).save(file, "JPEG", **options)
     return file.getvalue()
 
 
-def grey_share(image, original):
+def gray_share(image, original):
     """Share of the 8 x 8 blocks that have become what libjpeg fills in."""
 
-    def grey(picture):
+    def gray(picture):
         pixels = np.asarray(picture.convert("RGB"), dtype=float)
         height, width = (side // 8 * 8 for side in pixels.shape[:2])
         blocks = pixels[:height, :width].reshape(height // 8, 8, width // 8, 8, 3)
@@ -48,8 +48,8 @@ def grey_share(image, original):
         return flat & (np.abs(blocks.mean(axis=(1, 3)) - 128).max(axis=-1) < 2)
 
     if image.size != original.size:
-        return grey(image).mean()
-    return (grey(image) & ~grey(original)).mean()
+        return gray(image).mean()
+    return (gray(image) & ~gray(original)).mean()
 
 
 @given(data=st.data())
@@ -57,7 +57,7 @@ def test_sound_files_are_those_of_pillow(data):
     content = make_jpeg(
         data.draw(st.integers(1, 70)),
         data.draw(st.integers(1, 70)),
-        grey=data.draw(st.booleans()),
+        gray=data.draw(st.booleans()),
         seed=data.draw(st.integers(0, 99)),
         noise=data.draw(st.sampled_from([0, 3, 50])),
         quality=data.draw(st.integers(1, 100)),
@@ -98,13 +98,13 @@ def test_every_flipped_byte_is_an_image_or_an_error(kind):
                 assert str(error)  # noqa: PT017
                 n_errors += 1
             else:
-                assert grey_share(image, original) <= 4 / 30
+                assert gray_share(image, original) <= 4 / 30
     assert n_errors > 0.1 * 4 * len(content)
 
 
-@pytest.mark.parametrize("kind", ["plain", "full colour", "restarts"])
+@pytest.mark.parametrize("kind", ["plain", "full color", "restarts"])
 def test_data_that_are_missing_or_too_many_are_found(kind):
-    """Here Pillow alone sees nothing: it fills with grey, or ignores the rest."""
+    """Here Pillow alone sees nothing: it fills with gray, or ignores the rest."""
     content = make_jpeg(96, 96, **KINDS[kind])
     start = content.index(b"\xff\xda") + 14
     middle = (start + len(content)) // 2
@@ -173,7 +173,7 @@ def test_real_files_cut_short_or_changed(shared_data, tmp_path):
             except Exception as error:
                 assert str(error)  # noqa: PT017
             else:
-                assert grey_share(image, original) < 0.005
+                assert gray_share(image, original) < 0.005
 
 
 def test_files_of_several_pictures():

@@ -90,7 +90,7 @@ def test_rotated_pixels_are_means_over_tilted_squares():
     image = make_image(80, 80)
     pixels = np.asarray(image, dtype=float)
     size, side, angle, n = 20, 40, np.radians(25), 40
-    # The colour under each of n * n points in each pixel of the result.
+    # The color under each of n * n points in each pixel of the result.
     steps = ((np.arange(size * n) + 0.5) / n - size / 2) * side / size
     x, y = np.meshgrid(steps, steps)
     column = np.floor(40 + x * np.cos(angle) - y * np.sin(angle)).astype(int)

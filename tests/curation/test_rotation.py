@@ -117,7 +117,7 @@ def test_errors(rows):
 
 
 def test_cross_validation_with_groups():
-    """Copies on both sides of a split would be recognised, and the score a fake."""
+    """Copies on both sides of a split would be recognized, and the score a fake."""
     rng = np.random.default_rng(0)
     rows = pd.DataFrame({"brightness": rng.uniform(size=40)})
     y = rng.integers(0, 2, 40)
@@ -133,7 +133,7 @@ def test_cross_validation_with_groups():
                 X["brightness"].iloc[test]
             )
             assert len(test) % 5 == 0
-        # The labels are drawn: nothing can be learnt of them.
+        # The labels are drawn: nothing can be learned of them.
         fair = cross_val_score(knows_by_heart, X, labels, cv=splitter, groups=groups)
         assert fair.mean() < 0.8
         # With metadata routing splitters ask for groups by themselves.

@@ -122,7 +122,7 @@ def test_a_survey_of_ones_own(confidence):
     renamed = catalog.add_suffix("_share")
     other = clone(curator).set_params(votes="share").fit(renamed)
     np.testing.assert_array_equal(other.scores_, curator.scores_)
-    with pytest.raises(ValueError, match=r"not in the catalogue: \['arms_no'"):
+    with pytest.raises(ValueError, match=r"not in the catalog: \['arms_no'"):
         curator.fit(renamed)
 
 

@@ -79,9 +79,7 @@ def test_names_of_columns(challenge):
         assert named.fit(renamed).labels_.tolist() == truth.tolist()
         frame = polars.DataFrame({c: renamed[c].to_list() for c in renamed})
         assert named.fit(frame).labels_.tolist() == truth.tolist()
-    with pytest.raises(
-        ValueError, match=r"not in the catalogue: \['share of Class1.1'"
-    ):
+    with pytest.raises(ValueError, match=r"not in the catalog: \['share of Class1.1'"):
         curator(columns=mapping).fit(table)
     with pytest.raises(ValueError, match=r"it has none for \['Class1_1', 'Class1_2', "):
         curator(columns={"Class1_3": "Class1.3"}).fit(table)

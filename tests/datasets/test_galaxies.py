@@ -148,7 +148,7 @@ def test_global_generator_moves_only_without_seed(random_state):
     assert untouched == (random_state is not None)
 
 
-def test_galaxies_are_in_the_centre(clean):
+def test_galaxies_are_in_the_center(clean):
     X, _, _ = clean
     light = X.sum(axis=-1)
     outside = radius(X.shape[1]) > 0.7
@@ -192,9 +192,9 @@ def test_arms_are_bluer_than_bulges(clean):
     X, y, _ = clean
     spirals = X[np.isin(y, [5, 7])]
     r = radius(X.shape[1])
-    centre = spirals[:, r < 0.08].mean(axis=1)
+    center = spirals[:, r < 0.08].mean(axis=1)
     arms = spirals[:, (r > 0.25) & (r < 0.45)].mean(axis=1)
-    redder = centre[:, 0] / centre[:, 2] > arms[:, 0] / arms[:, 2]
+    redder = center[:, 0] / center[:, 2] > arms[:, 0] / arms[:, 2]
     assert redder.mean() > 0.95
     # Smooth galaxies are older, hence redder than spirals as a whole.
     red = X[..., 0].sum(axis=(1, 2)) / X[..., 2].sum(axis=(1, 2))

@@ -12,7 +12,7 @@ from PIL import Image
 from skdistill import GalaxyZooCurator, ImageReader, RotationAugmenter, make_galaxies
 from skdistill.datasets import load_galaxy_zoo2
 
-# Neighbours that are one and the same number as float64.
+# Neighbors that are one and the same number as float64.
 OBJIDS = [587722981736120347, 587722981736120346, 587722981736120345]
 
 
@@ -197,7 +197,7 @@ def test_real_sample(shared_data):
     assert galaxies.loc[0, "path"] == str(folder / "images" / "130549.jpg")
 
 
-def test_real_catalogue_without_images(shared_data):
+def test_real_catalog_without_images(shared_data):
     galaxies = load_galaxy_zoo2(shared_data / "gz2-stripe82" / "table5.csv.gz")
     assert galaxies.shape == (19761, 228)
     assert galaxies["objid"].dtype == np.int64
@@ -205,7 +205,7 @@ def test_real_catalogue_without_images(shared_data):
 
 
 @pytest.mark.parametrize("name", ["table5.parquet", "table5.fits.gz"])
-def test_real_catalogue_is_the_same_in_each_format(shared_data, tmp_path, name):
+def test_real_catalog_is_the_same_in_each_format(shared_data, tmp_path, name):
     """The columns of Willett et al., to the last digit."""
     table = load_galaxy_zoo2(shared_data / "gz2-stripe82" / "table5.csv.gz")[::20]
     path = write(table, tmp_path / name)
@@ -406,8 +406,8 @@ def test_images_in_an_archive(table, mapping, images_dir, tmp_path):
 
 @pytest.fixture
 def galaxy_datasets(tmp_path):
-    """A catalogue and images as the galaxy-datasets package leaves them."""
-    catalogue = pd.DataFrame(
+    """A catalog and images as the galaxy-datasets package leaves them."""
+    catalog = pd.DataFrame(
         {
             "id_str": [str(i) for i in OBJIDS],
             "file_loc": [f"/elsewhere/{i}.jpg" for i in OBJIDS],
@@ -421,15 +421,15 @@ def galaxy_datasets(tmp_path):
         folder = tmp_path / "images" / str(i)[:6]
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"{i}.jpg").touch()
-    return catalogue, tmp_path / "images"
+    return catalog, tmp_path / "images"
 
 
 @pytest.mark.parametrize("ending", ["csv", "parquet"])
-def test_catalogues_of_galaxy_datasets(galaxy_datasets, tmp_path, ending):
-    catalogue, images_dir = galaxy_datasets
-    path = write(catalogue, tmp_path / f"catalogue.{ending}")
+def test_catalogs_of_galaxy_datasets(galaxy_datasets, tmp_path, ending):
+    catalog, images_dir = galaxy_datasets
+    path = write(catalog, tmp_path / f"catalog.{ending}")
     # As it is without `images_dir`: ImageReader knows `file_loc`.
-    pd.testing.assert_frame_equal(load_galaxy_zoo2(path), catalogue)
+    pd.testing.assert_frame_equal(load_galaxy_zoo2(path), catalog)
     with pytest.warns(UserWarning, match="Dropped 1 of 3"):
         galaxies = load_galaxy_zoo2(path, images_dir)
     assert galaxies["id_str"].tolist() == [str(i) for i in OBJIDS[1:]]
@@ -439,10 +439,10 @@ def test_catalogues_of_galaxy_datasets(galaxy_datasets, tmp_path, ending):
 
 
 def test_names_that_are_not_numbers_have_no_image(galaxy_datasets):
-    catalogue, images_dir = galaxy_datasets
-    catalogue["id_str"] = ["J123.45+6", catalogue["id_str"][1], "9" * 30]
+    catalog, images_dir = galaxy_datasets
+    catalog["id_str"] = ["J123.45+6", catalog["id_str"][1], "9" * 30]
     with pytest.warns(UserWarning, match="Dropped 2 of 3"):
-        galaxies = load_galaxy_zoo2(catalogue, images_dir)
+        galaxies = load_galaxy_zoo2(catalog, images_dir)
     assert galaxies["id_str"].tolist() == [str(OBJIDS[1])]
 
 
@@ -466,17 +466,17 @@ GALAXY_DATASETS_NAMES = {
 }
 
 
-def test_catalogue_of_galaxy_datasets_is_curated():
+def test_catalog_of_galaxy_datasets_is_curated():
     """The votes of simulated galaxies under the names of that package."""
     _, _, votes = make_galaxies(90, size=8, random_state=0, return_votes=True)
     fractions = {
         f"{other}_fraction": votes[f"{answer}_fraction"]
         for other, answer in GALAXY_DATASETS_NAMES.items()
     }
-    catalogue = pd.DataFrame({"id_str": votes["dr7objid"].astype(str)} | fractions)
+    catalog = pd.DataFrame({"id_str": votes["dr7objid"].astype(str)} | fractions)
     expected, labels = GalaxyZooCurator(n_train=2, n_test=1).fit_resample(votes)
     rows, same = GalaxyZooCurator(n_train=2, n_test=1).fit_resample(
-        load_galaxy_zoo2(catalogue)
+        load_galaxy_zoo2(catalog)
     )
     assert rows["id_str"].tolist() == expected["dr7objid"].astype(str).tolist()
     assert same.tolist() == labels.tolist()
@@ -505,8 +505,8 @@ def test_two_images_of_one_name(tmp_path):
 
 @pytest.mark.parametrize("zipped", [False, True])
 def test_one_number_in_two_ways_and_two_endings(tmp_path, zipped):
-    for name, grey in (("0001.png", 0), ("2.png", 0), ("2.jpg", 200), ("03.JPG", 200)):
-        Image.new("RGB", (8, 8), (grey,) * 3).save(tmp_path / name)
+    for name, gray in (("0001.png", 0), ("2.png", 0), ("2.jpg", 200), ("03.JPG", 200)):
+        Image.new("RGB", (8, 8), (gray,) * 3).save(tmp_path / name)
     place = tmp_path
     if zipped:
         place = tmp_path / "images.zip"

@@ -45,7 +45,7 @@ def column(value, n=1):
 
 
 def half_light_radii(X):
-    """Radius of half the light around the centre, in half frames."""
+    """Radius of half the light around the center, in half frames."""
     grid = (2 * np.arange(X.shape[1]) + 1) / X.shape[1] - 1
     r = np.hypot(*np.meshgrid(grid, grid)).ravel()
     order = r.argsort()
@@ -54,7 +54,7 @@ def half_light_radii(X):
 
 
 def sharpness(X):
-    """Power of the second differences between neighbours, as a share of all."""
+    """Power of the second differences between neighbors, as a share of all."""
     light = X.mean(axis=-1)
     rough = np.square(np.diff(light, 2, axis=1)).sum(axis=(1, 2))
     return rough / np.square(light).sum(axis=(1, 2))
@@ -93,8 +93,8 @@ def test_any_number_of_bands(style, n_bands):
     assert 0.2 < X.max() <= 1
 
 
-def test_colours_of_early_and_late_types():
-    """Differences in colour between E and Im galaxies (Fukugita et al. 1995)."""
+def test_colors_of_early_and_late_types():
+    """Differences in color between E and Im galaxies (Fukugita et al. 1995)."""
     early, late = (
         -2.5 * np.log10(_spectrum(column(slope), column(NEAREST), 5)).ravel()
         for slope in [0.42, -0.15]
@@ -116,9 +116,9 @@ def test_dust_is_opaquest_in_the_blue():
 
 def test_bulges_are_redder_in_every_pair_of_bands():
     X, y = make_galaxies(90, size=32, n_bands=5, **BARE)
-    centre = np.s_[:, 14:18, 14:18]
+    center = np.s_[:, 14:18, 14:18]
     spirals = np.isin(y, [5, 7])
-    smooth = X[y <= 2][centre].mean(axis=(1, 2))
+    smooth = X[y <= 2][center].mean(axis=(1, 2))
     whole = X[spirals].mean(axis=(1, 2))
     ratio = np.median(smooth[:, :-1] / smooth[:, 1:], axis=0)
     assert (ratio > np.median(whole[:, :-1] / whole[:, 1:], axis=0)).all()

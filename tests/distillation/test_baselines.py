@@ -114,8 +114,8 @@ def test_random_state_decides(data):
 
 def test_means_of_clusters_that_are_plain_to_see():
     rng = np.random.default_rng(2)
-    centres = rng.normal(0, 10, size=(2, 3, 4, 4, 1))
-    X = (centres[:, :, None] + rng.normal(0, 0.01, size=(2, 3, 6, 4, 4, 1))).reshape(
+    centers = rng.normal(0, 10, size=(2, 3, 4, 4, 1))
+    X = (centers[:, :, None] + rng.normal(0, 0.01, size=(2, 3, 6, 4, 4, 1))).reshape(
         36, 4, 4, 1
     )
     y = np.arange(2).repeat(18)
@@ -126,7 +126,7 @@ def test_means_of_clusters_that_are_plain_to_see():
             .synthetic_
         )
         distance = np.abs(
-            synthetic.X.reshape(2, 3, 1, -1) - centres.reshape(2, 1, 3, -1)
+            synthetic.X.reshape(2, 3, 1, -1) - centers.reshape(2, 1, 3, -1)
         ).max(axis=-1)
         assert (distance.min(axis=2) < 0.05).all()
         assert (np.sort(distance.argmin(axis=2), axis=1) == [0, 1, 2]).all()

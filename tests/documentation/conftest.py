@@ -161,7 +161,7 @@ class Visit:
 
 @pytest.fixture
 def visit(browser):
-    """Return a function that makes a window of a width and a colour scheme."""
+    """Return a function that makes a window of a width and a color scheme."""
     contexts = []
 
     def make(width=1280, scheme="light"):

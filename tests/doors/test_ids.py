@@ -40,7 +40,7 @@ ROOMS = (
     skdistill.metrics,
 )
 # Parameters that are tables of objects, or places of files of images.
-TABLES = {"rows", "catalog", "catalogue", "mapping", "table", "frame", "galaxies"}
+TABLES = {"rows", "catalog", "mapping", "table", "frame", "galaxies"}
 PLACES = {"images_dir", "images_path", "file", "files", "archive", "data_home"}
 
 # Why these are none.

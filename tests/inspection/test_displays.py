@@ -24,7 +24,7 @@ from skdistill.inspection._tree_layout import grow, leaf_positions, tree_of
 
 @pytest.fixture(scope="module")
 def images():
-    """Two images for each of nine classes, one flat colour each, classes mixed."""
+    """Two images for each of nine classes, one flat color each, classes mixed."""
     rng = np.random.default_rng(0)
     y = rng.permutation(np.repeat(np.arange(9), 2))
     X = np.zeros((18, 6, 4, 3), dtype=np.float32)

@@ -16,12 +16,12 @@ from skdistill.inspection import _morphology as morphology
 from skdistill.inspection._measure_labels import label_of
 
 
-def profile(light, size=64, centre=None, ratio=1.0, angle=0.0, channels=1):
+def profile(light, size=64, center=None, ratio=1.0, angle=0.0, channels=1):
     """Draw what a function of the elliptical radius gives, averaged over sub-pixels."""
     fine = 7
-    centre = ((size - 1) / 2,) * 2 if centre is None else centre
+    center = ((size - 1) / 2,) * 2 if center is None else center
     place = (np.arange(size * fine) + 0.5) / fine - 0.5
-    dy, dx = place[:, None] - centre[0], place - centre[1]
+    dy, dx = place[:, None] - center[0], place - center[1]
     along = np.cos(angle) * dx + np.sin(angle) * dy
     across = np.cos(angle) * dy - np.sin(angle) * dx
     image = light(np.hypot(along, across / ratio))
@@ -78,15 +78,15 @@ def test_radius_and_concentration_of_sersic_profiles(index, size, radius):
     row=st.floats(-3, 3),
     column=st.floats(-3, 3),
 )
-def test_ellipticity_and_centre_whatever_the_orientation(ratio, angle, row, column):
-    centre = (31.5 + row, 31.5 + column)
+def test_ellipticity_and_center_whatever_the_orientation(ratio, angle, row, column):
+    center = (31.5 + row, 31.5 + column)
     # The pixels that are brighter than a level are an ellipse of the same axes.
-    image = profile(lambda r: np.exp(-0.5 * (r / 6) ** 2), 64, centre, ratio, angle)
+    image = profile(lambda r: np.exp(-0.5 * (r / 6) ** 2), 64, center, ratio, angle)
     found = measure(image)
     assert found["ellipticity"][0] == pytest.approx(1 - ratio, abs=0.07)
     flux = morphology.subtract_sky(image)[..., 0]
-    (middle,) = morphology.find_centres(flux)
-    assert np.abs(middle - centre).max() <= 0.51
+    (middle,) = morphology.find_centers(flux)
+    assert np.abs(middle - center).max() <= 0.51
 
 
 def reference_gini(values):
@@ -136,10 +136,10 @@ def test_asymmetry_of_what_has_no_counterpart():
     image = profile(sersic(1.0, 6.0), 96)
     spot = profile(lambda r: np.exp(-0.5 * (r / 1.2) ** 2), 96, (47.5, 57.5))
     spot *= 0.1 * image.sum() / spot.sum()
-    centre = np.array([[47.5, 47.5]])
+    center = np.array([[47.5, 47.5]])
     flux = (image + spot)[..., 0]
-    distance = morphology.distances(centre, 96, 96)
-    aperture = morphology.Aperture(centre, np.array([20.0]), distance)
+    distance = morphology.distances(center, 96, 96)
+    aperture = morphology.Aperture(center, np.array([20.0]), distance)
     inside = flux[distance <= 30].sum()
     found = morphology.asymmetry(flux, aperture)[0]
     assert found == pytest.approx(2 * spot.sum() / inside, rel=0.01)
@@ -153,7 +153,7 @@ def test_noise_of_the_sky_is_subtracted(noise):
     images = image + rng.normal(0, noise * image.max(), (200, 64, 64, 1))
     found = measure(images)
     raw = 2 * noise * image.max() / np.sqrt(np.pi) * np.pi * 15**2 / image.sum()
-    # The chosen centre is that of the least difference: a little below 0.
+    # The chosen center is that of the least difference: a little below 0.
     assert abs(np.median(found["asymmetry"])) < 0.25 * raw
     assert abs(np.median(found["smoothness"])) < 0.05
 
@@ -172,8 +172,8 @@ def test_clumps_make_galaxies_less_smooth():
 
 def test_colors_are_magnitudes():
     image = profile(sersic(1.0, 6.0), 48)
-    coloured = image * [1, 0.5, 0.1] + [1, 2, 3]
-    found = measure(coloured, band_names=["i", "r", "g"])
+    colored = image * [1, 0.5, 0.1] + [1, 2, 3]
+    found = measure(colored, band_names=["i", "r", "g"])
     assert found["color_r_i"][0] == pytest.approx(-2.5 * np.log10(0.5), abs=1e-6)
     assert found["color_g_i"][0] == pytest.approx(2.5, abs=1e-6)
 
@@ -297,9 +297,9 @@ def test_agrees_with_statmorph():
     X = X[np.isin(y, [0, 2, 5, 7])][:20]
     ours = measure(X)
     flux = morphology.subtract_sky(X).mean(axis=-1)
-    centre = morphology.find_centres(flux)
-    distance = morphology.distances(centre, 64, 64)
-    aperture = morphology.Aperture(centre, ours["petrosian_radius"], distance)
+    center = morphology.find_centers(flux)
+    distance = morphology.distances(center, 64, 64)
+    aperture = morphology.Aperture(center, ours["petrosian_radius"], distance)
     galaxies = morphology.segment(flux, aperture)
     # Largest median difference.  Theirs take elliptical radii for the pixels of gini
     # and m20.

@@ -200,8 +200,8 @@ def test_errors(watcher, images):
         occlusion_maps(watcher, images, window=13)
     with pytest.raises(ValueError, match="`fill` must be 'sky', 'mean' or 1 finite"):
         occlusion_maps(watcher, images, fill=[0, 1])
-    with pytest.raises(ValueError, match=r"got \['grey'\]"):
-        occlusion_maps(watcher, images, ["bright", "grey"])
+    with pytest.raises(ValueError, match=r"got \['gray'\]"):
+        occlusion_maps(watcher, images, ["bright", "gray"])
     with pytest.raises(ValueError, match="y must hold one class for each"):
         occlusion_maps(watcher, images, ["bright"])
     with pytest.raises(ValueError, match="`names` must hold one for each"):

@@ -116,8 +116,8 @@ def test_page_is_made_for_phones_and_readers(page):
 def contrast(one, two):
     """Of WCAG 2."""
 
-    def luminance(colour):
-        digits = colour.lstrip("#")
+    def luminance(color):
+        digits = color.lstrip("#")
         digits = "".join(2 * d for d in digits) if len(digits) == 3 else digits
         parts = np.array([int(digits[i : i + 2], 16) for i in (0, 2, 4)]) / 255
         linear = np.where(
@@ -131,10 +131,10 @@ def contrast(one, two):
 
 def test_text_has_enough_contrast(page):
     (style,) = re.findall(r"<style>(.*?)</style>", page.source, re.DOTALL)
-    colours = re.findall(r"(?<![-\w])color: (#\w+)", style)
-    assert len(colours) >= 3
+    colors = re.findall(r"(?<![-\w])color: (#\w+)", style)
+    assert len(colors) >= 3
     assert re.findall(r"background: (#\w+)", style) == ["#fff"]
-    assert all(contrast(colour, "#fff") > 7 for colour in colours)
+    assert all(contrast(color, "#fff") > 7 for color in colors)
 
 
 def test_page_says_what_is_true(page, small):

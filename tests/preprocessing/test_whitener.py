@@ -47,8 +47,8 @@ def test_covariance_is_the_identity_without_eps():
     np.testing.assert_allclose(covariance, np.eye(16), atol=1e-4)
     # Of all whitenings the one that leaves the images most like what they were.
     other = PCA(whiten=True).fit_transform(digits.reshape(len(digits), -1))
-    centred = digits.reshape(len(digits), -1) - digits.reshape(len(digits), -1).mean(0)
-    assert (white * centred).sum() > 2 * abs((other * centred).sum())
+    centered = digits.reshape(len(digits), -1) - digits.reshape(len(digits), -1).mean(0)
+    assert (white * centered).sum() > 2 * abs((other * centered).sum())
 
 
 @settings(max_examples=40)

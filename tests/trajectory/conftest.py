@@ -8,7 +8,7 @@ from skdistill.trajectory import TrajectoryBuffer
 
 @pytest.fixture(scope="session")
 def bars():
-    """Lying and standing bars, 20 and 10 images (8, 8, 2), labelled by strings."""
+    """Lying and standing bars, 20 and 10 images (8, 8, 2), labeled by strings."""
     rng = np.random.default_rng(0)
     X = rng.normal(0, 0.3, (30, 8, 8, 2)).astype(np.float32)
     for index in range(30):

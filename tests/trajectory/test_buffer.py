@@ -123,7 +123,7 @@ def test_snapshot_is_a_copy(in_memory):
     assert in_memory.snapshot(0, 1).any()
 
 
-def test_epoch_zero_is_the_initialisation(in_memory, make_buffer, bars):
+def test_epoch_zero_is_the_initialization(in_memory, make_buffer, bars):
     # Another rate changes all but the weights that training starts from.
     other = make_buffer(learning_rate=0.01).fit(*bars)
     assert np.array_equal(in_memory.snapshot(0, 0), other.snapshot(0, 0))

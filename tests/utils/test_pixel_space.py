@@ -43,13 +43,13 @@ def test_statistics_are_those_of_numpy(shape, offset, seed):
     deviation = exact.std(axis=(0, 1, 2))
     np.testing.assert_allclose(found.deviation, deviation, rtol=1e-4)
     exact -= exact.mean(axis=(0, 1, 2))
-    neighbours = np.concatenate(
+    neighbors = np.concatenate(
         [
             (exact[:, 1:] * exact[:, :-1]).reshape(-1, shape[3]),
             (exact[:, :, 1:] * exact[:, :, :-1]).reshape(-1, shape[3]),
         ]
     )
-    expected = neighbours.mean(axis=0) / deviation**2
+    expected = neighbors.mean(axis=0) / deviation**2
     np.testing.assert_allclose(found.correlation, expected, rtol=1e-3, atol=1e-4)
 
 

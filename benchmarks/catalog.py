@@ -1,4 +1,4 @@
-"""Time and memory of loading a catalogue as large as Galaxy Zoo 2.
+"""Time and memory of loading a catalog as large as Galaxy Zoo 2.
 
 Each format is loaded in a process of its own, and compared with what pandas alone
 needs to read the same CSV file, identifiers and all.  Memory is the peak beyond the
@@ -106,7 +106,7 @@ def main():
     table = pd.DataFrame(rows, columns=columns)
     table["time of pandas"] = table["seconds"] / table["seconds"][0]
     print(table.to_string(index=False, float_format="%.2f"))
-    table.to_csv("benchmarks/catalogue.csv", index=False)
+    table.to_csv("benchmarks/catalog.csv", index=False)
     return None
 
 
