@@ -66,7 +66,7 @@ def check_pixel_unit(images: Images, normalization: str) -> float:
     if scale < _LEAST_SCALE:
         effect = "it sees next to nothing of these"
     elif scale > _LARGEST_SCALE and normalization == "none":
-        effect = "without normalisation its training may diverge"
+        effect = "without normalization its training may diverge"
     else:
         return scale
     warn(
