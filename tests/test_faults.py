@@ -376,7 +376,7 @@ class TestTwoOnOneCheckpoint:
         with pytest.raises(ZeroDivisionError) as kept:
             make().fit(*bars)
         assert_same(make().fit(*bars), expected)
-        assert "same fit goes on" in kept.value.__notes__[0]
+        assert "same fit resumes" in kept.value.__notes__[0]
 
     @on_linux
     def test_a_sleeping_process_keeps_it(self, start, make, bars, expected, tmp_path):

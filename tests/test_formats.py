@@ -193,22 +193,25 @@ def test_layout_of_a_checkpoint(run):
         else:
             others.add(name)
     parts = {
-        *(f"images.{name}" for name in ("average", "known", "n_steps", "rms")),
-        *(f"images.{name}" for name in ("value", "velocity")),
-        *(f"step_sizes.{name}" for name in ("logarithms", "velocities")),
+        *(f"images.{name}" for name in ("average", "n_steps", "value")),
+        *(f"images.{name}" for name in ("bias_correction", "momentum_buffer", "rms")),
+        *(f"step_sizes.{name}" for name in ("logarithms", "momentum_buffers")),
     }
-    assert states == {"best": parts, "good": parts, "now": parts}
-    assert others == {"history", "probes"}
+    assert states == {
+        "best": parts,
+        "good": parts,
+        "now": parts,
+        "objective": {"counts", "stages", "validations"},
+    }
+    assert others == {"history"}
     assert set(header) == {"format", "version", "content"}
-    assert header["version"] == "2"
+    assert header["version"] == "3"
     assert set(json.loads(header["content"])) == {
         "signature",
         "progress",
-        "stages",
+        "learning_rate_factor",
+        "stage",
         "history",
-        "losses",
-        "best_loss",
-        "best_iteration",
     }
 
 

@@ -13,7 +13,7 @@ from skdistill.utils._files import atomic_path
 from skdistill.utils._untrusted import parse_json, whatever_is_wrong
 
 _FORMAT = "skdistill-checkpoint"
-_VERSION = "2"
+_VERSION = "3"
 
 
 def save_checkpoint(
