@@ -24,8 +24,9 @@ from skdistill.distillation._iterative import IterativeDistiller
 from skdistill.distillation._objectives._student_lr import StepSizes
 from skdistill.distillation._objectives._trajectory import TrajectoryMatching
 from skdistill.neural_network._augment import resolve_families
+from skdistill.neural_network._compile import pays_to_compile
 from skdistill.neural_network._default import default_network
-from skdistill.neural_network._derivatives import ConvNetDerivatives, pays_to_compile
+from skdistill.neural_network._derivatives import ConvNetDerivatives
 from skdistill.trajectory import TrajectoryBuffer
 from skdistill.trajectory._store import manifest_path
 from skdistill.utils._distributed import Ranks

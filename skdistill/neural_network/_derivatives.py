@@ -7,9 +7,9 @@ in parameter space,
     g = dl/dtheta,    and then    <v, g>,  d<v, g>/dX  and  d<v, g>/dtheta.
 
 The last two are the derivatives along v of dl/dX and of dl/dtheta, because second
-derivatives commute (Pearlmutter's R operator).  One pass forth and one back with pairs
-(value, derivative along v) give all three.  Against automatic differentiation done
-twice that saves a third of the memory traffic, needs no graph, and lets images be
+derivatives commute (Pearlmutter's R operator).  One forward and one backward pass with
+pairs (value, derivative along v) give all three.  Against automatic differentiation
+done twice that saves a third of the memory traffic, needs no graph, and lets images be
 processed in micro-batches that stay in the processor's cache, each by a thread.
 
 Maps are stored channels last, (n, height, width, channels): the layout that
@@ -21,44 +21,24 @@ References
 Pearlmutter, "Fast exact multiplication by the Hessian", Neural Computation 6, 1994.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from skdistill.neural_network._block_derivatives import (
-    Head,
-    Layer,
     Tape,
     curvature_of_part,
     flatten_parts,
     gradient_of_part,
 )
-from skdistill.neural_network._compile import (  # noqa: F401 - for distillers
-    Compiled,
-    pays_to_compile,
-)
-from skdistill.neural_network._convnet import ConvNet, n_parameters
-from skdistill.neural_network._convolution import Convolution, Direct, Winograd
-from skdistill.neural_network._feature_derivatives import (
-    Features,
-    FeatureTape,
-    check_adjoints,
-    check_places,
-    features_of_part,
-    join_features,
-    mean_of_part,
-    pull_back_of_part,
-)
-from skdistill.neural_network._micro_batches import micro_batches
-from skdistill.utils._workers import map_pieces, n_threads
+from skdistill.neural_network._compile import Compiled
+from skdistill.neural_network._convnet import ConvNet
+from skdistill.neural_network._convnet_features import ConvNetFeatures, channels_last
+from skdistill.utils._workers import map_pieces
 
 LOSSES = ("cross_entropy", "squared")
-
-# Where only features are wanted, the largest feature map of what a GPU is given at
-# once has at most so many bytes.
-_MAX_GPU_BYTES = 2**30
 
 
 class Curvature(NamedTuple):
@@ -80,8 +60,8 @@ class Curvature(NamedTuple):
     parameters: Tensor
 
 
-class ConvNetDerivatives:
-    """First and second derivatives of the mean loss of a ConvNet.
+class ConvNetDerivatives(ConvNetFeatures):
+    """First and second derivatives of the mean loss of a ConvNet, and its features.
 
     Parameters
     ----------
@@ -110,28 +90,15 @@ class ConvNetDerivatives:
     def __init__(
         self, module: ConvNet, *, compile: bool = False, loss: str = "cross_entropy"
     ) -> None:
-        if any(isinstance(part, nn.BatchNorm2d) for part in module.modules()):
-            raise ValueError(
-                "batch normalization makes the features of an image depend on the "
-                "other images of its batch; `normalization` must be 'instance', "
-                "'layer', 'group' or 'none'"
-            )
         if loss not in LOSSES:
             raise ValueError(f"`loss` must be one of {LOSSES}; got {loss!r}")
-        self._blocks = module.blocks
-        self.n_blocks = len(module.blocks)
-        self.n_features = module.classifier.in_features
-        self.n_classes = module.classifier.out_features
-        self._shapes = [parameter.shape for parameter in module.parameters()]
-        self._sizes = [parameter.numel() for parameter in module.parameters()]
-        self.n_parameters = n_parameters(module)
-        self._compile = compile
+        super().__init__(module, direct=compile)
         self._loss = loss
-        self._forth: Callable[..., Any] = gradient_of_part
-        self._back: Callable[..., Any] = curvature_of_part
+        self._forward: Callable[..., Any] = gradient_of_part
+        self._backward: Callable[..., Any] = curvature_of_part
         if compile:
-            self._forth = Compiled(gradient_of_part)
-            self._back = Compiled(curvature_of_part)
+            self._forward = Compiled(gradient_of_part)
+            self._backward = Compiled(curvature_of_part)
 
     @torch.no_grad()
     def gradient(
@@ -169,12 +136,12 @@ class ConvNetDerivatives:
         layers, head = self._split(parameters, convolutions)
 
         def differentiate(part: slice) -> tuple[Tensor, Tensor, Tape | None]:
-            parts, tape = self._forth(
+            parts, tape = self._forward(
                 self._blocks,
                 convolutions,
                 layers,
                 head,
-                _channels_last(images[part]),
+                channels_last(images[part]),
                 targets[part],
                 None if weights is None else weights[part],
                 len(images),
@@ -234,12 +201,12 @@ class ConvNetDerivatives:
         def differentiate(place: int) -> tuple[Tensor, Tensor]:
             part = parts[place]
             if tapes is None:
-                _, tape = self._forth(
+                _, tape = self._forward(
                     self._blocks,
                     convolutions,
                     layers,
                     head,
-                    _channels_last(images[part]),
+                    channels_last(images[part]),
                     targets[part],
                     None if weights is None else weights[part],
                     len(images),
@@ -248,7 +215,7 @@ class ConvNetDerivatives:
                 )
             else:
                 tape = tapes[place]
-            found = self._back(
+            found = self._backward(
                 self._blocks,
                 convolutions,
                 layers,
@@ -274,203 +241,6 @@ class ConvNetDerivatives:
             total += by_parameters
         return Curvature(product, by_images, by_targets, total)
 
-    @torch.no_grad()
-    def features(
-        self,
-        parameters: Tensor,
-        images: Tensor,
-        *,
-        blocks: Sequence[int] = (),
-        activations: Sequence[int] = (),
-        tapes: list[FeatureTape] | None = None,
-    ) -> Features:
-        """Return what the network makes of images.
-
-        Parameters
-        ----------
-        parameters : Tensor of shape (n_parameters,)
-        images : Tensor of shape (n_samples, channels, height, width)
-        blocks : sequence of int, default=()
-            The blocks, from 0, whose outputs are wanted beside embedding and logits.
-        activations : sequence of int, default=()
-            Those whose activations before pooling are wanted.
-        tapes : list of FeatureTape, default=None
-            Is appended what :meth:`pull_back` needs at the same place.
-
-        Returns
-        -------
-        Features
-
-        See Also
-        --------
-        mean_features : Their means over classes, in less memory.
-        """
-        check_places(self.n_blocks, blocks=blocks, activations=activations)
-        convolutions = self._convolutions(images.device)
-        layers, head = self._split(parameters, convolutions)
-
-        def compute(part: slice) -> tuple[Features, FeatureTape | None]:
-            return features_of_part(
-                self._blocks,
-                convolutions,
-                layers,
-                head,
-                _channels_last(images[part]),
-                blocks,
-                activations,
-                keep=tapes is not None,
-            )
-
-        found = map_pieces(compute, self._micro_batches(images))
-        if tapes is not None:
-            tapes.extend(tape for _, tape in found if tape is not None)
-        return join_features([features for features, _ in found])
-
-    @torch.no_grad()
-    def mean_features(
-        self,
-        parameters: Tensor,
-        images: Tensor,
-        codes: Tensor,
-        weights: Tensor,
-        *,
-        n_groups: int | None = None,
-        blocks: Sequence[int] = (),
-        activations: Sequence[int] = (),
-    ) -> Features:
-        """Return weighted sums of features over classes; no feature map is kept.
-
-        Parameters
-        ----------
-        parameters : Tensor of shape (n_parameters,)
-        images : Tensor of shape (n_samples, channels, height, width)
-        codes : Tensor of shape (n_samples,), int64
-            The class of each image, below ``n_groups``.  Fastest where the images of
-            a class follow each other.
-        weights : Tensor of shape (n_samples,)
-            Of each image in the sum of its class: where they sum to 1 in each class,
-            the sums are means.
-        n_groups : int, default=None
-            Number of classes, ``n_classes`` by default.  Sums of those without images
-            are 0.
-        blocks, activations : sequence of int, default=()
-            As for :meth:`features`.
-
-        Returns
-        -------
-        Features
-            With a row for each class.
-        """
-        check_places(self.n_blocks, blocks=blocks, activations=activations)
-        n_groups = self.n_classes if n_groups is None else n_groups
-        convolutions = self._convolutions(images.device)
-        layers, head = self._split(parameters, convolutions)
-
-        def compute(part: slice) -> tuple[Tensor, Features]:
-            found, _ = features_of_part(
-                self._blocks,
-                convolutions,
-                layers,
-                head,
-                _channels_last(images[part]),
-                blocks,
-                activations,
-                keep=False,
-            )
-            return mean_of_part(found, codes[part], weights[part])
-
-        parts = self._micro_batches(images)
-        if images.device.type != "cpu":
-            n_at_once = max(1, _MAX_GPU_BYTES // self._largest_map(images))
-            parts = [
-                slice(first, first + n_at_once)
-                for first in range(0, len(images), n_at_once)
-            ]
-        total: Features | None = None
-        # A few at a time: their sums can be larger than the maps of their images.
-        n_parts = 2 * n_threads()
-        for first in range(0, len(parts), n_parts):
-            for present, found in map_pieces(compute, parts[first : first + n_parts]):
-                if total is None:
-                    total = found.map(
-                        lambda rows: rows.new_zeros(n_groups, *rows.shape[1:])
-                    )
-                for rows, more in zip(total.tensors(), found.tensors(), strict=True):
-                    rows[present] += more
-        assert total is not None
-        return total
-
-    @torch.no_grad()
-    def pull_back(
-        self,
-        parameters: Tensor,
-        images: Tensor,
-        adjoints: Features,
-        *,
-        tapes: list[FeatureTape] | None = None,
-    ) -> Tensor:
-        """Return the gradient of <adjoints, features> with respect to the images.
-
-        Parameters
-        ----------
-        parameters : Tensor of shape (n_parameters,)
-        images : Tensor of shape (n_samples, channels, height, width)
-        adjoints : Features
-            The derivative of something by the features of each image, of the same
-            shapes.  What is not there counts as 0.
-        tapes : list of FeatureTape, default=None
-            What :meth:`features` kept at the same parameters and images.  Without it,
-            that is computed anew.
-
-        Returns
-        -------
-        gradient : Tensor of shape (n_samples, channels, height, width)
-        """
-        check_adjoints(adjoints, len(images), self.n_blocks)
-        convolutions = self._convolutions(images.device)
-        layers, head = self._split(parameters, convolutions)
-        by_images = torch.empty_like(images)
-        parts = self._micro_batches(images)
-
-        def differentiate(place: int) -> None:
-            part = parts[place]
-            if tapes is None:
-                _, tape = features_of_part(
-                    self._blocks,
-                    convolutions,
-                    layers,
-                    head,
-                    _channels_last(images[part]),
-                    keep=True,
-                )
-            else:
-                tape = tapes[place]
-            found = pull_back_of_part(
-                self._blocks, convolutions, layers, head, tape, adjoints.rows(part)
-            )
-            by_images[part] = found.permute(0, 3, 1, 2)
-
-        map_pieces(differentiate, range(len(parts)))
-        return by_images
-
-    def feature_tape_bytes(
-        self, n_samples: int, dtype: torch.dtype = torch.float32
-    ) -> int:
-        """Count the bytes that :meth:`features` keeps for ``n_samples`` images."""
-        numbers = 0
-        for block in self._blocks:
-            full = block.height * block.width * block.out_channels
-            pooled = full // (block.height * block.width)
-            pooled *= block.height // block.pool[0] * (block.width // block.pool[1])
-            is_pooled = block.pool != (1, 1)
-            numbers += full  # the mask
-            if block.normalized:
-                # Scores, pooled scores, and the pooled mask.
-                numbers += full + pooled + (pooled if is_pooled else 0)
-            elif block.max_pooled and is_pooled:
-                numbers += full
-        return n_samples * numbers * dtype.itemsize
-
     def tape_bytes(self, n_samples: int, dtype: torch.dtype = torch.float32) -> int:
         """Count the bytes that :meth:`gradient` keeps for ``n_samples`` images."""
         numbers = 0
@@ -490,46 +260,3 @@ class ConvNetDerivatives:
             owns_inputs = block.normalized
         numbers += pooled * block.out_channels  # the features
         return n_samples * numbers * dtype.itemsize
-
-    def _micro_batches(self, images: Tensor) -> list[slice]:
-        return micro_batches(len(images), self._largest_map(images), images.device)
-
-    def _largest_map(self, images: Tensor) -> int:
-        """Return the bytes of the largest feature map of one image."""
-        largest = max(
-            block.height * block.width * block.out_channels for block in self._blocks
-        )
-        return largest * images.element_size()
-
-    def _convolutions(self, device: torch.device) -> list[Convolution]:
-        """Choose how each block convolves; a GPU's library chooses by itself."""
-        return [
-            Winograd(block.height, block.width)
-            if device.type == "cpu"
-            and not self._compile
-            and Winograd.pays(
-                block.height, block.width, block.in_channels, block.out_channels
-            )
-            else Direct()
-            for block in self._blocks
-        ]
-
-    def _split(
-        self, parameters: Tensor, convolutions: list[Convolution]
-    ) -> tuple[list[Layer], Head]:
-        parts = parameters.split(self._sizes)
-        views = iter(
-            part.view(shape) for part, shape in zip(parts, self._shapes, strict=True)
-        )
-        layers = []
-        for block, convolution in zip(self._blocks, convolutions, strict=True):
-            kernel = convolution.kernel(next(views))
-            bias = next(views)
-            empty = parameters.new_empty(0)
-            norm = (next(views), next(views)) if block.normalized else (empty, empty)
-            layers.append(Layer(kernel, bias, *norm))
-        return layers, Head(next(views), next(views))
-
-
-def _channels_last(images: Tensor) -> Tensor:
-    return images.permute(0, 2, 3, 1).contiguous()

@@ -7,7 +7,7 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from skdistill.neural_network import _derivatives, _micro_batches
+from skdistill.neural_network import _convnet_features, _micro_batches
 from skdistill.neural_network._convnet import (
     NORMALIZATIONS,
     POOLINGS,
@@ -327,13 +327,13 @@ def test_mean_features_keep_no_maps(monkeypatch):
     case = make_case(shape=(8, 8, 1), n_samples=40)
     in_micro_batches_of_one(monkeypatch)
     counts = []
-    real = _derivatives.map_pieces
+    real = _convnet_features.map_pieces
 
     def spy(function, pieces):
         counts.append(len(pieces))
         return real(function, pieces)
 
-    monkeypatch.setattr(_derivatives, "map_pieces", spy)
+    monkeypatch.setattr(_convnet_features, "map_pieces", spy)
     codes = torch.zeros(40, dtype=torch.int64)
     weights = torch.ones(40, dtype=torch.float64)
     ConvNetDerivatives(case.module).mean_features(
@@ -376,7 +376,7 @@ def test_batch_normalization_is_refused():
 def test_gpu_finds_what_the_cpu_does(normalization, monkeypatch):
     if not torch.cuda.is_available():
         pytest.skip("needs a GPU")
-    monkeypatch.setattr(_derivatives, "_MAX_GPU_BYTES", 20_000)
+    monkeypatch.setattr(_convnet_features, "_MAX_GPU_BYTES", 20_000)
     case = make_case(shape=(12, 13, 3), n_samples=6, normalization=normalization)
     codes, weights = torch.arange(6) // 2, torch.ones(6, dtype=torch.float64)
     network, found = ConvNetDerivatives(case.module), []

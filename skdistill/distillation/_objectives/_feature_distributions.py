@@ -18,7 +18,6 @@ from skdistill.distillation._engine._objective import Draw, Evaluation
 from skdistill.distillation._engine._parameters import SyntheticParameters
 from skdistill.distillation._engine._real_batches import RealData
 from skdistill.distillation._objectives._feature_matching import (
-    ClassAugmentations,
     FeatureMatching,
     Seen,
 )
@@ -35,6 +34,7 @@ from skdistill.distillation._objectives._features import (
     to_unit_length,
 )
 from skdistill.distillation._objectives._networks import NETWORK
+from skdistill.neural_network._augment import ClassAugmentations
 from skdistill.neural_network._derivatives import ConvNetDerivatives
 from skdistill.neural_network._feature_derivatives import Features
 from skdistill.trajectory import TrajectoryBuffer

@@ -6,8 +6,8 @@ network together; the gradient of their features is pulled back to the pixels wi
 one by the parameters.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -23,13 +23,12 @@ from skdistill.distillation._objectives._features import (
 )
 from skdistill.distillation._objectives._networks import Networks
 from skdistill.neural_network._augment import (
-    N_UNIFORMS,
-    AugmentationDraw,
-    augment,
+    ClassAugmentations,
+    draw_class_augmentations,
+    with_pull_back,
 )
 from skdistill.neural_network._derivatives import ConvNetDerivatives
 from skdistill.neural_network._feature_derivatives import Features, FeatureTape
-from skdistill.utils._device import to_device
 from skdistill.utils._random import torch_generator
 
 # Real images are read some classes at a time: as many as take no more than this.
@@ -42,97 +41,21 @@ _MAX_KEPT_BYTES = 2**29
 _AUGMENTATION = 1
 
 
-class ClassAugmentations(NamedTuple):
-    """One augmentation for each class, the same for all of its images.
-
-    Attributes
-    ----------
-    families : tuple of str
-        That of each class; empty where nothing is augmented.
-    uniforms : Tensor of shape (n_classes, 3)
-        What the parameters of its augmentation follow from.
-    """
-
-    families: tuple[str, ...]
-    uniforms: Tensor
-
-    def __call__(self, images: Tensor, codes: Tensor, scale: float) -> Tensor:
-        """Augment images, those of classes of one family in one go.
-
-        Parameters
-        ----------
-        images : Tensor of shape (n_samples, channels, height, width)
-        codes : Tensor of shape (n_samples,), int64
-            The class of each.
-        scale : float
-            Standard deviation of the pixels, the unit of the brightness.
-
-        Returns
-        -------
-        Tensor of shape (n_samples, channels, height, width)
-        """
-        if not self.families:
-            return images
-        uniforms = to_device(self.uniforms, images.device)[codes]
-        parts, places = [], []
-        for family in sorted(set(self.families)):
-            own = torch.tensor([other == family for other in self.families])
-            rows = own.to(images.device)[codes].nonzero()[:, 0]
-            draw = AugmentationDraw(family, uniforms[rows])
-            parts.append(augment(images[rows], draw, scale))
-            places.append(rows)
-        order = torch.cat(places).argsort()
-        return torch.cat(parts)[order]
-
-
-def draw_augmentations(
-    families: Sequence[str], n_classes: int, generator: torch.Generator
-) -> ClassAugmentations:
-    """Draw a family for each class, and its parameters.
-
-    Parameters
-    ----------
-    families : sequence of str
-    n_classes : int
-    generator : torch.Generator
-        On the CPU: the same draws whatever the device.
-
-    Returns
-    -------
-    ClassAugmentations
-    """
-    if not families:
-        return ClassAugmentations((), torch.empty(0, N_UNIFORMS))
-    drawn = torch.randint(len(families), (n_classes,), generator=generator)
-    uniforms = torch.rand(n_classes, N_UNIFORMS, generator=generator)
-    return ClassAugmentations(tuple(families[k] for k in drawn.tolist()), uniforms)
-
-
-@dataclass
-class Seen:
+class Seen(NamedTuple):
     """Synthetic images as a network sees them.
 
     Attributes
     ----------
     images : Tensor of shape (n_images, channels, height, width)
         Augmented.
-    leaf : Tensor of the same shape
-        What they were made of.
-    graph : Tensor
-        The augmented images with their way back to the leaf.
+    back : callable
+        Turns a gradient by the augmented images into one by what they were.
     averages : Tensor of shape (n_classes, n_images)
     """
 
     images: Tensor
-    leaf: Tensor
-    graph: Tensor
+    back: Callable[[Tensor], Tensor]
     averages: Tensor
-
-    def back(self, gradient: Tensor) -> Tensor:
-        """Turn a gradient by the augmented images into one by what they were."""
-        if self.graph is self.leaf:
-            return gradient
-        return torch.autograd.grad(self.graph, self.leaf, gradient)[0]
 
 
 class FeatureMatching(Objective):
@@ -169,7 +92,7 @@ class FeatureMatching(Objective):
 
     def _augmentations(self, draw: Draw) -> ClassAugmentations:
         generator = torch_generator(draw.child_seed(_AUGMENTATION))
-        return draw_augmentations(self._families, self._data.n_classes, generator)
+        return draw_class_augmentations(self._families, self._data.n_classes, generator)
 
     def _real(
         self, draw: Draw, augmentations: ClassAugmentations, dtype: torch.dtype
@@ -200,13 +123,12 @@ class FeatureMatching(Objective):
     ) -> Seen:
         """Return the synthetic images as the network sees them."""
         codes, n_classes = synthetic.codes, self._data.n_classes
-        leaf = graph = synthetic.images.detach()
-        if augmentations.families:
-            leaf = leaf.clone().requires_grad_()
-            with torch.enable_grad():
-                graph = augmentations(leaf, codes, self._data.pixel_scale)
-        weights = equal_weights(codes, n_classes, leaf.dtype)
-        return Seen(graph.detach(), leaf, graph, averages(codes, n_classes, weights))
+        scale = self._data.pixel_scale
+        images, back = with_pull_back(
+            lambda leaf: augmentations(leaf, codes, scale), synthetic.images
+        )
+        weights = equal_weights(codes, n_classes, images.dtype)
+        return Seen(images, back, averages(codes, n_classes, weights))
 
     def _real_means(
         self, parameters: Tensor, draw: Draw, augmentations: ClassAugmentations

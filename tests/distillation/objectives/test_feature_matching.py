@@ -30,7 +30,6 @@ from skdistill.distillation._objectives._feature_distributions import (
 )
 from skdistill.distillation._objectives._feature_matching import (
     FeatureMeans,
-    draw_augmentations,
 )
 from skdistill.distillation._objectives._features import CHARACTERISTIC_WEIGHT
 from skdistill.distillation._objectives._networks import Networks
@@ -38,6 +37,7 @@ from skdistill.neural_network._augment import (
     FAMILIES,
     AugmentationDraw,
     augment,
+    draw_class_augmentations,
 )
 from skdistill.neural_network._convnet import ConvNet, flatten_parameters
 from skdistill.neural_network._derivatives import ConvNetDerivatives
@@ -482,7 +482,7 @@ def test_augmentations_of_classes():
     codes = torch.tensor([0, 3, 1, 2, 0, 3, 1, 2, 2, 2, 1, 0])
     seen = set()
     for seed in range(10):
-        drawn = draw_augmentations(FAMILIES, 4, torch_generator(seed))
+        drawn = draw_class_augmentations(FAMILIES, 4, torch_generator(seed))
         seen |= set(drawn.families)
         together = drawn(images, codes, 1.3)
         for code in range(4):
