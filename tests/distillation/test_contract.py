@@ -1,0 +1,415 @@
+"""What every distiller does in the same way, whatever its method.
+
+``TINY`` has one of each; what only some can is asked of those whose parameters say so.
+"""
+
+import pickle
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV
+
+import skdistill.distillation as package
+import skdistill.distillation._engine._loop as loop_module
+from skdistill import (
+    ClassMeans,
+    ConvNetClassifier,
+    FullData,
+    Herding,
+    KMeansPrototypes,
+    MTTDistiller,
+    RandomSubset,
+    STMDistiller,
+    SyntheticSet,
+    TrajectoryBuffer,
+)
+from skdistill.base import BaseDistiller
+from skdistill.distillation._iterative import IterativeDistiller
+
+NETWORK = ConvNetClassifier(
+    width=4, depth=1, max_iter=3, batch_size=64, device="cpu", random_state=0
+)
+TEACHERS = TrajectoryBuffer(
+    n_teachers=2,
+    n_epochs=3,
+    width=4,
+    depth=1,
+    learning_rate=0.05,
+    random_state=0,
+    device="cpu",
+)
+ANY = {"device": "cpu", "random_state": 0, "estimator": NETWORK}
+STUDENTS = {"buffer": TEACHERS, "n_steps": 2, "step_size": 0.05}
+# A distiller of each kind, made to end after four iterations.
+TINY = [
+    STMDistiller(**ANY, **STUDENTS, max_total_iter=4),
+    MTTDistiller(**ANY, **STUDENTS, max_start_epoch=2, n_target_epochs=1, max_iter=4),
+    RandomSubset(**ANY),
+    ClassMeans(**ANY),
+    KMeansPrototypes(**ANY),
+    Herding(**ANY, features=NETWORK),
+    FullData(**ANY),
+]
+ITERATIVE = [one for one in TINY if isinstance(one, IterativeDistiller)]
+LEARN_LABELS = [one for one in ITERATIVE if "labels" in one.get_params(deep=False)]
+
+
+def name_of(distiller):
+    return type(distiller).__name__
+
+
+every = pytest.mark.parametrize("distiller", TINY, ids=name_of)
+iterative = pytest.mark.parametrize("distiller", ITERATIVE, ids=name_of)
+
+
+def test_no_distiller_is_left_out():
+    public = {getattr(package, name) for name in package.__all__}
+    public = {one for one in public if issubclass(one, BaseDistiller)}
+    assert {type(one) for one in TINY} == public
+
+
+@pytest.fixture(scope="module")
+def data():
+    """Images (25, 8, 8, 2) of three classes of unequal size, with names."""
+    rng = np.random.default_rng(0)
+    y = np.array(["bar", "blob", "bar", "disc", "bar"] * 5)
+    X = rng.normal(size=(25, 8, 8, 2)).astype(np.float32)
+    X[y == "bar", 3] += 2
+    X[y == "disc", :, 4] += 2
+    X.flags.writeable = False
+    return X, y
+
+
+@pytest.fixture(scope="module")
+def buffer(data):
+    """Teachers that all fits on the same images share."""
+    return clone(TEACHERS).fit(*data)
+
+
+def variant(distiller, buffer=None, **changes):
+    """Return a copy with other parameters."""
+    if buffer is not None and "buffer" in distiller.get_params(deep=False):
+        changes = {"buffer": buffer, **changes}
+    return clone(distiller).set_params(**changes)
+
+
+def ended_after(distiller, n_iter, buffer=None, **changes):
+    return variant(distiller, buffer, **{distiller._limit_name: n_iter}, **changes)
+
+
+def assert_same_set(found, expected):
+    assert np.array_equal(found.X, expected.X)
+    assert found.y.tolist() == expected.y.tolist()
+    assert found.step_size == expected.step_size
+    for name in ("probabilities", "targets"):
+        one, other = (getattr(each, name, None) for each in (found, expected))
+        assert np.array_equal(one, other) or (one is None and other is None)
+
+
+def assert_same_run(found, expected):
+    assert_same_set(found.synthetic_, expected.synthetic_)
+    assert_same_set(found.best_synthetic_, expected.best_synthetic_)
+    assert found.history_.equals(expected.history_)
+    assert found.n_iter_ == expected.n_iter_
+    assert found.stop_reason_ == expected.stop_reason_
+
+
+@every
+def test_fit_gives_a_set_of_all_classes(distiller, data, buffer):
+    X, y = data
+    found = variant(distiller, buffer).fit(X, y).synthetic_
+    assert isinstance(found, SyntheticSet)
+    assert sorted(set(found.y.tolist())) == ["bar", "blob", "disc"]
+    assert found.y.tolist() == sorted(found.y.tolist())
+    assert found.X.shape[1:] == X.shape[1:]
+    assert found.X.dtype == np.float32
+    assert np.isfinite(found.X).all()
+    assert found.metadata["distiller"] == name_of(distiller)
+    np.testing.assert_allclose(found.pixel_space.mean, X.mean((0, 1, 2)), atol=1e-5)
+
+
+def legacy_state():
+    """Return the state of NumPy's global generator."""
+    return np.random.mtrand._rand.get_state()[1].copy()
+
+
+@every
+def test_one_seed_gives_one_set(distiller, data, buffer):
+    state = torch.get_rng_state(), legacy_state()
+    found = variant(distiller, buffer).fit(*data)
+    again = variant(distiller, buffer).fit(*data)
+    assert_same_set(found.synthetic_, again.synthetic_)
+    # Nobody else's random numbers are drawn.
+    assert torch.equal(torch.get_rng_state(), state[0])
+    assert np.array_equal(legacy_state(), state[1])
+
+
+@iterative
+def test_other_seeds_give_other_sets(distiller, data, buffer):
+    found = [
+        variant(distiller, buffer, random_state=seed).fit(*data).synthetic_.X
+        for seed in (0, 1)
+    ]
+    assert not np.array_equal(*found)
+
+
+@every
+def test_images_of_weight_zero_are_as_if_they_were_not_there(distiller, data):
+    X, y = data
+    rng = np.random.default_rng(1)
+    more = np.concatenate([X, 9 * rng.normal(size=X.shape).astype(np.float32)])
+    weight = np.concatenate([np.ones(len(X)), np.zeros(len(X))])
+    expected = variant(distiller).fit(X, y, np.ones(len(X)))
+    found = variant(distiller).fit(more, np.concatenate([y, y]), weight)
+    assert_same_set(found.synthetic_, expected.synthetic_)
+
+
+@every
+def test_weights_decide_what_comes_out(distiller, data):
+    if isinstance(distiller, FullData):
+        pytest.skip("it keeps all images, whatever they weigh")
+    X, y = data
+    # Whatever is drawn and matched, it is of a few images alone.
+    weight = np.where(np.arange(len(X)) < 10, 1.0, 1e-12)
+    found = variant(distiller).fit(X, y, weight).synthetic_
+    assert not np.array_equal(found.X, variant(distiller).fit(X, y).synthetic_.X)
+
+
+@every
+def test_rows_of_pixels_are_images(distiller, data, buffer):
+    X, y = data
+    expected = variant(distiller, buffer).fit(X, y).synthetic_
+    rows = X.reshape(len(X), -1)
+    flat = variant(distiller, buffer, image_shape=(8, 8, 2))
+    found, labels = flat.fit_resample(rows, y)
+    assert np.array_equal(found, expected.X.reshape(len(expected.X), -1))
+    assert labels.tolist() == expected.y.tolist()
+    assert 0 <= flat.score(rows, y) <= 1
+
+
+@every
+def test_score_is_that_of_its_estimator_on_its_set(distiller, data, buffer):
+    X, y = data
+    fitted = variant(distiller, buffer).fit(X, y)
+    X_synthetic, y_synthetic = fitted.synthetic_
+    expected = clone(NETWORK).fit(X_synthetic, y_synthetic).score(X, y)
+    assert fitted.score(X, y) == pytest.approx(expected)
+
+
+@every
+def test_own_default_estimator_scores(distiller, data, buffer):
+    fitted = variant(distiller, buffer, estimator=None).fit(*data)
+    model = fitted._default_estimator()
+    quick = {"max_iter": 2} if "max_iter" in model.get_params() else {}
+    assert hasattr(model.set_params(**quick), "fit")
+    fitted._default_estimator = lambda: model
+    assert 0 <= fitted.score(*data) <= 1
+
+
+@every
+def test_pickles_and_clones_are_the_same(distiller, data, buffer):
+    fitted = variant(distiller, buffer).fit(*data)
+    copy = pickle.loads(pickle.dumps(fitted))
+    assert_same_set(copy.synthetic_, fitted.synthetic_)
+    assert copy.score(*data) == fitted.score(*data)
+    again = clone(fitted)
+    assert not hasattr(again, "synthetic_")
+    assert_same_set(again.fit(*data).synthetic_, fitted.synthetic_)
+
+
+@every
+def test_search(distiller, data):
+    grid = {"ipc": [1, 2]}
+    if "ipc" not in distiller.get_params():
+        grid = {"random_state": [0, 1]}
+    with warnings.catch_warnings():
+        # A class has five images.
+        warnings.simplefilter("ignore", UserWarning)
+        search = GridSearchCV(variant(distiller), grid, cv=2).fit(*data)
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+    assert len(search.best_estimator_.synthetic_.X) > 0
+
+
+@pytest.mark.parametrize(("channels", "size"), [(1, (8, 8)), (5, (12, 8))])
+@every
+def test_any_channels_and_heights(distiller, channels, size):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(12, *size, channels))
+    y = np.arange(12) % 2
+    found = variant(distiller).fit(X, y).synthetic_
+    assert found.X.shape[1:] == (*size, channels)
+    assert np.isfinite(found.X).all()
+
+
+@every
+def test_bad_input_is_refused_before_the_work(distiller, data):
+    X, y = data
+    with pytest.raises(ValueError, match="NaN"):
+        variant(distiller).fit(np.where(X > 3, np.nan, X), y)
+    with pytest.raises(ValueError, match=r"[Ii]nconsistent|same|rows|length"):
+        variant(distiller).fit(X, y[:-1])
+    if isinstance(distiller, IterativeDistiller):
+        with pytest.raises(ValueError, match="class"):
+            variant(distiller).fit(X, np.zeros(len(X)))
+        with pytest.raises(ValueError, match=r"`ipc`=6 .*'blob'|'blob'.*5"):
+            variant(distiller, ipc=6).fit(X, y)
+        with pytest.raises(ValueError, match="`pixel_size`=3 must divide"):
+            variant(distiller, pixel_size=3).fit(X, y)
+        with pytest.raises(ValueError, match=r"init"):
+            variant(distiller, init=np.zeros((2, 8, 8, 2))).fit(X, y)
+
+
+# Distillers that iterate
+
+
+@iterative
+def test_history_and_ends(distiller, data, buffer):
+    fitted = variant(distiller, buffer).fit(*data)
+    history = fitted.history_
+    assert len(history) == fitted.n_iter_ == 4
+    assert {"loss", "event"} <= set(history.columns)
+    assert np.isfinite(history["loss"]).all()
+    assert set(history["event"]) == {""}
+    assert fitted.stop_reason_ == distiller._limit_name
+    numbers = history.drop(columns="event")
+    assert all(dtype.kind in "if" for dtype in numbers.dtypes)
+
+
+@iterative
+@pytest.mark.parametrize("n_first", [1, 3])
+def test_prolonged_runs_are_bitwise_identical(
+    distiller, data, buffer, tmp_path, n_first
+):
+    expected = ended_after(distiller, 4, buffer).fit(*data)
+    first = ended_after(distiller, n_first, buffer, checkpoint=tmp_path).fit(*data)
+    assert first.n_iter_ == n_first
+    found = ended_after(distiller, 4, buffer, checkpoint=tmp_path).fit(*data)
+    assert_same_run(found, expected)
+    with pytest.raises(ValueError, match="other parameters"):
+        ended_after(distiller, 4, buffer, checkpoint=tmp_path, ipc=2).fit(*data)
+
+
+@iterative
+def test_interrupted_runs_resume_bitwise(
+    distiller, data, buffer, tmp_path, monkeypatch
+):
+    expected = variant(distiller, buffer).fit(*data)
+    real, calls = loop_module.evaluate_draws, iter(range(100))
+
+    def press_keys(*args):
+        found = real(*args)
+        if next(calls) == 2:
+            raise KeyboardInterrupt
+        return found
+
+    monkeypatch.setattr(loop_module, "evaluate_draws", press_keys)
+    with pytest.warns(UserWarning, match="interrupted after 2 iterations"):
+        first = variant(distiller, buffer, checkpoint=tmp_path).fit(*data)
+    assert first.n_iter_ == 2
+    assert first.stop_reason_ == "interrupted"
+    assert np.isfinite(first.synthetic_.X).all()
+    found = variant(distiller, buffer, checkpoint=tmp_path).fit(*data)
+    assert_same_run(found, expected)
+
+
+@iterative
+def test_numbers_that_are_none_are_rolled_back(distiller, data, buffer, monkeypatch):
+    real, calls = loop_module.evaluate_draws, iter(range(100))
+
+    def spoil(*args):
+        metrics, notes, gradients = real(*args)
+        if next(calls) == 1:
+            metrics = metrics | {"loss": float("nan")}
+        return metrics, notes, gradients
+
+    monkeypatch.setattr(loop_module, "evaluate_draws", spoil)
+    fitted = variant(distiller, buffer).fit(*data)
+    assert fitted.history_["event"].tolist() == ["", "rolled back", "", ""]
+    assert np.isfinite(fitted.synthetic_.X).all()
+
+
+@iterative
+def test_callbacks_see_each_iteration_and_can_end_the_fit(distiller, data, buffer):
+    if not hasattr(distiller, "set_callbacks"):
+        pytest.skip("this version of scikit-learn has no callbacks")
+    seen = []
+
+    class Watch:
+        def setup(self, estimator, context):
+            """Nothing to prepare."""
+
+        teardown = on_fit_task_begin = setup
+
+        def on_fit_task_end(self, estimator, context, *, metadata=None):
+            if context.task_name == "iteration":
+                seen.append(metadata)
+            return len(seen) == 2
+
+    fitted = variant(distiller, buffer)
+    fitted.set_callbacks(Watch())
+    fitted.fit(*data)
+    assert fitted.stop_reason_ == "callback"
+    assert [said["iteration"] for said in seen] == [1, 2]
+    assert all({"loss", "pixel_lr"} <= set(said) for said in seen)
+
+
+@iterative
+def test_first_images(distiller, data, buffer):
+    X, y = data
+    given = np.stack([X[y == name][0] for name in ("bar", "blob", "disc")])
+    still = {"pixel_lr": 1e-30, "buffer": buffer}
+    if "buffer" not in distiller.get_params(deep=False):
+        del still["buffer"]
+    found = variant(distiller, **still, init=given).fit(X, y).synthetic_
+    np.testing.assert_allclose(found.X, given, atol=1e-6)
+    real = variant(distiller, **still).fit(X, y).synthetic_
+    for image, label in zip(real.X, real.y, strict=True):
+        distances = np.abs(X[y == label] - image).max(axis=(1, 2, 3))
+        assert distances.min() < 1e-6
+    noise = variant(distiller, **still, init="noise").fit(X, y).synthetic_
+    assert np.abs(noise.X.std() / X.std() - 1) < 0.5
+
+
+@iterative
+def test_larger_pixels(distiller, data, buffer):
+    found = variant(distiller, buffer, pixel_size=2, ipc=2).fit(*data).synthetic_
+    assert found.pixel_size == 2
+    blocks = found.X.reshape(len(found.X), 4, 2, 4, 2, 2)
+    assert np.array_equal(blocks, blocks[:, :, :1, :, :1].repeat(2, 2).repeat(2, 4))
+
+
+@iterative
+def test_averages_are_not_the_last_images(distiller, data, buffer):
+    averaged = variant(distiller, buffer, average=True).fit(*data).synthetic_
+    last = variant(distiller, buffer, average=False).fit(*data).synthetic_
+    assert not np.array_equal(averaged.X, last.X)
+    # The path is the same.
+    assert np.abs(averaged.X - last.X).max() < np.abs(last.X).max()
+
+
+@iterative
+def test_memory_maps_are_images(distiller, data, tmp_path):
+    X, y = data
+    np.save(tmp_path / "X.npy", X)
+    mapped = np.load(tmp_path / "X.npy", mmap_mode="r")
+    expected = variant(distiller).fit(X, y).synthetic_
+    assert_same_set(variant(distiller).fit(mapped, y).synthetic_, expected)
+
+
+@pytest.mark.parametrize("distiller", LEARN_LABELS, ids=name_of)
+def test_learned_labels(distiller, data, buffer, tmp_path):
+    fitted = variant(distiller, buffer, labels="learned").fit(*data)
+    found = fitted.synthetic_
+    soft = found.probabilities
+    if soft is None:
+        soft = found.targets
+    assert soft.shape == (len(found.X), 3)
+    assert np.isfinite(soft).all()
+    # They start from the class of each image, and move.
+    assert soft.argmax(1).tolist() == [0, 1, 2]
+    found.save(tmp_path / "set.safetensors")
+    assert_same_set(SyntheticSet.load(tmp_path / "set.safetensors"), found)
+    assert 0 <= fitted.score(*data) <= 1
