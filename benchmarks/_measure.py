@@ -24,7 +24,7 @@ class PeakMemory(threading.Thread):
         super().__init__(daemon=True)
         self._on_gpu = device == "cuda"
         self._process = psutil.Process()
-        self._before = self._most = self._now()
+        self._before = self._peak = self._now()
         self._done = threading.Event()
 
     def _now(self):
@@ -34,7 +34,7 @@ class PeakMemory(threading.Thread):
 
     def run(self):
         while not self._done.wait(0.005):
-            self._most = max(self._most, self._now())
+            self._peak = max(self._peak, self._now())
 
     def __enter__(self):
         if self._on_gpu:
@@ -45,16 +45,16 @@ class PeakMemory(threading.Thread):
 
     def __exit__(self, *_):
         if self._on_gpu:
-            self._most = torch.cuda.max_memory_allocated()
+            self._peak = torch.cuda.max_memory_allocated()
         else:
-            self._most = max(self._most, self._now())
+            self._peak = max(self._peak, self._now())
             self._done.set()
             self.join()
 
     @property
     def mebibytes(self):
         """The peak above what there was at the start."""
-        return (self._most - self._before) / 2**20
+        return (self._peak - self._before) / 2**20
 
 
 def in_a_process(function, *arguments):

@@ -94,7 +94,7 @@ DATA = {
 }
 
 
-def distil(ipc, teachers, X, y, seed, seconds, most_iterations, settings):
+def distil(ipc, teachers, X, y, seed, seconds, max_iterations, settings):
     """Distil for at most some seconds, if given; return images and what it took."""
     settings = {k: v for k, v in settings.items() if not k.startswith("buffer__")}
     ipc = images_in_budget(ipc, settings)
@@ -110,14 +110,14 @@ def distil(ipc, teachers, X, y, seed, seconds, most_iterations, settings):
         ).fit(X, y)
         return distiller, time.perf_counter() - begin
 
-    n_iterations = most_iterations
+    n_iterations = max_iterations
     if seconds is not None:
         # Two measurements: the first iteration pays for what all others use.
         fitted(1)
         _, one = fitted(1)
         _, six = fitted(6)
         per_iteration = max(six - one, 1e-9) / 5
-        n_iterations = int(np.clip(seconds / per_iteration, 1, most_iterations))
+        n_iterations = int(np.clip(seconds / per_iteration, 1, max_iterations))
     distiller, elapsed = fitted(n_iterations)
     return (
         distiller.synthetic_,

@@ -24,7 +24,7 @@ from skdistill.utils._pixel_space import ChannelMoments, PixelSpace, check_contr
 from skdistill.utils._stretch import to_displayable
 from skdistill.utils._untrusted import (
     class_labels,
-    most_unpacked,
+    max_unpacked,
     parse_json,
     whatever_is_wrong,
 )
@@ -303,7 +303,7 @@ class SyntheticSet:
             if type(pixel_size) is not int or pixel_size < 1:
                 raise ValueError("its pixel size is not a number of pixels")
             small = parts.pop("X")
-            if small.nbytes * pixel_size**2 > most_unpacked(path.stat().st_size):
+            if small.nbytes * pixel_size**2 > max_unpacked(path.stat().st_size):
                 raise ValueError(
                     f"with pixels of {pixel_size}x{pixel_size} its images are too large"
                 )

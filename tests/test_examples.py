@@ -14,7 +14,7 @@ SCRIPTS = sorted(
     set(EXAMPLES.glob("plot_*.py")) - {EXAMPLES / "plot_discover_galaxies.py"}
 )
 # Of ten classes with ten images, and of nine with nine galaxies each.
-LEAST_ACCURACY = {
+MIN_ACCURACY = {
     "plot_fair_comparison": 0.5,
     "plot_galaxy_zoo": 0.33,
     "plot_methods": 0.5,
@@ -36,5 +36,5 @@ def test_example(script, capsys):
     finally:
         plt.close("all")
     assert capsys.readouterr().out
-    if script.stem in LEAST_ACCURACY:
-        assert found["scores"].mean() > LEAST_ACCURACY[script.stem]
+    if script.stem in MIN_ACCURACY:
+        assert found["scores"].mean() > MIN_ACCURACY[script.stem]

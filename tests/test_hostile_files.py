@@ -48,8 +48,8 @@ from skdistill.utils._untrusted import parse_json
 fits = pytest.importorskip("astropy.io.fits")
 
 # What reading may take beyond what is there, in MiB; a sound file is a few KiB here.
-MOST_MIB = 400
-MOST_SECONDS = 30
+MAX_MIB = 400
+MAX_SECONDS = 30
 
 
 def memory():
@@ -70,9 +70,9 @@ def little():
         return
     before, start = memory()[0], time.process_time()
     yield
-    assert memory()[1] - before < MOST_MIB
+    assert memory()[1] - before < MAX_MIB
     # A bound for what would have no end, not a measurement.
-    assert time.process_time() - start < MOST_SECONDS
+    assert time.process_time() - start < MAX_SECONDS
 
 
 @contextmanager

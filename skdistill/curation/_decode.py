@@ -11,7 +11,7 @@ from PIL import Image, UnidentifiedImageError
 from skdistill.curation._fits import SIGNATURE, decode_fits
 from skdistill.curation._jpeg import decode_jpeg, open_checked
 from skdistill.utils._pictures import check_picture, describe_loss, name_unknown
-from skdistill.utils._untrusted import most_unpacked
+from skdistill.utils._untrusted import max_unpacked
 
 # No sound cutout is as large.
 MAX_BYTES = 2**30
@@ -82,10 +82,10 @@ def _formats() -> tuple[str, ...]:
 
 def _unzip(content: bytes) -> bytes:
     unzip = zlib.decompressobj(wbits=31)
-    most = min(MAX_BYTES, most_unpacked(len(content)))
-    unzipped = unzip.decompress(content, most)
+    limit = min(MAX_BYTES, max_unpacked(len(content)))
+    unzipped = unzip.decompress(content, limit)
     if not unzip.eof:
-        if len(unzipped) == most:
-            raise ValueError(f"unzipped it has more than {most} bytes")
+        if len(unzipped) == limit:
+            raise ValueError(f"unzipped it has more than {limit} bytes")
         raise ValueError("it is cut short: its gzip stream has no end")
     return unzipped

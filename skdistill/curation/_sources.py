@@ -17,7 +17,7 @@ from skdistill.utils._image_files import (
     list_folders,
     the_one,
 )
-from skdistill.utils._untrusted import most_unpacked, whatever_is_wrong
+from skdistill.utils._untrusted import max_unpacked, whatever_is_wrong
 
 # Between the path of an archive and that of a member.
 _BORDER = "!/"
@@ -132,9 +132,9 @@ class Sources:
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             # The others of zipfile's unpack a piece of any size at once.
             raise ValueError("the member of the archive is not stored or deflated")
-        most = min(MAX_BYTES, most_unpacked(info.compress_size))
-        if info.file_size > most:
-            raise ValueError(f"it has {info.file_size} bytes, more than {most}")
+        limit = min(MAX_BYTES, max_unpacked(info.compress_size))
+        if info.file_size > limit:
+            raise ValueError(f"it has {info.file_size} bytes, more than {limit}")
         return archive.read(info)
 
     def stamp(self, source: tuple) -> str:

@@ -27,7 +27,7 @@ from skdistill.utils._untrusted import read_json
 
 _CHUNK = 2**20
 _TIMEOUT = 30.0  # seconds without a byte
-_LONGEST_WAIT = 120.0  # seconds between two attempts
+_MAX_WAIT = 120.0  # seconds between two attempts
 # What may be different a moment later; any other status of 400 or more will not.
 _PASSING = {408, 425, 429, 500, 502, 503, 504}
 
@@ -346,9 +346,9 @@ class _Download:
                 if failures > self.n_retries:
                     self.fail(f"{reason}, after {failures} attempts in vain", reason)
                 wait = self.delay * 2 ** max(failures - 1, 0)
-                if reason.wait is not None and reason.wait > _LONGEST_WAIT:
+                if reason.wait is not None and reason.wait > _MAX_WAIT:
                     self.fail(f"{reason}; it asks to wait {reason.wait:.0f} s", reason)
-                wait = max(min(wait, _LONGEST_WAIT), reason.wait or 0)
+                wait = max(min(wait, _MAX_WAIT), reason.wait or 0)
                 if self.verbose:
                     message = f"{self.path.name}: {reason}; again in {wait:.0f} s."
                     tqdm.write(message, file=sys.stderr)

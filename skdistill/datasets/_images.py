@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from skdistill.datasets._download import locked
 from skdistill.utils._image_files import index_images, list_folders, the_one
-from skdistill.utils._untrusted import most_unpacked, whatever_is_wrong
+from skdistill.utils._untrusted import max_unpacked, whatever_is_wrong
 
 # What zipfile raises where an archive is damaged.
 _DAMAGE = (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError)
@@ -188,11 +188,11 @@ def _extract(path: str | os.PathLike[str], folder: Path, progress: bool) -> None
                 todo.append((member, target))
         size = sum(member.file_size for member, _ in todo)
         # Images hardly shrink.
-        most = most_unpacked(os.path.getsize(path))
-        if size > most:
+        limit = max_unpacked(os.path.getsize(path))
+        if size > limit:
             raise ValueError(
                 f"The images in '{path}' claim {size} bytes; an archive of its size "
-                f"has at most {most}."
+                f"has at most {limit}."
             )
         free = shutil.disk_usage(unfinished).free
         if size > free:

@@ -17,7 +17,7 @@ from skdistill.utils._files import as_path
 from skdistill.utils._frames import as_pandas
 from skdistill.utils._ids import is_id_name, plain_name
 from skdistill.utils._signatures import name_content
-from skdistill.utils._untrusted import BoundedGzip, most_unpacked, whatever_is_wrong
+from skdistill.utils._untrusted import BoundedGzip, max_unpacked, whatever_is_wrong
 from skdistill.utils._warnings import warn
 
 # Galaxies are told apart by these: none may be missing.
@@ -214,11 +214,11 @@ def _as_numbers(ids: pd.Series) -> pd.Series:
 
 
 def _check_size(claimed: int, n_bytes: int) -> None:
-    most = most_unpacked(n_bytes)
-    if claimed > most:
+    limit = max_unpacked(n_bytes)
+    if claimed > limit:
         raise ValueError(
-            f"its {n_bytes} bytes claim a table of {claimed}; at most {most} are read. "
-            "If that is right, give it as a DataFrame"
+            f"its {n_bytes} bytes claim a table of {claimed}; at most {limit} are "
+            "read. If that is right, give it as a DataFrame"
         )
 
 

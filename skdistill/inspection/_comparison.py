@@ -17,7 +17,7 @@ from skdistill.utils._intervals import (
 from skdistill.utils._labels import as_labels
 from skdistill.utils._torch_state import with_own_torch_state
 
-_FEWEST_UNITS = 2
+_MIN_UNITS = 2
 
 
 class Comparison(pd.Series):
@@ -217,7 +217,7 @@ def _checked_runs(groups: Any, n_images: int) -> np.ndarray | None:
 def _compare(one: np.ndarray, two: np.ndarray, confidence: float) -> Comparison:
     """Compare independent values."""
     difference = one.mean() - two.mean()
-    if min(len(one), len(two)) < _FEWEST_UNITS:
+    if min(len(one), len(two)) < _MIN_UNITS:
         above = (one[:, np.newaxis] > two).mean()
         share = above + (one[:, np.newaxis] == two).mean() / 2
         return _result(difference, np.nan, (share, np.nan, np.nan), one, two)
@@ -230,7 +230,7 @@ def _compare_within(one: np.ndarray, two: np.ndarray, confidence: float) -> Comp
     within = one - two
     n_above = (within > 0).sum() + (within == 0).sum() / 2
     share = n_above / len(within)
-    if len(within) < _FEWEST_UNITS:
+    if len(within) < _MIN_UNITS:
         return _result(within.mean(), np.nan, (share, np.nan, np.nan), one, two)
     half = students_half_width(within, confidence=confidence)
     low, high = share_interval(n_above, len(within), confidence)

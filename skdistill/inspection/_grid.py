@@ -264,10 +264,10 @@ def draw_grid(
         side = min(room[0] / wide, room[1] / high)
     size = float(np.clip(0.95 * side * max(wide, high), 9, 13))
     # A name has the height of its row, and is broken as often as that allows.
-    most_lines = max(1, int(72 * side * heights.min() / (1.25 * size)))
+    max_lines = max(1, int(72 * side * heights.min() / (1.25 * size)))
     if 72 * side * heights.min() < 1.25 * size:
         size = max(4.0, 72 * side * float(heights.min()) / 1.25)
-    names = [_fitted(name, most_lines) for name in row_names]
+    names = [_fitted(name, max_lines) for name in row_names]
     letters = max(len(line) for name in names for line in name.split("\n"))
     margin = 0.3 + 0.6 * size * letters / 72
     above = 0.3 + (0.3 if title else 0)
@@ -322,13 +322,13 @@ def _columns(numbers: Sequence[int], aspect: float, per_group: int) -> int:
     return n_columns
 
 
-def _fitted(name: str, most_lines: int) -> str:
+def _fitted(name: str, max_lines: int) -> str:
     """Break a name into as few letters a line as so many lines allow."""
     for letters in range(14, 44, 6):
         text = wrapped(name, letters)
-        if text.count("\n") < most_lines:
+        if text.count("\n") < max_lines:
             return text
-    return textwrap.shorten(str(name), 44 * most_lines, placeholder=" …")
+    return textwrap.shorten(str(name), 44 * max_lines, placeholder=" …")
 
 
 def _turn_if_crowded(ax: Any, titles: Sequence[str], size: float, side: float) -> None:

@@ -11,7 +11,7 @@ _MEAN_POSITIVE = 0.5915
 
 _PETROSIAN = 0.2  # surface brightness at the radius, in that of all within
 _APERTURE = 1.5  # in Petrosian radii
-_FEWEST_SKY_PIXELS = 16
+_MIN_SKY_PIXELS = 16
 _FINEST = 160  # sub-pixels on a side in which small images are integrated
 
 _N_ANGLES = 64
@@ -539,7 +539,7 @@ def _sky_median(values: np.ndarray, sky: np.ndarray) -> np.ndarray:
     flat.sort(axis=1)
     number = sky.reshape(len(values), -1).sum(axis=1)
     middle = np.take_along_axis(flat, np.maximum(number - 1, 0)[:, None] // 2, axis=1)
-    return np.where(number >= _FEWEST_SKY_PIXELS, middle[:, 0], 0.0)
+    return np.where(number >= _MIN_SKY_PIXELS, middle[:, 0], 0.0)
 
 
 def _first_crossing(curve: np.ndarray, places: np.ndarray, level: float) -> np.ndarray:

@@ -13,7 +13,7 @@ from skdistill.utils._intervals import deviations_half_width, share_interval
 from skdistill.utils._labels import as_labels
 from skdistill.utils._torch_state import with_own_torch_state
 
-_FEWEST_REAL = 2
+_MIN_REAL = 2
 
 
 @validate_params(
@@ -138,7 +138,7 @@ def _place(
     """Return z and percentile of values among sorted real ones, with intervals."""
     nothing = np.full(len(values), np.nan)
     names = ("z", "z_low", "z_high", "percentile", "percentile_low", "percentile_high")
-    if len(real) < _FEWEST_REAL:
+    if len(real) < _MIN_REAL:
         return dict.fromkeys(names, nothing)
     deviation = _deviation(real)
     z, half = nothing, nothing

@@ -25,7 +25,7 @@ from skdistill.utils._warnings import warn
 IMAGES, LABELS, RATE = "images.pt", "labels.pt", "lr.pt"
 
 # What torch.save writes of a tensor or a number, and no more.
-_MOST_PICKLE_BYTES = 2**16
+_MAX_PICKLE_BYTES = 2**16
 _OPERATIONS = {
     *("PROTO", "STOP", "MARK", "BINPUT", "LONG_BINPUT", "BINGET", "LONG_BINGET"),
     *("BINUNICODE", "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "NONE"),
@@ -300,7 +300,7 @@ def _check_file(path: Path) -> None:
         members = archive.infolist()
         packed = [m.filename for m in members if m.compress_type != zipfile.ZIP_STORED]
         pickles = [m for m in members if m.filename.endswith("/data.pkl")]
-        if packed or len(pickles) != 1 or pickles[0].file_size > _MOST_PICKLE_BYTES:
+        if packed or len(pickles) != 1 or pickles[0].file_size > _MAX_PICKLE_BYTES:
             raise ValueError("it is not a tensor as torch.save writes it")
         content = archive.read(pickles[0])
     for operation, argument, _ in pickletools.genops(content):

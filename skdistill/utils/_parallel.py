@@ -21,7 +21,7 @@ Key = TypeVar("Key", bound=Hashable)
 
 # So many times in a row, without a single piece of work done in between, workers may
 # die: once is an accident, but work that kills its worker would kill all others.
-_MOST_LOSSES = 3
+_MAX_LOSSES = 3
 
 # What no other worker would do better.
 _NO_LOSSES = (
@@ -102,7 +102,7 @@ def run_parallel(
                 f"a process that worked on {what} was lost ({type(cause).__name__}: "
                 f"{_first_line(cause)})"
             )
-            if n_losses == _MOST_LOSSES:
+            if n_losses == _MAX_LOSSES:
                 raise WorkerLostError(
                     f"{happened}, {n_losses} times in a row with none of them done in "
                     f"between; {len(missing)} of {len(tasks)} {what} are missing.  "

@@ -9,7 +9,7 @@ from skdistill.utils._warnings import warn
 
 # Of so many steps of float32 a standard deviation shall consist: 8-bit images with
 # little contrast have no more.
-_FEWEST_STEPS = 16
+_MIN_STEPS = 16
 
 
 class PixelSpace(NamedTuple):
@@ -150,7 +150,7 @@ def loses_contrast(mean: np.ndarray, deviation: np.ndarray) -> np.ndarray:
     is_lost : ndarray of shape (channels,), bool
         False for a channel without contrast.
     """
-    return (deviation > 0) & (_FEWEST_STEPS * _steps(mean) > deviation)
+    return (deviation > 0) & (_MIN_STEPS * _steps(mean) > deviation)
 
 
 def _steps(values: np.ndarray) -> np.ndarray:

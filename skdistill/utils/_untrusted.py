@@ -16,16 +16,16 @@ from typing import Any, NoReturn
 import numpy as np
 
 # JSON of ours is three levels deep; that of others may be read, too.
-_MOST_LEVELS = 64
+_MAX_LEVELS = 64
 # Text of ours: classes, settings, checksums.
-_MOST_JSON_BYTES = 2**26
+_MAX_JSON_BYTES = 2**26
 # Labels become an array with room for the longest in each place.
-_MOST_LABEL_BYTES = 2**28
+_MAX_LABEL_BYTES = 2**28
 
 # What a compressed file may become: sound ones shrink less than a hundredfold, unless
 # they are small.
 _ANY_BYTES = 2**27
-_MOST_RATIO = 100
+_MAX_RATIO = 100
 
 
 def parse_json(text: str | bytes) -> Any:
@@ -36,15 +36,15 @@ def parse_json(text: str | bytes) -> Any:
     ValueError
         If it is no JSON, has more than 64 MiB, or is nested in more than 64 levels.
     """
-    if len(text) > _MOST_JSON_BYTES:
-        raise ValueError(f"its JSON has more than {_MOST_JSON_BYTES} bytes")
-    too_deep = ValueError(f"its JSON has more than {_MOST_LEVELS} levels")
+    if len(text) > _MAX_JSON_BYTES:
+        raise ValueError(f"its JSON has more than {_MAX_JSON_BYTES} bytes")
+    too_deep = ValueError(f"its JSON has more than {_MAX_LEVELS} levels")
     try:
         value = json.loads(text)
     except RecursionError:
         raise too_deep from None
     level = [value]
-    for _ in range(_MOST_LEVELS):
+    for _ in range(_MAX_LEVELS):
         level = [
             inner
             for outer in level
@@ -59,7 +59,7 @@ def parse_json(text: str | bytes) -> Any:
 def read_json(path: Path) -> Any:
     """Return what a file in JSON says; errors as of :func:`parse_json`."""
     with path.open("rb") as file:
-        return parse_json(file.read(_MOST_JSON_BYTES + 1))
+        return parse_json(file.read(_MAX_JSON_BYTES + 1))
 
 
 def class_labels(labels: Any, n_more: int = 0) -> np.ndarray:
@@ -87,7 +87,7 @@ def class_labels(labels: Any, n_more: int = 0) -> np.ndarray:
         raise ValueError("its classes are not a list of numbers or of strings")
     longest = max((len(label) for label in labels if isinstance(label, str)), default=0)
     n_bytes = (len(labels) + n_more) * 4 * longest
-    if n_bytes > _MOST_LABEL_BYTES:
+    if n_bytes > _MAX_LABEL_BYTES:
         raise ValueError(f"its class labels would take {n_bytes} bytes")
     array = np.asarray(labels)
     if array.dtype.kind == "f" and all(type(label) is int for label in labels):
@@ -101,9 +101,9 @@ def class_labels(labels: Any, n_more: int = 0) -> np.ndarray:
     return array
 
 
-def most_unpacked(n_bytes: int) -> int:
+def max_unpacked(n_bytes: int) -> int:
     """Return how large what comes in so many compressed bytes may become."""
-    return _ANY_BYTES + _MOST_RATIO * n_bytes
+    return _ANY_BYTES + _MAX_RATIO * n_bytes
 
 
 class BoundedGzip(io.RawIOBase):
@@ -118,7 +118,7 @@ class BoundedGzip(io.RawIOBase):
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._file = gzip.open(path)  # noqa: SIM115
-        self._most = most_unpacked(os.path.getsize(path))
+        self._limit = max_unpacked(os.path.getsize(path))
         self._n_read = 0
 
     def readable(self) -> bool:
@@ -127,9 +127,9 @@ class BoundedGzip(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         n_read = self._file.readinto(buffer)
         self._n_read += n_read
-        if self._n_read > self._most:
+        if self._n_read > self._limit:
             raise ValueError(
-                f"unpacked it has more than {self._most} bytes; if that is right, "
+                f"unpacked it has more than {self._limit} bytes; if that is right, "
                 "unpack it first"
             )
         return n_read

@@ -24,10 +24,10 @@ ImageShape = tuple[int, int, int]
 _NUMBERS = [np.float64, np.float32, np.float16, np.bool_] + [
     np.dtype(f"{sign}int{bits}") for sign in ("", "u") for bits in (8, 16, 32, 64)
 ]
-_LARGEST = float(np.finfo(np.float32).max)
+_MAX_VALUE = float(np.finfo(np.float32).max)
 
 # So many classes are named in a message.
-_MOST_NAMED = 10
+_MAX_NAMED = 10
 
 
 def check_image_shape(image_shape: Any) -> ImageShape:
@@ -306,12 +306,14 @@ def check_finite_images(X: Images, name: str = "X") -> None:
         batch = X[part].reshape(part.stop - part.start, -1)
         # NaN is passed on by both, and compares as False.
         with np.errstate(invalid="ignore"):
-            is_good = float(batch.min()) >= -_LARGEST and float(batch.max()) <= _LARGEST
+            is_good = (
+                float(batch.min()) >= -_MAX_VALUE and float(batch.max()) <= _MAX_VALUE
+            )
         if is_good:
             continue
         with np.errstate(invalid="ignore"):
             sizes = np.abs(batch.astype(np.float64))
-            rows = np.flatnonzero(~(sizes <= _LARGEST).all(axis=1))
+            rows = np.flatnonzero(~(sizes <= _MAX_VALUE).all(axis=1))
         has_nan |= bool(np.isnan(batch[rows]).any())
         bad += (part.start + rows).tolist()
     if bad:
@@ -335,7 +337,7 @@ def check_class_sizes(y: np.ndarray, minimum: int, reason: str) -> None:
         if count < minimum
     }
     if small:
-        some = list(small.items())[:_MOST_NAMED]
+        some = list(small.items())[:_MAX_NAMED]
         listing = ", ".join(f"{label!r} has {count}" for label, count in some)
         if len(small) > len(some):
             listing += f", and {len(small) - len(some)} others have too few"

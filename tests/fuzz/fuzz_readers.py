@@ -80,7 +80,7 @@ RUNS = {
 }
 OUTCOMES = ("read", "refused", "unnamed", "other error")
 CONTENT = ("classes", "step_size", "metadata")
-MOST_MB, MOST_SECONDS = 3000, 30
+MAX_MB, MAX_SECONDS = 3000, 30
 
 
 def safetensors(metadata, tensors=None):
@@ -795,9 +795,9 @@ def fuzz(name, runs, folder, report):
         *([f"-dict={words}"] if reader.words else []),
         f"-runs={runs}",
         f"-atheris_runs={runs}",
-        f"-rss_limit_mb={MOST_MB}",
-        f"-malloc_limit_mb={MOST_MB}",
-        f"-timeout={MOST_SECONDS}",
+        f"-rss_limit_mb={MAX_MB}",
+        f"-malloc_limit_mb={MAX_MB}",
+        f"-timeout={MAX_SECONDS}",
         "-max_len=12000",
         "-len_control=20",
         "-verbosity=0",

@@ -62,7 +62,7 @@ def test_flattened_images_are_the_same(network, stripes):
     np.testing.assert_array_equal(network.predict_proba(X), expected)
 
 
-def test_predictions_do_not_depend_on_their_neighbours(network, stripes):
+def test_predictions_do_not_depend_on_their_neighbors(network, stripes):
     X, y = stripes
     network.fit(X, y)
     expected = network.predict_proba(X)  # more than a batch of inference
