@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 
 from skdistill.neural_network._augment import resolve_families
 from skdistill.neural_network._classifier import ConvNetClassifier
-from skdistill.neural_network._convnet import NORMALIZATIONS, ConvNet, n_parameters
+from skdistill.neural_network._convnet import NORMALIZATIONS, n_parameters
 from skdistill.neural_network._training import check_pixel_unit
 from skdistill.trajectory._as_classifier import as_classifier
 from skdistill.trajectory._folders import (
@@ -655,18 +655,6 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
             ],
             ignore_index=True,
         )
-
-    # Private names of the accessors above, until distillers use the public ones.
-
-    @property
-    def _trained_settings(self) -> TeacherSettings:
-        return self.settings_
-
-    def _n_ways(self) -> int:
-        return len(self.planned_snapshot_epochs()) - 1
-
-    def _structure(self) -> ConvNet:
-        return self.settings_.build_structure()
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
