@@ -31,13 +31,10 @@ class ArrayFile:
     ----------
     path : path-like
         Where the whole array shall be.
-
     shape : tuple of int
         Its shape; parts are ranges along the first axis.
-
     dtype : dtype
         Its type.
-
     digests : list of str
         One for each part: says what the part is made of.
     """
@@ -90,7 +87,6 @@ class ArrayFile:
         ----------
         start : int
             Where they begin.
-
         rows : ndarray of shape (n_rows, *shape[1:])
             The rows.
         """
@@ -105,7 +101,6 @@ class ArrayFile:
         ----------
         number : int
             Which.
-
         content : object
             What is worth knowing of it, for JSON.
         """
@@ -159,7 +154,7 @@ class ArrayFile:
             except BlockingIOError as error:
                 file.close()
                 raise BlockingIOError(
-                    f"`out='{self.path}'` is being written by another process."
+                    f"`out='{self.path}'` is being written by another process"
                 ) from error
             except OSError:  # a file system without locks
                 return file
@@ -197,7 +192,7 @@ class ArrayFile:
         if needed > free:
             raise OSError(
                 f"`out='{self.path}'` needs {needed / 1e9:.1f} GB more on its disk, "
-                f"which has {free / 1e9:.1f} GB free."
+                f"which has {free / 1e9:.1f} GB free"
             )
 
     @contextmanager

@@ -50,21 +50,17 @@ class GalaxyZooCurator(TransformerMixin, DocLinkMixin, BaseEstimator):
     n_train : int or None, default=500
         Training galaxies per class. None takes all that the test set leaves, so that
         classes differ in size.
-
     n_test : int or float, default=100
         Test galaxies per class. A float in (0, 1) is the share of the selected galaxies
         of a class, rounded to whole galaxies and at least one: of all galaxies of the
         class where `n_train=None`, else of the `n_train / (1 - n_test)` most confident.
-
     confidence : {"product", "mean", "min"}, default="product"
         How the votes on the way to a leaf become its score. The product is the share of
         voters who would walk that way if the answers were independent.
-
     votes : str or None, default="fraction"
         Suffix of the vote columns, as in `t01_smooth_or_features_a01_smooth_fraction`:
         "fraction", "weighted_fraction", "debiased" or any other that the catalog has
         with values in [0, 1]. None where columns have none: `{question}_{answer}`.
-
     cumulative : bool or "auto", default="auto"
         Whether the votes for an answer are shares of all volunteers, already multiplied
         with the votes that lead to its question, as in the table of the Kaggle
@@ -72,18 +68,15 @@ class GalaxyZooCurator(TransformerMixin, DocLinkMixin, BaseEstimator):
         "mean" and "min" are of the votes as they are. "auto" takes them for cumulative,
         with a warning, where those for the answers of each question add up to those
         that lead to it.
-
     columns : str, mapping or None, default=None
         Names of the vote columns, if they are not `{question}_{answer}` and the suffix:
         a pattern such as `"{question}.{answer}"`, or a column for each
         `"{question}_{answer}"`. `votes` does not matter then, but for `{votes}` in the
         pattern. None also finds columns with `.`, `-`, `:`, a blank or nothing between
         question and answer.
-
     id_column : str, sequence of str or None, default=None
         Column that tells galaxies apart, or several that do so together; "index" is
         the index. None takes the first that has the name of an id, see the notes.
-
     tree : {"nine", "gz2"} or dict, default="nine"
         The questions and the classes. "nine" has the classes of [3]_, "gz2" a class for
         each of the 1,265 ways through all 37 answers of Galaxy Zoo 2. Another tree is
@@ -91,24 +84,20 @@ class GalaxyZooCurator(TransformerMixin, DocLinkMixin, BaseEstimator):
         another such dict, or None where no class is meant; a tuple of answers stands
         for any of them. :func:`~skdistill.curation.vote_tree` makes one of a list of
         questions.
-
     min_votes : int, default=0
         Galaxies that fewer volunteers looked at get a label but are never selected. The
         number is read from `total_classifications`, else `total_votes`, else
         `smooth-or-featured-gz2_total-votes`; where it is missing the galaxy counts as
         having too few.
-
     clean : {None, 10, 20}, default=None
         Select only galaxies whose way to the leaf is well sampled, by the thresholds of
         [1]_, table 3, for at least 10 or 20 votes: `votes` of each answer that leads to
         a further question are at least the threshold of that question, the `debiased`
         votes of the other answers on the way at least 0.8, and their questions have at
         least 10 or 20 votes by the `count` columns. Needs questions of Galaxy Zoo 2.
-
     rare_classes : {"raise", "drop"}, default="raise"
         What to do about classes with fewer galaxies than asked for: an error, or none
         of them are selected.
-
     random_state : int, RandomState instance or None, default=None
         Decides which of the selected galaxies are test galaxies. Pass an int for the
         same split on every call.
@@ -117,34 +106,26 @@ class GalaxyZooCurator(TransformerMixin, DocLinkMixin, BaseEstimator):
     ----------
     cumulative_ : bool
         Whether the votes were taken for cumulative ones.
-
     classes_ : ndarray of shape (n_classes,)
         Names of the classes in the order of the tree. (A classifier sorts the names of
         its classes by the alphabet.)
-
     scores_ : ndarray of shape (n_galaxies, n_classes)
         Scores of the leaves, columns in the order of `classes_`; NaN for a galaxy
         without a finite vote.
-
     labels_ : ndarray of shape (n_galaxies,), dtype object
         Name of the class of every galaxy, None for those without a label.
-
     confidence_ : ndarray of shape (n_galaxies,)
         Score of the label, NaN for galaxies without a label.
-
     sample_indices_ : ndarray of shape (n_selected,)
         Positions of the selected galaxies in the catalog, class by class, the most
         confident first.
-
     selected_ : DataFrame of shape (n_selected, 3)
         `label`, `confidence` and `split` ("train" or "test") of the selected galaxies
         on the catalog's own index, in the order of `sample_indices_`.
-
     summary_ : DataFrame of shape (n_classes, 5)
         Per class: `available` (different galaxies that could be selected), `selected`,
         `mean_confidence` and `lowest_confidence` of the selected and
         `mean_confidence_available`; NaN where there are none.
-
     available_indices_ : ndarray of shape (n_available,)
         Positions of the galaxies that could be selected, ordered as `sample_indices_`.
 
@@ -285,7 +266,6 @@ class GalaxyZooCurator(TransformerMixin, DocLinkMixin, BaseEstimator):
         ----------
         catalog : pandas or polars DataFrame of shape (n_galaxies, n_columns)
             One row per galaxy with the vote columns, and further columns at will.
-
         y : None
             Ignored, here for API consistency.
 
@@ -405,7 +385,6 @@ class GalaxyZooCurator(TransformerMixin, DocLinkMixin, BaseEstimator):
         ----------
         catalog : pandas or polars DataFrame of shape (n_galaxies, n_columns)
             One row per galaxy with the vote columns, and further columns at will.
-
         y : None
             Ignored, here for API consistency.
 
@@ -415,7 +394,6 @@ class GalaxyZooCurator(TransformerMixin, DocLinkMixin, BaseEstimator):
             The selected rows with all their columns and their index, class by class,
             the most confident first. The column `split` is "train" or "test"; a column
             of that name in the catalog is replaced.
-
         labels : ndarray of shape (n_selected,)
             Names of the classes.
         """
@@ -456,7 +434,7 @@ class GalaxyZooCurator(TransformerMixin, DocLinkMixin, BaseEstimator):
             warn(
                 "The votes are taken for cumulative ones, since those for the answers "
                 "of a question add up to those that lead to it. `cumulative=True` says "
-                "so, `cumulative=False` that they are shares of those who were asked."
+                "so, `cumulative=False` that they are shares of those who were asked"
             )
         return cumulative
 
@@ -495,7 +473,7 @@ class GalaxyZooCurator(TransformerMixin, DocLinkMixin, BaseEstimator):
                 f"`n_test={self.n_test!r}` with `min_votes={self.min_votes!r}` and "
                 f"`clean={self.clean!r}`: {'; '.join(short[:10])}{more}. "
                 "`n_train=None` takes what is there beyond the test set, "
-                "`rare_classes='drop'` leaves out such classes."
+                "`rare_classes='drop'` leaves out such classes"
             )
         return [
             (n_train, n_test) if n >= n_train + n_test else (0, 0)

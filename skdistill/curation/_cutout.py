@@ -21,13 +21,10 @@ def cut_out(
     ----------
     image : PIL.Image.Image
         A decoded image of any mode with values (no palette).
-
     size : int
         Height and width of the result in pixels.
-
     crop : float
         Side of the square that is kept as a fraction of the shorter side.
-
     angle : float, default=0.0
         Degrees, counter-clockwise.
 
@@ -76,7 +73,6 @@ def cut_out_bands(
     ----------
     pixels : ndarray of shape (height, width, n_bands), dtype float32
         Any values; those that are not finite count as missing.
-
     size, crop, angle
         As in :func:`cut_out`.
 

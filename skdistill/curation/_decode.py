@@ -33,10 +33,8 @@ def decode(
     content : bytes
         A file in JPEG, PNG, TIFF, WebP, GIF, BMP, PPM, JPEG 2000 or FITS, as it is
         or in gzip.
-
     bands : sequence of int or str, default=None
         Which bands of a FITS file to take.
-
     note : callable, default=None
         Takes what was guessed or lost, in the plural; None is nobody.
 

@@ -29,12 +29,10 @@ def decode_fits(
     ----------
     content : bytes
         The file, not compressed as a whole; images compressed inside it are fine.
-
     bands : sequence of int or str, default=None
         Which bands to take, in this order: numbers of planes or, for an image per
         extension, of images, or names of extensions.  None takes all but errors,
         weights, flags and the like, by the names of their extensions.
-
     note : callable, default=None
         Takes what was guessed, in the plural; None is nobody.
 
@@ -48,7 +46,6 @@ def decode_fits(
     ------
     ImportError
         If astropy is not installed.
-
     ValueError
         If there is no image or none with a value, if images differ in shape, if a band
         is not there, if a cube has its bands on another axis than the first, or if the
@@ -64,7 +61,7 @@ def decode_fits(
         from astropy.io import fits
     except ImportError as error:
         raise ImportError(
-            "FITS files need astropy: `pip install skdistill[fits]`."
+            "FITS files need astropy: `pip install skdistill[fits]`"
         ) from error
 
     # Without `uint` astropy honors BLANK in unsigned integers, too.

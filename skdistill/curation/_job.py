@@ -58,7 +58,6 @@ class Job:
         -------
         shape : tuple of int
             Height, width and number of bands.
-
         dtype : dtype
             Type of the values.
         """
@@ -75,7 +74,7 @@ class Job:
                 return pixels.shape, pixels.dtype
         raise ValueError(
             f"{n} of {n} images could not be read; the first: row "
-            f"{self.names[0]!r}: {first}."
+            f"{self.names[0]!r}: {first}"
         )
 
     def digest(self, batch: slice) -> str:
@@ -107,13 +106,10 @@ class Job:
         ----------
         number : int
             Number of the batch, handed back.
-
         batch : slice
             Positions of the images.
-
         out : ndarray or ArrayFile
             Where all images go.
-
         form : tuple
             Shape and type of an image.
 
@@ -121,7 +117,6 @@ class Job:
         -------
         number : int
             As given.
-
         failures : dict of int to str
             Why images could not be read, by position.
         """
@@ -204,10 +199,8 @@ def render(
     ----------
     image : PIL.Image.Image or ndarray of shape (height, width, n_bands)
         What `decode` returns.
-
     angle : float
         Degrees, counter-clockwise.
-
     settings : Settings
         Size, crop and stretch.
 

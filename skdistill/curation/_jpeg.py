@@ -81,7 +81,6 @@ def decode_jpeg(content: bytes) -> Image.Image:
     ------
     OSError
         If Pillow cannot decode it.
-
     ValueError
         If the compressed data end too early or too late, if they are interrupted by
         foreign markers or bytes, or if the image has too many pixels.
@@ -139,7 +138,6 @@ def open_checked(file: io.BytesIO, formats: tuple[str, ...]) -> Any:
     ----------
     file : file object
         Binary, with the content of an image file.
-
     formats : tuple of str
         Formats that are tried.
 

@@ -121,7 +121,6 @@ def vote_tree(
     questions : mapping of str to mapping of str to str or None
         For each question, beginning with the first, what question each of its answers
         leads to; None where it is the last.
-
     ask : iterable of str, default=None
         Questions that matter; the others are passed over.  None takes all.
 
@@ -156,7 +155,7 @@ def vote_tree(
     unknown = sorted(asked - set(questions))
     if unknown:
         raise ValueError(
-            f"`ask` must name questions; {unknown} are none of {list(questions)}."
+            f"`ask` must name questions; {unknown} are none of {list(questions)}"
         )
 
     def pass_over(question: str | None, before: tuple[str, ...]) -> str | None:
@@ -165,12 +164,10 @@ def vote_tree(
             return None
         if question not in questions:
             raise ValueError(
-                f"`questions` must have {question!r}, which an answer leads to."
+                f"`questions` must have {question!r}, which an answer leads to"
             )
         if question in before:
-            raise ValueError(
-                f"`questions` must end; {question!r} leads back to itself."
-            )
+            raise ValueError(f"`questions` must end; {question!r} leads back to itself")
         if question in asked:
             return question
         following = {
@@ -180,7 +177,7 @@ def vote_tree(
         if len(following) != 1:
             raise ValueError(
                 f"`ask` must have {question!r}: its answers lead to different "
-                f"questions, {sorted(map(str, following))}."
+                f"questions, {sorted(map(str, following))}"
             )
         return following.pop()
 
@@ -197,5 +194,5 @@ def vote_tree(
 
     first = pass_over(next(iter(questions), None), ())
     if first is None:
-        raise ValueError("`questions` must have one that is asked; there is none.")
+        raise ValueError("`questions` must have one that is asked; there is none")
     return grow(first, (), ())

@@ -56,7 +56,6 @@ class ImageReader(TransformerMixin, DocLinkMixin, BaseEstimator):
     images_dir : str, path-like or None, default=None
         Folder that relative paths start from; or a zip archive, `images.zip`, or a
         folder in one, `images.zip!/folder`. None stands for the working directory.
-
     path_column : str or None, default=None
         Column that names the files, or holds them as bytes or as `{"bytes": ...,
         "path": ...}`. A file in an archive is named `{archive}!/{member}`. None
@@ -64,51 +63,41 @@ class ImageReader(TransformerMixin, DocLinkMixin, BaseEstimator):
         bytes, else `asset_id`, which stands for `{asset_id}.jpg` (or `.jpeg`, `.png`,
         `.tif`, `.webp`, `.fits`, `.fits.gz`, `.fits.fz`) in `images_dir` or a direct
         sub-folder, in an archive in any folder.
-
     size : int, default=128
         Height and width of the resulting images in pixels.
-
     crop : float or "auto", default="auto"
         Central part of the image that is kept, as a fraction of its shorter side in
         (0, 1]. The crop is square and has a whole number of pixels. "auto" is 0.5 if
         the first image is a cutout of Galaxy Zoo, by its 424 x 424 pixels, and 1
         otherwise. Warnings tell what was chosen where that is a guess.
-
     bands : sequence of int or str, default=None
         Which bands to take, in this order. Numbers count the planes of a FITS cube, the
         images of a FITS file with one per extension, or the channels R, G, B; names are
         those of extensions. None takes all, but for extensions that are no pictures by
         their names: ERR, WHT, DQ, IVAR, MASK and the like.
-
     stretch : float or None, default=None
         Flux per pixel, in the unit of the FITS files, up to which brightness is about
         linear; above it grows like the logarithm [1]_. The result is then of 8 bits.
         None leaves FITS images the fluxes they have. Files of 8 bits stay as they are.
-
     softening : float, default=8.0
         Q of the stretch: the larger, the more faint light is raised above bright light.
-
     minimum : float, default=0.0
         Flux per pixel that the stretch makes black.
-
     out : str, path-like or None, default=None
         A `.npy` file that the images are written to, for more images than there is
         memory; the result is this file, mapped into memory for reading. The images grow
         in `{out}.part`, which takes the name `out` when all are there; an earlier file
         of that name is replaced then. After an interrupt or an error the same call goes
         on from there. Not for a reader inside a search or a cross-validation.
-
     n_jobs : int or None, default=None
         Number of threads that read files. None means 1 unless in a
         :obj:`joblib.parallel_backend` context, -1 means all processors. Threads
         suffice: decoding and resampling do not hold Python's lock, astropy's FITS
         aside.
-
     on_error : {"raise", "skip"}, default="raise"
         What to do about files that are missing, damaged or not images. "skip" leaves
         their rows out of the result, with one warning; take the rows that are left
         from `sample_indices_`.
-
     verbose : int, default=0
         Show a progress bar if it is not 0.
 
@@ -117,7 +106,6 @@ class ImageReader(TransformerMixin, DocLinkMixin, BaseEstimator):
     sample_indices_ : ndarray of shape (n_images,)
         Positions in the last `rows` of the images in the last result. Only with
         `on_error="skip"`.
-
     skipped_ : DataFrame of shape (n_skipped, 2)
         `path` and `error` of the rows left out of the last result, on the index of
         `rows`. Only with `on_error="skip"`.
@@ -239,7 +227,6 @@ class ImageReader(TransformerMixin, DocLinkMixin, BaseEstimator):
         ----------
         rows : DataFrame or sequence of images
             Ignored, here for API consistency.
-
         y : None
             Ignored, here for API consistency.
 
@@ -260,7 +247,7 @@ class ImageReader(TransformerMixin, DocLinkMixin, BaseEstimator):
                 f"`out`={path!r} is one file, and each fit of a search "
                 "or a cross-validation would replace that of the one before. Read the "
                 "images once, X = reader.transform(rows), and search over X; or leave "
-                "`out` at None."
+                "`out` at None"
             )
         return self
 
@@ -319,7 +306,7 @@ class ImageReader(TransformerMixin, DocLinkMixin, BaseEstimator):
         if ImageFile.LOAD_TRUNCATED_IMAGES:
             raise ValueError(
                 "`PIL.ImageFile.LOAD_TRUNCATED_IMAGES` must be False; it is True, and "
-                "files that were cut short would pass as half-gray images."
+                "files that were cut short would pass as half-gray images"
             )
         out = None if self.out is None else check_map_path(self.out, "out")
         rows = as_pandas(rows)
@@ -327,7 +314,7 @@ class ImageReader(TransformerMixin, DocLinkMixin, BaseEstimator):
             rows, self.path_column, self.images_dir
         )
         if len(values) == 0:
-            raise ValueError("`rows` must have at least one row; got none.")
+            raise ValueError("`rows` must have at least one row; got none")
         if isinstance(rows, pd.DataFrame):
             angles = rotation_angles(rows)
         else:
@@ -391,7 +378,7 @@ class ImageReader(TransformerMixin, DocLinkMixin, BaseEstimator):
             warn(
                 f"{len(skipped)} of {len(values)} images could not be read; the first: "
                 f"row {names[skipped[0]]!r}: {failures[skipped[0]]}. They are left "
-                "out, see `skipped_`."
+                "out, see `skipped_`"
             )
         return X
 
@@ -434,7 +421,7 @@ class ImageReader(TransformerMixin, DocLinkMixin, BaseEstimator):
             bands and all(isinstance(band, (Integral, str)) for band in bands)
         ):
             raise ValueError(
-                f"`bands` must hold numbers or names of bands; got {self.bands!r}."
+                f"`bands` must hold numbers or names of bands; got {self.bands!r}"
             )
         return Settings(
             size=self.size,

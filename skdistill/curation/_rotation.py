@@ -32,7 +32,6 @@ class RotationAugmenter(DocLinkMixin, BaseEstimator):
     n_rotations : int, default=10
         How often each row is repeated. The angles are the multiples of
         `360 / n_rotations` degrees, counter-clockwise, starting at 0.
-
     id_column : str, sequence of str or None, default=None
         Column that tells galaxies apart, as in :class:`GalaxyZooCurator`. Where none
         has the name of an id each row is a galaxy.
@@ -41,14 +40,11 @@ class RotationAugmenter(DocLinkMixin, BaseEstimator):
     ----------
     sample_indices_ : ndarray of shape (n_rows * n_rotations,)
         Position of the source row of every row that `fit_resample` returns.
-
     groups_ : ndarray of shape (n_rows * n_rotations,)
         Number of the galaxy of every row that `fit_resample` returns, the same for all
         rows with one id: the `groups` of a cross-validation, see the notes.
-
     n_features_in_ : int
         Number of columns of the table.
-
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the columns; only if there are names and all are strings.
 
@@ -118,7 +114,6 @@ class RotationAugmenter(DocLinkMixin, BaseEstimator):
         ----------
         rows : pandas or polars DataFrame, or array-like, of shape (n_rows, n_columns)
             One row per galaxy.
-
         y : array-like of shape (n_rows,), default=None
             Labels; only their number is checked.
 
@@ -150,7 +145,6 @@ class RotationAugmenter(DocLinkMixin, BaseEstimator):
         rows : pandas or polars DataFrame, or array-like, of shape (n_rows, n_columns)
             One row per galaxy. The new angles are added to those of a column
             `rotation`, modulo 360 degrees.
-
         y : array-like of shape (n_rows,), default=None
             Labels.
 
@@ -160,7 +154,6 @@ class RotationAugmenter(DocLinkMixin, BaseEstimator):
                 (n_rows * n_rotations, n_columns or n_columns + 1)
             The rows, with their index if they have one, each repeated `n_rotations`
             times in a row, with the column `rotation` in degrees.
-
         y : array-like of shape (n_rows * n_rotations,) or None
             The labels, of the type they came in; None if there were none.
         """
@@ -183,7 +176,7 @@ class RotationAugmenter(DocLinkMixin, BaseEstimator):
         """Return the rows as a frame or an array, and the angles they have."""
         if isinstance(rows, pd.DataFrame) or is_polars(rows):
             if len(rows) == 0:
-                raise ValueError("`rows` must have at least one row; got none.")
+                raise ValueError("`rows` must have at least one row; got none")
             validate_data(self, rows, skip_check_array=True)
             table = as_pandas(rows)
             angles = rotation_angles(table)
@@ -222,7 +215,7 @@ class RotationAugmenter(DocLinkMixin, BaseEstimator):
             warn(
                 f"{n_shared} of {len(table)} rows share their id, {ids.name}, with an "
                 "earlier row: take `groups_` for the groups of a cross-validation, as "
-                "`sample_indices_` tells these rows apart."
+                "`sample_indices_` tells these rows apart"
             )
         return galaxies
 
@@ -251,13 +244,13 @@ def rotation_angles(rows: pd.DataFrame) -> np.ndarray:
     column = rows["rotation"]
     if not pd.api.types.is_numeric_dtype(column):
         raise ValueError(
-            f"The column 'rotation' must hold degrees; its dtype is {column.dtype}."
+            f"The column 'rotation' must hold degrees; its dtype is {column.dtype}"
         )
     angles = column.to_numpy(dtype=np.float64, na_value=np.nan)
     wrong = np.flatnonzero(~np.isfinite(angles))
     if len(wrong):
         raise ValueError(
             "The column 'rotation' must hold finite degrees; that of row "
-            f"{rows.index[wrong[0]]!r} is {angles[wrong[0]]}."
+            f"{rows.index[wrong[0]]!r} is {angles[wrong[0]]}"
         )
     return angles

@@ -52,13 +52,13 @@ def images_of_rows(
             raise ValueError(
                 f"`path_column={path_column!r}` needs one of the columns "
                 f"{candidates}; the columns of `rows` are "
-                f"{rows.columns.tolist()}."
+                f"{rows.columns.tolist()}"
             )
         by_asset = path_column is None and column == "asset_id"
         if by_asset and images_dir is None:
             raise ValueError(
                 "`images_dir` must name the folder of the images where `rows` has "
-                "`asset_id` but no paths; got None."
+                "`asset_id` but no paths; got None"
             )
         return rows.index, rows[column].tolist(), by_asset
 
@@ -67,7 +67,7 @@ def images_of_rows(
         raise TypeError(
             "`rows` must be a DataFrame or a sequence of paths; got "
             f"{type(rows).__name__}. For all images of a folder pass their paths: "
-            "sorted(Path(folder).glob('**/*.png'))."
+            "sorted(Path(folder).glob('**/*.png'))"
         )
     values = list(rows)
     names = rows.index if isinstance(rows, pd.Series) else range(len(values))
@@ -75,7 +75,7 @@ def images_of_rows(
         if not isinstance(value, single):
             raise TypeError(
                 "`rows` must hold paths, or images as bytes, where it is not a "
-                f"DataFrame; element {name!r} is a {type(value).__name__}."
+                f"DataFrame; element {name!r} is a {type(value).__name__}"
             )
     return pd.Index(names), values, False
 

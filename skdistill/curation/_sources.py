@@ -75,7 +75,6 @@ class Sources:
         ----------
         value : str, path-like, bytes, dict with "bytes" and "path", or asset id
             What the table says.
-
         by_asset : bool
             Whether it is an asset id, of a file `{value}.jpg` or of another ending.
 
@@ -88,7 +87,6 @@ class Sources:
         ------
         FileNotFoundError
             If there is no such file or member.
-
         ValueError
             If the value is nothing of the kind.
         """

@@ -12,13 +12,10 @@ def asinh_stretch(
     ----------
     flux : ndarray of shape (..., n_bands)
         Fluxes per pixel, all in the same unit.
-
     stretch : float
         Flux above `minimum` up to which brightness is about linear.
-
     softening : float
         Q of [1]_: the larger, the more faint light is raised above bright light.
-
     minimum : float, default=0.0
         Flux that becomes black, the same in all bands.
 

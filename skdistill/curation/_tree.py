@@ -101,7 +101,7 @@ def parse_tree(tree: Any) -> VoteTree:
         if name in leaves:
             raise ValueError(
                 f"`tree` has the class {name!r} twice; answers of one question that "
-                "count together are written as a tuple."
+                "count together are written as a tuple"
             )
         leaves[name] = tuple(
             tuple(f"{question}_{answer}" for answer in answers)
@@ -109,7 +109,7 @@ def parse_tree(tree: Any) -> VoteTree:
         )
         questions[name] = tuple(question for question, _ in way)
     if len(leaves) < 2:
-        raise ValueError(f"`tree` must have two classes or more; got {list(leaves)}.")
+        raise ValueError(f"`tree` must have two classes or more; got {list(leaves)}")
     return VoteTree(leaves, questions, answers_of)
 
 
@@ -119,7 +119,7 @@ def _walk(node: Any, way: tuple) -> Iterator[tuple[str | None, tuple]]:
     if not isinstance(node, Mapping) or len(node) != 1:
         raise ValueError(
             f"`tree` must have one question{place}, {{question: {{answer: ...}}}}; got "
-            f"{_shorten(node)}."
+            f"{_shorten(node)}"
         )
     [(question, branches)] = node.items()
     if (
@@ -129,20 +129,20 @@ def _walk(node: Any, way: tuple) -> Iterator[tuple[str | None, tuple]]:
     ):
         raise ValueError(
             f"`tree` must have answers for the question {question!r}{place}, "
-            f"{{answer: class or question}}; got {_shorten(branches)}."
+            f"{{answer: class or question}}; got {_shorten(branches)}"
         )
     if question in [q for q, _ in way]:
-        raise ValueError(f"`tree` asks {question!r} again{place}.")
+        raise ValueError(f"`tree` asks {question!r} again{place}")
     seen: set[str] = set()
     for key, below in branches.items():
         answers = key if isinstance(key, tuple) and key else (key,)
         if not all(isinstance(answer, str) for answer in answers):
             raise ValueError(
                 f"`tree` must have text, or tuples of it, as answers of {question!r}; "
-                f"got {key!r}."
+                f"got {key!r}"
             )
         if seen.intersection(answers) or len(set(answers)) < len(answers):
-            raise ValueError(f"`tree` has an answer of {question!r} twice: {key!r}.")
+            raise ValueError(f"`tree` has an answer of {question!r} twice: {key!r}")
         seen.update(answers)
         further = (*way, (question, answers))
         if below is None or isinstance(below, str):
@@ -181,13 +181,10 @@ def leaf_scores(
     votes : ndarray of shape (n_galaxies, n_answers)
         Vote fractions in [0, 1], columns in the order of `tree.answers`. NaN (nobody
         was asked, or the debiasing failed) counts as no vote for that answer.
-
     confidence : {"product", "mean", "min"}, default="product"
         How the votes of the steps on the way to a leaf become one score.
-
     tree : VoteTree
         The tree, by default that of nine classes.
-
     cumulative : bool, default=False
         Whether votes are multiplied with those that lead to their question: the product
         is then that for the last answer.
@@ -248,7 +245,6 @@ def leaf_labels(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         Index of a leaf; of equal scores the first leaf wins. -1 for a galaxy
         without a label: no finite vote, or no vote for any leaf (all scores are 0, as
         when everybody saw a star).
-
     confidence : ndarray of shape (n_galaxies,)
         The highest score; NaN where there is no label.
     """

@@ -43,19 +43,14 @@ def read_votes(
     ----------
     catalog : DataFrame of shape (n_galaxies, n_columns)
         One row per galaxy.
-
     suffix : str or None
         Suffix of the columns.
-
     tree : VoteTree
         The tree.
-
     answers : tuple of str, default=None
         Which of its answers; None takes those on the way to a class.
-
     columns : str, mapping or None, default=None
         Pattern of the names of the columns, or a column for each answer.
-
     limit : float, default=1.0
         The largest possible vote.
 
@@ -67,17 +62,17 @@ def read_votes(
     if not isinstance(catalog, pd.DataFrame):
         raise TypeError(
             "`catalog` must be a DataFrame with one row per galaxy and vote columns; "
-            f"got {type(catalog).__name__}."
+            f"got {type(catalog).__name__}"
         )
     if len(catalog) == 0:
-        raise ValueError("`catalog` must have at least one row; got none.")
+        raise ValueError("`catalog` must have at least one row; got none")
 
     answers = tree.answers if answers is None else answers
     names = _vote_columns(catalog, suffix, tree, answers, columns)
     table = catalog[names]
     if table.shape[1] != len(names):
         twice = table.columns[table.columns.duplicated()].unique().tolist()
-        raise ValueError(f"Vote columns must be there once; more than once: {twice}.")
+        raise ValueError(f"Vote columns must be there once; more than once: {twice}")
     not_numeric = [c for c in names if not pd.api.types.is_numeric_dtype(table[c])]
     if not_numeric:
         first = table[not_numeric[0]]
@@ -85,7 +80,7 @@ def read_votes(
         value = f", its first value is {known.iloc[0]!r}" if len(known) else ""
         raise ValueError(
             f"Vote columns must be numeric; {not_numeric[0]!r} has dtype "
-            f"{first.dtype}{value}. Not numeric: {not_numeric}."
+            f"{first.dtype}{value}. Not numeric: {not_numeric}"
         )
 
     votes = table.to_numpy(dtype=np.float64, na_value=np.nan)
@@ -144,7 +139,7 @@ def _vote_columns(
             if not {"{question}", "{answer}"} <= set(re.findall(r"{\w+}", columns)):
                 raise ValueError(
                     "`columns` as a pattern must have '{question}' and '{answer}' in "
-                    f"it; got {columns!r}."
+                    f"it; got {columns!r}"
                 )
             given = {a: _named(a, question_of[a], suffix, columns) for a in answers}
         else:
@@ -153,14 +148,14 @@ def _vote_columns(
         if lacking:
             raise ValueError(
                 f"`columns` must have a column for each answer of the tree; it has "
-                f"none for {lacking}."
+                f"none for {lacking}"
             )
         names = [given[answer] for answer in answers]
         missing = [name for name in names if name not in present]
         if missing:
             raise ValueError(
                 f"`columns` names columns that are not in the catalog: {missing}; "
-                f"there are {[str(c) for c in catalog.columns][:20]}."
+                f"there are {[str(c) for c in catalog.columns][:20]}"
             )
         return names
     end = "" if suffix is None else f"_{suffix}"
@@ -184,7 +179,7 @@ def _vote_columns(
         raise ValueError(
             f"`votes={suffix!r}` needs a column for each of the {len(answers)} answers "
             f"of the tree; not in the catalog: {missing}. Vote suffixes that are "
-            f"there for all answers: {sorted(complete)}. `columns` gives other names."
+            f"there for all answers: {sorted(complete)}. `columns` gives other names"
         )
     return names
 
@@ -203,19 +198,14 @@ def are_clean(
     ----------
     catalog : DataFrame of shape (n_galaxies, n_columns)
         One row per galaxy.
-
     codes : ndarray of shape (n_galaxies,)
         Index of the class of each; -1 for those without.
-
     votes : ndarray of shape (n_galaxies, n_answers)
         What :func:`read_votes` returned.
-
     tree : VoteTree
         The tree.
-
     n_votes : {10, 20}
         Which thresholds.
-
     cumulative : bool, default=False
         Whether the votes are cumulative, for which there are no thresholds.
 
@@ -227,13 +217,13 @@ def are_clean(
     if cumulative:
         raise ValueError(
             f"`clean={n_votes}` has thresholds for shares of those who were asked; the "
-            "votes are cumulative."
+            "votes are cumulative"
         )
     strange = [q for q in tree.answers_of if q not in CLEAN_VOTES]
     if strange:
         raise ValueError(
             f"`clean={n_votes}` has thresholds for questions of Galaxy Zoo 2; the tree "
-            f"asks others: {strange}."
+            f"asks others: {strange}"
         )
     debiased = read_votes(catalog, "debiased", tree)
     column = {answer: i for i, answer in enumerate(tree.answers)}
@@ -261,7 +251,7 @@ def are_clean(
         if gates:
             raise ValueError(
                 f"`clean={n_votes}` needs {list(gates)} on the way to the class "
-                f"{leaf!r}."
+                f"{leaf!r}"
             )
         clean[rows] = passed
     return clean
@@ -280,7 +270,6 @@ def have_votes(catalog: pd.DataFrame, min_votes: int) -> np.ndarray:
     ----------
     catalog : DataFrame of shape (n_galaxies, n_columns)
         One row per galaxy.
-
     min_votes : int
         How many are enough.
 
@@ -295,12 +284,12 @@ def have_votes(catalog: pd.DataFrame, min_votes: int) -> np.ndarray:
     if column is None:
         raise ValueError(
             f"`min_votes={min_votes}` needs one of the columns {list(_COUNT_COLUMNS)}; "
-            "the catalog has none of them. Set `min_votes=0` to do without."
+            "the catalog has none of them. Set `min_votes=0` to do without"
         )
     if not pd.api.types.is_numeric_dtype(catalog[column]):
         raise ValueError(
             f"`min_votes={min_votes}` needs numbers in {column!r}; its dtype is "
-            f"{catalog[column].dtype}."
+            f"{catalog[column].dtype}"
         )
     counts = catalog[column].to_numpy(dtype=np.float64, na_value=np.nan)
     return counts >= min_votes
@@ -313,7 +302,6 @@ def look_cumulative(votes: np.ndarray, tree: VoteTree) -> bool:
     ----------
     votes : ndarray of shape (n_galaxies, n_answers)
         What :func:`read_votes` returned.
-
     tree : VoteTree
         The tree.
 

@@ -107,22 +107,16 @@ def load_cifar10(
         `root`), or as tables `train*.parquet` and `test*.parquet` with a column
         `image` or `img` of images as JPEG, PNG or WebP, and a column `label`.  With
         None it is the sub-folder `cifar` of :func:`sklearn.datasets.get_data_home`.
-
     subset : {"train", "test", "all"}, default="train"
         Which images; "all" are those to train, then those to test.
-
     download_if_missing : bool, default=True
         If False, raise an OSError if the data is not there instead of downloading it.
-
     n_retries : int, default=3
         Number of further attempts at a download after one that brought nothing new.
-
     delay : float, default=1.0
         Seconds between the first two attempts, doubled each time.
-
     return_X_y : bool, default=False
         Whether to return `(data, target)` instead of a Bunch.
-
     verbose : int, default=1
         Whether to show the progress of a download; 0 is silent.
 
@@ -141,7 +135,6 @@ def load_cifar10(
             Names of the classes.
         DESCR : str
             What the data is and whom to cite.
-
     (data, target) : tuple if `return_X_y=True`
         Both as above.
 
@@ -149,11 +142,9 @@ def load_cifar10(
     ------
     OSError
         If the data is not there and must not or cannot be downloaded.
-
     ImportError
         If a package is not installed: torchvision (``pip install skdistill[vision]``),
         or pyarrow (``pip install skdistill[parquet]``) for tables.
-
     ValueError
         If a table lacks a column, or an image or a label in it is not one of CIFAR-10.
 
@@ -217,26 +208,19 @@ def load_cifar100(
         `image` or `img` of images as JPEG, PNG or WebP, and a column `label` or
         `fine_label`.  With None it is the sub-folder `cifar` of
         :func:`sklearn.datasets.get_data_home`.
-
     subset : {"train", "test", "all"}, default="train"
         Which images; "all" are those to train, then those to test.
-
     labels : {"fine", "coarse"}, default="fine"
         Whether `target` is one of 100 classes or one of the 20 that five of them each
         belong to.
-
     download_if_missing : bool, default=True
         If False, raise an OSError if the data is not there instead of downloading it.
-
     n_retries : int, default=3
         Number of further attempts at a download after one that brought nothing new.
-
     delay : float, default=1.0
         Seconds between the first two attempts, doubled each time.
-
     return_X_y : bool, default=False
         Whether to return `(data, target)` instead of a Bunch.
-
     verbose : int, default=1
         Whether to show the progress of a download; 0 is silent.
 
@@ -259,7 +243,6 @@ def load_cifar100(
             Their names.
         DESCR : str
             What the data is and whom to cite.
-
     (data, target) : tuple if `return_X_y=True`
         Both as above.
 
@@ -267,11 +250,9 @@ def load_cifar100(
     ------
     OSError
         If the data is not there and must not or cannot be downloaded.
-
     ImportError
         If a package is not installed: torchvision (``pip install skdistill[vision]``),
         or pyarrow (``pip install skdistill[parquet]``) for tables.
-
     ValueError
         If a table lacks a column, or an image or a label in it is not one of CIFAR-100.
 
@@ -339,7 +320,7 @@ def _load(
             if not download_if_missing:
                 raise OSError(
                     f"{name} is not in '{folder}', or not as it was published, and "
-                    "`download_if_missing` is False."
+                    "`download_if_missing` is False"
                 )
             download(
                 dataset.url,
@@ -399,7 +380,7 @@ def _from_tables(
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     paths = sorted(folder.glob(f"{subset}*.parquet"))
     if not paths:
-        raise FileNotFoundError(f"There is no file '{subset}*.parquet' in '{folder}'.")
+        raise FileNotFoundError(f"There is no file '{subset}*.parquet' in '{folder}'")
     parts = [_from_table(path, n_classes) for path in paths]
     return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
 
@@ -415,14 +396,14 @@ def _from_table(
     if None in columns:
         raise ValueError(
             f"'{path}' must have one of the columns {list(_IMAGE_COLUMNS)} and one of "
-            f"{list(_LABEL_COLUMNS)}; got {column_names(table)}."
+            f"{list(_LABEL_COLUMNS)}; got {column_names(table)}"
         )
     labels = pd.to_numeric(table[columns[1]], errors="coerce").to_numpy(np.float64)
     wrong = np.flatnonzero(~np.isin(labels, np.arange(n_classes)))
     if len(wrong):
         raise ValueError(
             f"Row {wrong[0]} of '{path}': a label must be a whole number from 0 to "
-            f"{n_classes - 1}; got {table[columns[1]].iloc[wrong[0]]!r}."
+            f"{n_classes - 1}; got {table[columns[1]].iloc[wrong[0]]!r}"
         )
     images = np.empty((len(table), _SIDE, _SIDE, 3), dtype=np.uint8)
     for row, cell in enumerate(table[columns[0]]):
@@ -438,6 +419,6 @@ def _from_table(
         except Exception as error:
             raise ValueError(
                 f"Row {row} of '{path}' must have an image of {_SIDE} x {_SIDE} "
-                f"pixels: {error}."
+                f"pixels: {error}"
             ) from error
     return images, labels.astype(np.int64)

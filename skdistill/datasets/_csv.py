@@ -91,7 +91,7 @@ def read_csv(path: Path) -> pd.DataFrame:
     if twice:
         warn(
             f"'{path}' has columns of one name, {twice[:10]}; those behind the first "
-            f"are called {twice[0] + '.1'!r} and so on."
+            f"are called {twice[0] + '.1'!r} and so on"
         )
     # A comma at the end of each line makes a column of nothing.
     last = frame.columns[-1]

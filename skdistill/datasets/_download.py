@@ -52,7 +52,7 @@ class _OnlyForward(urllib.request.HTTPRedirectHandler):
         if not newurl.startswith("https:" if secure else ("http:", "https:")):
             raise DownloadError(
                 f"{req.full_url} redirects to {newurl}, which "
-                f"{'is not encrypted' if secure else 'no web server has'}."
+                f"{'is not encrypted' if secure else 'no web server has'}"
             )
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
@@ -79,23 +79,17 @@ def download(
     ----------
     url : str
         Where the file is, http or https.
-
     path : str or path-like
         Where it shall be.
-
     sha256 : str or None, default=None
         Expected checksum in hexadecimal digits.
-
     check : callable or None, default=None
         Called with the path of the complete download; raises ValueError if the file is
         of no use, for example since it is an error page.
-
     n_retries : int, default=3
         Number of further attempts after one that brought nothing new.
-
     delay : float, default=1.0
         Seconds before the second attempt; doubled each time.
-
     verbose : bool, default=False
         Whether to show a progress bar.
 
@@ -125,7 +119,7 @@ def download(
                 check(path)
         except ValueError as error:
             raise DownloadError(
-                f"'{path}' is not usable: {error}. Remove it to download it."
+                f"'{path}' is not usable: {error}. Remove it to download it"
             ) from error
         with contextlib.suppress(PermissionError):
             _record(path, path, digest, url)
@@ -164,7 +158,6 @@ def locked(path: Path, *, verbose: bool = False) -> Any:
     ----------
     path : Path
         What shall be written.
-
     verbose : bool, default=False
         Whether to say so if it takes waiting.
 
@@ -190,7 +183,6 @@ def remote_size(url: str, path: str | os.PathLike[str]) -> tuple[int | None, int
     ----------
     url : str
         Where the file is.
-
     path : str or path-like
         Where it shall be.
 
@@ -198,7 +190,6 @@ def remote_size(url: str, path: str | os.PathLike[str]) -> tuple[int | None, int
     -------
     total : int or None
         Size in bytes, None if the server does not tell.
-
     present : int
         How many of them an interrupted download has already left.
     """
@@ -251,16 +242,16 @@ def _checked(file: Path, path: Path, sha256: str | None, verbose: bool) -> str:
     size = file.stat().st_size
     if size != record.get("size", size):
         raise DownloadError(
-            f"'{file}' has {size} bytes; {known} {record['size']}. {remedy}."
+            f"'{file}' has {size} bytes; {known} {record['size']}. {remedy}"
         )
     digest = _sha256(file, verbose)
     if sha256 is not None and digest != sha256.lower():
         raise DownloadError(
-            f"'{file}' must have the SHA-256 {sha256.lower()}; got {digest}."
+            f"'{file}' must have the SHA-256 {sha256.lower()}; got {digest}"
         )
     if digest != record.get("sha256", digest):
         raise DownloadError(
-            f"'{file}' has the SHA-256 {digest}; {known} {record['sha256']}. {remedy}."
+            f"'{file}' has the SHA-256 {digest}; {known} {record['sha256']}. {remedy}"
         )
     return digest
 
@@ -307,7 +298,7 @@ def _bar(name: str, total: int | None, initial: int, hidden: bool) -> tqdm:
 
 def _open(url: str, headers: dict[str, str], method: str = "GET") -> Any:
     if not url.startswith(("http://", "https://")):
-        raise DownloadError(f"A URL must begin with http:// or https://; got {url!r}.")
+        raise DownloadError(f"A URL must begin with http:// or https://; got {url!r}")
     headers = {
         "User-Agent": f"skdistill/{__version__}",
         # The file as it is: sizes, ranges and checksums are those of its bytes.

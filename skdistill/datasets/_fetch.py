@@ -101,48 +101,37 @@ def fetch_galaxy_zoo2(
         Where data sets are kept.  With None it is the folder of scikit-learn's own
         data sets, see :func:`sklearn.datasets.get_data_home`.  The files go into its
         sub-folder `galaxy_zoo_2`.
-
     images : bool or "ask", default="ask"
         Whether to have the images, 3 GB.  "ask" uses them if they have been downloaded
         already; else it asks on a terminal whether to download them, and raises an
         error that tells their size where there is nobody to ask.
-
     extract : bool, default=False
         Whether to extract the images, each into a file of its own, after which the
         archive may be removed.  Otherwise they are read straight from the archive: a
         `path` is then `"{archive}!/{member}"`, as :class:`~skdistill.ImageReader`
         understands it.
-
     votes : str, default="fraction"
         Suffix of the vote columns that `target` is made from.
-
     download_if_missing : bool, default=True
         If False, raise an OSError if files are not there instead of downloading them.
-
     urls : mapping of str to str, default=None
         Where to get "votes", "mapping" or "images" from, if not from where they are
         published: a mirror, for example.  A file keeps the name it has in its URL.
-
     sha256 : mapping of str to str, default=None
         Expected SHA-256 of "votes", "mapping" or "images".  None is published; without
         one, that of the first download is recorded beside the file and checked from
         then on.
-
     n_retries : int, default=3
         Number of further attempts at a download after one that brought nothing new.
         An attempt that got further counts as none.
-
     delay : float, default=1.0
         Seconds between the first two attempts, doubled each time.  If the server asks
         for more it gets it, up to two minutes.
-
     return_X_y : bool, default=False
         Whether to return `(data, target)` instead of a Bunch.
-
     as_frame : bool, default=True
         Whether `data` is a DataFrame and `target` a Series.  If False both are arrays;
         `data` then has the vote columns alone.
-
     verbose : int, default=1
         Whether to show progress and waiting times; 0 is silent.
 
@@ -175,7 +164,6 @@ def fetch_galaxy_zoo2(
             Checksums of the files that were used.
         DESCR : str
             What the data is and whom to cite.
-
     (data, target) : tuple if `return_X_y=True`
         Both as above.
 
@@ -184,7 +172,6 @@ def fetch_galaxy_zoo2(
     OSError
         If a file cannot be downloaded or does not fit on the disk, if it is not the
         one that was expected, or if it is not there and `download_if_missing=False`.
-
     ValueError
         If the images would have to be downloaded and nobody agreed to it, or if a file
         does not contain what it should.
@@ -284,7 +271,7 @@ def _known(name: str, given: Mapping[str, str] | None) -> Mapping[str, str]:
     unknown = set(given or ()).difference(_URLS)
     if unknown:
         raise ValueError(
-            f"`{name}` must have keys of {sorted(_URLS)}; got {sorted(unknown)}."
+            f"`{name}` must have keys of {sorted(_URLS)}; got {sorted(unknown)}"
         )
     return given or {}
 
@@ -294,7 +281,7 @@ def _file_name(name: str, url: str) -> str:
     file_name = PurePosixPath(path.replace("\\", "/")).name
     if file_name in ("", "..") or (name == "images" and not file_name.endswith(".zip")):
         ending = "a .zip file" if name == "images" else "a file"
-        raise ValueError(f"`urls` must name {ending} for '{name}'; got {url!r}.")
+        raise ValueError(f"`urls` must name {ending} for '{name}'; got {url!r}")
     return file_name
 
 
@@ -310,7 +297,7 @@ def _agreed(url: str, path: Path) -> bool:
     if sys.stdin is None or not sys.stdin.isatty():
         raise ValueError(
             f"`images` must be True to download {what}, from {url} to '{path.parent}', "
-            "or False to do without; got 'ask', and there is nobody to ask."
+            "or False to do without; got 'ask', and there is nobody to ask"
         )
     answer = input(f"Download {what}, to '{path.parent}'? [y/N] ")
     return answer.strip().lower() in ("y", "yes")

@@ -147,65 +147,52 @@ def make_galaxies(
     ----------
     n_samples : int, default=100
         Number of galaxies.
-
     size : int, default=64
         Height and width of the images in pixels, at least 8.
-
     n_bands : int, default=3
         Number of bands, in order from red to blue. Those of the SDSS filters: 1 is r,
         2 are r, g; 3 are i, r, g, shown as R, G, B; 4 are z, i, r, g and 5 are z, i, r,
         g, u. More are spread evenly in wavelength from z to u.
-
     style : {"textbook", "survey"}, default="textbook"
         Textbook galaxies are regular and easy to tell apart. Those of a survey are as
         irregular as real ones: with uneven arms, clumps of young stars, dust at the
         inner edges of the arms, weak bars and a wide range of colors; with noise in
         grains, as in cutouts of enlarged pixels, and a stretch that does not burn out
         their middles.
-
     noise : float, default=0.008
         Standard deviation of the sky noise in a pixel, as a share of the brightness
         that textbook style shows white.  Brighter pixels have more noise, as photons
         do.
-
     neighbors : float, default=1.5
         Mean number of foreground stars and background galaxies drawn in a frame.
-
     seeing : float or pair of floats, default=None
         Full width at half maximum of the point-spread function in pixels of the image,
         or the range in which it is drawn uniformly. To give it in arcseconds divide by
         the pixel scale. None draws it between 2.5 % and 4 % of the frame, of a survey
         between 1.5 % and 2.4 %.
-
     psf : {"double-gaussian", "gaussian", "moffat"}, default="double-gaussian"
         Shape of the point-spread function. The Moffat profile has the exponent 3.
-
     redshift : float or pair of floats, default=None
         Redshift of the galaxies, from 0.03 to 1, or the range in which it is drawn
         uniformly. None is 0.03, where galaxies look as they do without. Farther ones
         are smaller and their surfaces dimmer, behind the same seeing and noise; their
         light is redshifted. They lose detail, and volunteers' votes drift towards
         "smooth".
-
     scale_cutouts : bool, default=False
         Whether the field of view follows the apparent size, as that of the cutouts of
         Galaxy Zoo 2 does. A far galaxy then fills as much of the frame as a near one,
         and the seeing and the grains of the noise grow instead.
-
     weights : array-like of shape (9,) or (8,), or "gz2", default=None
         Relative frequencies of the classes; of eight the last is what remains to 1.
         With None the classes are balanced. "gz2" are those of Galaxy Zoo 2: of the
         galaxies of Stripe 82, labeled by their debiased votes, 25.2 %, 30.5 %, 6.0 %,
         5.1 %, 1.4 %, 5.9 %, 2.3 %, 13.5 % and 10.0 %.
-
     random_state : int, RandomState instance or None, default=None
         Determines random number generation.  The same integer gives the same
         galaxies, whatever `size`, `n_bands`, `noise`, `neighbors`, `seeing`, `psf` and
         `redshift` are.
-
     return_votes : bool, default=False
         Whether to return the votes of simulated volunteers, too.
-
     return_truth : bool, default=False
         Whether to return what the votes are drawn from, too.
 
@@ -215,18 +202,15 @@ def make_galaxies(
         Images in [0, 1].  Galaxies are inside the central 70 % of the frame, where
         the seeing leaves them there, so that images may be rotated and cropped; stars
         and neighbors are anywhere.
-
     y : ndarray of shape (n_samples,), dtype int64
         Classes 0 to 8.  The class counts differ by no more than 1 if `weights` is
         None.
-
     votes : DataFrame of shape (n_samples, 115)
         Only if `return_votes=True`: the columns `dr7objid`, `asset_id`,
         `total_classifications` and `total_votes`, then `_count`, `_fraction` and
         `_debiased` for each of the 37 answers, as in the table of Galaxy Zoo 2.
         Each galaxy is seen by about 40 volunteers, who disagree more about
         galaxies that are faint, small or between two classes.
-
     truth : DataFrame of shape (n_samples, 82)
         Only if `return_truth=True`: `dr7objid` and `asset_id` as in `votes`; `class`,
         the same as `y`; `redshift`; `radius` in half frames; `axis_ratio`; `seeing`,
@@ -373,7 +357,7 @@ def _bounds(name: str, value, least: float, most: float) -> tuple[float, float]:
         limits = f"in [{least}, {most}]" if most < np.inf else "above 0"
         raise ValueError(
             f"`{name}` must be a number or a pair of numbers in order, {limits}; got "
-            f"{value!r}."
+            f"{value!r}"
         )
     return float(pair[0]), float(pair[1])
 

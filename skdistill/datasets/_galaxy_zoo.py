@@ -40,14 +40,12 @@ def load_galaxy_zoo2(
         `.fit` (also with `.gz`).  All of its columns are kept, whichever they are:
         those of Hart et al. [2]_ and of Willett et al. [1]_ as well as those of the
         galaxy-datasets package.
-
     images_dir : str or path-like, default=None
         Folder, or zip archive, with one image per galaxy, named `{asset_id}` and
         `.jpg`, `.jpeg`, `.png`, `.tif`, `.webp`, `.fits` and the like.  Without any
         `asset_id` images are named by the id of the galaxy, such as `dr7objid`,
         `objid` or `id_str`.  Direct sub-folders are searched, too.  With None no path
         is looked up and no row is dropped.
-
     mapping : str, path-like or DataFrame of pandas or polars, default=None
         Table with the columns `objid` and `asset_id`, as published with the images.
         Needed only if images are named by `asset_id` and `votes` has no such column;
@@ -69,11 +67,9 @@ def load_galaxy_zoo2(
     ------
     FileNotFoundError
         If a file or `images_dir` does not exist.
-
     ImportError
         If the package that reads such files is not installed: pyarrow (``pip install
         skdistill[parquet]``) or astropy (``pip install skdistill[fits]``).
-
     ValueError
         If a file has an unknown suffix or is damaged, a column is missing, identifiers
         are not whole numbers or were stored as floats, a galaxy has several images, in
@@ -149,7 +145,6 @@ def with_images(
     ----------
     galaxies : DataFrame
         A table with identifiers, which gets the column `path`.
-
     images_dir : str or path-like
         Folder or zip archive with images.
 
@@ -157,7 +152,6 @@ def with_images(
     -------
     galaxies : DataFrame
         The rows that have an image.
-
     n_dropped : int
         The number of the others.
 
@@ -165,7 +159,6 @@ def with_images(
     ------
     FileNotFoundError
         If `images_dir` does not exist.
-
     ValueError
         If there are no identifiers, or no galaxy at all has an image.
     """
@@ -207,10 +200,8 @@ def dropped_message(
     ----------
     n_dropped : int
         How many were left out.
-
     galaxies : DataFrame
         Those that are left.
-
     images_dir : str or path-like
         Where images were looked for.
 
@@ -235,13 +226,13 @@ def _asset_ids(galaxies: pd.DataFrame, mapping: TableLike) -> pd.Series:
         missing = [n for n in ("objid", "asset_id") if plain_name(n) not in plain]
         raise ValueError(
             f"`mapping` must have the columns 'objid' and 'asset_id'; missing "
-            f"{missing}, got {column_names(table)}."
+            f"{missing}, got {column_names(table)}"
         )
     keys = object_ids(galaxies)
     if keys is None:
         raise ValueError(
             f"`votes` must have one of the columns {list(_KEYS)}, or another with the "
-            f"name of an id, to be joined with `mapping`; got {column_names(galaxies)}."
+            f"name of an id, to be joined with `mapping`; got {column_names(galaxies)}"
         )
     pairs = pd.DataFrame(
         {"object": objects.values.to_numpy(), "asset": table[asset].array}
@@ -275,6 +266,6 @@ def _image_ids(galaxies: pd.DataFrame) -> tuple[str, pd.Series]:
         raise ValueError(
             f"`votes` must have a column 'asset_id' or one of {list(_KEYS)}, or "
             "another with the name of an id, to find images; got "
-            f"{column_names(galaxies)}."
+            f"{column_names(galaxies)}"
         )
     return ids.name.strip("'"), ids.values

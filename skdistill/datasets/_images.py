@@ -37,7 +37,6 @@ def image_paths(images_dir: str | os.PathLike[str]) -> dict[str, list[str]]:
     ------
     FileNotFoundError
         If there is neither a folder nor a file of that name.
-
     ValueError
         If the file is not a zip archive, or one with unsafe members.
     """
@@ -46,7 +45,7 @@ def image_paths(images_dir: str | os.PathLike[str]) -> dict[str, list[str]]:
         return index_images(list_folders(place))
     if not os.path.isfile(place):
         raise FileNotFoundError(
-            f"`images_dir` must be an existing folder or zip archive; got '{place}'."
+            f"`images_dir` must be an existing folder or zip archive; got '{place}'"
         )
     with open_archive(place) as archive:
         _check_members(archive)
@@ -82,7 +81,7 @@ def open_archive(path: str | os.PathLike[str]) -> Iterator[zipfile.ZipFile]:
         with archive:
             yield archive
     except _DAMAGE as error:
-        raise ValueError(f"'{path}' is not a sound zip archive: {error}.") from error
+        raise ValueError(f"'{path}' is not a sound zip archive: {error}") from error
 
 
 def image_members(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
@@ -133,7 +132,7 @@ def _check_members(archive: zipfile.ZipFile) -> None:
             continue
         raise ValueError(
             f"'{archive.filename}' must be a plain archive of images; its member "
-            f"{member.filename!r} is {problem}."
+            f"{member.filename!r} is {problem}"
         )
 
 
@@ -152,10 +151,8 @@ def extract_images(
     ----------
     archive_path : str or path-like
         The archive.
-
     folder : str or path-like
         Where to put the images.  If it exists nothing is done.
-
     progress : bool, default=False
         Whether to show a progress bar.
 
@@ -163,7 +160,6 @@ def extract_images(
     ------
     ValueError
         If the archive or one of its images is damaged, or a member is unsafe.
-
     OSError
         If the images do not fit on the disk.
     """
@@ -192,13 +188,13 @@ def _extract(path: str | os.PathLike[str], folder: Path, progress: bool) -> None
         if size > limit:
             raise ValueError(
                 f"The images in '{path}' claim {size} bytes; an archive of its size "
-                f"has at most {limit}."
+                f"has at most {limit}"
             )
         free = shutil.disk_usage(unfinished).free
         if size > free:
             raise OSError(
                 f"The images in '{path}' need {size / 1e9:.1f} GB; only "
-                f"{free / 1e9:.1f} GB are free in '{unfinished}'."
+                f"{free / 1e9:.1f} GB are free in '{unfinished}'"
             )
         temporary = unfinished / "unfinished"
         for member, target in tqdm(todo, folder.name, unit="", disable=not progress):
@@ -210,7 +206,7 @@ def _extract(path: str | os.PathLike[str], folder: Path, progress: bool) -> None
                 if isinstance(error, OSError) and error.errno != errno.EINVAL:
                     raise
                 raise ValueError(
-                    f"'{path}' is damaged in {member.filename!r}: {error}."
+                    f"'{path}' is damaged in {member.filename!r}: {error}"
                 ) from error
             os.replace(temporary, target)
     temporary.unlink(missing_ok=True)

@@ -130,12 +130,12 @@ def class_counts(n_samples: int, weights: ArrayLike | str | None) -> NDArray[np.
     if share.shape != (N_CLASSES,):
         raise ValueError(
             f"`weights` must have one entry for each of the {N_CLASSES} classes; got "
-            f"shape {share.shape}."
+            f"shape {share.shape}"
         )
     if not np.isfinite(share).all() or (share < 0).any() or share.sum() == 0:
         raise ValueError(
             "`weights` must be finite numbers of at least 0 with a positive sum; got "
-            f"{weights!r}."
+            f"{weights!r}"
         )
     exact = n_samples * share / share.sum()
     counts = np.floor(exact).astype(np.int64)

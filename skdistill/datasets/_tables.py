@@ -41,7 +41,6 @@ def read_table(table: TableLike, name: str) -> pd.DataFrame:
     table : str, path-like or DataFrame of pandas or polars
         A table, or a file with one: `.csv`, `.csv.gz`, `.parquet`, or FITS (`.fits`,
         `.fit`, each also with `.gz`).
-
     name : str
         Name of the caller's parameter, for errors.
 
@@ -56,13 +55,10 @@ def read_table(table: TableLike, name: str) -> pd.DataFrame:
     ------
     FileNotFoundError
         If there is no such file.
-
     ImportError
         If the package that reads such files is not installed.
-
     TypeError
         If `table` is neither a DataFrame nor a path.
-
     ValueError
         If the file has an unknown suffix or cannot be read, or if a column `dr7objid`,
         `objid` or `asset_id` holds anything but whole numbers, or floats that have
@@ -77,18 +73,18 @@ def read_table(table: TableLike, name: str) -> pd.DataFrame:
             hint = ": give its .to_pandas()" if hasattr(table, "to_pandas") else ""
             raise TypeError(
                 f"`{name}` must be a DataFrame of pandas or polars or the path of a "
-                f"file; got {type(table).__name__}{hint}."
+                f"file; got {type(table).__name__}{hint}"
             )
         path = as_path(table, name)
         source = f"`{name}` ('{path}')"
         if not path.is_file():
-            raise FileNotFoundError(f"`{name}` must be an existing file; got '{path}'.")
+            raise FileNotFoundError(f"`{name}` must be an existing file; got '{path}'")
         reader = _reader(path)
         if reader is None:
             raise ValueError(
                 f"`{name}` must end in .csv, .csv.gz, .parquet, .fits, .fit, .fits.gz "
                 f"or .fit.gz; got '{path}'. What else pandas or astropy read may be "
-                "given as a DataFrame."
+                "given as a DataFrame"
             )
         with whatever_is_wrong(f"{source} cannot be read: {{error}}"):
             frame = reader(path)
@@ -97,7 +93,7 @@ def read_table(table: TableLike, name: str) -> pd.DataFrame:
                 frame[column] = _as_numbers(frame[column])
     for column in _id_columns(frame.columns):
         if isinstance(frame[column], pd.DataFrame):
-            raise ValueError(f"{source} has the column {column!r} more than once.")
+            raise ValueError(f"{source} has the column {column!r} more than once")
         try:
             frame[column] = _exact(frame[column], source)
         except ValueError:
@@ -254,7 +250,7 @@ def _read_fits(path: Path) -> pd.DataFrame:
         if len(tables) > 1:
             warn(
                 f"'{path}' has {len(tables)} tables, {[h.name for h in tables][:10]}; "
-                "the first is read. Give another as a DataFrame."
+                "the first is read. Give another as a DataFrame"
             )
         n_bytes = os.path.getsize(path) if opened is path else len(opened.getvalue())
         _check_fits_table(tables[0], n_bytes)
@@ -310,27 +306,27 @@ def _exact(ids: pd.Series, source: str) -> pd.Series:
     if missing.any() and ids.name in _KEYS:
         raise ValueError(
             f"{must}; {missing.sum()} of {len(ids)} are missing, the first in row "
-            f"{ids.index[missing].tolist()[0]!r}."
+            f"{ids.index[missing].tolist()[0]!r}"
         )
     known = ids[~missing]
     is_float = pd.api.types.is_float_dtype(ids.dtype)
     if is_float and not ((known % 1 == 0) & (known.abs() < 2**53)).all():
         raise ValueError(
             f"{must}; got {ids.dtype}, which cannot hold identifiers above 2**53 "
-            "exactly. Read the column as int64 or text."
+            "exactly. Read the column as int64 or text"
         )
     try:
         exact = known.astype("int64").to_numpy()
     except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(
             f"{must}: {error}. Numbers with commas, and those that a spreadsheet "
-            "rounded, as 5.87E+17, must be written anew."
+            "rounded, as 5.87E+17, must be written anew"
         ) from error
     # What NumPy cuts without a word: unsigned numbers above 2**63, decimal fractions.
     if ids.dtype == object or pd.api.types.is_unsigned_integer_dtype(ids.dtype):
         for row, value, number in zip(known.index, known, exact.tolist(), strict=True):
             if not isinstance(value, (str, bytes)) and value != number:
-                raise ValueError(f"{must} below 2**63; got {value!r} in row {row!r}.")
+                raise ValueError(f"{must} below 2**63; got {value!r} in row {row!r}")
     if not missing.any():
         return pd.Series(exact, index=ids.index, name=ids.name)
     values = np.zeros(len(ids), dtype=np.int64)

@@ -41,13 +41,10 @@ def simulate_votes(
     ----------
     y : ndarray of shape (n_galaxies,)
         Classes 0 to 8.
-
     galaxies : DataFrame of shape (n_galaxies, n_parameters)
         Shape, brightness and colors of the galaxies as drawn.
-
     noise : float
         Standard deviation of the sky noise.
-
     rng : Generator
         Draws the answers.
 
@@ -56,7 +53,6 @@ def simulate_votes(
     votes : DataFrame of shape (n_galaxies, 115)
         Identifiers, numbers of classifications and votes, and for each answer its
         `_count`, `_fraction` and `_debiased`.
-
     truth : DataFrame of shape (n_galaxies, 82)
         Identifiers, what is true of the galaxies, and for each answer its probability
         as seen, `_fraction`, and at a clear view, `_debiased`.

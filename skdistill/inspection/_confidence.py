@@ -110,7 +110,7 @@ class ConfidenceDisplay:
         if unknown or not shown:
             raise ValueError(
                 f"`classes` must name classes of the curator, which are "
-                f"{curator.classes_.tolist()}; got {shown}."
+                f"{curator.classes_.tolist()}; got {shown}"
             )
 
         def confidences(indices: np.ndarray) -> list[np.ndarray]:

@@ -130,11 +130,9 @@ def object_ids(
     ----------
     table : DataFrame
         One row per object or per image of one.
-
     column : str, sequence of str or None, default=None
         Columns, or names of the index, that tell objects apart; "index" is the index.
         None takes those whose name says so.
-
     parameter : str, default="id_column"
         What the caller calls `column`.
 
@@ -175,7 +173,7 @@ def _chosen(
         if unknown or not names:
             raise ValueError(
                 f"`{parameter}={column!r}` must name columns; those of the table are "
-                f"{[str(name) for name in table.columns][:20]}."
+                f"{[str(name) for name in table.columns][:20]}"
             )
         return names
     found = find_id_column(table.columns)
@@ -199,7 +197,7 @@ def _column(table: pd.DataFrame, name: Any) -> pd.Series:
     if name in table.columns:
         column = table[name]
         if isinstance(column, pd.DataFrame):
-            raise ValueError(f"The table has the column {name!r} more than once.")
+            raise ValueError(f"The table has the column {name!r} more than once")
         return column
     if name == "index" and name not in table.index.names:
         return table.index.to_flat_index().to_series(index=table.index)
@@ -212,7 +210,7 @@ def _canonical(ids: pd.Series, name: Any) -> pd.Series:
     if pd.api.types.is_float_dtype(ids.dtype) and (ids.abs() >= 2**53).any():
         raise ValueError(
             f"{name!r} has dtype {ids.dtype}, which cannot hold these ids: their "
-            "last digits are lost. Read the column as int64 or as text."
+            "last digits are lost. Read the column as int64 or as text"
         )
     # Each once: a table may repeat its ids many times.
     codes, uniques = pd.factorize(ids)
@@ -221,7 +219,7 @@ def _canonical(ids: pd.Series, name: Any) -> pd.Series:
     if rounded is not None:
         raise ValueError(
             f"{name!r} has the id {rounded!r}, which a spreadsheet rounded: different "
-            "objects have become one. Write the table anew, with the ids as text."
+            "objects have become one. Write the table anew, with the ids as text"
         )
     return pd.Series(texts[codes], index=ids.index, dtype=object)
 

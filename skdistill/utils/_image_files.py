@@ -68,10 +68,8 @@ def the_one(paths: list[str], key: str, place: str) -> tuple[str, bool]:
     ----------
     paths : list of str
         Its files.
-
     key : str
         The id.
-
     place : str
         Where the files are, for the error.
 
@@ -79,7 +77,6 @@ def the_one(paths: list[str], key: str, place: str) -> tuple[str, bool]:
     -------
     path : str
         The file. Of files that differ in their ending alone, the first of `SUFFIXES`.
-
     chosen : bool
         Whether there were others.
 
@@ -105,10 +102,8 @@ def several_endings(n_images: int, example: str, place: str) -> str:
     ----------
     n_images : int
         For how many images.
-
     example : str
         The first file that was taken.
-
     place : str
         Where the files are.
 

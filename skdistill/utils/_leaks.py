@@ -32,7 +32,6 @@ def object_ranks(
     ----------
     table : DataFrame
         One row per object or per image of one.
-
     id_column : str, sequence of str or None, default=None
         As in :func:`~skdistill.utils._ids.object_ids`.
 
@@ -40,7 +39,6 @@ def object_ranks(
     -------
     ranks : ndarray of shape (n_rows,), dtype int64
         The ranks.
-
     notes : list of str
         What was guessed, for warnings.
     """
@@ -119,13 +117,10 @@ def find_leaks(
     ----------
     rows : DataFrame
         The rows of all sets.
-
     split : array-like of shape (n_rows,)
         Name of the set of each row.
-
     ids : Ids or None, default=None
         The ids of the rows, if the caller has them.
-
     paths : sequence of object or None, default=None
         What each row's image was read from; None takes the columns of paths.
 
@@ -188,7 +183,6 @@ def shared_between(split: Any, keys: Any) -> tuple[list[Any], int]:
     ----------
     split : array-like of str
         Name of the set of each row.
-
     keys : sequence
         What must be in one set only; None counts as no key.
 
@@ -196,7 +190,6 @@ def shared_between(split: Any, keys: Any) -> tuple[list[Any], int]:
     -------
     shared : list
         Each key once.
-
     n_rows : int
         Number of rows with one of them.
     """

@@ -43,7 +43,6 @@ def check_picture(content: bytes, image: Image.Image) -> None:
     ----------
     content : bytes
         The file.
-
     image : PIL.Image.Image
         What Pillow opened, not yet decoded.
 
@@ -131,7 +130,6 @@ def describe_loss(image: Image.Image, note: Callable[[str], None]) -> None:
     ----------
     image : PIL.Image.Image
         A decoded image.
-
     note : callable
         Takes what to say, in the plural.
     """

@@ -16,7 +16,6 @@ def warn(message: str, category: type[Warning] = UserWarning) -> None:
     ----------
     message : str
         What to say.
-
     category : type, default=UserWarning
         Kind of the warning.
     """
