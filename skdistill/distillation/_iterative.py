@@ -369,9 +369,10 @@ class IterativeDistiller(BaseDistiller):
 
     def _synthetic_set(self, state: DistillationState) -> SyntheticSet:
         images, labels = state.parameters.result(self.average)
-        probabilities = None
+        found = state.objective.probabilities(images)
         if state.parameters.has_probabilities:
-            probabilities = labels.cpu().numpy()
+            found = labels
+        probabilities = None if found is None else found.cpu().numpy()
         return SyntheticSet(
             to_images(images),
             self.classes_.repeat(self.ipc),

@@ -19,12 +19,14 @@ class FixedPoolMatching(TrajectoryMatching):
 
     Parameters
     ----------
-    *arguments, **settings
+    *arguments
         As of :class:`TrajectoryMatching`.
     max_start_epoch : int
         Size of the pool.
     n_target_epochs : int
         How many epochs ahead students aim.
+    **settings
+        As of :class:`TrajectoryMatching`.
     """
 
     def __init__(
@@ -42,6 +44,10 @@ class FixedPoolMatching(TrajectoryMatching):
         teacher = int(rng.integers(self._buffer.n_teachers_))
         start = int(rng.integers(self._max_start_epoch))
         return Task(teacher, start, start + self._n_target_epochs)
+
+    @property
+    def last_matched(self) -> int:
+        return self._max_start_epoch - 1 + self._n_target_epochs
 
 
 class MTTDistiller(TrajectoryDistiller):
@@ -85,9 +91,14 @@ class MTTDistiller(TrajectoryDistiller):
         image is a quarter as many numbers, and four times as many images take as much
         room: the multi-formation of [2]_.  ``ipc`` is the number of images.  Real and
         given first images become means over these pixels.
-    labels : {"hard", "learned"}, default="hard"
-        Whether each image stands for its class alone, or for probabilities of all
-        classes that are learned with it.
+    labels : {"hard", "learned", "teacher"}, default="hard"
+        What each image stands for:
+
+        - "hard": its class alone;
+        - "learned": probabilities of all classes that are learned with it;
+        - "teacher": the probabilities that the teacher of a match gives it where the
+          student shall end, in each iteration anew (TESLA, [3]_).  ``synthetic_`` has
+          their mean over all teachers, at the last epoch that was aimed at.
     batch_size : int, "auto" or None, default="auto"
         Synthetic images per step of the student, in reshuffled passes, as for
         :class:`~skdistill.distillation.STMDistiller`.
@@ -174,6 +185,8 @@ class MTTDistiller(TrajectoryDistiller):
        Trajectories", CVPR 2022, algorithm 1.
     .. [2] Kim et al., "Dataset Condensation via Efficient Synthetic-Data
        Parameterization", ICML 2022.
+    .. [3] Cui et al., "Scaling Up Dataset Distillation to ImageNet-1K with Constant
+       Memory", ICML 2023.
 
     Examples
     --------

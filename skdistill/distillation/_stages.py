@@ -213,7 +213,7 @@ class SelfAdaptiveMatching(TrajectoryMatching):
 
     Parameters
     ----------
-    *arguments, **settings
+    *arguments
         As of :class:`TrajectoryMatching`.
     n_epochs_matched : int
         T at the start.
@@ -227,6 +227,8 @@ class SelfAdaptiveMatching(TrajectoryMatching):
         Number of iterations of a stage after which it has no trend.
     trend_on : {"misalignment", "loss"}
         What the test looks at.
+    **settings
+        As of :class:`TrajectoryMatching`.
     """
 
     columns = (*TrajectoryMatching.columns, *VALIDATION_COLUMNS)
@@ -268,6 +270,10 @@ class SelfAdaptiveMatching(TrajectoryMatching):
             end_epoch=start + self._n_target_epochs,
             validation_epoch=None if self._is_fine_tuning else self.n_epochs_matched,
         )
+
+    @property
+    def last_matched(self) -> int:
+        return self.n_epochs_matched - 1 + self._n_target_epochs
 
     def numbers(self) -> dict[str, float]:
         return {"n_epochs_matched": self.n_epochs_matched}

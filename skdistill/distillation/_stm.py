@@ -70,9 +70,14 @@ class STMDistiller(TrajectoryDistiller):
         image is a quarter as many numbers, and four times as many images take as much
         room: the multi-formation of [2]_.  ``ipc`` is the number of images.  Real and
         given first images become means over these pixels.
-    labels : {"hard", "learned"}, default="hard"
-        Whether each image stands for its class alone, or for probabilities of all
-        classes that are learned with it.
+    labels : {"hard", "learned", "teacher"}, default="hard"
+        What each image stands for:
+
+        - "hard": its class alone;
+        - "learned": probabilities of all classes that are learned with it;
+        - "teacher": the probabilities that the teacher of a match gives it where the
+          student shall end, in each iteration anew (TESLA, [3]_).  ``synthetic_`` has
+          their mean over all teachers, at the last epoch that was aimed at.
     batch_size : int, "auto" or None, default="auto"
         Synthetic images per step of the student, in reshuffled passes.  None takes all,
         as in [1]_.  "auto" takes all while there are at most 32 (of images below
@@ -204,6 +209,8 @@ class STMDistiller(TrajectoryDistiller):
        appendix A.1.
     .. [2] Kim et al., "Dataset Condensation via Efficient Synthetic-Data
        Parameterization", ICML 2022.
+    .. [3] Cui et al., "Scaling Up Dataset Distillation to ImageNet-1K with Constant
+       Memory", ICML 2023.
 
     Examples
     --------

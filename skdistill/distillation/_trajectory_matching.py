@@ -60,7 +60,7 @@ class TrajectoryDistiller(IterativeDistiller):
         "buffer": [TrajectoryBuffer, FrozenEstimator, str, os.PathLike, None],
         "n_steps": [Interval(Integral, 1, None, closed="left")],
         "step_size": [Interval(Real, 0, None, closed="neither")],
-        "labels": [StrOptions({"hard", "learned"})],
+        "labels": [StrOptions({"hard", "learned", "teacher"})],
         "batch_size": [
             StrOptions({"auto"}),
             Interval(Integral, 1, None, closed="left"),
@@ -121,7 +121,7 @@ class TrajectoryDistiller(IterativeDistiller):
         return {"n_matches": self.n_matches_, "augmentation": list(self._families)}
 
     def _make_labels(self, codes: Tensor, n_classes: int) -> Labels:
-        if self.labels == "hard":
+        if self.labels != "learned":
             return super()._make_labels(codes, n_classes)
         logits = first_logits(codes, n_classes, torch.float32)
         return Probabilities(SGD(logits, self.label_lr, 1.0))
@@ -155,6 +155,7 @@ class TrajectoryDistiller(IterativeDistiller):
             families=self._families,
             detached=self.gradient == "detached",
             keep=bool(keep),
+            teacher_labels=self.labels == "teacher",
             device=data.device,
         )
 

@@ -186,6 +186,20 @@ class Objective(ABC):
         """
         return None
 
+    def probabilities(self, images: Tensor) -> Tensor | None:
+        """Return soft labels that the images are stored with.
+
+        Parameters
+        ----------
+        images : Tensor of shape (n_images, channels, height, width)
+
+        Returns
+        -------
+        probabilities : Tensor of shape (n_images, n_classes) or None
+            None where the objective makes none of its own.
+        """
+        return None
+
     def student_learning_rate(self) -> float | None:
         """Return the learning rate that networks shall be trained on the images with.
 

@@ -76,6 +76,8 @@ class TrajectoryMatching(Objective):
         Whether the student's way is taken as given (TESLA).
     keep : bool
         Whether the activations of all steps are kept.
+    teacher_labels : bool
+        Whether students learn the labels that the teacher gives, where it ends.
     device : torch.device
     """
 
@@ -95,6 +97,7 @@ class TrajectoryMatching(Objective):
         families: tuple[str, ...],
         detached: bool,
         keep: bool,
+        teacher_labels: bool,
         device: torch.device,
     ) -> None:
         self.n_draws = n_draws
@@ -106,6 +109,7 @@ class TrajectoryMatching(Objective):
         self._families = families
         self._detached = detached
         self._keep = keep
+        self._teacher_labels = teacher_labels
         self._device = device
         self.out_of_memory_hint = (
             "With `keep_activations=False` the fit needs less memory."
@@ -176,17 +180,11 @@ class TrajectoryMatching(Objective):
         end_epoch: int,
         generator: torch.Generator,
     ) -> tuple:
-        snapshot_epochs = self._buffer.snapshot_epochs_
-        start, end = (
-            to_device(
-                torch.from_numpy(
-                    self._buffer.snapshot(teacher, snapshot_epochs[place])
-                ),
-                self._device,
-            )
-            for place in (start_epoch, end_epoch)
-        )
-        images = synthetic.images
+        start = self._snapshot(teacher, start_epoch)
+        end = self._snapshot(teacher, end_epoch)
+        images, labels = synthetic.images, synthetic.labels
+        if self._teacher_labels:
+            labels = self._labels_of(end, images)
         steps = plan_steps(
             self._n_steps,
             len(images),
@@ -200,10 +198,36 @@ class TrajectoryMatching(Objective):
             start,
             end,
             images,
-            synthetic.labels,
+            labels,
             self.step_sizes.logarithm(start_epoch),
             steps,
         )
+
+    def _snapshot(self, teacher: int, place: int) -> Tensor:
+        """Return a teacher's parameters at one of its snapshots."""
+        epoch = self._buffer.snapshot_epochs_[place]
+        found = torch.from_numpy(self._buffer.snapshot(teacher, epoch))
+        return to_device(found, self._device)
+
+    def _labels_of(self, parameters: Tensor, images: Tensor) -> Tensor:
+        """Return the probabilities that a network gives to images."""
+        logits = self._network.features(parameters, images).logits
+        assert logits is not None
+        return logits.softmax(1)
+
+    @property
+    @abstractmethod
+    def last_matched(self) -> int:
+        """The last snapshot that students aim at."""
+
+    def probabilities(self, images: Tensor) -> Tensor | None:
+        if not self._teacher_labels:
+            return None
+        labels = [
+            self._labels_of(self._snapshot(teacher, self.last_matched), images)
+            for teacher in range(self._buffer.n_teachers_)
+        ]
+        return torch.stack(labels).mean(0)
 
     def signature(self) -> dict[str, Any]:
         return {
