@@ -10,7 +10,7 @@ from sklearn.base import _fit_context, clone
 from sklearn.utils._param_validation import HasMethods, Interval
 
 from skdistill.base import BaseDistiller
-from skdistill.neural_network._classifier import BaseNetworkClassifier
+from skdistill.neural_network._base import BaseNetworkClassifier
 from skdistill.synthetic import SyntheticSet
 from skdistill.utils._callbacks import FitTasks
 from skdistill.utils._images import Images, batches, select

@@ -8,7 +8,7 @@ from sklearn.base import clone
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from skdistill.neural_network._classifier import BaseNetworkClassifier
+from skdistill.neural_network._base import BaseNetworkClassifier
 
 # Whose classifiers take tables, a row of pixels for each image.
 _OF_TABLES = {"sklearn", "imblearn", "xgboost", "lightgbm", "catboost"}

@@ -13,11 +13,8 @@ import torch
 from torch.nn import functional as F
 
 from skdistill.neural_network._augment import draw_augmentation, resolve_families
-from skdistill.neural_network._classifier import (
-    BaseNetworkClassifier,
-    ConvNetClassifier,
-    TrainingData,
-)
+from skdistill.neural_network._base import BaseNetworkClassifier, TrainingData
+from skdistill.neural_network._classifier import ConvNetClassifier
 from skdistill.neural_network._convnet import (
     NORMALIZATIONS,
     ConvNet,

@@ -9,7 +9,7 @@ from sklearn.metrics import accuracy_score
 from sklearn.pipeline import Pipeline
 from sklearn.utils import get_tags
 
-from skdistill.neural_network._classifier import BaseNetworkClassifier
+from skdistill.neural_network._base import BaseNetworkClassifier
 from skdistill.utils._images import batches
 
 # More values would take more than 128 MiB as float64, which many classifiers turn them

@@ -10,7 +10,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from torch import nn
 
 from skdistill.neural_network._architectures import ARCHITECTURES, build_network
-from skdistill.neural_network._classifier import BaseNetworkClassifier
+from skdistill.neural_network._base import BaseNetworkClassifier
 from skdistill.neural_network._convnet import ALL_NORMALIZATIONS
 from skdistill.neural_network._modules import (
     call_architecture,

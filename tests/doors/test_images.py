@@ -273,7 +273,7 @@ def no_work(monkeypatch):
         raise AssertionError("the work has begun")
 
     for place in (
-        "skdistill.neural_network._classifier.train_epochs",
+        "skdistill.neural_network._base.train_epochs",
         "skdistill.neural_network._kernel_classifier.RidgeRegression",
         "skdistill.trajectory._jobs.run_parallel",
         "skdistill.metrics._evaluate.run_parallel",

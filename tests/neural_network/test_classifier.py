@@ -301,7 +301,7 @@ def test_the_rate_falls_after_half_of_the_epochs(
         rates.extend(learning_rate(epoch) for epoch in range(n_epochs))
         return iter(())
 
-    monkeypatch.setattr("skdistill.neural_network._classifier.train_epochs", record)
+    monkeypatch.setattr("skdistill.neural_network._base.train_epochs", record)
     network.set_params(max_iter=max_iter, learning_rate=1.0).fit(*stripes)
     n_low = max_iter // 2
     assert rates == pytest.approx([1.0] * (max_iter - n_low) + [0.1] * n_low)

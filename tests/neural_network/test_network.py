@@ -300,7 +300,7 @@ def test_what_cannot_be_trained_is_refused_before_the_first_step(
 ):
     X, y = np.random.default_rng(0).normal(size=(9, 4, 4, 2)), np.arange(9) % 3
     monkeypatch.setattr(
-        "skdistill.neural_network._classifier.train_epochs",
+        "skdistill.neural_network._base.train_epochs",
         lambda *args, **options: pytest.fail("training has begun"),
     )
     with pytest.raises(ValueError, match=f"(?s)`architecture` .*{message}|{message}"):

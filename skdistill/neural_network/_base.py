@@ -1,0 +1,496 @@
+"""What every network that is a classifier of scikit-learn shares."""
+
+import itertools
+import threading
+import warnings
+from abc import abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from numbers import Integral, Real
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context, clone
+from sklearn.utils import check_array, compute_class_weight
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted
+from torch import nn
+from torch.nn import functional as F
+from tqdm.auto import tqdm
+
+from skdistill.neural_network._augment import resolve_families
+from skdistill.neural_network._convnet import (
+    flatten_parameters,
+    load_flat_parameters,
+)
+from skdistill.neural_network._micro_batches import largest_map, micro_batches
+from skdistill.neural_network._training import (
+    EpochSummary,
+    check_pixel_unit,
+    train_epochs,
+)
+from skdistill.utils._callbacks import CallbackSupportMixin, FitTasks
+from skdistill.utils._device import resolve_device
+from skdistill.utils._doc_link import DocLinkMixin
+from skdistill.utils._image_input import unmasked
+from skdistill.utils._images import Images
+from skdistill.utils._labels import check_known_labels
+from skdistill.utils._memory import reused_memory
+from skdistill.utils._pixel_space import pixel_scale
+from skdistill.utils._random import (
+    child_seed,
+    isolated_torch_seed,
+    root_seed,
+    torch_generator,
+)
+from skdistill.utils._tensors import RealImages, to_tensor
+from skdistill.utils._torch_state import with_own_torch_state
+from skdistill.utils._validation import check_images, check_weights
+from skdistill.utils._workers import map_pieces, worker_threads
+
+# Inference runs in batches of exactly this many images, the last one padded: kernels
+# differ with the batch size, and a prediction must not depend on its neighbours.
+_INFERENCE_BATCH = 64
+
+
+class TrainingData(NamedTuple):
+    """Validated images and labels.
+
+    Attributes
+    ----------
+    images : ndarray or Rows of shape (n_samples, height, width, channels)
+    labels : ndarray of shape (n_samples,) or None
+        Class labels, as given.
+    targets : Tensor of shape (n_samples,), int64, or (n_samples, n_classes), float
+        Class codes, or the probability of each class.
+    weight : ndarray of shape (n_samples,) or None
+    """
+
+    images: Images
+    labels: np.ndarray | None
+    targets: torch.Tensor
+    weight: np.ndarray | None
+
+
+class TrainingDivergedError(ValueError):
+    """Losses or weights became infinite: the learning rate was too high."""
+
+
+class BaseNetworkClassifier(
+    CallbackSupportMixin, ClassifierMixin, DocLinkMixin, BaseEstimator
+):
+    """A network trained by stochastic gradient descent with augmentation.
+
+    A subclass has the parameters below and builds the network.
+    """
+
+    _parameter_constraints: dict = {
+        "learning_rate": [Interval(Real, 0, None, closed="neither")],
+        "momentum": [Interval(Real, 0, 1, closed="left")],
+        "weight_decay": [Interval(Real, 0, None, closed="left")],
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "augmentation": [str, "array-like", None],
+        "class_weight": [StrOptions({"balanced"}), dict, None],
+        "image_shape": ["array-like", None],
+        "device": [str, torch.device],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
+    learning_rate: float
+    momentum: float
+    weight_decay: float
+    batch_size: int
+    max_iter: int
+    augmentation: Any
+    class_weight: Any
+    image_shape: Any
+    device: Any
+    random_state: Any
+    verbose: int
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    @with_own_torch_state
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "BaseNetworkClassifier":
+        """Train the network from new random weights.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, height, width, channels) or \
+                (n_samples, height * width * channels)
+            Images.
+        y : array-like of shape (n_samples,)
+            Class labels.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the images; those of weight 0 are left out.
+
+        Returns
+        -------
+        self : ConvNetClassifier
+            The fitted classifier.
+        """
+        return self._train(self._prepare(X, y, sample_weight))
+
+    def _prepare(self, X: Any, y: Any, sample_weight: Any = None) -> TrainingData:
+        """Validate images and labels."""
+        X, y = check_images(
+            self, X, y, reset=True, with_labels=True, image_shape=self.image_shape
+        )
+        X, y, weight = check_weights(sample_weight, X, y)
+        self._check_unit(X)
+        self.classes_, codes = np.unique(y, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise ValueError(
+                "y must hold at least two classes; got one class, "
+                f"{self.classes_.tolist()[0]!r}"
+            )
+        if self.class_weight is not None:
+            per_class = compute_class_weight(
+                self.class_weight, classes=self.classes_, y=y
+            )
+            weight = per_class[codes] * (1.0 if weight is None else weight)
+            if not weight.any():
+                raise ValueError("`class_weight` must not be 0 for every class in y")
+        return TrainingData(X, y, torch.from_numpy(codes.astype(np.int64)), weight)
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    @with_own_torch_state
+    def fit_probabilities(
+        self, X: Any, probabilities: Any, classes: Any
+    ) -> "BaseNetworkClassifier":
+        """Train the network on soft labels.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, height, width, channels) or \
+                (n_samples, height * width * channels)
+            Images.
+        probabilities : array-like of shape (n_samples, n_classes)
+            The probability of each class for each image.
+        classes : array-like of shape (n_classes,)
+            The class labels, in sorted order.
+
+        Returns
+        -------
+        self : ConvNetClassifier
+            The fitted classifier.
+        """
+        return self._train(self._prepare_probabilities(X, probabilities, classes))
+
+    def _prepare_probabilities(
+        self, X: Any, probabilities: Any, classes: Any
+    ) -> TrainingData:
+        """Validate images and soft labels."""
+        X, _ = check_images(self, X, reset=True, image_shape=self.image_shape)
+        self._check_unit(X)
+        self.classes_ = np.asarray(classes)
+        if len(self.classes_) < 2 or len(np.unique(self.classes_)) < len(self.classes_):
+            raise ValueError(
+                f"`classes` must hold at least two different labels; got {classes!r}"
+            )
+        if (np.sort(self.classes_) != self.classes_).any():
+            raise ValueError(f"`classes` must be in sorted order; got {classes!r}")
+        targets = check_array(probabilities, input_name="probabilities")
+        if targets.shape != (len(X), len(self.classes_)):
+            raise ValueError(
+                f"`probabilities` must have shape {(len(X), len(self.classes_))}, "
+                f"images by classes; got {targets.shape}"
+            )
+        if (targets < 0).any():
+            raise ValueError("`probabilities` must not be negative")
+        dtype = torch.get_default_dtype()
+        # A copy: PyTorch takes no negative strides, and warns of read-only arrays.
+        targets = torch.from_numpy(targets.copy()).to(dtype)
+        return TrainingData(X, None, targets, None)
+
+    def _check_unit(self, X: Images) -> None:
+        check_pixel_unit(X, getattr(self, "normalization", "instance"))
+
+    def _rate(self, epoch: int) -> float:
+        """Return the learning rate of an epoch."""
+        return self.learning_rate * (1.0 if epoch < (self.max_iter + 1) // 2 else 0.1)
+
+    def _train(self, data: TrainingData) -> "BaseNetworkClassifier":
+        X, y, targets, weight = data
+        families = resolve_families(self.augmentation)
+        device = resolve_device(self.device)
+        dtype = torch.get_default_dtype()
+        sample_weight = None
+        if weight is not None:
+            sample_weight = torch.from_numpy(weight / weight.mean()).to(device, dtype)
+        seed = root_seed(self.random_state)
+        with isolated_torch_seed(child_seed(seed, 0)):
+            module = self._checked_module(X[:2], device)
+        epochs = train_epochs(
+            module,
+            RealImages(X, device, dtype),
+            targets.to(device),
+            n_epochs=self.max_iter,
+            batch_size=self.batch_size,
+            learning_rate=self._rate,
+            momentum=self.momentum,
+            weight_decay=self.weight_decay,
+            families=families,
+            scale=pixel_scale(X),
+            generator=torch_generator(child_seed(seed, 1)),
+            sample_weight=sample_weight,
+            cut=self._cut(device, dtype),
+        )
+        if self._draws_itself:
+            epochs = _seeded(epochs, seed)
+        self.loss_curve_ = []
+        tasks = FitTasks(self, "epoch", self.max_iter, X, y)
+
+        def learned() -> dict[str, np.ndarray]:
+            return {"parameters_": flatten_parameters(module).cpu().numpy()}
+
+        progress = tqdm(
+            desc="training",
+            unit="epoch",
+            total=self.max_iter,
+            disable=not self.verbose,
+        )
+        with reused_memory(), self._threads(device), progress as bar:
+            tasks.begin_step()
+            for summary in epochs:
+                self.loss_curve_.append(summary.loss)
+                bar.set_postfix(loss=f"{summary.loss:.3f}", refresh=False)
+                bar.update()
+                if not np.isfinite(summary.loss):
+                    raise self._diverged(f"loss {summary.loss}")
+                try:
+                    stop = tasks.end_step(learned, partial(self._told, summary))
+                except Exception:
+                    # What a callback does wrong shall not cost the training.
+                    self._keep(learned)
+                    raise
+                if stop:
+                    break
+                if len(self.loss_curve_) < self.max_iter:
+                    tasks.begin_step()
+        self._keep(learned)
+        # The last step comes after the last loss.
+        if not np.isfinite(self.parameters_).all():
+            raise self._diverged("weights that are not finite")
+        tasks.end()
+        return self
+
+    def _keep(self, learned: Callable[[], dict[str, np.ndarray]]) -> None:
+        self.parameters_ = learned()["parameters_"]
+        self.n_iter_ = len(self.loss_curve_)
+
+    def _told(self, summary: EpochSummary) -> dict[str, float]:
+        """Return what callbacks learn of the last epoch."""
+        epoch = len(self.loss_curve_)
+        return {
+            "epoch": epoch,
+            **{name: float(value) for name, value in summary._asdict().items()},
+            "learning_rate": self._rate(epoch - 1),
+        }
+
+    @with_own_torch_state
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Return the probability of each class.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, height, width, channels) or \
+                (n_samples, height * width * channels)
+            Images.
+
+        Returns
+        -------
+        probabilities : ndarray of shape (n_samples, n_classes)
+            In the order of ``classes_``.
+        """
+        logits = torch.from_numpy(self._logits(X))
+        return F.softmax(logits.double(), dim=1).numpy()
+
+    @with_own_torch_state
+    def predict(self, X: Any) -> np.ndarray:
+        """Return the most probable class of each image.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, height, width, channels) or \
+                (n_samples, height * width * channels)
+            Images.
+
+        Returns
+        -------
+        labels : ndarray of shape (n_samples,)
+            Class labels.
+        """
+        codes = self._logits(X).argmax(axis=1)
+        return self.classes_[codes]
+
+    @with_own_torch_state
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return the share of images that are classified rightly.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, height, width, channels) or \
+                (n_samples, height * width * channels)
+            Images.
+        y : array-like of shape (n_samples,)
+            Their labels.  Classes that the network was not trained on are warned
+            about, and are an error where there are no others.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the images.
+
+        Returns
+        -------
+        accuracy : float
+            In [0, 1].
+        """
+        check_is_fitted(self)
+        of = "the training images"
+        y = check_known_labels(y, self.classes_, of=of)
+        sample_weight = unmasked(sample_weight, "sample_weight", "weights")
+        return super().score(X, y, sample_weight)
+
+    @with_own_torch_state
+    def extract_features(self, X: Any) -> np.ndarray:
+        """Return what goes into the last linear layer.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, height, width, channels) or \
+                (n_samples, height * width * channels)
+            Images.
+
+        Returns
+        -------
+        features : ndarray of shape (n_samples, n_features)
+            A row per image.
+        """
+        return self._outputs(X, features=True)
+
+    @property
+    def _draws_itself(self) -> bool:
+        """Whether the network may draw random numbers in training, as for dropout."""
+        return False
+
+    @property
+    def _treats_images_alone(self) -> bool:
+        """Whether what the network makes of an image depends on no other image."""
+        return getattr(self, "normalization", None) != "batch"
+
+    def _threads(self, device: torch.device) -> AbstractContextManager[None]:
+        """Return what the network computes in."""
+        return worker_threads(device) if self._treats_images_alone else nullcontext()
+
+    def _cut(
+        self, device: torch.device, dtype: torch.dtype
+    ) -> Callable[[int], list[slice]] | None:
+        """Return what cuts a step's images into micro-batches, if anything may."""
+        if not self._treats_images_alone:
+            return None
+        with torch.device("meta"):
+            n_bytes = dtype.itemsize * largest_map(self._build(), self.image_shape_)
+        return partial(micro_batches, n_bytes=n_bytes, device=device)
+
+    @abstractmethod
+    def _build(self) -> nn.Module:
+        """Build the network with new weights."""
+
+    def _checked_module(self, images: np.ndarray, device: torch.device) -> nn.Module:
+        """Build the network, and see that it makes logits of a few images.
+
+        Parameters
+        ----------
+        images : ndarray of shape (n_images, height, width, channels), float32
+        device : torch.device
+        """
+        return self._build().to(device)
+
+    def _rehearse(self, images: np.ndarray, classes: np.ndarray) -> None:
+        """Raise a ValueError if no network can be built for such images and classes.
+
+        Nothing of the classifier, which need not be fitted, is changed.
+        """
+        other = clone(self)
+        other.image_shape_, other.classes_ = images.shape[1:], classes
+        if self._draws_itself:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # fit tells
+                with isolated_torch_seed(0):
+                    other._checked_module(images, resolve_device(self.device))
+        else:
+            with torch.device("meta"):
+                other._build()
+
+    def _structure(self, device: torch.device) -> nn.Module:
+        """Build the network without drawing weights, which are replaced anyway."""
+        with torch.device("meta"):
+            module = self._build()
+        return module.to_empty(device=device)
+
+    def _diverged(self, sign: str) -> TrainingDivergedError:
+        return TrainingDivergedError(
+            f"the training diverged in epoch {len(self.loss_curve_)} ({sign}); "
+            f"`learning_rate`={self.learning_rate} is too high for these images"
+        )
+
+    def _logits(self, X: Any) -> np.ndarray:
+        return self._outputs(X, features=False)
+
+    @with_own_torch_state
+    @torch.inference_mode()
+    def _outputs(self, X: Any, *, features: bool) -> np.ndarray:
+        check_is_fitted(self)
+        X, _ = check_images(self, X, reset=False)
+        device = resolve_device(self.device)
+        # A copy: PyTorch warns of read-only arrays, as joblib maps for other processes.
+        parameters = torch.from_numpy(self.parameters_.copy()).to(device)
+        module = self._structure(device).to(parameters.dtype)
+        load_flat_parameters(module, parameters)
+        module.eval()
+        last = threading.local()
+        if features:
+            _last_linear(module).register_forward_pre_hook(
+                lambda _, inputs: setattr(last, "inputs", inputs[0].flatten(1))
+            )
+
+        def compute(start: int) -> np.ndarray:
+            images = to_tensor(X[start : start + _INFERENCE_BATCH], device)
+            images = images.to(parameters.dtype)
+            padding = (0, 0) * 3 + (0, _INFERENCE_BATCH - len(images))
+            found = module(F.pad(images, padding))
+            if features:
+                found = last.inputs
+            return found[: len(images)].cpu().numpy()
+
+        with self._threads(device):
+            first = compute(0)
+            # At once: small arrays that stay, between large ones that go, would leave
+            # memory in pieces that fit no other batch.
+            outputs = np.empty((len(X), *first.shape[1:]), first.dtype)
+            outputs[: len(first)] = first
+
+            def fill(start: int) -> None:
+                outputs[start : start + _INFERENCE_BATCH] = compute(start)
+
+            map_pieces(fill, range(_INFERENCE_BATCH, len(X), _INFERENCE_BATCH))
+        return outputs
+
+
+def _seeded(epochs: Iterator[EpochSummary], seed: int) -> Iterator[EpochSummary]:
+    """Seed torch's global generator for each epoch, and restore it after each."""
+    for epoch in itertools.count():
+        with isolated_torch_seed(child_seed(seed, 2, epoch)):
+            summary = next(epochs, None)
+        if summary is None:
+            return
+        yield summary
+
+
+def _last_linear(module: nn.Module) -> nn.Linear:
+    layers = [part for part in module.modules() if isinstance(part, nn.Linear)]
+    if not layers:
+        raise ValueError("the network has no linear layer, and so no features")
+    return layers[-1]
