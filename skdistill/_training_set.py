@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from skdistill.neural_network._any_classifier import check_classifier
-from skdistill.neural_network._default import fit_on
+from skdistill.neural_network._default import default_estimator, fit_on, takes_labels
 from skdistill.synthetic import SyntheticSet, _as_set
 from skdistill.utils._image_input import as_images
 from skdistill.utils._labels import check_known_labels, is_already_checked
@@ -58,10 +58,19 @@ class TrainingSet(NamedTuple):
         images = None if self.flattened else self.synthetic.X
         check_classifier(estimator, images, np.unique(self.synthetic.y), settings, name)
 
+    def default_estimator(self) -> Any:
+        """Return what is trained where nobody names a classifier."""
+        return default_estimator(
+            self.synthetic.metadata,
+            self.synthetic.step_size,
+            on_targets=self.synthetic.targets is not None,
+        )
+
     def fit(self, estimator: Any) -> Any:
         """Fit a classifier to the images, by the labels that it can use."""
         _, labels = self.synthetic
-        return fit_on(estimator, self.images, labels, self.synthetic.probabilities)
+        probabilities, targets = self.synthetic.probabilities, self.synthetic.targets
+        return fit_on(estimator, self.images, labels, probabilities, targets)
 
 
 def training_set(synthetic: Any) -> TrainingSet:
@@ -81,32 +90,40 @@ def training_set(synthetic: Any) -> TrainingSet:
 
 
 def _warn_of_contrary_labels(synthetic: SyntheticSet) -> None:
-    """Tell of soft labels whose columns are most likely in another order."""
-    probabilities = synthetic.probabilities
-    if probabilities is None:
+    """Tell of learned labels whose columns are most likely in another order."""
+    kind, rows = _class_rows(synthetic)
+    if rows is None:
         return
     codes = np.unique(synthetic.y, return_inverse=True)[1]
-    own = probabilities[np.arange(len(codes)), codes]
-    n_other = int((own < probabilities.max(axis=1)).sum())
+    own = rows[np.arange(len(codes)), codes]
+    n_other = int((own < rows.max(axis=1)).sum())
     # Learned labels may leave that of their image, though not most of them.
     if 2 * n_other > len(codes):
         warn_once(
-            "contrary labels",
-            f"{n_other} of {len(codes)} distilled images have `probabilities` that are "
+            f"contrary {kind}",
+            f"{n_other} of {len(codes)} distilled images have `{kind}` that are "
             "largest for another class than `y`, and networks learn from them: their "
             "columns must be in the sorted order of the classes",
         )
 
 
+def _class_rows(synthetic: SyntheticSet) -> tuple[str, np.ndarray | None]:
+    """Return what a set has beside the class of each image, and its name."""
+    if synthetic.targets is not None:
+        return "targets", synthetic.targets
+    return "probabilities", synthetic.probabilities
+
+
 def warn_of_unused_labels(estimator: Any, synthetic: SyntheticSet) -> None:
-    """Say so where a classifier is given the classes in place of soft labels."""
-    if is_already_checked() or synthetic.probabilities is None:
+    """Say so where a classifier is given the classes in place of learned labels."""
+    kind, rows = _class_rows(synthetic)
+    if is_already_checked() or rows is None or takes_labels(estimator, kind):
         return
-    if not hasattr(estimator, "fit_probabilities"):
-        warn(
-            f"{type(estimator).__name__} takes no soft labels: those of the distilled "
-            "set are left out, and it is trained on the class of each image alone"
-        )
+    what = "soft labels" if kind == "probabilities" else "regression targets"
+    warn(
+        f"{type(estimator).__name__} takes no {what}: those of the distilled "
+        "set are left out, and it is trained on the class of each image alone"
+    )
 
 
 def check_test_images(

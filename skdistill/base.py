@@ -15,7 +15,7 @@ from skdistill._training_set import (
     warn_of_unused_labels,
 )
 from skdistill.neural_network._any_classifier import of_images
-from skdistill.neural_network._default import default_network
+from skdistill.neural_network._default import default_estimator
 from skdistill.neural_network._in_batches import in_batches
 from skdistill.synthetic import SyntheticSet
 from skdistill.utils._callbacks import CallbackSupportMixin
@@ -160,9 +160,16 @@ class BaseDistiller(
         return hand_on_image_shape(clone(self.estimator), self.synthetic_.X.shape[1:])
 
     def _default_estimator(self) -> Any:
-        """Return what :meth:`score` trains when the user names no estimator."""
-        return default_network(
+        """Return what :meth:`score` trains when the user names no estimator.
+
+        It is what the metadata of the set say, by which it is the same where only the
+        set is known: a distiller for whose sets the common network is wrong writes
+        what :func:`describe_estimator` returns into them.
+        """
+        return default_estimator(
+            self.synthetic_.metadata,
             self.synthetic_.step_size,
+            on_targets=self.synthetic_.targets is not None,
             image_shape=self.synthetic_.X.shape[1:],
             device=self.device,
             random_state=self.random_state,

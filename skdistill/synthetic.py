@@ -14,9 +14,9 @@ from numpy.typing import ArrayLike
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
+from skdistill.utils._class_rows import check_class_rows
 from skdistill.utils._figures import bounded_figures
 from skdistill.utils._files import as_path, atomic_path
-from skdistill.utils._image_input import unmasked
 from skdistill.utils._images import batches
 from skdistill.utils._inverse import to_original_pixels
 from skdistill.utils._labels import LABEL_KINDS, as_labels
@@ -31,14 +31,15 @@ from skdistill.utils._untrusted import (
 from skdistill.utils._validation import image_array
 
 _FORMAT = "skdistill-synthetic-set"
-_VERSION = 2
-# Sets without larger pixels, which those who read version 1 can read.
-_PLAIN_VERSION = 1
+# A set is written in the oldest version that can hold it, for those who read no other:
+# larger pixels came with version 2, regression targets with version 3.
+_VERSIONS = ("1", "2", "3")
 # What a file holds: tensors, and entries in JSON.
 _DTYPES: dict[str, type] = {
     "X": np.float32,
     "y": np.int64,
     "probabilities": np.float32,
+    "targets": np.float32,
     "pixel_space": np.float64,
 }
 _CONTENT = ("classes", "step_size", "metadata")
@@ -60,10 +61,13 @@ class SyntheticSet:
         The learning rate that was learned with the images, None if there is none.
     metadata : dict of str to str, default={}
         Anything worth keeping with the set, as far as JSON can hold it: how it was
-        made, its pixel space, rights.
+        made, its pixel space, rights.  ``"default_estimator"`` is what the set is
+        scored by where nobody names a classifier, such as ``{"name":
+        "ConvNetClassifier", "width": 64}``; distillers write it.
     probabilities : ndarray of shape (n_images, n_classes), float32, default=None
         Learned soft labels: the probability of each class, in sorted order, for each
-        image.  None stands for labels that are certain.
+        image.  None stands for labels that are certain.  A set has these or
+        ``targets``, not both: a network is trained on one of them.
     pixel_space : tuple (mean, deviation, correlation), default=None
         What the pixels of the real images were like: for each channel their mean,
         their standard deviation and the correlation of neighbouring pixels.  Scores
@@ -71,6 +75,10 @@ class SyntheticSet:
     pixel_size : int, default=1
         Side of the blocks of equal pixels that the images consist of.  A file holds
         one value for each block.
+    targets : ndarray of shape (n_images, n_classes), float32, default=None
+        Learned regression targets: for each image a number of any sign for each
+        class, in sorted order, to which the outputs of a network are fitted by
+        least squares.  Largest is, most often, that of ``y``.
 
     Examples
     --------
@@ -89,6 +97,7 @@ class SyntheticSet:
     probabilities: np.ndarray | None = None
     pixel_space: PixelSpace | None = None
     pixel_size: int = 1
+    targets: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         given = image_array(self.X)
@@ -130,24 +139,19 @@ class SyntheticSet:
                     f"`step_size` must be positive and finite; got {self.step_size}"
                 )
 
-        if self.probabilities is not None:
-            self.probabilities = np.ascontiguousarray(
-                unmasked(self.probabilities, "probabilities"), dtype=np.float32
+        if self.probabilities is not None and self.targets is not None:
+            raise ValueError(
+                "a set has `probabilities` or `targets`, not both: a network is "
+                "trained on one of them"
             )
-            wanted = (len(self.X), len(np.unique(self.y)))
-            if self.probabilities.shape != wanted:
-                raise ValueError(
-                    "`probabilities` must hold the probability of each class for each "
-                    f"image, shape {wanted}; got shape {self.probabilities.shape}"
+        for name in ("probabilities", "targets"):
+            rows = getattr(self, name)
+            if rows is not None:
+                classes = np.unique(self.y)
+                rows, _ = check_class_rows(
+                    rows, name, len(self.X), classes, dtype=np.float32, min_classes=0
                 )
-            if not (
-                np.isfinite(self.probabilities).all()
-                and (self.probabilities >= 0).all()
-            ):
-                raise ValueError(
-                    "`probabilities` must be finite and not negative; of logits they "
-                    "are the softmax"
-                )
+                setattr(self, name, rows)
 
         if not isinstance(self.pixel_size, Integral) or self.pixel_size < 1:
             raise ValueError(
@@ -204,25 +208,31 @@ class SyntheticSet:
         """
         replace(self)._write(path)
 
+    def _version(self) -> str:
+        """Return the oldest version of the file that can hold the set."""
+        if self.targets is not None:
+            return _VERSIONS[2]
+        return _VERSIONS[1] if self.pixel_size > 1 else _VERSIONS[0]
+
     def _write(self, path: str | os.PathLike[str]) -> None:
         path = as_path(path)
         classes, codes = np.unique(self.y, return_inverse=True)
         metadata = {
             "format": _FORMAT,
-            "version": str(_PLAIN_VERSION),
+            "version": self._version(),
             "classes": json.dumps(classes.tolist()),
             "step_size": json.dumps(self.step_size),
             "metadata": _as_json(self.metadata),
         }
-        if self.pixel_size > 1:
-            metadata["version"] = str(_VERSION)
+        if metadata["version"] != _VERSIONS[0]:
             metadata["pixel_size"] = json.dumps(self.pixel_size)
         tensors = {
             "X": np.ascontiguousarray(self._small()),
             "y": codes.astype(np.int64),
         }
-        if self.probabilities is not None:
-            tensors["probabilities"] = self.probabilities
+        for name in ("probabilities", "targets"):
+            if getattr(self, name) is not None:
+                tensors[name] = getattr(self, name)
         if self.pixel_space is not None:
             tensors["pixel_space"] = np.asarray(self.pixel_space)
         with atomic_path(path) as temporary:
@@ -270,14 +280,15 @@ class SyntheticSet:
                 if metadata.get("format") != _FORMAT:
                     raise ValueError("it is not a synthetic set")
                 version = metadata.get("version")
-                if version not in (str(_PLAIN_VERSION), str(_VERSION)):
+                if version not in _VERSIONS:
                     raise ValueError(
                         f"its format version is {version!r}, this version of "
-                        f"skdistill reads {_PLAIN_VERSION} and {_VERSION}"
+                        f"skdistill reads {', '.join(_VERSIONS)}"
                     )
+                known = _DTYPES.keys() - (() if version == "3" else {"targets"})
                 parts = {}
                 for name in file.keys():  # noqa: SIM118
-                    if name not in _DTYPES:
+                    if name not in known:
                         raise ValueError(f"it has an unknown part {name!r}")
                     parts[name] = file.get_tensor(name)
                     if parts[name].dtype != _DTYPES[name]:
@@ -286,7 +297,9 @@ class SyntheticSet:
                             f"{_DTYPES[name].__name__}"
                         )
             missing = [name for name in ("X", "y") if name not in parts]
-            entries = [*_CONTENT, *(["pixel_size"] if version == str(_VERSION) else [])]
+            if version == "3" and "targets" not in parts:
+                missing.append("targets")
+            entries = [*_CONTENT, *([] if version == "1" else ["pixel_size"])]
             missing += [name for name in entries if name not in metadata]
             if missing:
                 raise ValueError(f"it lacks {missing}")
@@ -385,9 +398,10 @@ class SyntheticSet:
         pixels = ""
         if self.pixel_size > 1:
             pixels = f" in pixels of {self.pixel_size}x{self.pixel_size}"
+        targets = "" if self.targets is None else ", regression targets"
         return (
             f"<SyntheticSet: {len(self)} images of {height}x{width}x{channels}"
-            f"{pixels}, {len(np.unique(self.y))} classes{step_size}>"
+            f"{pixels}, {len(np.unique(self.y))} classes{targets}{step_size}>"
         )
 
     def _repr_html_(self) -> str:

@@ -64,8 +64,8 @@ class DistilledClassifier(
         :class:`~skdistill.distillation.STMDistiller`.
     estimator : classifier, default=None
         What is trained on the synthetic images, and on their learned labels if it has
-        ``fit_probabilities``.  None takes the network that the distiller's ``score``
-        trains: its own ``estimator``, or the one of the benchmarks.
+        ``fit_probabilities``, or ``fit_targets`` for regression targets.  None takes
+        what the distiller's ``score`` trains: its own ``estimator``, or its default.
     image_shape : tuple (height, width, channels), default=None
         How 2-D X is to be read, by the distiller and by the classifier: each is told
         that has a parameter of this name and was not given it.  None leaves it to the
@@ -156,7 +156,7 @@ class DistilledClassifier(
             X_synthetic, y_synthetic = self.distiller_.fit_resample(X, y, **fit_params)
         # Of another distiller than ours there may be no set, only what it returned.
         synthetic = getattr(self.distiller_, "synthetic_", None)
-        probabilities = getattr(synthetic, "probabilities", None)
+        labels = [getattr(synthetic, k, None) for k in ("probabilities", "targets")]
         if hasattr(X_synthetic, "columns"):
             # The names are checked here, before X goes on to the classifier.
             X_synthetic = np.asarray(X_synthetic)
@@ -167,7 +167,7 @@ class DistilledClassifier(
         if isinstance(synthetic, SyntheticSet):
             warn_of_unused_labels(network, synthetic)
         with tasks.hand_on(network):
-            self.estimator_ = fit_on(network, X_synthetic, y_synthetic, probabilities)
+            self.estimator_ = fit_on(network, X_synthetic, y_synthetic, *labels)
         self.classes_ = self.estimator_.classes_
         fitted = (self.distiller_, self.estimator_)
         self.n_features_in_ = next(

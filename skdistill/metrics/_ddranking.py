@@ -64,7 +64,9 @@ def export_ddranking(synthetic: Any, folder: str | os.PathLike[str]) -> None:
           labels;
         - ``labels.pt``, class codes, int64 of shape (n_images,); of learned labels
           the logarithm of the probabilities, float32 of shape (n_images, n_classes),
-          since the evaluators take the softmax of soft labels;
+          since the evaluators take the softmax of soft labels.  Regression targets,
+          whose softmax would be another label, are left out with a warning, and the
+          class codes are written;
         - ``lr.pt``, the step size, only if the set has one.
 
     See Also
@@ -90,6 +92,12 @@ def export_ddranking(synthetic: Any, folder: str | os.PathLike[str]) -> None:
     folder = as_path(folder, "folder")
     # What was changed in a set since it was made is checked, too.
     synthetic = replace(_as_set(synthetic))
+    if synthetic.targets is not None:
+        warn(
+            "DD-Ranking's evaluators train by cross-entropy on the softmax of soft "
+            "labels, which is no regression on `targets`: these are left out, and "
+            f"{LABELS} holds the class of each image"
+        )
     _, codes = np.unique(synthetic.y, return_inverse=True)
     order = np.argsort(codes, kind="stable")
     labels = torch.from_numpy(codes[order].astype(np.int64))

@@ -28,7 +28,6 @@ from skdistill.neural_network._batched import (
     can_fit_together,
     fit_together,
 )
-from skdistill.neural_network._default import default_network
 from skdistill.neural_network._in_batches import in_batches
 from skdistill.synthetic import SyntheticSet
 from skdistill.utils._device import resolve_device
@@ -120,10 +119,11 @@ def evaluate_synthetic(
 ) -> SyntheticScore:
     """Score a distilled set: train new networks on it, test them on real images.
 
-    Soft labels of a set are used by an estimator with ``fit_probabilities``, as
-    :class:`~skdistill.neural_network.ConvNetClassifier`; others are given the classes,
-    with a warning.  Classifiers of tables, as those of scikit-learn, are given each
-    image as one row of pixels.
+    Soft labels of a set are used by an estimator with ``fit_probabilities``, its
+    regression targets by one with ``fit_targets``:
+    :class:`~skdistill.neural_network.ConvNetClassifier` has both.  Others are given
+    the classes, with a warning.  Classifiers of tables, as those of scikit-learn, are
+    given each image as one row of pixels.
 
     Parameters
     ----------
@@ -137,14 +137,16 @@ def evaluate_synthetic(
         Their labels.  Classes that the set does not have are warned about, and are
         an error where it has none of them.
     estimator : classifier, default=None
-        What is trained.  None takes the network of [1]_: a
-        :class:`~skdistill.neural_network.ConvNetClassifier` for 1000 epochs.
+        What is trained.  None takes what the set's metadata say, or else the network
+        of [1]_: a :class:`~skdistill.neural_network.ConvNetClassifier` for 1000
+        epochs, with Adam where the set has regression targets and no step size.
     protocol : {"paper", "honest"}, default="paper"
         How the learning rate is found.  "paper" takes that of the estimator, and of the
         default network the set's step size where it has one, as [1]_ does: which
         favours sets that have one.  "honest" treats all sets alike: each gets the rate
         of one grid that is best on the validation images, which is then used for new
-        networks.  In neither have the test images a part in a choice.
+        networks; without ``estimator`` all take the network of [1]_.  In neither have
+        the test images a part in a choice.
     X_validation : array-like of shape (n_samples, height, width, channels), \
             default=None
         Real images for the choice of "honest": a part of the training images, better
@@ -238,9 +240,7 @@ def evaluate_synthetic(
         )
     if estimator is None:
         estimator = (
-            ConvNetClassifier(max_iter=1000)
-            if honest
-            else default_network(data.synthetic.step_size)
+            ConvNetClassifier(max_iter=1000) if honest else data.default_estimator()
         )
     settings = list(ParameterGrid(_grid(estimator, param_grid))) if honest else [{}]
     data.check(estimator, settings)
@@ -370,7 +370,8 @@ def _trains_at_once(at_once: bool | str, estimator: Any, n_jobs: int | None) -> 
     if at_once and not possible:
         raise ValueError(
             "`at_once`=True needs a ConvNetClassifier without batch normalisation and "
-            f"callbacks as `estimator`; got {estimator!r}"
+            "callbacks, and without `class_weight` where `loss`='squared', as "
+            f"`estimator`; got {estimator!r}"
         )
     return at_once
 
@@ -389,7 +390,11 @@ def _score_together(
         classifiers = [_seeded(*tasks[place]) for place in places]
         _, labels = data.synthetic
         finite = fit_together(
-            classifiers, data.images, labels, data.synthetic.probabilities
+            classifiers,
+            data.images,
+            labels,
+            data.synthetic.probabilities,
+            data.synthetic.targets,
         )
         for place, classifier, good in zip(places, classifiers, finite, strict=True):
             yield place, _measured(scorer, classifier, data, test) if good else -np.inf

@@ -1,6 +1,7 @@
 """What every network that is a classifier of scikit-learn shares."""
 
 import itertools
+import math
 import threading
 import warnings
 from abc import abstractmethod
@@ -8,12 +9,11 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from numbers import Integral, Real
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context, clone
-from sklearn.utils import check_array, compute_class_weight
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
@@ -25,17 +25,21 @@ from skdistill.neural_network._convnet import (
     flatten_parameters,
     load_flat_parameters,
 )
+from skdistill.neural_network._losses import LOSSES, probabilities_of
 from skdistill.neural_network._micro_batches import largest_map, micro_batches
 from skdistill.neural_network._training import (
     EpochSummary,
-    check_pixel_unit,
     train_epochs,
+)
+from skdistill.neural_network._training_data import (
+    TrainingData,
+    class_row_data,
+    labeled_data,
 )
 from skdistill.utils._callbacks import CallbackSupportMixin, FitTasks
 from skdistill.utils._device import resolve_device
 from skdistill.utils._doc_link import DocLinkMixin
 from skdistill.utils._image_input import unmasked
-from skdistill.utils._images import Images
 from skdistill.utils._labels import check_known_labels
 from skdistill.utils._memory import reused_memory
 from skdistill.utils._pixel_space import pixel_scale
@@ -47,7 +51,7 @@ from skdistill.utils._random import (
 )
 from skdistill.utils._tensors import RealImages, to_tensor
 from skdistill.utils._torch_state import with_own_torch_state
-from skdistill.utils._validation import check_images, check_weights
+from skdistill.utils._validation import check_images
 from skdistill.utils._workers import map_pieces, worker_threads
 
 # Inference runs in batches of exactly this many images, the last one padded: kernels
@@ -55,23 +59,10 @@ from skdistill.utils._workers import map_pieces, worker_threads
 _INFERENCE_BATCH = 64
 
 
-class TrainingData(NamedTuple):
-    """Validated images and labels.
-
-    Attributes
-    ----------
-    images : ndarray or Rows of shape (n_samples, height, width, channels)
-    labels : ndarray of shape (n_samples,) or None
-        Class labels, as given.
-    targets : Tensor of shape (n_samples,), int64, or (n_samples, n_classes), float
-        Class codes, or the probability of each class.
-    weight : ndarray of shape (n_samples,) or None
-    """
-
-    images: Images
-    labels: np.ndarray | None
-    targets: torch.Tensor
-    weight: np.ndarray | None
+# Of Adam: the epochs in which its learning rate rises, at most half of all, and what is
+# left of it after the last.
+_WARM_UP_EPOCHS = 500
+_LAST_SHARE = 0.01
 
 
 class TrainingDivergedError(ValueError):
@@ -81,7 +72,7 @@ class TrainingDivergedError(ValueError):
 class BaseNetworkClassifier(
     CallbackSupportMixin, ClassifierMixin, DocLinkMixin, BaseEstimator
 ):
-    """A network trained by stochastic gradient descent with augmentation.
+    """A network trained by gradient descent with augmentation.
 
     A subclass has the parameters below and builds the network.
     """
@@ -92,6 +83,8 @@ class BaseNetworkClassifier(
         "weight_decay": [Interval(Real, 0, None, closed="left")],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "loss": [StrOptions(set(LOSSES))],
+        "optimizer": [StrOptions({"sgd", "adam"})],
         "augmentation": [str, "array-like", None],
         "class_weight": [StrOptions({"balanced"}), dict, None],
         "image_shape": ["array-like", None],
@@ -105,6 +98,8 @@ class BaseNetworkClassifier(
     weight_decay: float
     batch_size: int
     max_iter: int
+    loss: str
+    optimizer: str
     augmentation: Any
     class_weight: Any
     image_shape: Any
@@ -132,29 +127,7 @@ class BaseNetworkClassifier(
         self : ConvNetClassifier
             The fitted classifier.
         """
-        return self._train(self._prepare(X, y, sample_weight))
-
-    def _prepare(self, X: Any, y: Any, sample_weight: Any = None) -> TrainingData:
-        """Validate images and labels."""
-        X, y = check_images(
-            self, X, y, reset=True, with_labels=True, image_shape=self.image_shape
-        )
-        X, y, weight = check_weights(sample_weight, X, y)
-        self._check_unit(X)
-        self.classes_, codes = np.unique(y, return_inverse=True)
-        if len(self.classes_) < 2:
-            raise ValueError(
-                "y must hold at least two classes; got one class, "
-                f"{self.classes_.tolist()[0]!r}"
-            )
-        if self.class_weight is not None:
-            per_class = compute_class_weight(
-                self.class_weight, classes=self.classes_, y=y
-            )
-            weight = per_class[codes] * (1.0 if weight is None else weight)
-            if not weight.any():
-                raise ValueError("`class_weight` must not be 0 for every class in y")
-        return TrainingData(X, y, torch.from_numpy(codes.astype(np.int64)), weight)
+        return self._train(labeled_data(self, X, y, sample_weight))
 
     @_fit_context(prefer_skip_nested_validation=True)
     @with_own_torch_state
@@ -178,39 +151,40 @@ class BaseNetworkClassifier(
         self : ConvNetClassifier
             The fitted classifier.
         """
-        return self._train(self._prepare_probabilities(X, probabilities, classes))
+        return self._train(
+            self._prepare_rows(X, "probabilities", probabilities, classes)
+        )
 
-    def _prepare_probabilities(
-        self, X: Any, probabilities: Any, classes: Any
-    ) -> TrainingData:
-        """Validate images and soft labels."""
-        X, _ = check_images(self, X, reset=True, image_shape=self.image_shape)
-        self._check_unit(X)
-        self.classes_ = np.asarray(classes)
-        if len(self.classes_) < 2 or len(np.unique(self.classes_)) < len(self.classes_):
-            raise ValueError(
-                f"`classes` must hold at least two different labels; got {classes!r}"
-            )
-        if (np.sort(self.classes_) != self.classes_).any():
-            raise ValueError(f"`classes` must be in sorted order; got {classes!r}")
-        targets = check_array(probabilities, input_name="probabilities")
-        if targets.shape != (len(X), len(self.classes_)):
-            raise ValueError(
-                f"`probabilities` must have shape {(len(X), len(self.classes_))}, "
-                f"images by classes; got {targets.shape}"
-            )
-        if (targets < 0).any():
-            raise ValueError("`probabilities` must not be negative")
-        dtype = torch.get_default_dtype()
-        # A copy: PyTorch takes no negative strides, and warns of read-only arrays.
-        targets = torch.from_numpy(targets.copy()).to(dtype)
-        return TrainingData(X, None, targets, None)
+    @_fit_context(prefer_skip_nested_validation=True)
+    @with_own_torch_state
+    def fit_targets(
+        self, X: Any, targets: Any, classes: Any
+    ) -> "BaseNetworkClassifier":
+        """Train the network on regression targets, by the squared loss.
 
-    def _check_unit(self, X: Images) -> None:
-        check_pixel_unit(X, getattr(self, "normalization", "instance"))
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, height, width, channels) or \
+                (n_samples, height * width * channels)
+            Images.
+        targets : array-like of shape (n_samples, n_classes)
+            What the outputs of the network shall be: numbers of any sign, one for each
+            class.  The loss is the squared one whatever the parameter ``loss`` is:
+            they are no probabilities.
+        classes : array-like of shape (n_classes,)
+            The class labels, in sorted order.
+
+        Returns
+        -------
+        self : ConvNetClassifier
+            The fitted classifier.
+        """
+        return self._train(class_row_data(self, X, "targets", targets, classes))
 
     def _rate(self, epoch: int) -> float:
         """Return the learning rate of an epoch."""
+        if self.optimizer == "adam":
+            return self.learning_rate * _warm_up_and_cosine(epoch, self.max_iter)
         return self.learning_rate * (1.0 if epoch < (self.max_iter + 1) // 2 else 0.1)
 
     def _train(self, data: TrainingData) -> "BaseNetworkClassifier":
@@ -238,6 +212,8 @@ class BaseNetworkClassifier(
             generator=torch_generator(child_seed(seed, 1)),
             sample_weight=sample_weight,
             cut=self._cut(device, dtype),
+            loss=self._fitted_loss,
+            optimizer=self.optimizer,
         )
         if self._draws_itself:
             epochs = _seeded(epochs, seed)
@@ -304,10 +280,14 @@ class BaseNetworkClassifier(
         Returns
         -------
         probabilities : ndarray of shape (n_samples, n_classes)
-            In the order of ``classes_``.
+            In the order of ``classes_``.  After a training by cross-entropy the
+            softmax of the outputs.  After one by the squared loss, whose outputs
+            estimate probabilities but may be negative or above 1, the nearest
+            probabilities: often 0 or 1 exactly.  Of regression targets these
+            are as good as the targets are probabilities, but for a constant that is
+            added to all classes.
         """
-        logits = torch.from_numpy(self._logits(X))
-        return F.softmax(logits.double(), dim=1).numpy()
+        return probabilities_of(self._logits(X), self._fitted_loss)
 
     @with_own_torch_state
     def predict(self, X: Any) -> np.ndarray:
@@ -477,6 +457,15 @@ class BaseNetworkClassifier(
 
             map_pieces(fill, range(_INFERENCE_BATCH, len(X), _INFERENCE_BATCH))
         return outputs
+
+
+def _warm_up_and_cosine(epoch: int, n_epochs: int) -> float:
+    """Return by what Adam's learning rate is multiplied in an epoch from 0."""
+    n_warm = min(_WARM_UP_EPOCHS, n_epochs // 2)
+    if epoch < n_warm:
+        return (epoch + 1) / n_warm
+    done = (epoch - n_warm) / max(n_epochs - n_warm - 1, 1)
+    return _LAST_SHARE + (1 - _LAST_SHARE) * (1 + math.cos(math.pi * done)) / 2
 
 
 def _seeded(epochs: Iterator[EpochSummary], seed: int) -> Iterator[EpochSummary]:

@@ -13,7 +13,7 @@ import torch
 from torch.nn import functional as F
 
 from skdistill.neural_network._augment import draw_augmentation, resolve_families
-from skdistill.neural_network._base import BaseNetworkClassifier, TrainingData
+from skdistill.neural_network._base import BaseNetworkClassifier
 from skdistill.neural_network._classifier import ConvNetClassifier
 from skdistill.neural_network._convnet import (
     NORMALIZATIONS,
@@ -28,6 +28,12 @@ from skdistill.neural_network._sgd import (
     descend_epoch,
     networks_at_once,
     one_by_one,
+)
+from skdistill.neural_network._training import make_optimizer
+from skdistill.neural_network._training_data import (
+    TrainingData,
+    class_row_data,
+    labeled_data,
 )
 from skdistill.utils._device import resolve_device
 from skdistill.utils._memory import reused_memory
@@ -45,11 +51,13 @@ from skdistill.utils._workers import worker_threads
 def can_fit_together(estimator: Any) -> bool:
     """Tell whether classifiers like this one can be trained at once.
 
-    A batch normalisation keeps statistics, and callbacks want to see each network.
+    A batch normalisation keeps statistics, callbacks want to see each network, and
+    weights of classes go into the labels, which the squared loss has no room for.
     """
     return (
         type(estimator) is ConvNetClassifier
         and estimator.normalization != "batch"
+        and (estimator.loss != "squared" or estimator.class_weight is None)
         and not getattr(estimator, "_skl_callbacks", None)
     )
 
@@ -69,7 +77,11 @@ def can_fit_in_threads(estimator: Any) -> bool:
 
 
 def fit_together(
-    classifiers: Sequence[ConvNetClassifier], X: Any, y: Any, probabilities: Any = None
+    classifiers: Sequence[ConvNetClassifier],
+    X: Any,
+    y: Any,
+    probabilities: Any = None,
+    targets: Any = None,
 ) -> np.ndarray:
     """Fit classifiers that differ in their random states alone.
 
@@ -85,6 +97,8 @@ def fit_together(
         Class labels.
     probabilities : array-like of shape (n_samples, n_classes), default=None
         Soft labels, in place of the others.
+    targets : array-like of shape (n_samples, n_classes), default=None
+        Regression targets, in place of the others.
 
     Returns
     -------
@@ -94,12 +108,14 @@ def fit_together(
     data = []
     for classifier in classifiers:
         classifier._validate_params()
-        if probabilities is None:
-            data.append(classifier._prepare(X, y))
+        rows = {"targets": targets, "probabilities": probabilities}
+        given = [name for name in rows if rows[name] is not None]
+        if not given:
+            data.append(labeled_data(classifier, X, y))
         else:
-            data.append(
-                classifier._prepare_probabilities(X, probabilities, np.unique(y))
-            )
+            name = given[0]
+            classes = np.unique(y)
+            data.append(class_row_data(classifier, X, name, rows[name], classes))
     device = resolve_device(classifiers[0].device)
     with torch.device("meta"):
         module = classifiers[0]._build()
@@ -140,6 +156,11 @@ def _fit_group(
     generators = [torch_generator(child_seed(seed, 1)) for seed in seeds]
     parameters = torch.stack(initial).to(device)
     velocity = torch.zeros_like(parameters) if one.momentum else None
+    optimizer = None
+    if one.optimizer == "adam":
+        optimizer = make_optimizer(
+            "adam", [parameters], one._rate(0), one.momentum, one.weight_decay
+        )
     gradients = _gradient_function(one, module, device)
     scale = pixel_scale(data.images)
     losses = []
@@ -147,12 +168,21 @@ def _fit_group(
         descent = Descent(
             one._rate(epoch), one.momentum, one.weight_decay, one.batch_size, scale
         )
+        if optimizer is not None:
+            optimizer.param_groups[0]["lr"] = descent.learning_rate
         plans = [
             _plan(len(images), one.batch_size, families, generator)
             for generator in generators
         ]
         found = descend_epoch(
-            gradients, parameters, velocity, images, targets, plans, descent
+            gradients,
+            parameters,
+            velocity,
+            images,
+            targets,
+            plans,
+            descent,
+            optimizer=optimizer,
         )
         # Read at the end: a GPU need not wait for the host.
         losses.append(found[0])
@@ -173,8 +203,8 @@ def _gradient_function(
         classifier.normalization in NORMALIZATIONS and classifier.pooling == "average"
     )
     if device.type == "cpu" and is_written_out:
-        return one_by_one(module)
-    return all_at_once(module)
+        return one_by_one(module, loss=classifier._fitted_loss)
+    return all_at_once(module, loss=classifier._fitted_loss)
 
 
 def _plan(

@@ -12,7 +12,7 @@ from skdistill.neural_network._convnet import ALL_NORMALIZATIONS, POOLINGS, Conv
 
 
 class ConvNetClassifier(BaseNetworkClassifier):
-    """A small ConvNet trained by stochastic gradient descent with augmentation.
+    """A small ConvNet trained by gradient descent with augmentation.
 
     The network on which dataset distillers are compared: blocks of 3x3 convolution,
     instance normalisation, ReLU and average pooling, and one linear layer.  It is
@@ -32,9 +32,9 @@ class ConvNetClassifier(BaseNetworkClassifier):
     pooling : {"average", "max", "none"}, default="average"
         What halves the sides.  Teachers have the first.
     learning_rate : float, default=0.01
-        Learning rate during the first half of the epochs.
+        Learning rate during the first half of the epochs; see ``optimizer``.
     momentum : float, default=0.9
-        Momentum of the gradient descent, in [0, 1).
+        Momentum of the optimizer, in [0, 1).
     weight_decay : float, default=5e-4
         Strength of the L2 penalty.
     batch_size : int, default=256
@@ -42,6 +42,20 @@ class ConvNetClassifier(BaseNetworkClassifier):
     max_iter : int, default=300
         Number of epochs.  A distilled set of a few images makes one step per epoch;
         :func:`~skdistill.metrics.evaluate_synthetic` gives it 1000.
+    loss : {"cross_entropy", "squared"}, default="cross_entropy"
+        What ``fit`` and ``fit_probabilities`` minimise: the cross-entropy of labels
+        and softmax, or half the squared distance of the outputs from the
+        probabilities of the classes, 0 and 1 for labels.  ``fit_targets`` always
+        takes the latter.
+    optimizer : {"sgd", "adam"}, default="sgd"
+        How the weights are changed:
+
+        - "sgd", stochastic gradient descent with momentum, whose learning rate falls
+          to a tenth after half of the epochs;
+        - "adam", whose learning rate rises during the first 500 epochs, at most half
+          of all, and falls along a cosine to a hundredth.  It wants smaller learning
+          rates, such as 3e-4, and takes ``momentum`` for the decay rate of its mean
+          gradient.
     augmentation : "dsa", None or sequence of str, default="dsa"
         Families of which one is drawn for each batch: "color", "crop", "cutout",
         "flip", "scale" and "rotate".  "dsa" means all of them, None no augmentation.
@@ -117,6 +131,8 @@ class ConvNetClassifier(BaseNetworkClassifier):
         weight_decay: float = 5e-4,
         batch_size: int = 256,
         max_iter: int = 300,
+        loss: str = "cross_entropy",
+        optimizer: str = "sgd",
         augmentation: str | Sequence[str] | None = "dsa",
         class_weight: Any = None,
         image_shape: tuple[int, int, int] | None = None,
@@ -133,6 +149,8 @@ class ConvNetClassifier(BaseNetworkClassifier):
         self.weight_decay = weight_decay
         self.batch_size = batch_size
         self.max_iter = max_iter
+        self.loss = loss
+        self.optimizer = optimizer
         self.augmentation = augmentation
         self.class_weight = class_weight
         self.image_shape = image_shape

@@ -1,51 +1,215 @@
-"""What is trained on a distilled set where the user names no classifier, and how."""
+"""What is trained on a distilled set where the user names no classifier, and how.
 
+A set may say itself what it is scored by: the entry "default_estimator" of its metadata
+has the name of a classifier and its parameters.  It may come out of a file of a
+stranger: the table here tells which classifiers and parameters can be in it.
+"""
+
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from skdistill.neural_network._base import BaseNetworkClassifier
 from skdistill.neural_network._classifier import ConvNetClassifier
+from skdistill.neural_network._kernel_classifier import NeuralKernelClassifier
+from skdistill.neural_network._network import NetworkClassifier
+
+# The entry of a set's metadata.
+ENTRY = "default_estimator"
+_OF_NETWORKS = {
+    *("normalization", "learning_rate", "momentum", "weight_decay", "batch_size"),
+    *("max_iter", "loss", "optimizer", "augmentation"),
+}
+# The classifiers that a set can name, and which of their parameters.
+_ESTIMATORS: dict[str, tuple[type, set[str]]] = {
+    "ConvNetClassifier": (
+        ConvNetClassifier,
+        {"width", "depth", "pooling", *_OF_NETWORKS},
+    ),
+    "NetworkClassifier": (
+        NetworkClassifier,
+        {"architecture", "width_multiplier", *_OF_NETWORKS},
+    ),
+    "NeuralKernelClassifier": (
+        NeuralKernelClassifier,
+        {"kernel", "depth", "weight_variance", "bias_variance", "reg"},
+    ),
+}
+# More than this, of a number, no set can ask for: it would take memory or days.
+_MAX = {
+    "width": 1024,
+    "depth": 16,
+    "width_multiplier": 8,
+    "max_iter": 100_000,
+}
+_N_EPOCHS = 1000
+# The rate of the optimizer that suits regression targets.
+_ADAM_RATE = 3e-4
 
 
 def default_network(
-    step_size: float | None = None, **parameters: Any
+    step_size: float | None = None, *, on_targets: bool = False, **parameters: Any
 ) -> ConvNetClassifier:
     """Return the network that a set is scored with when the user names none.
 
     Parameters
     ----------
     step_size : float, default=None
-        That of the set, if it has one.
+        That of the set, if it has one: the learning rate of SGD.
+    on_targets : bool, default=False
+        Whether the set has regression targets; without a step size Adam fits them.
     **parameters : dict
-        Of the network.
+        Of the network; they are above what follows from the set.
 
     Returns
     -------
     network : ConvNetClassifier
     """
+    own = _of_set(step_size, on_targets)
+    return ConvNetClassifier(**{**own, **parameters})
+
+
+def _of_set(step_size: float | None, on_targets: bool) -> dict[str, Any]:
+    """Return the parameters of a network that follow from the set."""
+    own: dict[str, Any] = {"max_iter": _N_EPOCHS}
+    if on_targets:
+        own["loss"] = "squared"
     if step_size is not None:
-        parameters["learning_rate"] = step_size
-    return ConvNetClassifier(max_iter=1000, **parameters)
+        own["learning_rate"] = step_size
+    elif on_targets:
+        own.update(optimizer="adam", learning_rate=_ADAM_RATE)
+    return own
 
 
-def fit_on(estimator: Any, X: Any, y: Any, probabilities: Any = None) -> Any:
-    """Fit a classifier, to soft labels if there are any and it can use them.
+def default_estimator(
+    metadata: Mapping[str, Any],
+    step_size: float | None = None,
+    *,
+    on_targets: bool = False,
+    **parameters: Any,
+) -> Any:
+    """Return the classifier that a set says it is scored with.
+
+    Parameters
+    ----------
+    metadata : dict
+        Of the set.  Without an entry "default_estimator" it is
+        :func:`default_network`.
+    step_size, on_targets
+        As of :func:`default_network`; networks only take them.
+    **parameters : dict
+        Others, such as ``device`` and ``random_state``, as far as it has them.
+
+    Returns
+    -------
+    estimator : classifier
+
+    Raises
+    ------
+    ValueError
+        If the entry is not what :func:`describe_estimator` makes of a classifier.
+    """
+    said = metadata.get(ENTRY)
+    if said is None:
+        return default_network(step_size, on_targets=on_targets, **parameters)
+    try:
+        estimator = _described(said)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f'`metadata`[{ENTRY!r}] of the set must be a dict with the "name" of a '
+            "classifier and its parameters, such as {'name': 'ConvNetClassifier', "
+            f"'width': 64}}: {error}.  The parameter `estimator` says what to train "
+            "instead"
+        ) from error
+    if isinstance(estimator, BaseNetworkClassifier):
+        own = _of_set(step_size, on_targets)
+        if "optimizer" in said:
+            # The rates of one are not those of the other.
+            own.pop("optimizer", None)
+            own.pop("learning_rate", None)
+        estimator.set_params(**{k: v for k, v in own.items() if k not in said})
+    known = estimator.get_params(deep=False)
+    return estimator.set_params(**{k: v for k, v in parameters.items() if k in known})
+
+
+def _described(said: Any) -> Any:
+    """Make the classifier that an entry of metadata names."""
+    if not isinstance(said, Mapping) or not isinstance(said.get("name"), str):
+        raise ValueError(f"got {said!r}")
+    name = said["name"]
+    if name not in _ESTIMATORS:
+        raise ValueError(f"its name can be one of {sorted(_ESTIMATORS)}; got {name!r}")
+    kind, known = _ESTIMATORS[name]
+    parameters = {key: value for key, value in said.items() if key != "name"}
+    unknown = sorted(set(parameters) - known)
+    if unknown:
+        raise ValueError(f"of {name} it can hold {sorted(known)}; got {unknown}")
+    for key, value in parameters.items():
+        if key in _MAX and isinstance(value, (int, float)) and value > _MAX[key]:
+            raise ValueError(f"{key!r} can be at most {_MAX[key]}; got {value}")
+    estimator = kind(**parameters)
+    estimator._validate_params()
+    return estimator
+
+
+def describe_estimator(estimator: Any) -> dict[str, Any]:
+    """Return what a set's metadata say of a classifier: its name and parameters.
 
     Parameters
     ----------
     estimator : classifier
+        One that sets can name.  Where it computes and its random state are left out.
+
+    Returns
+    -------
+    entry : dict
+        JSON can hold it.
+    """
+    name = type(estimator).__name__
+    _, known = _ESTIMATORS[name]
+    found = estimator.get_params(deep=False)
+    # All of them: what is not said follows from the set.
+    return {"name": name, **{key: _plain(found[key]) for key in sorted(known)}}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (tuple, list, np.ndarray)):
+        return [_plain(one) for one in value]
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def takes_labels(estimator: Any, kind: str) -> bool:
+    """Tell whether a classifier can be fitted to "probabilities" or to "targets"."""
+    return hasattr(estimator, f"fit_{kind}")
+
+
+def fit_on(
+    estimator: Any, X: Any, y: Any, probabilities: Any = None, targets: Any = None
+) -> Any:
+    """Fit a classifier, to what it can use of the labels.
+
+    Parameters
+    ----------
+    estimator : classifier
+        With ``fit_probabilities(X, probabilities, classes)`` it is given soft labels,
+        with ``fit_targets(X, targets, classes)`` regression targets.
     X : array-like
         Images, or rows of pixels.
     y : array-like of shape (n_images,)
-        Class labels.
+        Class labels, which it is given where there is nothing else that it can use.
     probabilities : array-like of shape (n_images, n_classes), default=None
         Soft labels.
+    targets : array-like of shape (n_images, n_classes), default=None
+        Regression targets.
 
     Returns
     -------
     estimator : classifier
         The same, fitted.
     """
-    if probabilities is None or not hasattr(estimator, "fit_probabilities"):
-        return estimator.fit(X, y)
-    return estimator.fit_probabilities(X, probabilities, np.unique(y))
+    if targets is not None and takes_labels(estimator, "targets"):
+        return estimator.fit_targets(X, targets, np.unique(y))
+    if probabilities is not None and takes_labels(estimator, "probabilities"):
+        return estimator.fit_probabilities(X, probabilities, np.unique(y))
+    return estimator.fit(X, y)

@@ -36,9 +36,8 @@ from skdistill.neural_network._block_derivatives import (
 from skdistill.neural_network._compile import Compiled
 from skdistill.neural_network._convnet import ConvNet
 from skdistill.neural_network._convnet_features import ConvNetFeatures, channels_last
+from skdistill.neural_network._losses import LOSSES
 from skdistill.utils._workers import map_pieces
-
-LOSSES = ("cross_entropy", "squared")
 
 
 class Curvature(NamedTuple):

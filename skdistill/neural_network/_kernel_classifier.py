@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
-from sklearn.utils import check_array
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from skdistill.neural_network._kernels import Kernel, resolve_kernel
 from skdistill.neural_network._ridge import RidgeRegression
+from skdistill.utils._class_rows import check_class_rows
 from skdistill.utils._device import resolve_float64_device
 from skdistill.utils._doc_link import DocLinkMixin
 from skdistill.utils._image_input import unmasked
@@ -226,7 +226,7 @@ class NeuralKernelClassifier(ClassifierMixin, DocLinkMixin, BaseEstimator):
         self : NeuralKernelClassifier
             The fitted classifier.
         """
-        X, targets = self._check_columns(X, targets, classes, "targets")
+        X, targets = self._check_rows(X, "targets", targets, classes)
         return self._solve(X, targets, None)
 
     @_fit_context(prefer_skip_nested_validation=True)
@@ -251,34 +251,16 @@ class NeuralKernelClassifier(ClassifierMixin, DocLinkMixin, BaseEstimator):
         self : NeuralKernelClassifier
             The fitted classifier.
         """
-        X, probabilities = self._check_columns(
-            X, probabilities, classes, "probabilities"
-        )
-        if (probabilities < 0).any():
-            raise ValueError("`probabilities` must not be negative")
+        X, probabilities = self._check_rows(X, "probabilities", probabilities, classes)
         return self._solve(X, probabilities - 1 / len(self.classes_), None)
 
-    def _check_columns(
-        self, X: Any, values: Any, classes: Any, name: str
+    def _check_rows(
+        self, X: Any, name: str, rows: Any, classes: Any
     ) -> tuple[Images, np.ndarray]:
         """Validate images, and numbers for each class of each."""
         X, _ = check_images(self, X, reset=True, image_shape=self.image_shape)
-        self.classes_ = np.asarray(classes)
-        if len(self.classes_) < 2 or len(np.unique(self.classes_)) < len(self.classes_):
-            raise ValueError(
-                f"`classes` must hold at least two different labels; got {classes!r}"
-            )
-        if (np.sort(self.classes_) != self.classes_).any():
-            raise ValueError(f"`classes` must be in sorted order; got {classes!r}")
-        values = check_array(
-            unmasked(values, name, "labels"), input_name=name, dtype=np.float64
-        )
-        if values.shape != (len(X), len(self.classes_)):
-            raise ValueError(
-                f"`{name}` must have shape {(len(X), len(self.classes_))}, "
-                f"images by classes; got {values.shape}"
-            )
-        return X, values
+        rows, self.classes_ = check_class_rows(rows, name, len(X), classes)
+        return X, rows
 
     def _kernel(self) -> Kernel:
         return resolve_kernel(

@@ -44,15 +44,29 @@ class NetworkClassifier(BaseNetworkClassifier):
         What follows each convolution; of no meaning to "mlp" and a callable.  With few
         images "batch" is that of the images of a step, and unstable.
     learning_rate : float, default=0.01
-        Learning rate during the first half of the epochs; it then falls to a tenth.
+        Learning rate during the first half of the epochs; see ``optimizer``.
     momentum : float, default=0.9
-        Momentum of the gradient descent, in [0, 1).
+        Momentum of the optimizer, in [0, 1).
     weight_decay : float, default=5e-4
         Strength of the L2 penalty.
     batch_size : int, default=256
         Number of images per step.
     max_iter : int, default=300
         Number of epochs.
+    loss : {"cross_entropy", "squared"}, default="cross_entropy"
+        What ``fit`` and ``fit_probabilities`` minimise: the cross-entropy of labels
+        and softmax, or half the squared distance of the outputs from the
+        probabilities of the classes, 0 and 1 for labels.  ``fit_targets`` always
+        takes the latter.
+    optimizer : {"sgd", "adam"}, default="sgd"
+        How the weights are changed:
+
+        - "sgd", stochastic gradient descent with momentum, whose learning rate falls
+          to a tenth after half of the epochs;
+        - "adam", whose learning rate rises during the first 500 epochs, at most half
+          of all, and falls along a cosine to a hundredth.  It wants smaller learning
+          rates, such as 3e-4, and takes ``momentum`` for the decay rate of its mean
+          gradient.
     augmentation : "dsa", None or sequence of str, default="dsa"
         As for :class:`~skdistill.neural_network.ConvNetClassifier`.
     class_weight : dict, "balanced" or None, default=None
@@ -122,6 +136,8 @@ class NetworkClassifier(BaseNetworkClassifier):
         weight_decay: float = 5e-4,
         batch_size: int = 256,
         max_iter: int = 300,
+        loss: str = "cross_entropy",
+        optimizer: str = "sgd",
         augmentation: str | Sequence[str] | None = "dsa",
         class_weight: Any = None,
         image_shape: tuple[int, int, int] | None = None,
@@ -137,6 +153,8 @@ class NetworkClassifier(BaseNetworkClassifier):
         self.weight_decay = weight_decay
         self.batch_size = batch_size
         self.max_iter = max_iter
+        self.loss = loss
+        self.optimizer = optimizer
         self.augmentation = augmentation
         self.class_weight = class_weight
         self.image_shape = image_shape

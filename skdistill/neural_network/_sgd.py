@@ -6,6 +6,7 @@ one small network leaves most of the device idle, one call differentiates all of
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -20,6 +21,7 @@ from skdistill.neural_network._augment import (
 from skdistill.neural_network._compile import Compiled
 from skdistill.neural_network._convnet import ConvNet
 from skdistill.neural_network._derivatives import ConvNetDerivatives
+from skdistill.neural_network._losses import image_losses
 from skdistill.utils._tensors import RealImages
 from skdistill.utils._workers import map_pieces
 
@@ -49,19 +51,21 @@ class Gradients(NamedTuple):
 GradientFunction = Callable[[Tensor, Tensor, Tensor], Gradients]
 
 
-def one_by_one(module: ConvNet) -> GradientFunction:
+def one_by_one(module: ConvNet, *, loss: str = "cross_entropy") -> GradientFunction:
     """Return a function that differentiates one network after the other.
 
     Parameters
     ----------
     module : ConvNet
         Only its structure is used.
+    loss : {"cross_entropy", "squared"}, default="cross_entropy"
 
     Returns
     -------
     gradients : callable
     """
-    network = ConvNetDerivatives(module)
+    network = ConvNetDerivatives(module, loss=loss)
+    losses_of = _losses_of(loss)
 
     @torch.no_grad()
     def gradients(parameters: Tensor, images: Tensor, targets: Tensor) -> Gradients:
@@ -71,7 +75,7 @@ def one_by_one(module: ConvNet) -> GradientFunction:
                 parameters[place], images[place], targets[place], logits=logits
             )
             of_batch = torch.cat(logits)
-            return found, _losses(of_batch, targets[place]), of_batch
+            return found, losses_of(of_batch, targets[place]), of_batch
 
         found = map_pieces(differentiate, range(len(parameters)))
         return Gradients(*map(torch.stack, zip(*found, strict=True)))
@@ -79,7 +83,9 @@ def one_by_one(module: ConvNet) -> GradientFunction:
     return gradients
 
 
-def all_at_once(module: ConvNet, *, compile: bool = False) -> GradientFunction:
+def all_at_once(
+    module: ConvNet, *, compile: bool = False, loss: str = "cross_entropy"
+) -> GradientFunction:
     """Return a function that differentiates all networks in one call.
 
     Convolutions with kernels of several networks become one grouped convolution.
@@ -90,6 +96,7 @@ def all_at_once(module: ConvNet, *, compile: bool = False) -> GradientFunction:
         Only its structure is used.
     compile : bool, default=False
         Whether to compile it; the values are the same but for rounding.
+    loss : {"cross_entropy", "squared"}, default="cross_entropy"
 
     Returns
     -------
@@ -98,7 +105,9 @@ def all_at_once(module: ConvNet, *, compile: bool = False) -> GradientFunction:
     shapes = {name: part.shape for name, part in module.named_parameters()}
     sizes = [shape.numel() for shape in shapes.values()]
 
-    def loss(own: Tensor, images: Tensor, targets: Tensor) -> tuple[Tensor, Any]:
+    losses_of = _losses_of(loss)
+
+    def mean_loss(own: Tensor, images: Tensor, targets: Tensor) -> tuple[Tensor, Any]:
         views = {
             name: part.view(shape)
             for (name, shape), part in zip(
@@ -106,10 +115,10 @@ def all_at_once(module: ConvNet, *, compile: bool = False) -> GradientFunction:
             )
         }
         logits = functional_call(module, views, (images,))
-        losses = _losses(logits, targets)
+        losses = losses_of(logits, targets)
         return losses.mean(), (losses, logits)
 
-    stacked = vmap(grad_and_value(loss, has_aux=True))
+    stacked = vmap(grad_and_value(mean_loss, has_aux=True))
     function: Callable[..., Any] = Compiled(stacked) if compile else stacked
 
     def gradients(parameters: Tensor, images: Tensor, targets: Tensor) -> Gradients:
@@ -151,7 +160,14 @@ def networks_at_once(
     return -(-n_networks // -(-n_networks // most))
 
 
-def _losses(logits: Tensor, targets: Tensor) -> Tensor:
+def _losses_of(loss: str) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return a function of logits and targets; the latter may be weighted labels."""
+    return (
+        _cross_entropy if loss == "cross_entropy" else partial(image_losses, loss=loss)
+    )
+
+
+def _cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     return -(targets * logits.log_softmax(dim=-1)).sum(dim=-1)
 
 
@@ -230,6 +246,7 @@ def descend_epoch(
     plans: Sequence[EpochPlan],
     descent: Descent,
     after_step: Callable[[int], None] | None = None,
+    optimizer: torch.optim.Optimizer | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Train networks in place for an epoch, each by a plan of its own.
 
@@ -243,12 +260,16 @@ def descend_epoch(
         What momentum has gathered, changed in place; None where there is no momentum.
     images : RealImages or Tensor of shape (n_samples, channels, height, width)
     targets : Tensor of shape (n_samples, n_classes)
-        The probability of each class, times the weight of the image.
+        The probability of each class, times the weight of the image; of the squared
+        loss numbers of any sign.
     plans : sequence of EpochPlan
         One for each network.
     descent : Descent
     after_step : callable, default=None
         Is called with the number of steps done, from 1, after each of them.
+    optimizer : torch.optim.Optimizer, default=None
+        Of ``parameters``, which makes the steps by its own settings; each network's
+        alone, as Adam does.  None takes SGD, with the settings of ``descent``.
 
     Returns
     -------
@@ -273,17 +294,27 @@ def descend_epoch(
         )
         wanted = targets[batches]
         found = gradients(parameters, seen, wanted)
-        change = found.parameters
-        if descent.weight_decay:
-            change = change.add(parameters, alpha=descent.weight_decay)
-        if velocity is not None:
-            change = velocity.mul_(descent.momentum).add_(change)
-        parameters.sub_(change, alpha=descent.learning_rate)
+        if optimizer is None:
+            _step(parameters, velocity, found.parameters, descent)
+        else:
+            parameters.grad = found.parameters
+            optimizer.step()
         total_loss += found.losses.sum(dim=1)
         n_right += (found.logits.argmax(dim=2) == wanted.argmax(dim=2)).sum(dim=1)
         if after_step is not None:
             after_step(step + 1)
     return total_loss / n_samples, n_right / n_samples
+
+
+def _step(
+    parameters: Tensor, velocity: Tensor | None, change: Tensor, descent: Descent
+) -> None:
+    """Make a step of SGD in place."""
+    if descent.weight_decay:
+        change = change.add(parameters, alpha=descent.weight_decay)
+    if velocity is not None:
+        change = velocity.mul_(descent.momentum).add_(change)
+    parameters.sub_(change, alpha=descent.learning_rate)
 
 
 def _augmented(

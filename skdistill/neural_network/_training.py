@@ -1,18 +1,18 @@
 """Stochastic gradient descent on images: one loop for classifiers and teachers."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from skdistill.neural_network._augment import (
     AugmentationDraw,
     augment,
     draw_augmentation,
 )
+from skdistill.neural_network._losses import image_losses
 from skdistill.utils._images import Images
 from skdistill.utils._pixel_space import ChannelMoments, check_contrast, scale_of
 from skdistill.utils._tensors import RealImages
@@ -24,6 +24,8 @@ _LARGEST_PIXEL = 1e18
 # Where pixels deviate by less, a normalisation's epsilon outweighs the variance of its
 # maps; without a normalisation, larger ones let the training diverge.
 _LEAST_SCALE, _LARGEST_SCALE = 0.01, 100.0
+# Adam's decay rate of the mean squared gradient.
+_SQUARES_DECAY = 0.999
 
 
 class EpochSummary(NamedTuple):
@@ -99,6 +101,38 @@ def balanced_weights(
     return weights / weights.mean()
 
 
+def make_optimizer(
+    name: str,
+    parameters: Iterable[Tensor],
+    learning_rate: float,
+    momentum: float,
+    weight_decay: float,
+) -> torch.optim.Optimizer:
+    """Return what turns gradients into steps.
+
+    Parameters
+    ----------
+    name : {"sgd", "adam"}
+    parameters : iterable of Tensor
+        What is learned.
+    learning_rate : float
+    momentum : float
+        Of SGD; of Adam the decay rate of its mean gradient.
+    weight_decay : float
+        Strength of the L2 penalty.
+    """
+    if name == "adam":
+        return torch.optim.Adam(
+            parameters,
+            lr=learning_rate,
+            betas=(momentum, _SQUARES_DECAY),
+            weight_decay=weight_decay,
+        )
+    return torch.optim.SGD(
+        parameters, lr=learning_rate, momentum=momentum, weight_decay=weight_decay
+    )
+
+
 def train_epochs(
     module: nn.Module,
     images: RealImages,
@@ -114,15 +148,18 @@ def train_epochs(
     generator: torch.Generator,
     sample_weight: Tensor | None = None,
     cut: Callable[[int], list[slice]] | None = None,
+    loss: str = "cross_entropy",
+    optimizer: str = "sgd",
 ) -> Iterator[EpochSummary]:
-    """Train a module in place by SGD on the cross-entropy, an epoch per iteration.
+    """Train a module in place, an epoch per iteration.
 
     Parameters
     ----------
     module : torch.nn.Module
     images : RealImages
     targets : Tensor of shape (n_samples,), int64, or (n_samples, n_classes), float
-        Class codes, or the probability of each class.
+        Class codes, or the probability of each class; of the squared loss numbers of
+        any sign.
     n_epochs, batch_size : int
     learning_rate : callable
         The rate of an epoch, counted from 0.
@@ -138,6 +175,9 @@ def train_epochs(
     cut : callable, default=None
         Turns the number of images of a step into micro-batches, which threads compute
         side by side.  None where the module does not treat each image alone.
+    loss : {"cross_entropy", "squared"}, default="cross_entropy"
+    optimizer : {"sgd", "adam"}, default="sgd"
+        As of :func:`make_optimizer`.
 
     Yields
     ------
@@ -146,11 +186,8 @@ def train_epochs(
     """
     device = images.device
     n_samples = len(images)
-    optimizer = torch.optim.SGD(
-        module.parameters(),
-        lr=learning_rate(0),
-        momentum=momentum,
-        weight_decay=weight_decay,
+    descent = make_optimizer(
+        optimizer, module.parameters(), learning_rate(0), momentum, weight_decay
     )
     codes = targets if targets.ndim == 1 else targets.argmax(dim=1)
     module.train()
@@ -158,7 +195,7 @@ def train_epochs(
 
     def losses_of(rows: Tensor, draw: AugmentationDraw) -> tuple[Tensor, Tensor]:
         logits = module(augment(images[rows], draw, scale))
-        losses = F.cross_entropy(logits, targets[rows], reduction="none")
+        losses = image_losses(logits, targets[rows], loss)
         if sample_weight is not None:
             losses = losses * sample_weight[rows]
         return losses, logits
@@ -189,7 +226,7 @@ def train_epochs(
         ]
 
     for epoch in range(n_epochs):
-        for group in optimizer.param_groups:
+        for group in descent.param_groups:
             group["lr"] = learning_rate(epoch)
         order = torch.randperm(n_samples, generator=generator).to(device)
         # Sums stay on the device: reading them in each batch would stall a GPU.
@@ -197,9 +234,9 @@ def train_epochs(
         n_right = torch.zeros((), device=device)
         for batch in order.split(batch_size):
             draw = draw_augmentation(families, len(batch), generator)
-            optimizer.zero_grad(set_to_none=True)
+            descent.zero_grad(set_to_none=True)
             seen = backward(batch, draw)
-            optimizer.step()
+            descent.step()
             for rows, losses, logits in seen:
                 total_loss += losses.sum()
                 n_right += (logits.argmax(dim=1) == codes[rows]).sum()

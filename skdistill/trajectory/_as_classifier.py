@@ -50,6 +50,7 @@ def as_classifier(
     classifier.n_features_in_ = buffer.n_features_in_
     if hasattr(buffer, "feature_names_in_"):
         classifier.feature_names_in_ = buffer.feature_names_in_
+    classifier._fitted_loss = classifier.loss
     classifier.parameters_ = parameters
     classifier.loss_curve_ = losses
     classifier.n_iter_ = len(losses)

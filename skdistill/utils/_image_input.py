@@ -204,6 +204,17 @@ def _is_tensor(thing: Any) -> bool:
     return torch is not None and isinstance(thing, torch.Tensor)
 
 
+def without_torch(X: Any, name: str) -> Any:
+    """Return a tensor as an array, and anything else as it is.
+
+    Raises
+    ------
+    ValueError
+        If NumPy cannot read the tensor.
+    """
+    return _tensor_as_array(X, name) if _is_tensor(X) else X
+
+
 def _tensor_as_array(X: Any, name: str) -> np.ndarray:
     """Return a tensor as an array; the message has all that it lacks for that."""
     torch = sys.modules["torch"]

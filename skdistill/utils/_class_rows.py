@@ -1,0 +1,110 @@
+"""Rows with a number for each class: probabilities and regression targets."""
+
+from typing import Any
+
+import numpy as np
+
+from skdistill.utils._image_input import unmasked, without_torch
+
+
+def check_class_rows(
+    values: Any,
+    name: str,
+    n_images: int,
+    classes: Any,
+    *,
+    dtype: Any = np.float64,
+    min_classes: int = 2,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Check a table with a row for each image and a column for each class.
+
+    Parameters
+    ----------
+    values : array-like of shape (n_images, n_classes)
+        Of a DataFrame whose columns have the names of the classes they must be in
+        their order.
+    name : str
+        Of the parameter, for messages.  "probabilities" must not be negative.
+    n_images : int
+    classes : array-like of shape (n_classes,)
+        The class labels, in sorted order.
+    dtype : dtype, default=float64
+        In which the numbers are kept.
+    min_classes : int, default=2
+
+    Returns
+    -------
+    rows : ndarray of shape (n_images, n_classes)
+        A copy, unless it is contiguous and of that type already.
+    classes : ndarray of shape (n_classes,)
+
+    Raises
+    ------
+    ValueError
+        If classes are too few, there twice or not sorted; if there are other numbers of
+        rows or columns, or something else than finite numbers.  The message names the
+        parameter.
+    """
+    classes = _check_classes(classes, min_classes)
+    soft = name == "probabilities"
+    what = "the probability" if soft else "a number"
+    wanted = (n_images, len(classes))
+    columns = getattr(values, "columns", None)
+    if columns is not None:
+        _check_order(list(columns), name, classes.tolist())
+    given = np.asarray(unmasked(without_torch(values, name), name, "rows"))
+    if given.dtype.kind not in "biufO":
+        raise ValueError(
+            f"`{name}` must hold {what} of each class for each image, shape {wanted}; "
+            f"got {given.dtype}"
+        )
+    if given.shape != wanted:
+        labels = (
+            "; the class of each image is `y`, not a row"
+            if given.shape in ((n_images,), (n_images, 1))
+            else ""
+        )
+        raise ValueError(
+            f"`{name}` must hold {what} of each class for each image, shape {wanted}; "
+            f"got shape {given.shape}{labels}"
+        )
+    try:
+        with np.errstate(over="ignore", invalid="ignore"):
+            rows = np.ascontiguousarray(given, dtype=dtype)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"`{name}` must hold numbers; {error}") from error
+    if soft:
+        if not (np.isfinite(rows).all() and (rows >= 0).all()):
+            raise ValueError(
+                "`probabilities` must be finite and not negative; of logits they are "
+                "the softmax, and numbers of any sign to which networks are fitted go "
+                "into `targets`"
+            )
+        return rows, classes
+    poor = np.flatnonzero(~np.isfinite(rows).all(axis=1))
+    if len(poor):
+        raise ValueError(
+            f"`{name}` must be finite as {np.dtype(dtype)}; got "
+            f"{given[poor[0]].tolist()} in row {poor[0]}"
+        )
+    return rows, classes
+
+
+def _check_classes(classes: Any, min_classes: int) -> np.ndarray:
+    labels = np.asarray(classes)
+    if labels.ndim != 1 or len(np.unique(labels)) < max(len(labels), min_classes):
+        raise ValueError(
+            f"`classes` must hold at least two different labels; got {classes!r}"
+        )
+    if (np.sort(labels) != labels).any():
+        raise ValueError(f"`classes` must be in sorted order; got {classes!r}")
+    return labels
+
+
+def _check_order(columns: list[Any], name: str, classes: list[Any]) -> None:
+    """Refuse columns that have the names of the classes in another order."""
+    if columns != classes and set(columns) == set(classes):
+        raise ValueError(
+            f"the columns of `{name}` must be in the sorted order of the classes, "
+            f"{classes}; got {columns}"
+        )
