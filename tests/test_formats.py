@@ -130,6 +130,55 @@ def test_published_sets_of_version_2_are_read(tmp_path):
     assert found.pixel_size == 2
 
 
+def test_published_sets_of_version_3_are_read(tmp_path):
+    targets = np.array([[-0.5, 2], [1e-3, -7]], dtype="<f4")
+    path = tmp_path / "published.safetensors"
+    path.write_bytes(
+        raw_safetensors(
+            {
+                "X": ("F32", np.zeros((2, 2, 1, 3), dtype="<f4")),
+                "y": ("I64", np.array([1, 0], dtype="<i8")),
+                "targets": ("F32", targets),
+            },
+            {
+                "format": "skdistill-synthetic-set",
+                "version": "3",
+                "classes": "[3, 5]",
+                "step_size": "null",
+                "metadata": "{}",
+                "pixel_size": "1",
+            },
+        )
+    )
+    found = SyntheticSet.load(path)
+    assert np.array_equal(found.targets, targets)
+    assert found.X.shape == (2, 2, 1, 3)
+    assert found.y.tolist() == [5, 3]
+
+
+@pytest.mark.parametrize(
+    ("more", "version", "tensors", "entries"),
+    [
+        ({}, "1", set(), set()),
+        ({"probabilities": np.eye(2)}, "1", {"probabilities"}, set()),
+        ({"pixel_size": 2}, "2", set(), {"pixel_size"}),
+        ({"targets": -np.eye(2)}, "3", {"targets"}, {"pixel_size"}),
+        ({"targets": -np.eye(2), "pixel_size": 2}, "3", {"targets"}, {"pixel_size"}),
+    ],
+)
+def test_sets_are_written_in_the_oldest_version(
+    tmp_path, more, version, tensors, entries
+):
+    SyntheticSet(np.zeros((2, 4, 4, 1)), [0, 1], **more).save(tmp_path / "set")
+    found, header = contents(tmp_path / "set")
+    assert header["version"] == version
+    assert set(found) == {"X", "y"} | tensors
+    assert set(header) == {
+        *("format", "version", "classes", "step_size", "metadata"),
+        *entries,
+    }
+
+
 def test_layout_of_a_set(run):
     tensors, header = contents(run / "set.safetensors")
     assert tensors == {
@@ -219,10 +268,10 @@ def test_other_versions_are_refused_by_name(run, tmp_path):
     """A file of the future is not guessed at, and the message says whose it is."""
     X = np.zeros((1, 2, 2, 1), dtype=np.float32)
     path = tmp_path / "set.safetensors"
-    header = {"classes": "[0]", "step_size": "null", "metadata": "{}", "version": "3"}
+    header = {"classes": "[0]", "step_size": "null", "metadata": "{}", "version": "4"}
     tensors = {"X": X, "y": np.zeros(1, dtype=np.int64)}
     save_file(tensors, path, metadata={"format": "skdistill-synthetic-set", **header})
-    with pytest.raises(ValueError, match=r"set\.safetensors.*version is '3'.*reads 1"):
+    with pytest.raises(ValueError, match=r"set\.safetensors.*version is '4'.*reads 1"):
         SyntheticSet.load(path)
 
     manifest = json.loads((run / "buffer" / "manifest.json").read_text())
@@ -244,7 +293,7 @@ def test_versions_are_those_of_the_documentation():
     table = page.read_text(encoding="utf-8").partition("- Version\n")[2]
     versions = re.findall(r"^     - (\d+)$", table, re.MULTILINE)
     assert versions == [
-        str(synthetic._VERSION),
+        synthetic._VERSIONS[-1],
         str(_store.FORMAT_VERSION),
         _checkpoint._VERSION,
     ]

@@ -1,11 +1,15 @@
 import base64
 import io
 import json
+import pickle
 import re
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
+import scipy.sparse
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -179,6 +183,8 @@ GOOD = {
     "metadata": "{}",
 }
 TENSORS = {"X": np.zeros((2, 3, 3, 1), np.float32), "y": np.array([0, 1])}
+V3 = {"version": "3", "pixel_size": "1"}
+ROWS = np.ones((2, 2), np.float32)
 
 
 @pytest.mark.parametrize(
@@ -186,7 +192,15 @@ TENSORS = {"X": np.zeros((2, 3, 3, 1), np.float32), "y": np.array([0, 1])}
     [
         ({"format": None}, {}, "it is not a synthetic set"),
         ({"format": "other"}, {}, "it is not a synthetic set"),
-        ({"version": "3"}, {}, "version is '3', this version .* reads 1 and 2"),
+        ({"version": "4"}, {}, "version is '4', this version .* reads 1, 2, 3"),
+        ({"version": "3", "pixel_size": "1"}, {}, "it lacks .'targets'"),
+        (V3 | {"pixel_size": None}, {"targets": ROWS}, "it lacks .'pixel_size'"),
+        (V3, {"targets": ROWS[:1]}, "`targets` must hold a number of each class"),
+        (V3, {"targets": ROWS * np.inf}, "`targets` must be finite"),
+        (V3, {"targets": ROWS.astype("f8")}, "'targets' is of float64"),
+        (V3, {"targets": ROWS, "probabilities": ROWS}, "not both"),
+        ({}, {"targets": ROWS}, "unknown part 'targets'"),
+        ({"version": "2", "pixel_size": "1"}, {"targets": ROWS}, "unknown part"),
         ({"version": "2"}, {}, "it lacks .'pixel_size'"),
         *(
             ({"version": "2", "pixel_size": bad}, {}, "its pixel size is not a number")
@@ -381,12 +395,102 @@ def test_probabilities_come_back(soft, distilled, tmp_path):
         (np.ones((3, 3)), r"`probabilities` .*shape \(4, 3\); got shape \(3, 3\)"),
         (np.ones(4), r"`probabilities` .*shape \(4, 3\); got shape \(4,\)"),
         (np.full((4, 3), np.nan), r"`probabilities` must be finite"),
-        (np.full((4, 3), -0.1), r"`probabilities` must be .*not negative"),
+        (np.full((4, 3), -0.1), r"`probabilities` must be .*not negative.*`targets`"),
+        (np.full((4, 3), "1"), r"`probabilities` must hold .*got <U1"),
+        (pd.DataFrame(np.ones((4, 3)), columns=["c", "b", "a"]), "columns .*order"),
     ],
 )
 def test_wrong_probabilities(soft, probabilities, message):
     with pytest.raises(ValueError, match=message):
         SyntheticSet(soft.X, soft.y, probabilities=probabilities)
+
+
+# Regression targets
+
+
+@pytest.fixture
+def regressed(soft):
+    targets = [[-0.5, 2.25, 0.25], [1, 0, 0], [0, 1e30, -1e-30], [-4, -3, -2]]
+    return SyntheticSet(soft.X, soft.y, 0.02, targets=targets)
+
+
+def test_targets_come_back(regressed, tmp_path):
+    assert regressed.targets.dtype == np.float32
+    for path in (tmp_path / "once", tmp_path / "twice"):
+        regressed.save(path)
+        loaded = SyntheticSet.load(path)
+        assert np.array_equal(loaded.targets, regressed.targets)
+        assert loaded.probabilities is None
+        assert loaded.step_size == 0.02
+        regressed = loaded
+    assert repr(loaded) == (
+        "<SyntheticSet: 4 images of 3x5x2, 3 classes, regression targets, step size "
+        "0.02>"
+    )
+    assert "regression targets" in loaded._repr_html_()
+    copy = pickle.loads(pickle.dumps(loaded))
+    assert np.array_equal(copy.targets, regressed.targets)
+
+
+def test_sets_that_were_pickled_before_there_were_targets(distilled):
+    state = distilled.__dict__
+    del state["targets"]
+    old = SyntheticSet.__new__(SyntheticSet)
+    old.__dict__.update(state)
+    assert pickle.loads(pickle.dumps(old)).targets is None
+
+
+@pytest.mark.parametrize(
+    ("targets", "message"),
+    [
+        (np.ones((4, 2)), r"`targets` .*shape \(4, 3\); got shape \(4, 2\)"),
+        (np.ones((1, 3)), r"`targets` .*shape \(4, 3\); got shape \(1, 3\)"),
+        (np.ones(4), r"`targets` .*shape \(4, 3\); got .*class of each image is `y`"),
+        (np.ones((4, 1)), r"`targets` .*shape \(4, 3\); got .*`y`"),
+        ([[0, 1, 2], [0, np.nan, 0], *[[0, 0, 0]] * 2], "finite .* in row 1"),
+        (np.full((4, 3), 1e39), r"`targets` must be finite as float32; got \[1e\+39"),
+        (np.full((4, 3), 1j), r"`targets` must hold .*got complex128"),
+        (np.full((4, 3), "a"), r"`targets` must hold .*got <U1"),
+        (np.full((4, 3), None), r"`targets` must"),
+        (np.full((4, 3), "a", dtype=object), r"`targets` must hold numbers"),
+        (np.ma.masked_less(np.eye(4, 3), 0.5), r"targets is masked"),
+        (torch.ones(4, 3, requires_grad=True), r"targets must be .*\.detach\(\)"),
+        (pd.DataFrame(np.ones((4, 3)), columns=["c", "b", "a"]), "columns .*order"),
+        (scipy.sparse.eye(4, 3), r"`targets` must hold"),
+    ],
+)
+def test_wrong_targets(soft, targets, message):
+    with pytest.raises(ValueError, match=message):
+        SyntheticSet(soft.X, soft.y, targets=targets)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        np.asfortranarray,
+        np.ndarray.tolist,
+        torch.from_numpy,
+        lambda rows: pd.DataFrame(rows, columns=["a", "b", "c"]),
+        lambda rows: pd.DataFrame(rows),
+        lambda rows: np.ma.masked_invalid(rows),
+        lambda rows: rows.astype(int),
+    ],
+)
+def test_whatever_holds_numbers_can_be_targets(soft, make):
+    rows = np.arange(12.0).reshape(4, 3) - 5
+    found = SyntheticSet(soft.X, soft.y, targets=make(rows)).targets
+    assert np.array_equal(found, rows)
+    assert found.flags.c_contiguous
+
+
+def test_targets_or_probabilities(soft):
+    with pytest.raises(ValueError, match="`probabilities` or `targets`, not both"):
+        SyntheticSet(
+            soft.X, soft.y, probabilities=soft.probabilities, targets=np.ones((4, 3))
+        )
+    soft.targets = np.ones((4, 3))
+    with pytest.raises(ValueError, match="not both"):
+        soft.save("nowhere")
 
 
 # Whatever is saved can be loaded
@@ -411,6 +515,8 @@ def changed(name, value, **how):
         (changed("step_size", -1.0), "`step_size` must be positive"),
         (changed("step_size", "fast"), "`step_size` must be a number"),
         (changed("probabilities", np.ones((4, 3))), "`probabilities` must hold"),
+        (changed("targets", np.ones((4, 3))), "`targets` must hold"),
+        (changed("targets", np.full((4, 4), np.inf)), "`targets` must be finite"),
         (changed("probabilities", -np.ones((4, 4))), "of logits they are the softmax"),
         (changed("pixel_space", np.ones((3, 1))), "`pixel_space` must be"),
         (changed("pixel_size", 3), "`pixel_size`"),

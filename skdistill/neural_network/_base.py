@@ -151,9 +151,8 @@ class BaseNetworkClassifier(
         self : ConvNetClassifier
             The fitted classifier.
         """
-        return self._train(
-            self._prepare_rows(X, "probabilities", probabilities, classes)
-        )
+        name = "probabilities"
+        return self._train(class_row_data(self, X, name, probabilities, classes))
 
     @_fit_context(prefer_skip_nested_validation=True)
     @with_own_torch_state

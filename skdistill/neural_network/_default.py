@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from skdistill.neural_network._augment import resolve_families
 from skdistill.neural_network._base import BaseNetworkClassifier
 from skdistill.neural_network._classifier import ConvNetClassifier
 from skdistill.neural_network._kernel_classifier import NeuralKernelClassifier
@@ -150,6 +151,7 @@ def _described(said: Any) -> Any:
             raise ValueError(f"{key!r} can be at most {_MAX[key]}; got {value}")
     estimator = kind(**parameters)
     estimator._validate_params()
+    resolve_families(parameters.get("augmentation"))
     return estimator
 
 

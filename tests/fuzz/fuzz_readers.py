@@ -145,8 +145,9 @@ class SyntheticReader(Reader):
             length = struct.unpack("<Q", content[:8])[0]
             yield b"\1" + content[8 : 8 + length]
         X = np.ones((2, 4, 2, 1))
-        SyntheticSet(X, [0, 1], pixel_size=2).save(self.path)
-        yield b"\0" + self.path.read_bytes()
+        for more in ({"pixel_size": 2}, {"targets": -np.eye(2)}):
+            SyntheticSet(X, [0, 1], **more).save(self.path)
+            yield b"\0" + self.path.read_bytes()
         yield b'\2["a", "b"]\0 0.5\0{"a": "b"}'
         yield b"\2[1, 2]\0null\0{}"
 

@@ -48,9 +48,13 @@ def many(one, n_networks=3):
         {"normalization": "layer", "pooling": "max"},
         {"normalization": "group", "pooling": "none"},
         {"normalization": "none", "max_iter": 4},
+        {"loss": "squared", "batch_size": 5},
+        {"loss": "squared", "pooling": "max", "optimizer": "adam"},
+        {"optimizer": "adam", "batch_size": 5, "momentum": 0.5, "weight_decay": 0.1},
     ],
 )
 @pytest.mark.parametrize("soft", [False, True])
+@pytest.mark.filterwarnings("ignore:`class_weight` is left out")
 def test_the_same_as_one_after_the_other(data, parameters, soft, double):
     X, y = data
     probabilities = None
@@ -73,6 +77,26 @@ def test_the_same_as_one_after_the_other(data, parameters, soft, double):
         assert fitted.predict(X).tolist() == alone.predict(X).tolist()
         assert (fitted.n_iter_, fitted.n_features_in_) == (alone.n_iter_, 128)
     assert (together[0].parameters_ != together[1].parameters_).any()
+
+
+@pytest.mark.parametrize("pooling", ["average", "max"])
+def test_the_same_on_targets(data, double, pooling):
+    X, y = data
+    targets = np.random.default_rng(1).normal(size=(len(y), 3))
+    together = many(network(pooling=pooling, optimizer="adam", learning_rate=0.01))
+    assert fit_together(together, X, y, targets=targets).all()
+    for fitted in together:
+        alone = clone(fitted).fit_targets(X, targets, np.unique(y))
+        np.testing.assert_allclose(fitted.parameters_, alone.parameters_, atol=1e-9)
+        np.testing.assert_allclose(
+            fitted.predict_proba(X), alone.predict_proba(X), atol=1e-8
+        )
+
+
+def test_weights_of_classes_in_the_squared_loss_are_for_one_network(data):
+    weighted = network(class_weight="balanced")
+    assert can_fit_together(weighted)
+    assert not can_fit_together(weighted.set_params(loss="squared"))
 
 
 @pytest.mark.filterwarnings("ignore:(overflow|invalid value):RuntimeWarning")

@@ -386,11 +386,19 @@ def test_soft_labels_of_flattened_images(network, stripes):
 @pytest.mark.parametrize(
     ("probabilities", "classes", "message"),
     [
-        (np.ones((70, 3)), ["a", "b"], r"`probabilities` .*\(70, 2\).*got \(70, 3\)"),
-        (np.ones((69, 2)), ["a", "b"], r"`probabilities` .*\(70, 2\).*got \(69, 2\)"),
-        (np.ones(70), ["a", "b"], r"Expected 2D array"),
-        (-np.ones((70, 2)), ["a", "b"], r"`probabilities` must not be negative"),
-        (np.full((70, 2), np.nan), ["a", "b"], r"probabilities contains NaN"),
+        (
+            np.ones((70, 3)),
+            ["a", "b"],
+            r"`probabilities` .*\(70, 2\).*shape \(70, 3\)",
+        ),
+        (
+            np.ones((69, 2)),
+            ["a", "b"],
+            r"`probabilities` .*\(70, 2\).*shape \(69, 2\)",
+        ),
+        (np.ones(70), ["a", "b"], r"`probabilities` .*\(70, 2\); got shape \(70,\)"),
+        (-np.ones((70, 2)), ["a", "b"], r"`probabilities` must be .*not negative"),
+        (np.full((70, 2), np.nan), ["a", "b"], r"`probabilities` must be finite"),
         (np.ones((70, 2)), ["b", "a"], r"`classes` must be in sorted order"),
         (np.ones((70, 2)), ["a", "a"], r"`classes` must hold .*different"),
         (np.ones((70, 1)), ["a"], r"`classes` must hold at least two"),
@@ -399,3 +407,121 @@ def test_soft_labels_of_flattened_images(network, stripes):
 def test_wrong_soft_labels(network, stripes, probabilities, classes, message):
     with pytest.raises(ValueError, match=message):
         network.fit_probabilities(stripes[0], probabilities, classes)
+
+
+# Regression targets, the squared loss and Adam
+
+
+def test_outputs_follow_the_targets(network, stripes):
+    """Of any sign and scale, as nothing but a squared loss can fit them."""
+    X, y = stripes
+    network.set_params(max_iter=150, learning_rate=0.02, augmentation=None)
+    targets = np.where((y == "level")[:, None], [-3.0, -1.0], [0.5, -2.0])
+    network.fit_targets(X, targets, ["level", "upright"])
+    found = network._logits(X)
+    for level in (True, False):
+        rows = (y == "level") == level
+        expected = targets[rows][0]
+        np.testing.assert_allclose(np.median(found[rows], 0), expected, atol=0.2)
+    assert set(network.predict(X[y == "level"])) == {"upright"}
+    assert network.loss_curve_[-1] < 0.02 * network.loss_curve_[0]
+
+
+def test_hard_labels_are_targets_of_0_and_1(network, stripes):
+    X, y = stripes
+    network.set_params(loss="squared")
+    expected = network.fit(X, y).parameters_
+    one_hot = (y[:, None] == np.unique(y)).astype(int)
+    for method in ("fit_probabilities", "fit_targets"):
+        other = clone(network)
+        getattr(other, method)(X, one_hot, np.unique(y))
+        np.testing.assert_array_equal(other.parameters_, expected)
+    # Whatever the loss of labels is, targets have the squared one.
+    other = clone(network).set_params(loss="cross_entropy")
+    np.testing.assert_array_equal(
+        other.fit_targets(X, one_hot, np.unique(y)).parameters_, expected
+    )
+    assert (other.fit(X, y).parameters_ != expected).any()
+
+
+def test_probabilities_after_the_squared_loss(network, stripes):
+    X, y = stripes
+    network.set_params(loss="squared", max_iter=30, learning_rate=0.02)
+    found = network.fit(X[:40], y[:40]).predict_proba(X)
+    np.testing.assert_allclose(found.sum(axis=1), 1, rtol=1e-12)
+    assert (found >= 0).all()
+    np.testing.assert_array_equal(
+        network.classes_[found.argmax(axis=1)], network.predict(X)
+    )
+    # Outputs that sum to about 1 are what they say.
+    outputs = network._logits(X)
+    inside = ((outputs > 0.05) & (outputs < 0.95)).all(axis=1)
+    assert inside.any()
+    shift = np.ptp(found[inside] - outputs[inside], axis=1)
+    np.testing.assert_allclose(shift, 0, atol=1e-6)
+    assert network.score(X[40:], y[40:]) > 0.9
+
+
+def test_weights_count_with_the_squared_loss(network, stripes):
+    """An image of weight 2 is one that is there twice, in a step of all images."""
+    X, y = stripes
+    torch.set_default_dtype(torch.float64)
+    try:
+        network.set_params(loss="squared", batch_size=200, augmentation=None)
+        weight = np.where(np.arange(70) < 30, 2, 1)
+        one = clone(network).fit(X, y, weight)
+        two = clone(network).fit(np.r_[X, X[:30]], np.r_[y, y[:30]])
+    finally:
+        torch.set_default_dtype(torch.float32)
+    np.testing.assert_allclose(one.parameters_, two.parameters_, atol=1e-9)
+
+
+def test_adam_learns(network, stripes):
+    X, y = stripes
+    network.set_params(optimizer="adam", learning_rate=0.01, max_iter=30, batch_size=20)
+    network.fit(X[:40], y[:40])
+    assert network.score(X[40:], y[40:]) > 0.9
+    copy = pickle.loads(pickle.dumps(network))
+    np.testing.assert_array_equal(copy.predict_proba(X), network.predict_proba(X))
+
+
+@pytest.mark.parametrize(("n_epochs", "n_warm"), [(2000, 500), (600, 300), (1, 0)])
+def test_learning_rate_of_adam(n_epochs, n_warm):
+    network = ConvNetClassifier(optimizer="adam", learning_rate=2, max_iter=n_epochs)
+    rates = np.array([network._rate(epoch) for epoch in range(n_epochs)])
+    warm = 2 * np.arange(1, n_warm + 1) / max(n_warm, 1)
+    np.testing.assert_allclose(rates[:n_warm], warm)
+    assert rates[n_warm] == 2
+    assert (np.diff(rates[n_warm:]) < 0).all()
+    if n_epochs > 1:
+        assert rates[-1] == pytest.approx(0.02)
+        middle = rates[n_warm + (n_epochs - n_warm - 1) // 2]
+        assert middle == pytest.approx(1.01, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("targets", "message"),
+    [
+        (np.ones((70, 3)), r"`targets` must hold .*\(70, 2\); got shape \(70, 3\)"),
+        (np.ones(70), r"`targets` must hold .*class of each image is `y`"),
+        (np.r_[np.ones((69, 2)), [[0, np.inf]]], r"finite .* in row 69"),
+        (np.full((70, 2), 1e39), r"`targets` must be finite"),
+        (np.full((70, 2), "a"), r"`targets` must hold"),
+    ],
+)
+def test_wrong_regression_targets(network, stripes, targets, message):
+    with pytest.raises(ValueError, match=message):
+        network.fit_targets(stripes[0], targets, ["a", "b"])
+
+
+def test_weights_of_classes_that_cannot_count_are_told(network, stripes):
+    X, y = stripes
+    network.set_params(class_weight={"level": 1, "upright": 9}, max_iter=1)
+    with pytest.warns(UserWarning, match="`class_weight` is left out.*`targets`"):
+        network.fit_targets(X, np.zeros((70, 2)), np.unique(y))
+
+
+def test_wrong_losses_and_optimizers(network, stripes):
+    for name in ("loss", "optimizer"):
+        with pytest.raises(ValueError, match=f"'{name}' parameter"):
+            clone(network).set_params(**{name: "huber"}).fit(*stripes)

@@ -97,6 +97,9 @@ DO = {
     "soft labels": lambda _: NETWORK.fit_probabilities(
         X, np.full((12, 2), 0.5), [0, 1]
     ).predict_proba(X),
+    "regression targets": lambda _: NETWORK.fit_targets(
+        X, np.full((12, 2), -0.5), [0, 1]
+    ).predict_proba(X),
     "NetworkClassifier": lambda _: (
         NetworkClassifier("mlp", width_multiplier=0.02, max_iter=2, **COMMON)
         .fit(X, Y)
