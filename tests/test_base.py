@@ -6,10 +6,19 @@ import polars as pl
 import pytest
 from sklearn.dummy import DummyClassifier
 from sklearn.exceptions import NotFittedError
+from sklearn.svm import SVC
 
 import skdistill.base as module
-from skdistill import RandomSubset, SyntheticSet
+from skdistill import (
+    ConvNetClassifier,
+    DistilledClassifier,
+    NeuralKernelClassifier,
+    RandomSubset,
+    SyntheticSet,
+    evaluate_synthetic,
+)
 from skdistill.base import BaseDistiller
+from skdistill.neural_network._default import describe_estimator
 
 
 class FirstImages(BaseDistiller):
@@ -44,22 +53,63 @@ def test_score_is_that_of_the_estimator(data):
     assert distiller.fit(*data).score(*data) == pytest.approx(1 / 3)
 
 
-def test_default_network_is_that_of_the_set(data, monkeypatch):
+def test_default_estimator_is_that_of_the_set(data, monkeypatch):
     asked = {}
 
-    def default_network(step_size, **parameters):
-        asked.update(parameters, step_size=step_size)
+    def default_estimator(metadata, step_size, **parameters):
+        asked.update(parameters, step_size=step_size, metadata=metadata)
         return DummyClassifier(strategy="constant", constant=0)
 
-    monkeypatch.setattr(module, "default_network", default_network)
+    monkeypatch.setattr(module, "default_estimator", default_estimator)
     distiller = FirstImages(random_state=7).fit(*data)
+    distiller.synthetic_.metadata = {"ipc": "1"}
     assert distiller.score(*data) == pytest.approx(1 / 3)
     assert asked == {
+        "metadata": {"ipc": "1"},
         "step_size": 0.03,
+        "on_targets": False,
         "image_shape": (4, 4, 1),
         "device": "cpu",
         "random_state": 7,
     }
+
+
+class KernelDistiller(FirstImages):
+    """One whose images have regression targets, for a kernel regression."""
+
+    def fit(self, X, y, sample_weight=None):
+        super().fit(X, y)
+        X, y = self.synthetic_
+        entry = describe_estimator(NeuralKernelClassifier(reg=1e-3))
+        # The classes change places: who learns from targets alone can know.
+        self.synthetic_ = SyntheticSet(
+            X, y, metadata={"default_estimator": entry}, targets=np.eye(3)[[1, 0, 2]]
+        )
+        return self
+
+
+@pytest.mark.filterwarnings("ignore:2 of 3 distilled images have `targets`")
+def test_every_door_trains_what_the_set_says_on_its_targets(data):
+    X, y = data
+    X, y = X[:3], y[:3]
+    swapped = np.array([1, 0, 2])
+    distiller = KernelDistiller().fit(X, y)
+    assert type(distiller._default_estimator()) is NeuralKernelClassifier
+    assert distiller.score(X, swapped) == 1
+    assert evaluate_synthetic(distiller.synthetic_, X, swapped, n_repeats=1).mean == 1
+    model = DistilledClassifier(KernelDistiller()).fit(X, y)
+    assert isinstance(model.estimator_, NeuralKernelClassifier)
+    assert model.estimator_.reg == 1e-3
+    assert model.predict(X).tolist() == swapped.tolist()
+    # A network learns from the targets as well, and others are told.
+    network = ConvNetClassifier(
+        width=8, depth=1, max_iter=60, augmentation=None, device="cpu", random_state=0
+    )
+    model = DistilledClassifier(KernelDistiller(), network).fit(X, y)
+    assert model.predict(X).tolist() == swapped.tolist()
+    with pytest.warns(UserWarning, match="takes no regression targets"):
+        model = DistilledClassifier(KernelDistiller(), SVC()).fit(X, y)
+    assert model.predict(X).tolist() == y.tolist()
 
 
 @pytest.mark.parametrize("kind", ["pandas", "polars"])

@@ -148,7 +148,7 @@ class DistilledClassifier(
         if shape is not None:
             shape = check_image_shape(shape)
         self.distiller_ = clone(self._chosen_distiller())
-        if getattr(self.distiller_, "image_shape", shape) is None:
+        if shape is not None and getattr(self.distiller_, "image_shape", shape) is None:
             # Its teachers get images as they are, and their folder need not know.
             self.distiller_.set_params(image_shape=shape)
         tasks = FitTasks(self, "step", 2, X, y)

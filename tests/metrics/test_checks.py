@@ -60,7 +60,8 @@ def trained(monkeypatch):
 
 
 def network(**parameters):
-    return ConvNetClassifier(width=4, depth=1, max_iter=2, device="cpu", **parameters)
+    defaults = {"width": 4, "depth": 1, "max_iter": 2, "device": "cpu"}
+    return ConvNetClassifier(**defaults | parameters)
 
 
 # Labels
@@ -416,3 +417,82 @@ def test_soft_labels_that_cannot_be_used_are_told(data):
         found = evaluate_synthetic(soft, X, y, estimator=SVC(), n_repeats=2)
     assert [warning.filename for warning in caught] == [__file__]
     assert found.mean > 0.8
+
+
+# Regression targets
+
+QUICK = {"max_iter": 60, "learning_rate": 0.03, "augmentation": None}
+
+
+@pytest.fixture(scope="module")
+def regressed(data):
+    """Targets that give every image another class than its label, and not by little."""
+    X, y = data
+    codes = np.unique(y, return_inverse=True)[1]
+    targets = 3 * np.eye(3)[(codes + 1) % 3] - 1
+    return SyntheticSet(X, y, targets=targets)
+
+
+@pytest.mark.filterwarnings("ignore:90 of 90 distilled images have `targets`")
+@pytest.mark.parametrize("at_once", [False, True])
+def test_networks_are_fitted_to_targets(data, regressed, at_once):
+    """Which shows in that they predict the class that the targets say."""
+    X, y = data
+    options = {"n_repeats": 2, "at_once": at_once, "random_state": 0}
+    names = np.unique(y)
+    turned = names[(np.searchsorted(names, y) + 1) % 3]
+    found = evaluate_synthetic(
+        regressed, X, turned, estimator=network(**QUICK), **options
+    )
+    assert found.mean > 0.9
+    one = network(**QUICK).fit_targets(X, regressed.targets, names)
+    np.testing.assert_array_equal(one.predict(X), turned)
+
+
+@pytest.mark.filterwarnings("ignore:90 of 90 distilled images have `targets`")
+def test_every_network_is_fitted_to_targets(data, regressed):
+    X, y = data
+    names = np.unique(y)
+    turned = names[(np.searchsorted(names, y) + 1) % 3]
+    estimators = {
+        "ConvNet": network(**QUICK),
+        "MLP": NetworkClassifier("mlp", width_multiplier=0.1, device="cpu", **QUICK),
+        "kernels": NeuralKernelClassifier(device="cpu"),
+    }
+    table = cross_architecture(
+        regressed, X, turned, estimators=estimators, n_repeats=1, random_state=0
+    )
+    assert (table["score"] > 0.9).all(), table
+
+
+def test_targets_in_another_order_are_told(data, regressed):
+    with pytest.warns(UserWarning, match="90 of 90 .*`targets`.*sorted order"):
+        evaluate_synthetic(regressed, *data, estimator=network(), n_repeats=1)
+
+
+def test_targets_that_cannot_be_used_are_told(data):
+    X, y = data
+    regressed = SyntheticSet(X, y, targets=np.eye(3)[np.searchsorted(np.unique(y), y)])
+    for score in (
+        lambda: evaluate_synthetic(regressed, X, y, estimator=SVC(), n_repeats=2).mean,
+        lambda: cross_architecture(
+            regressed, X, y, estimators={"SVC": SVC()}, n_repeats=1
+        )["score"].mean(),
+    ):
+        with pytest.warns(UserWarning, match="SVC takes no regression targets") as told:
+            assert score() > 0.8
+        assert [warning.filename for warning in told] == [__file__]
+
+
+def test_a_set_says_what_it_is_scored_by(data):
+    X, y = data
+    entry = {"name": "NeuralKernelClassifier", "kernel": "linear", "reg": 0.1}
+    said = SyntheticSet(X, y, 0.02, {"default_estimator": entry})
+    expected = NeuralKernelClassifier(kernel="linear", reg=0.1, device="cpu").fit(X, y)
+    found = evaluate_synthetic(said, X, y, n_repeats=2)
+    np.testing.assert_array_equal(found.scores, [expected.score(X, y)] * 2)
+    said.metadata = {"default_estimator": "some network"}
+    with pytest.raises(ValueError, match=r"`metadata`\['default_estimator'\].*'some"):
+        evaluate_synthetic(said, X, y)
+    # Who names an estimator need not care.
+    evaluate_synthetic(said, X, y, estimator=SVC(), n_repeats=1)

@@ -204,3 +204,16 @@ def test_a_failed_export_leaves_all_files_as_they_were(tmp_path, monkeypatch):
         with pytest.raises(OSError, match="No space"):
             export_ddranking(SyntheticSet(np.ones((2, 8, 8, 3)), y), tmp_path)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_regression_targets_are_no_logits(images, tmp_path):
+    """Their softmax would be nearly even: the classes are written, and it is told."""
+    y = np.arange(3).repeat(2)
+    distilled = SyntheticSet(images, y, targets=np.eye(3)[y] - 1 / 3)
+    with pytest.warns(UserWarning, match="no regression on `targets`") as told:
+        export_ddranking(distilled, tmp_path)
+    assert [warning.filename for warning in told] == [__file__]
+    assert read(tmp_path, "labels.pt").tolist() == y.tolist()
+    back = load_ddranking(tmp_path)
+    assert back.targets is None
+    assert back.y.tolist() == y.tolist()
