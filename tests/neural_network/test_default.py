@@ -96,7 +96,7 @@ def test_what_an_entry_leaves_out_follows_from_the_set():
         ({"name": 3}, "got {'name': 3}"),
         ({"name": "SVC"}, r"can be one of \['ConvNetClassifier'.*got 'SVC'"),
         ({"name": "DistilledClassifier"}, "can be one of"),
-        ({"name": "ConvNetClassifier", "widht": 8}, r"it can hold .*got \['widht'\]"),
+        ({"name": "ConvNetClassifier", "wide": 8}, r"it can hold .*got \['wide'\]"),
         ({"name": "ConvNetClassifier", "device": "cpu"}, r"got \['device'\]"),
         ({"name": "ConvNetClassifier", "width": "8"}, "'width' parameter"),
         ({"name": "ConvNetClassifier", "width": 10**9}, "'width' can be at most 1024"),
