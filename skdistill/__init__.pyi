@@ -19,7 +19,9 @@ from .datasets import (
 )
 from .distillation import (
     ClassMeans,
+    DCDistiller,
     DistilledClassifier,
+    DSADistiller,
     FullData,
     Herding,
     KMeansPrototypes,
@@ -41,6 +43,8 @@ __all__ = [
     "ChannelScaler",
     "ClassMeans",
     "ConvNetClassifier",
+    "DCDistiller",
+    "DSADistiller",
     "DistilledClassifier",
     "FullData",
     "GalaxyZooCurator",

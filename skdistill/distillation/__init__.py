@@ -2,12 +2,15 @@
 
 from skdistill.distillation._classifier import DistilledClassifier
 from skdistill.distillation._coresets import FullData, Herding, RandomSubset
+from skdistill.distillation._dc import DCDistiller, DSADistiller
 from skdistill.distillation._mtt import MTTDistiller
 from skdistill.distillation._prototypes import ClassMeans, KMeansPrototypes
 from skdistill.distillation._stm import STMDistiller
 
 __all__ = [
     "ClassMeans",
+    "DCDistiller",
+    "DSADistiller",
     "DistilledClassifier",
     "FullData",
     "Herding",

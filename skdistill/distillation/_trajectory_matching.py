@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils._param_validation import Interval, StrOptions
 from torch import Tensor
@@ -23,17 +22,14 @@ from skdistill.distillation._engine._state import DistillationState
 from skdistill.distillation._iterative import IterativeDistiller
 from skdistill.distillation._objectives._student_lr import StepSizes
 from skdistill.distillation._objectives._trajectory import TrajectoryMatching
+from skdistill.distillation._teachers import fit_teachers
 from skdistill.neural_network._augment import resolve_families
 from skdistill.neural_network._compile import pays_to_compile
 from skdistill.neural_network._default import default_network
 from skdistill.neural_network._derivatives import ConvNetDerivatives
 from skdistill.trajectory import TrajectoryBuffer
-from skdistill.trajectory._store import manifest_path
 from skdistill.utils._distributed import Ranks
-from skdistill.utils._files import as_path
-from skdistill.utils._pixel_space import check_contrast
 from skdistill.utils._random import child_seed
-from skdistill.utils._warnings import warn
 from skdistill.utils._workers import n_threads
 
 # While the activations of all steps take no more, they are kept, which is faster.
@@ -131,7 +127,22 @@ class TrajectoryDistiller(IterativeDistiller):
 
     def _make_objective(self, data: RealData, seed: int) -> TrajectoryMatching:
         ranks = Ranks()
-        self.buffer_ = self._fit_buffer(data, child_seed(seed, 1) % 2**31, ranks)
+        buffer = self.buffer
+        if buffer is None:
+            buffer = TrajectoryBuffer(
+                augmentation=self.augmentation,
+                n_jobs=-1,
+                device=self.device,
+                verbose=self.verbose,
+            )
+        self.buffer_ = fit_teachers(
+            buffer,
+            data,
+            seed=child_seed(seed, 1) % 2**31,
+            ranks=ranks,
+            checkpoint=self.checkpoint,
+            check_epochs=self._check_epochs,
+        )
         n_steps_in_all = (
             (self._limit or self.max_iter) * self.n_steps * self.n_matches_
         ) // ranks.size
@@ -168,76 +179,6 @@ class TrajectoryDistiller(IterativeDistiller):
             )
             size = -(-n_images // -(-n_images // most))
         return min(int(size or n_images), n_images)
-
-    # Teachers.
-
-    def _fit_buffer(self, data: RealData, seed: int, ranks: Ranks) -> TrajectoryBuffer:
-        """Return fitted teachers that match the images."""
-        buffer = self.buffer
-        if isinstance(buffer, FrozenEstimator):
-            buffer = buffer.estimator
-            if not hasattr(buffer, "history_"):
-                raise ValueError("`buffer` must be fitted where it is frozen")
-        if isinstance(buffer, (str, os.PathLike)):
-            buffer = TrajectoryBuffer.load(as_path(buffer, "buffer"))
-        elif buffer is None:
-            buffer = TrajectoryBuffer(
-                augmentation=self.augmentation,
-                n_jobs=-1,
-                device=self.device,
-                verbose=self.verbose,
-            )
-        if not hasattr(buffer, "history_"):
-            return self._train(buffer, data, seed, ranks)
-        self._check_buffer(buffer, data)
-        if buffer.fingerprint_ != data.fingerprint and ranks.is_first:
-            warn(
-                "`buffer` was fitted on other images, labels or weights than X, y: if "
-                "they hold images that the distilled set is later tested on, the test "
-                "is not fair",
-            )
-        return buffer
-
-    def _train(
-        self, buffer: TrajectoryBuffer, data: RealData, seed: int, ranks: Ranks
-    ) -> TrajectoryBuffer:
-        self._check_epochs(len(buffer.planned_snapshot_epochs()) - 1)
-        buffer = clone(buffer)
-        if self.checkpoint is not None and buffer.path is None:
-            # Teachers are most of the work: a killed fit shall not lose them.  In a
-            # search all fits share those that they have in common.
-            folder = as_path(self.checkpoint, "checkpoint")
-            buffer.set_params(path=folder / "teachers")
-        # Teachers that are on disk already keep the seed they have.
-        on_disk = (
-            buffer.path is not None and manifest_path(as_path(buffer.path)).exists()
-        )
-        if buffer.random_state is None and not on_disk:
-            buffer.set_params(random_state=seed)
-        if buffer.path is None:
-            # One process trains them while the others wait, however long.
-            return ranks.from_first(lambda: buffer.fit(*data.given), long=True)
-        if not ranks.is_first:
-            buffer.set_params(verbose=0)
-        # Those that see one folder share its teachers.
-        return ranks.side_by_side(lambda: buffer.fit(*data.given))
-
-    def _check_buffer(self, buffer: TrajectoryBuffer, data: RealData) -> None:
-        """Raise a ValueError unless fitted teachers are for images such as these."""
-        # Teachers that are trained now look at this themselves.
-        space = data.pixel_space
-        check_contrast(data.given[0].dtype, space.mean, space.deviation)
-        self._check_epochs(len(buffer.snapshot_epochs_) - 1)
-        if buffer.image_shape_ != self.image_shape_:
-            raise ValueError(
-                f"`buffer` was made for images of shape {buffer.image_shape_}; X has "
-                f"images of shape {self.image_shape_}"
-            )
-        if not np.array_equal(buffer.classes_, self.classes_):
-            raise ValueError(
-                f"`buffer` was made for the classes {buffer.classes_.tolist()}; y has "
-                f"{self.classes_.tolist()}"
-            )
 
     def _attributes(self, state: DistillationState) -> dict[str, Any]:
         objective = state.objective

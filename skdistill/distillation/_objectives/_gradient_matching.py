@@ -11,6 +11,7 @@ Zhao and Bilen, "Dataset Condensation with Differentiable Siamese Augmentation",
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -201,6 +202,10 @@ class GradientMatching(Objective):
             raise ValueError("it holds networks of another kind")
         self._round = n_done
         self._trained = None if trained is None else trained.to(self._data.device)
+
+    def signature(self) -> dict[str, Any]:
+        """Return which networks there are, beside what parameters say."""
+        return self._networks.signature()
 
     def _network(self, draw: Draw) -> tuple[Tensor, dict[str, float]]:
         if self._training is None:

@@ -1,7 +1,10 @@
 """Where the networks of an iteration come from: nothing of them has to be stored."""
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +19,17 @@ from skdistill.utils._random import isolated_torch_seed
 NETWORK = 0
 
 
+def teachers_signature(buffer: TrajectoryBuffer) -> dict[str, Any]:
+    """Return which teachers a run follows, as its checkpoint holds it."""
+    return {
+        "number of teachers": buffer.n_teachers_,
+        "teachers' epochs": buffer.n_epochs_,
+        "teachers' settings": json.loads(json.dumps(asdict(buffer.settings_))),
+        "teachers' images (fingerprint)": buffer.fingerprint_,
+        "teachers' seed": buffer.seed_,
+    }
+
+
 class Networks(ABC):
     """Networks, of which a draw decides on one.
 
@@ -26,6 +40,10 @@ class Networks(ABC):
     """
 
     notes: tuple[str, ...] = ()
+
+    def signature(self) -> dict[str, Any]:
+        """Return what a checkpoint belongs to, beside the distiller's parameters."""
+        return {}
 
     @abstractmethod
     def __call__(self, draw: Draw) -> tuple[Tensor, dict[str, float]]:
@@ -67,6 +85,9 @@ class Snapshots(Networks):
     def __init__(self, buffer: TrajectoryBuffer, device: torch.device) -> None:
         self._buffer = buffer
         self._device = device
+
+    def signature(self) -> dict[str, Any]:
+        return teachers_signature(self._buffer)
 
     def __call__(self, draw: Draw) -> tuple[Tensor, dict[str, float]]:
         rng = draw.rng(NETWORK)

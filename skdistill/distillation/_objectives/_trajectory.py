@@ -1,9 +1,7 @@
 """Matching of trajectories: the objective on a student's distance from its teacher."""
 
-import json
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +15,7 @@ from skdistill.distillation._engine._objective import (
     Objective,
 )
 from skdistill.distillation._engine._parameters import SyntheticParameters
+from skdistill.distillation._objectives._networks import teachers_signature
 from skdistill.distillation._objectives._student_lr import (
     BELIEVED_STRETCHES,
     StepSizes,
@@ -230,15 +229,7 @@ class TrajectoryMatching(Objective):
         return torch.stack(labels).mean(0)
 
     def signature(self) -> dict[str, Any]:
-        return {
-            "number of teachers": self._buffer.n_teachers_,
-            "teachers' epochs": self._buffer.n_epochs_,
-            "teachers' settings": json.loads(
-                json.dumps(asdict(self._buffer.settings_))
-            ),
-            "teachers' images (fingerprint)": self._buffer.fingerprint_,
-            "teachers' seed": self._buffer.seed_,
-        }
+        return teachers_signature(self._buffer)
 
     def extras(self) -> dict[str, Extra]:
         return {"step_sizes": self.step_sizes}

@@ -1,0 +1,513 @@
+"""DCDistiller and DSADistiller: gradient matching."""
+
+import os
+from collections.abc import Sequence
+from numbers import Integral, Real
+from typing import Any
+
+import torch
+from sklearn.frozen import FrozenEstimator
+from sklearn.utils._param_validation import Interval, StrOptions
+
+from skdistill.distillation._engine._real_batches import RealData
+from skdistill.distillation._network_matching import NetworkMatchingDistiller
+from skdistill.distillation._objectives._gradient_matching import (
+    GradientMatching,
+    Training,
+)
+from skdistill.distillation._objectives._gradients import DISTANCES, MATCHED
+from skdistill.distillation._objectives._networks import (
+    Networks,
+    RandomNetworks,
+    Snapshots,
+)
+from skdistill.distillation._teachers import fit_teachers
+from skdistill.trajectory import TrajectoryBuffer
+from skdistill.utils._distributed import Ranks
+from skdistill.utils._random import child_seed
+
+# As released: the angle between gradients is not linear in that of the real images,
+# and a smaller batch gives another mean.
+_AUTO_BATCH = 256
+
+# Images of a class times epochs after each update, as released: (10, 50), (50, 10).
+_AUTO_EPOCHS = 500
+
+
+class DCDistiller(NetworkMatchingDistiller):
+    r"""Distil an image set by matching gradients (DC).
+
+    Synthetic images are optimized so that the gradients that networks get from them
+    are those that they get from real images of the same class [1]_:
+
+    .. math::
+
+        \mathcal{L}(S) = \sum_c \sum_l D\bigl(\nabla_{\theta_l} \ell(\theta; S_c),
+        \nabla_{\theta_l} \ell(\theta; R_c)\bigr),
+        \qquad D(A, B) = \sum_i \Bigl(1 -
+        \frac{\langle a_i, b_i \rangle}{|a_i| |b_i|}\Bigr),
+
+    where :math:`\ell` is the mean cross-entropy, :math:`S_c` are all synthetic and
+    :math:`R_c` some real images of class c, :math:`\theta_l` the weights of layer l of
+    a network, and :math:`a_i` what of a gradient belongs to its output unit i.  A
+    network is drawn at random, serves for ``n_rounds`` updates of the images, between
+    which it learns from them, and is replaced by another.
+
+    Teachers are not needed.  Options turn it into the method of [2]_, which is more
+    accurate: see ``buffer``.
+
+    Parameters
+    ----------
+    ipc : int, default=1
+        Number of synthetic images per class.
+    max_iter : int, default=1000
+        Number of iterations, each an update of the images.  In [1]_ there are 1000
+        networks, hence 1000 times ``n_rounds`` iterations.
+    n_rounds : int or "auto", default="auto"
+        Number of updates of the images that a network serves for.  "auto" is ``ipc``,
+        as in [1]_: with one image per class networks are never trained.
+    n_network_epochs : int or "auto", default="auto"
+        Number of epochs on the synthetic images that a network is trained for between
+        two updates.  "auto" is 500 / ``ipc``, about what [1]_ has.
+    network_lr : float, default=0.01
+        Learning rate of that training, plain stochastic gradient descent.
+    network_batch_size : int, default=256
+        Number of synthetic images in a step of that training.
+    distance : {"cosine", "squared", "absolute"}, default="cosine"
+        How gradients are compared:
+
+        - "cosine": the sum over output units of 1 - cos, as above.  Biases, and what
+          normalizations multiply by, add nothing, since their rows are one number.
+        - "squared": the sum of squared differences.
+        - "absolute": the sum of absolute differences.
+
+    matched : {"weights", "kernels", "all"}, default="weights"
+        Which parameters' gradients are compared: kernels of convolutions and the
+        matrix of the last layer, kernels alone, or everything.
+    buffer : TrajectoryBuffer, FrozenEstimator or path-like, default=None
+        Teachers, whose snapshots are taken for networks: of any teacher, after any
+        epoch, another in each iteration.  ``n_rounds`` and what follows it, ``width``,
+        ``depth`` and ``normalization`` are then without effect, and iterations
+        shorter.  The setting of [2]_, which trains its networks on real images, too,
+        is ``buffer=TrajectoryBuffer(...)``, ``distance="squared"``,
+        ``matched="kernels"``, ``init="real"``, ``augmentation=("color", "crop",
+        "cutout")``, ``batch_size=64`` and ``pixel_size=2``.  A fitted
+        buffer, or the folder of one, is used as it is; an unfitted one is cloned and
+        fitted on X, y.  In a search or a cross-validation a fitted buffer is trained
+        anew on the images of each fold, unless it is wrapped in a
+        :class:`~sklearn.frozen.FrozenEstimator`.
+    batch_size : int, "auto" or None, default="auto"
+        Number of real images of each class in an iteration; all of a class that has
+        no more, and with None of every class.  "auto" is 256.
+    n_networks : int or "auto", default="auto"
+        Number of networks whose gradients are averaged in an iteration: it takes as
+        many times longer, and steps are less noisy.  "auto" is 1, or one in each of
+        the processes of a torch.distributed group.
+    init : {"real", "noise"} or array-like of shape (n_classes * ipc, height, width, \
+            channels), default="noise"
+        What the synthetic images start from: random real images of their class,
+        Gaussian noise with the mean and deviation of each channel, or given images in
+        the order of the classes.
+    pixel_size : int, default=1
+        Side of a synthetic image's pixels, in pixels of the real ones.  With 2 an
+        image is a quarter as many numbers, and four times as many images take the same
+        storage: the multi-formation of [2]_.  ``ipc`` is the number of images.  Real
+        and given first images become means over these pixels.
+    augmentation : "dsa", None or sequence of str, default=None
+        Families of which one is drawn for each class and iteration; real and
+        synthetic images are augmented with the same parameters [3]_.  Networks that
+        learn from the synthetic images see them augmented, too.
+    pixel_lr : float or "auto", default="auto"
+        Learning rate of the pixels, with a momentum of 0.5.  A number is that of plain
+        gradient descent, 0.1 in [1]_.  "auto" divides the gradient by its own running
+        root mean square and measures steps in standard deviations of the real pixels.
+    average : bool, default=True
+        Whether ``synthetic_`` holds averages of the images over all iterations, the
+        later with more weight: those of iteration t with t^2.  They are less noisy
+        than the last ones, which [1]_ takes and False stands for.
+    width : int, default=128
+        Number of channels of each convolution of the networks.
+    depth : int, default=3
+        Number of their blocks.
+    normalization : {"instance", "layer", "group", "none"}, default="instance"
+        As for :class:`~skdistill.neural_network.ConvNetClassifier`.  "batch" is
+        refused: it makes the gradient of an image depend on the rest of its batch.
+    checkpoint : path-like, default=None
+        A folder for the state of the fit, from which the same fit is resumed;
+        ``max_iter`` may be larger than before.  In a search or a cross-validation of
+        scikit-learn each fit has a folder ``fit-...`` of its own inside of it.
+    estimator : classifier, default=None
+        The network that :meth:`score` trains.  None takes a
+        :class:`~skdistill.neural_network.ConvNetClassifier` of the networks'
+        structure.
+    image_shape : tuple (height, width, channels), default=None
+        How 2-D X is to be read.  None reads one row of pixels with one channel.
+    device : str or torch.device, default="auto"
+        Where to compute; "auto" takes a GPU if there is one.
+    random_state : int, RandomState instance or None, default=None
+        Controls all randomness; pass an int for reproducible results.
+    verbose : int, default=0
+        Shows progress bars if positive.
+
+    Attributes
+    ----------
+    synthetic_ : SyntheticSet
+        The distilled images and their labels.
+    best_synthetic_ : SyntheticSet
+        The set when the mean loss of ten iterations was least.
+    best_iteration_ : int
+        The number of iterations that it was after.
+    buffer_ : TrajectoryBuffer
+        The fitted teachers; only with ``buffer``.
+    history_ : DataFrame of `n_iter_` rows, but at most 10,000
+        Per iteration: ``round``, how many updates the network had served for before,
+        or ``teacher`` and ``snapshot`` with a buffer; ``loss``;
+        ``network_accuracy``, the mean over classes of the share of real images that the
+        network recognizes; and ``event``.
+    n_networks_ : int
+        Number of networks in an iteration.
+    n_iter_ : int
+        Number of iterations.
+    stop_reason_ : str
+        Why the fit ended: "max_iter", "diverged",
+        "interrupted" from the keyboard, or "callback" by one of scikit-learn's.
+    classes_ : ndarray of shape (n_classes,)
+        The class labels.
+    image_shape_ : tuple (height, width, channels)
+        Shape of an image.
+    n_features_in_ : int
+        Number of pixel values of an image.
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of the columns of X; only if X had names that are all strings.
+
+    See Also
+    --------
+    DSADistiller : The same with augmentation.
+    STMDistiller : Matches what many steps of a training lead to.
+
+    References
+    ----------
+    .. [1] Zhao, Mopuri and Bilen, "Dataset Condensation with Gradient Matching",
+       ICLR 2021.
+    .. [2] Kim et al., "Dataset Condensation via Efficient Synthetic-Data
+       Parameterization", ICML 2022.
+    .. [3] Zhao and Bilen, "Dataset Condensation with Differentiable Siamese
+       Augmentation", ICML 2021.
+
+    Examples
+    --------
+    >>> from skdistill import DCDistiller, make_galaxies
+    >>> X, y = make_galaxies(90, size=16, random_state=0)
+    >>> distiller = DCDistiller(ipc=2, max_iter=4, width=8, random_state=0).fit(X, y)
+    >>> distiller.synthetic_
+    <SyntheticSet: 18 images of 16x16x3, 9 classes>
+    >>> distiller.history_["round"].tolist()
+    [0, 1, 0, 1]
+    """
+
+    _parameter_constraints: dict = {
+        **NetworkMatchingDistiller._parameter_constraints,
+        "n_rounds": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "n_network_epochs": [
+            StrOptions({"auto"}),
+            Interval(Integral, 1, None, closed="left"),
+        ],
+        "network_lr": [Interval(Real, 0, None, closed="neither")],
+        "network_batch_size": [Interval(Integral, 1, None, closed="left")],
+        "distance": [StrOptions(set(DISTANCES))],
+        "matched": [StrOptions(set(MATCHED))],
+        "buffer": [TrajectoryBuffer, FrozenEstimator, str, os.PathLike, None],
+    }
+
+    _free_parameters = NetworkMatchingDistiller._free_parameters | {"buffer"}
+
+    def __init__(
+        self,
+        ipc: int = 1,
+        *,
+        max_iter: int = 1000,
+        n_rounds: int | str = "auto",
+        n_network_epochs: int | str = "auto",
+        network_lr: float = 0.01,
+        network_batch_size: int = 256,
+        distance: str = "cosine",
+        matched: str = "weights",
+        buffer: TrajectoryBuffer | str | os.PathLike[str] | None = None,
+        batch_size: int | str | None = "auto",
+        n_networks: int | str = "auto",
+        init: Any = "noise",
+        pixel_size: int = 1,
+        augmentation: str | Sequence[str] | None = None,
+        pixel_lr: float | str = "auto",
+        average: bool = True,
+        width: int = 128,
+        depth: int = 3,
+        normalization: str = "instance",
+        checkpoint: str | os.PathLike[str] | None = None,
+        estimator: Any = None,
+        image_shape: tuple[int, int, int] | None = None,
+        device: str | torch.device = "auto",
+        random_state: Any = None,
+        verbose: int = 0,
+    ) -> None:
+        self.ipc = ipc
+        self.max_iter = max_iter
+        self.n_rounds = n_rounds
+        self.n_network_epochs = n_network_epochs
+        self.network_lr = network_lr
+        self.network_batch_size = network_batch_size
+        self.distance = distance
+        self.matched = matched
+        self.buffer = buffer
+        self.batch_size = batch_size
+        self.n_networks = n_networks
+        self.init = init
+        self.pixel_size = pixel_size
+        self.augmentation = augmentation
+        self.pixel_lr = pixel_lr
+        self.average = average
+        self.width = width
+        self.depth = depth
+        self.normalization = normalization
+        self.checkpoint = checkpoint
+        self.estimator = estimator
+        self.image_shape = image_shape
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def _check_images(self, data: RealData) -> None:
+        # Teachers look at their images themselves.
+        if self.buffer is None:
+            super()._check_images(data)
+
+    def _training(self) -> Training | None:
+        """Return how networks are trained, if they are."""
+        if self.buffer is not None:
+            return None
+        n_rounds = self.ipc if self.n_rounds == "auto" else self.n_rounds
+        n_epochs = self.n_network_epochs
+        if n_epochs == "auto":
+            n_epochs = max(1, round(_AUTO_EPOCHS / self.ipc))
+        return Training(
+            int(n_rounds),
+            int(n_epochs),
+            float(self.network_lr),
+            int(self.network_batch_size),
+        )
+
+    def _make_objective(self, data: RealData, seed: int) -> GradientMatching:
+        networks: Networks
+        if self.buffer is None:
+            structure = self._structure()
+            networks = RandomNetworks(self._build, data.device)
+        else:
+            self.buffer_ = fit_teachers(
+                self.buffer,
+                data,
+                seed=child_seed(seed, 1) % 2**31,
+                ranks=Ranks(),
+                checkpoint=self.checkpoint,
+            )
+            structure = self.buffer_.settings_.build_structure()
+            networks = Snapshots(self.buffer_, data.device)
+        batch_size = _AUTO_BATCH if self.batch_size == "auto" else self.batch_size
+        return GradientMatching(
+            data,
+            structure,
+            networks,
+            training=self._training(),
+            distance=self.distance,
+            matched=self.matched,
+            batch_size=None if batch_size is None else int(batch_size),
+            families=self._families,
+            n_networks=self.n_networks_,
+        )
+
+    def _default_estimator(self) -> Any:
+        network = super()._default_estimator()
+        if self.buffer is None:
+            return network
+        settings = self.buffer_.settings_
+        return network.set_params(
+            width=settings.width,
+            depth=settings.depth,
+            normalization=settings.normalization,
+        )
+
+
+class DSADistiller(DCDistiller):
+    r"""Distil an image set by matching gradients of augmented images (DSA).
+
+    The method of :class:`DCDistiller` with an augmentation :math:`A_c`, drawn for each
+    class and iteration and applied with the same parameters to real and to synthetic
+    images [1]_:
+
+    .. math::
+
+        \mathcal{L}(S) = \sum_c \sum_l D\bigl(
+        \nabla_{\theta_l} \ell(\theta; A_c(S_c)),
+        \nabla_{\theta_l} \ell(\theta; A_c(R_c))\bigr),
+
+    and with first images that are real.  Whatever differs are the defaults of
+    ``augmentation`` and ``init``.
+
+    Parameters
+    ----------
+    ipc : int, default=1
+        Number of synthetic images per class.
+    max_iter : int, default=1000
+        Number of iterations, each an update of the images; as all that follows as for
+        :class:`DCDistiller`.
+    n_rounds : int or "auto", default="auto"
+        Number of updates of the images that a network serves for.
+    n_network_epochs : int or "auto", default="auto"
+        Number of epochs on the synthetic images that a network is trained for between
+        two updates.
+    network_lr : float, default=0.01
+        Learning rate of that training.
+    network_batch_size : int, default=256
+        Number of synthetic images in a step of that training.
+    distance : {"cosine", "squared", "absolute"}, default="cosine"
+        How gradients are compared.
+    matched : {"weights", "kernels", "all"}, default="weights"
+        Which parameters' gradients are compared.
+    buffer : TrajectoryBuffer, FrozenEstimator or path-like, default=None
+        Teachers, whose snapshots are taken for networks.
+    batch_size : int, "auto" or None, default="auto"
+        Number of real images of each class in an iteration.
+    n_networks : int or "auto", default="auto"
+        Number of networks whose gradients are averaged in an iteration.
+    init : {"real", "noise"} or array-like of shape (n_classes * ipc, height, width, \
+            channels), default="real"
+        What the synthetic images start from.
+    pixel_size : int, default=1
+        Side of a synthetic image's pixels, in pixels of the real ones.
+    augmentation : "dsa", None or sequence of str, default="dsa"
+        Families of which one is drawn for each class and iteration.  Of images that
+        have a right and a left, as digits, "flip" should be left out.
+    pixel_lr : float or "auto", default="auto"
+        Learning rate of the pixels.
+    average : bool, default=True
+        Whether ``synthetic_`` holds averages of the images over all iterations.
+    width : int, default=128
+        Number of channels of each convolution of the networks.
+    depth : int, default=3
+        Number of their blocks.
+    normalization : {"instance", "layer", "group", "none"}, default="instance"
+        As for :class:`~skdistill.neural_network.ConvNetClassifier`.
+    checkpoint : path-like, default=None
+        A folder for the state of the fit, from which the same fit is resumed.
+    estimator : classifier, default=None
+        The network that :meth:`score` trains.
+    image_shape : tuple (height, width, channels), default=None
+        How 2-D X is to be read.  None reads one row of pixels with one channel.
+    device : str or torch.device, default="auto"
+        Where to compute; "auto" takes a GPU if there is one.
+    random_state : int, RandomState instance or None, default=None
+        Controls all randomness; pass an int for reproducible results.
+    verbose : int, default=0
+        Shows progress bars if positive.
+
+    Attributes
+    ----------
+    synthetic_ : SyntheticSet
+        The distilled images and their labels.
+    best_synthetic_ : SyntheticSet
+        The set when the mean loss of ten iterations was least.
+    best_iteration_ : int
+        The number of iterations that it was after.
+    buffer_ : TrajectoryBuffer
+        The fitted teachers; only with ``buffer``.
+    history_ : DataFrame of `n_iter_` rows, but at most 10,000
+        Per iteration, as for :class:`DCDistiller`.
+    n_networks_ : int
+        Number of networks in an iteration.
+    n_iter_ : int
+        Number of iterations.
+    stop_reason_ : str
+        Why the fit ended: "max_iter", "diverged",
+        "interrupted" from the keyboard, or "callback" by one of scikit-learn's.
+    classes_ : ndarray of shape (n_classes,)
+        The class labels.
+    image_shape_ : tuple (height, width, channels)
+        Shape of an image.
+    n_features_in_ : int
+        Number of pixel values of an image.
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of the columns of X; only if X had names that are all strings.
+
+    See Also
+    --------
+    DCDistiller : The same without augmentation; describes all parameters.
+
+    References
+    ----------
+    .. [1] Zhao and Bilen, "Dataset Condensation with Differentiable Siamese
+       Augmentation", ICML 2021.
+
+    Examples
+    --------
+    >>> from skdistill import DSADistiller, make_galaxies
+    >>> X, y = make_galaxies(90, size=16, random_state=0)
+    >>> distiller = DSADistiller(max_iter=3, width=8, random_state=0).fit(X, y)
+    >>> distiller.synthetic_
+    <SyntheticSet: 9 images of 16x16x3, 9 classes>
+    """
+
+    def __init__(
+        self,
+        ipc: int = 1,
+        *,
+        max_iter: int = 1000,
+        n_rounds: int | str = "auto",
+        n_network_epochs: int | str = "auto",
+        network_lr: float = 0.01,
+        network_batch_size: int = 256,
+        distance: str = "cosine",
+        matched: str = "weights",
+        buffer: TrajectoryBuffer | str | os.PathLike[str] | None = None,
+        batch_size: int | str | None = "auto",
+        n_networks: int | str = "auto",
+        init: Any = "real",
+        pixel_size: int = 1,
+        augmentation: str | Sequence[str] | None = "dsa",
+        pixel_lr: float | str = "auto",
+        average: bool = True,
+        width: int = 128,
+        depth: int = 3,
+        normalization: str = "instance",
+        checkpoint: str | os.PathLike[str] | None = None,
+        estimator: Any = None,
+        image_shape: tuple[int, int, int] | None = None,
+        device: str | torch.device = "auto",
+        random_state: Any = None,
+        verbose: int = 0,
+    ) -> None:
+        super().__init__(
+            ipc,
+            max_iter=max_iter,
+            n_rounds=n_rounds,
+            n_network_epochs=n_network_epochs,
+            network_lr=network_lr,
+            network_batch_size=network_batch_size,
+            distance=distance,
+            matched=matched,
+            buffer=buffer,
+            batch_size=batch_size,
+            n_networks=n_networks,
+            init=init,
+            pixel_size=pixel_size,
+            augmentation=augmentation,
+            pixel_lr=pixel_lr,
+            average=average,
+            width=width,
+            depth=depth,
+            normalization=normalization,
+            checkpoint=checkpoint,
+            estimator=estimator,
+            image_shape=image_shape,
+            device=device,
+            random_state=random_state,
+            verbose=verbose,
+        )

@@ -1,0 +1,111 @@
+"""The teachers of a distiller: given, loaded or trained, and fit for the images."""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.frozen import FrozenEstimator
+
+from skdistill.distillation._engine._real_batches import RealData
+from skdistill.trajectory import TrajectoryBuffer
+from skdistill.trajectory._store import manifest_path
+from skdistill.utils._distributed import Ranks
+from skdistill.utils._files import as_path
+from skdistill.utils._pixel_space import check_contrast
+from skdistill.utils._warnings import warn
+
+
+def fit_teachers(
+    buffer: Any,
+    data: RealData,
+    *,
+    seed: int,
+    ranks: Ranks,
+    checkpoint: Any = None,
+    check_epochs: Callable[[int], None] | None = None,
+) -> TrajectoryBuffer:
+    """Return fitted teachers that match the images.
+
+    Parameters
+    ----------
+    buffer : TrajectoryBuffer, FrozenEstimator or path-like
+        As the user gave it.
+    data : RealData
+    seed : int
+        Of teachers that are trained and have none of their own.
+    ranks : Ranks
+    checkpoint : path-like, default=None
+        The distiller's folder, in which teachers that are trained are kept.
+    check_epochs : callable, default=None
+        Takes the number of epochs, or parts of these, after which there is a snapshot,
+        and raises a ValueError if they are too few.
+
+    Returns
+    -------
+    buffer : TrajectoryBuffer
+
+    Raises
+    ------
+    ValueError
+        If teachers are for other images, or too few epochs.
+    """
+    if isinstance(buffer, FrozenEstimator):
+        buffer = buffer.estimator
+        if not hasattr(buffer, "history_"):
+            raise ValueError("`buffer` must be fitted where it is frozen")
+    if isinstance(buffer, (str, os.PathLike)):
+        buffer = TrajectoryBuffer.load(as_path(buffer, "buffer"))
+    if not hasattr(buffer, "history_"):
+        if check_epochs is not None:
+            check_epochs(len(buffer.planned_snapshot_epochs()) - 1)
+        return _train(buffer, data, seed, ranks, checkpoint)
+    if check_epochs is not None:
+        check_epochs(len(buffer.snapshot_epochs_) - 1)
+    _check_buffer(buffer, data)
+    if buffer.fingerprint_ != data.fingerprint and ranks.is_first:
+        warn(
+            "`buffer` was fitted on other images, labels or weights than X, y: if "
+            "they hold images that the distilled set is later tested on, the test "
+            "is not fair",
+        )
+    return buffer
+
+
+def _train(
+    buffer: TrajectoryBuffer, data: RealData, seed: int, ranks: Ranks, checkpoint: Any
+) -> TrajectoryBuffer:
+    buffer = clone(buffer)
+    if checkpoint is not None and buffer.path is None:
+        # Teachers are most of the work: a killed fit shall not lose them.  In a
+        # search all fits share those that they have in common.
+        buffer.set_params(path=as_path(checkpoint, "checkpoint") / "teachers")
+    # Teachers that are on disk already keep the seed they have.
+    on_disk = buffer.path is not None and manifest_path(as_path(buffer.path)).exists()
+    if buffer.random_state is None and not on_disk:
+        buffer.set_params(random_state=seed)
+    if buffer.path is None:
+        # One process trains them while the others wait, however long.
+        return ranks.from_first(lambda: buffer.fit(*data.given), long=True)
+    if not ranks.is_first:
+        buffer.set_params(verbose=0)
+    # Those that see one folder share its teachers.
+    return ranks.side_by_side(lambda: buffer.fit(*data.given))
+
+
+def _check_buffer(buffer: TrajectoryBuffer, data: RealData) -> None:
+    """Raise a ValueError unless fitted teachers are for images such as these."""
+    # Teachers that are trained now look at this themselves.
+    space = data.pixel_space
+    check_contrast(data.given[0].dtype, space.mean, space.deviation)
+    if buffer.image_shape_ != data.image_shape:
+        raise ValueError(
+            f"`buffer` was made for images of shape {buffer.image_shape_}; X has "
+            f"images of shape {data.image_shape}"
+        )
+    if not np.array_equal(buffer.classes_, data.classes):
+        raise ValueError(
+            f"`buffer` was made for the classes {buffer.classes_.tolist()}; y has "
+            f"{data.classes.tolist()}"
+        )
