@@ -32,7 +32,9 @@ from skdistill import (
     ChannelScaler,
     ClassMeans,
     ConvNetClassifier,
+    DCDistiller,
     DistilledClassifier,
+    DSADistiller,
     FullData,
     GalaxyZooCurator,
     Herding,
@@ -95,6 +97,18 @@ SHORT = {
 }
 STM = STMDistiller(max_total_iter=3, **SHORT)
 MTT = MTTDistiller(max_iter=3, max_start_epoch=1, n_target_epochs=2, **SHORT)
+MATCHING = {
+    "max_iter": 3,
+    "n_network_epochs": 2,
+    "width": 8,
+    "depth": 1,
+    "normalization": "none",
+    "estimator": NETWORK,
+    "device": "cpu",
+    "random_state": 0,
+}
+DC = DCDistiller(ipc=2, **MATCHING)
+DSA = DSADistiller(n_rounds=2, **MATCHING)
 DISTILLED = DistilledClassifier(STMDistiller(ipc=3, max_total_iter=3, **SHORT), NETWORK)
 
 REAL = {"estimator": NETWORK, "device": "cpu", "random_state": 0}
@@ -117,6 +131,8 @@ ESTIMATORS = [
     TEACHERS,
     STM,
     MTT,
+    DC,
+    DSA,
     DISTILLED,
     *BASELINES,
     RotationAugmenter(),

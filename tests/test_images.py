@@ -11,7 +11,9 @@ from sklearn.base import clone
 from skdistill import (
     ChannelScaler,
     ConvNetClassifier,
+    DCDistiller,
     DistilledClassifier,
+    DSADistiller,
     MTTDistiller,
     STMDistiller,
     TrajectoryBuffer,
@@ -35,9 +37,12 @@ SHORT = {
 }
 STM = STMDistiller(max_total_iter=2, **SHORT)
 MTT = MTTDistiller(max_iter=2, max_start_epoch=1, n_target_epochs=1, **SHORT)
+MATCHING = {"max_iter": 2, "width": 4, "depth": 1, "estimator": NETWORK}
+DC = DCDistiller(ipc=2, **MATCHING, device="cpu", random_state=0)
+DSA = DSADistiller(**MATCHING, device="cpu", random_state=0)
 TRANSFORMERS = [ChannelScaler(), ZCAWhitener()]
 CLASSIFIERS = [NETWORK, DistilledClassifier(STM, NETWORK)]
-LEARNERS = [*CLASSIFIERS, TEACHERS, STM, MTT]
+LEARNERS = [*CLASSIFIERS, TEACHERS, STM, MTT, DC, DSA]
 ALL = [*TRANSFORMERS, *LEARNERS]
 
 

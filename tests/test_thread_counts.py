@@ -6,6 +6,7 @@ import torch
 
 from skdistill import (
     ConvNetClassifier,
+    DSADistiller,
     MTTDistiller,
     NetworkClassifier,
     STMDistiller,
@@ -45,6 +46,12 @@ def mtt():
     return [MTTDistiller(**settings).fit(X, y).synthetic_.X]
 
 
+def dsa():
+    settings = {"ipc": 24, "max_iter": 3, "n_network_epochs": 2, "n_networks": 2}
+    settings |= {"width": 32, "depth": 2, "batch_size": 32}
+    return [DSADistiller(**settings, **COMMON).fit(X, y).synthetic_.X]
+
+
 def convnet():
     network = ConvNetClassifier(**NETWORK.get_params()).fit(X, y)
     outcome = network.predict_proba(X), network.extract_features(X)
@@ -74,6 +81,7 @@ WORK = [
     stm,
     without_probes_and_kept_activations,
     mtt,
+    dsa,
     convnet,
     resnet,
     scores,

@@ -18,7 +18,9 @@ from skdistill import (
     ChannelScaler,
     ClassMeans,
     ConvNetClassifier,
+    DCDistiller,
     DistilledClassifier,
+    DSADistiller,
     FullData,
     Herding,
     KMeansPrototypes,
@@ -69,11 +71,15 @@ TEACHERS = TrajectoryBuffer(
 SHORT = {"buffer": TEACHERS, "n_steps": 1, "estimator": NETWORK, "device": "cpu"}
 STM = STMDistiller(max_total_iter=1, **SHORT)
 MTT = MTTDistiller(max_iter=1, max_start_epoch=1, n_target_epochs=1, **SHORT)
+DC = DCDistiller(max_iter=1, width=2, depth=1, estimator=NETWORK, device="cpu")
+DSA = DSADistiller(max_iter=1, width=2, depth=1, estimator=NETWORK, device="cpu")
 SUBSET = RandomSubset(random_state=0, estimator=NETWORK)
 MODEL = DistilledClassifier(SUBSET, NETWORK)
 DISTILLERS = [
     STM,
     MTT,
+    DC,
+    DSA,
     SUBSET,
     ClassMeans(estimator=NETWORK),
     KMeansPrototypes(estimator=NETWORK),

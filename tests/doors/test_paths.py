@@ -22,6 +22,8 @@ import skdistill
 from skdistill import (
     ChannelScaler,
     ConvNetClassifier,
+    DCDistiller,
+    DSADistiller,
     ImageReader,
     MTTDistiller,
     RandomSubset,
@@ -120,6 +122,10 @@ def fit_mtt(**more):
     MTTDistiller(max_iter=1, n_steps=1, device="cpu", **more).fit(X, Y)
 
 
+def fit_dc(made=DCDistiller, **more):
+    made(max_iter=1, width=2, depth=1, device="cpu", **more).fit(X, Y)
+
+
 def fit_stm(**more):
     more = {"buffer": TEACHERS, "max_total_iter": 1, **more}
     STMDistiller(n_steps=1, device="cpu", **more).fit(X, Y)
@@ -213,6 +219,18 @@ DOORS = {
     ("load_galaxy_zoo2", "mapping"): lambda path, home: (
         table(home / "place.csv", "asset_id"),
         load_galaxy_zoo2(pd.DataFrame({"objid": [3]}), mapping=path),
+    ),
+    ("DCDistiller", "buffer"): lambda path, home: (
+        teachers(home / "place"),
+        fit_dc(buffer=path),
+    ),
+    ("DCDistiller", "checkpoint"): lambda path, home: fit_dc(checkpoint=path),
+    ("DSADistiller", "buffer"): lambda path, home: (
+        teachers(home / "place"),
+        fit_dc(DSADistiller, buffer=path),
+    ),
+    ("DSADistiller", "checkpoint"): lambda path, home: fit_dc(
+        DSADistiller, checkpoint=path
     ),
     ("MTTDistiller", "buffer"): lambda path, home: (
         teachers(home / "place"),

@@ -16,7 +16,9 @@ import skdistill
 from skdistill import (
     ChannelScaler,
     ConvNetClassifier,
+    DCDistiller,
     DistilledClassifier,
+    DSADistiller,
     Herding,
     MTTDistiller,
     NetworkClassifier,
@@ -115,6 +117,14 @@ DO = {
         MTTDistiller(max_iter=2, max_start_epoch=1, n_target_epochs=1, **SHORT)
         .fit(X, Y)
         .synthetic_.X
+    ),
+    "DCDistiller": lambda _: (
+        DCDistiller(2, max_iter=2, n_network_epochs=1, width=2, depth=1, **COMMON)
+        .fit(X, Y)
+        .synthetic_.X
+    ),
+    "DSADistiller": lambda _: (
+        DSADistiller(max_iter=2, width=2, depth=1, **COMMON).fit(X, Y).synthetic_.X
     ),
     "Herding": lambda _: Herding(features=NETWORK, **COMMON).fit(X, Y).synthetic_.X,
     "DistilledClassifier": lambda _: (

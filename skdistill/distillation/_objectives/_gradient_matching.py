@@ -129,8 +129,8 @@ class GradientMatching(Objective):
 
     def evaluate(self, synthetic: SyntheticParameters, draw: Draw) -> Evaluation:
         """Return the distance and its gradient for one network."""
-        network, notes = self._network(draw)
         images, labels = synthetic.images, synthetic.labels
+        network, notes = self._network(draw, images.dtype)
         gradient = torch.zeros_like(images)
 
         augmentations = draw_class_augmentations(
@@ -176,8 +176,9 @@ class GradientMatching(Objective):
         if self._round + 1 == training.n_rounds:
             self._round, self._trained = 0, None
             return ""
+        dtype = synthetic.images.dtype
         draws = [replace(draw, place=place) for place in range(self.n_draws)]
-        networks = torch.stack([self._network(one)[0] for one in draws])
+        networks = torch.stack([self._network(one, dtype)[0] for one in draws])
         self._trained = self._train(networks, synthetic, draws, training)
         self._round += 1
         return ""
@@ -207,13 +208,14 @@ class GradientMatching(Objective):
         """Return which networks there are, beside what parameters say."""
         return self._networks.signature()
 
-    def _network(self, draw: Draw) -> tuple[Tensor, dict[str, float]]:
-        if self._training is None:
-            return self._networks(draw)
-        notes = {"round": float(self._round)}
+    def _network(
+        self, draw: Draw, dtype: torch.dtype
+    ) -> tuple[Tensor, dict[str, float]]:
+        round_ = {"round": float(self._round)}
         if self._trained is not None:
-            return self._trained[draw.place], notes
-        return self._networks(draw)[0], notes
+            return self._trained[draw.place], round_
+        network, notes = self._networks(draw)
+        return network.to(dtype), notes if self._training is None else round_
 
     def _real_gradient(
         self,

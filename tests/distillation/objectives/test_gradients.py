@@ -501,7 +501,7 @@ def run(objective, synthetic, n_iterations, start=0):
     networks = []
     for iteration in range(start, start + n_iterations):
         draw = Draw(7, iteration)
-        networks.append(objective._network(draw)[0].clone())
+        networks.append(objective._network(draw, DOUBLE)[0].clone())
         found = objective.evaluate(synthetic, draw)
         numbers = {name: float(value) for name, value in found.metrics.items()}
         synthetic.step(found.gradients, numbers)
@@ -568,7 +568,7 @@ def test_roll_backs_draw_new_networks():
     run(objective, synthetic, 1)
     objective.rolled_back(synthetic, 1)
     expected = Doubles(structure(data.image_shape, 3, width=4))(Draw(7, 1))[0]
-    assert torch.equal(objective._network(Draw(7, 1))[0], expected)
+    assert torch.equal(objective._network(Draw(7, 1), DOUBLE)[0], expected)
 
 
 def test_networks_of_an_iteration_differ():
@@ -577,7 +577,7 @@ def test_networks_of_an_iteration_differ():
     synthetic = make_synthetic(data)
     for iteration in range(2):
         one, other = (
-            objective._network(Draw(7, iteration, place))[0] for place in (0, 1)
+            objective._network(Draw(7, iteration, place), DOUBLE)[0] for place in (0, 1)
         )
         assert not torch.equal(one, other)
         run(objective, synthetic, 1, iteration)
