@@ -17,6 +17,8 @@ import skdistill.distillation._engine._loop as loop_module
 from skdistill import (
     ClassMeans,
     ConvNetClassifier,
+    DCDistiller,
+    DSADistiller,
     FullData,
     Herding,
     KMeansPrototypes,
@@ -43,10 +45,13 @@ TEACHERS = TrajectoryBuffer(
 )
 ANY = {"device": "cpu", "random_state": 0, "estimator": NETWORK}
 STUDENTS = {"buffer": TEACHERS, "n_steps": 2, "step_size": 0.05}
+MATCHING = {"width": 4, "depth": 1, "max_iter": 4}
 # A distiller of each kind, made to end after four iterations.
 TINY = [
     STMDistiller(**ANY, **STUDENTS, max_total_iter=4),
     MTTDistiller(**ANY, **STUDENTS, max_start_epoch=2, n_target_epochs=1, max_iter=4),
+    DCDistiller(**ANY, **MATCHING, n_rounds=3, n_network_epochs=2),
+    DSADistiller(**ANY, **MATCHING, n_rounds=3, n_network_epochs=2),
     RandomSubset(**ANY),
     ClassMeans(**ANY),
     KMeansPrototypes(**ANY),
@@ -91,7 +96,7 @@ def buffer(data):
 
 def variant(distiller, buffer=None, **changes):
     """Return a copy with other parameters."""
-    if buffer is not None and "buffer" in distiller.get_params(deep=False):
+    if buffer is not None and getattr(distiller, "buffer", None) is not None:
         changes = {"buffer": buffer, **changes}
     return clone(distiller).set_params(**changes)
 
@@ -255,7 +260,7 @@ def test_bad_input_is_refused_before_the_work(distiller, data):
         with pytest.raises(ValueError, match="class"):
             variant(distiller).fit(X, np.zeros(len(X)))
         with pytest.raises(ValueError, match=r"`ipc`=6 .*'blob'|'blob'.*5"):
-            variant(distiller, ipc=6).fit(X, y)
+            variant(distiller, ipc=6, init="real").fit(X, y)
         with pytest.raises(ValueError, match="`pixel_size`=3 must divide"):
             variant(distiller, pixel_size=3).fit(X, y)
         with pytest.raises(ValueError, match=r"init"):
@@ -365,7 +370,7 @@ def test_first_images(distiller, data, buffer):
         del still["buffer"]
     found = variant(distiller, **still, init=given).fit(X, y).synthetic_
     np.testing.assert_allclose(found.X, given, atol=1e-6)
-    real = variant(distiller, **still).fit(X, y).synthetic_
+    real = variant(distiller, **still, init="real").fit(X, y).synthetic_
     for image, label in zip(real.X, real.y, strict=True):
         distances = np.abs(X[y == label] - image).max(axis=(1, 2, 3))
         assert distances.min() < 1e-6
