@@ -67,7 +67,7 @@ def data(options):
     return images, torch.randint(10, (len(images),), generator=generator)
 
 
-def plain(options, n_threads, start, results):
+def plain(options, n_threads, start, connection):
     """Train one teacher the plain way; returns the seconds of an epoch."""
     torch.set_num_threads(n_threads)
     device = options.device
@@ -94,10 +94,10 @@ def plain(options, n_threads, start, results):
             total += loss.item() * len(batch)
             right += (logits.argmax(dim=1) == labels).sum().item()
 
-    measure(epoch, options, start, results, rate)
+    measure(epoch, options, start, connection, rate)
 
 
-def package(options, n_threads, start, results):
+def package(options, n_threads, start, connection):
     """Train teachers as the package does; returns the seconds of an epoch."""
     torch.set_num_threads(n_threads)
     images, codes = (tensor.to(options.device) for tensor in data(options))
@@ -111,6 +111,7 @@ def package(options, n_threads, start, results):
         momentum=0.0,
         weight_decay=0.0,
         batch_size=options.batch_size,
+        average=False,
         class_weight="balanced",
         families=FAMILIES,
         scale=1.0,
@@ -122,10 +123,10 @@ def package(options, n_threads, start, results):
     epochs = teachers.train()
     rate = matrix_rate(options.device)
     with reused_memory():
-        measure(lambda: next(epochs), options, start, results, rate)
+        measure(lambda: next(epochs), options, start, connection, rate)
 
 
-def measure(epoch, options, start, results, rate):
+def measure(epoch, options, start, connection, rate):
     epoch()
     wait(options.device)
     start.wait()
@@ -136,7 +137,7 @@ def measure(epoch, options, start, results, rate):
         wait(options.device)
         seconds.append(time.perf_counter() - begin)
         of_cores.append(time.process_time() - of_cores_before)
-    results.put((min(seconds), min(of_cores), rate))
+    connection.send((min(seconds), min(of_cores), rate))
 
 
 def run(arm, n_processes, n_threads, options):
@@ -146,16 +147,22 @@ def run(arm, n_processes, n_threads, options):
     which they multiply matrices.
     """
     context = multiprocessing.get_context("spawn")
-    start, results = context.Barrier(n_processes), context.Queue()
+    start = context.Barrier(n_processes)
     # As in joblib's workers: OpenMP reads it when it starts.
     os.environ["OMP_NUM_THREADS"] = str(n_threads)
-    processes = [
-        context.Process(target=arm, args=(options, n_threads, start, results))
-        for _ in range(n_processes)
-    ]
-    for process in processes:
+    processes, receivers = [], []
+    for _ in range(n_processes):
+        receiver, sender = context.Pipe(duplex=False)
+        # A daemon: it ends with this process, should another one have failed.
+        process = context.Process(
+            target=arm, args=(options, n_threads, start, sender), daemon=True
+        )
         process.start()
-    found = [results.get() for _ in processes]
+        sender.close()
+        processes.append(process)
+        receivers.append(receiver)
+    # An EOFError where one of them raised an error, which is shown above it.
+    found = [receiver.recv() for receiver in receivers]
     for process in processes:
         process.join()
     n_images = options.steps * options.batch_size

@@ -1,8 +1,11 @@
 """The scripts of the paper's tables and figures, at a size that shows they work."""
 
+import importlib.util
 import json
 import runpy
 import sys
+import threading
+from argparse import Namespace
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -207,3 +210,47 @@ def test_validation_and_test_images_are_no_training_images(run):
         assert not seen & {image.tobytes() for image in X_test}
         assert len(X) == len(y)
         assert set(y) == set(y_validation) == set(y_test)
+
+
+class Connection:
+    """What a form of a benchmark sends its result by."""
+
+    def send(self, result):
+        self.result = result
+
+
+def load_script(name, monkeypatch):
+    """Import a script, for the parts that it runs in other processes."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    path = BENCHMARKS / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(f"benchmark_{name}", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(module, "matrix_rate", lambda device: 1.0)
+    return module
+
+
+@pytest.mark.parametrize("arm", ["plain", "package"])
+def test_arms_of_the_training_of_teachers(arm, monkeypatch):
+    script = load_script("teachers", monkeypatch)
+    options = Namespace(
+        device="cpu", width=4, size=8, batch_size=8, steps=2, epochs=1, at_once=1
+    )
+    connection = Connection()
+    with single_threaded_torch():
+        getattr(script, arm)(options, 1, threading.Barrier(1), connection)
+    seconds, of_cores, rate = connection.result
+    assert min(seconds, of_cores) > 0
+    assert rate == 1.0
+
+
+def test_forms_of_a_matching_iteration_agree(monkeypatch):
+    script = load_script("matching", monkeypatch)
+    options = Namespace(device="cpu", width=4, size=8, repeats=1, keep="auto")
+    norms = []
+    with single_threaded_torch():
+        for form in ("plain", "exact"):
+            connection = Connection()
+            script.measure(form, [3, 1, 2], options, connection)
+            norms.append(connection.result[2])
+    assert norms[1] == pytest.approx(norms[0], rel=1e-4)
