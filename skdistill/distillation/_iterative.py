@@ -2,6 +2,7 @@
 
 import os
 from abc import abstractmethod
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from numbers import Integral, Real
@@ -261,7 +262,8 @@ class IterativeDistiller(BaseDistiller):
             self.pixel_size,
         )
         state = DistillationState(parameters, objective)
-        signature = fit.signature | {SEED: fit.seed} | objective.signature()
+        own = {name: _described(value) for name, value in objective.signature().items()}
+        signature = fit.signature | {SEED: fit.seed} | own
         ranks.check_same(signature)
         if checkpoint is not None:
             checkpoint.signature = signature
@@ -345,10 +347,6 @@ class IterativeDistiller(BaseDistiller):
     def _keep(self, state: DistillationState) -> None:
         """Set what a fit leaves behind."""
         parameters = state.parameters
-        if not parameters.is_finite():
-            # The last update was too much, and no evaluation has seen it.
-            parameters.restore(state.good)
-            state.history.mark_rolled_back()
         for name, value in self._learned(state).items():
             setattr(self, name, value)
         self.stop_reason_ = state.stop_reason
@@ -385,9 +383,13 @@ class IterativeDistiller(BaseDistiller):
 
 
 def _described(value: Any) -> Any:
-    """Return a parameter as JSON can hold it and people can read it."""
-    if isinstance(value, np.generic):
-        return value.item()
+    """Return a parameter as JSON gives it back and people can read it."""
+    if isinstance(value, (np.generic, np.ndarray)):
+        return value.tolist()
+    if isinstance(value, (list, tuple)):
+        return [_described(entry) for entry in value]
+    if isinstance(value, Mapping):
+        return {str(name): _described(entry) for name, entry in value.items()}
     if callable(value):
         return f"{value.__module__}.{getattr(value, '__qualname__', repr(value))}"
-    return value
+    return value if isinstance(value, (str, int, float, type(None))) else repr(value)

@@ -104,10 +104,17 @@ class History:
         """Take on what :meth:`state` returned, or raise a ValueError."""
         stride, n_pending = reading["stride"], reading["n_pending"]
         # Numbers of a file, which may be anything.
+        integers = [self._names.index(name) for name in self._integers]
         if (
-            rows.shape[1:] != (self._n_numbers,)
-            or not 0 <= n_pending <= stride < 2**40
-            or not 0 <= len(rows) - n_pending <= MAX_ROWS
+            type(stride) is not int
+            or type(n_pending) is not int
+            or rows.dtype != np.float64
+            or rows.shape[1:] != (self._n_numbers,)
+            or not 1 <= stride < 2**40
+            or stride & (stride - 1)
+            or not 0 <= n_pending <= stride
+            or not 0 <= len(rows) - n_pending < MAX_ROWS
+            or not (np.abs(rows[:, [*integers, *self._counts]]) < 2**53).all()
         ):
             raise ValueError("its history makes no sense")
         self._stride = stride

@@ -84,7 +84,6 @@ class Optimization:
                 self._ranks.deferred_interrupt() as noted,
             ):
                 self._iterate(bar, lambda: noted() or self._end.received)
-            # From here on a signal waits until all is put away.
             self._end.at_once = False
             if checkpoint is not None:
                 checkpoint.store(state)
@@ -119,10 +118,13 @@ class Optimization:
                     self._checkpoint.store_now_and_then(state)
                 # Nothing is to be undone between two iterations.
                 before = None
+            # From here on a signal waits until all is put away.
+            self._end.at_once = False
         except (KeyboardInterrupt, Termination):
             if before is not None:
                 state.roll_back(before)
-            state.stop("interrupted")
+            if not state.stop_reason:
+                state.stop("interrupted")
         except Exception as error:
             # As a GPU without memory, or a disk that is gone.
             if before is not None:

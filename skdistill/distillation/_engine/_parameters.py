@@ -224,9 +224,14 @@ class SyntheticParameters:
             extra.step(metrics, factor)
 
     def is_finite(self) -> bool:
-        """Tell whether images and labels hold numbers alone."""
-        # A sum is finite only if all that it adds up is.
-        return bool((self._images.value.sum() + self.labels.sum()).isfinite())
+        """Tell whether everything that steps change holds numbers alone."""
+        tensors = [one for one in self.state().values() if one.is_floating_point()]
+        # A sum is finite only if all that it adds up is, and needs one transfer.
+        sums = [tensor.sum().to(self._images.value) for tensor in tensors]
+        if torch.stack(sums).sum().isfinite():
+            return True
+        # Or that of large numbers is not, and they are.
+        return all(bool(tensor.isfinite().all()) for tensor in tensors)
 
     def state(self) -> State:
         """Return everything that steps change."""

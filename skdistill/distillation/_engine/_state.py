@@ -1,5 +1,6 @@
 """A run between two iterations: what it learned, where it is, how it is stored."""
 
+import math
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,9 @@ _FAR_ABOVE = 2.0
 # The first losses are believed up to so many times the first of all, which is that of
 # the images the run starts from: the others may have diverged already.
 _MAX_FIRST_RISE = 10.0
+
+# No run makes more steps.
+_MAX_COUNT = 2**40
 
 # Each roll-back halves the learning rates.
 MAX_ROLL_BACKS = 10
@@ -142,6 +146,9 @@ class DistillationState:
 
     def watch(self, loss: float) -> bool:
         """Keep the parameters if the losses are good; tell if they are very bad."""
+        if not self.parameters.is_finite():
+            # What no evaluation can see is not shown, kept or stored either.
+            return False
         losses = (*self.progress.losses, loss)[-2 * WATCH_EVERY :]
         self._note(losses=losses)
         if (len(self.history) - self.progress.watched_from) % WATCH_EVERY:
@@ -158,7 +165,7 @@ class DistillationState:
         rising = bool(before) and recent > np.mean(before)
         # Losses may be negative, where twice as much would be better.
         far_above = recent > reference + (_FAR_ABOVE - 1) * abs(reference)
-        if (far_above and rising) or not self.parameters.is_finite():
+        if far_above and rising:
             return False
         if not far_above or before:
             self.good = self.parameters.state()
@@ -183,7 +190,7 @@ class DistillationState:
             n_roll_backs=n_roll_backs,
             watched_from=len(self.history),
             losses=(),
-            stop_reason="diverged" if n_roll_backs == MAX_ROLL_BACKS else "",
+            stop_reason="diverged" if n_roll_backs >= MAX_ROLL_BACKS else "",
         )
 
     # Storage.
@@ -231,7 +238,7 @@ class DistillationState:
         self.parameters.restore(state("now"))
         self.good, self.best = state("good"), state("best")
         factor, stage = content["learning_rate_factor"], content["stage"]
-        if type(factor) is not float or not factor > 0:
+        if type(factor) is not float or not 0 < factor < math.inf:
             raise ValueError(f"its learning_rate_factor is {factor!r}")
         if type(stage) is not int or stage < 0:
             raise ValueError(f"its stage is {stage!r}")
@@ -269,6 +276,10 @@ class DistillationState:
                 )
             if not found[key].isfinite().all():
                 raise ValueError(f"{name}/{key} holds NaN or infinite numbers")
+            if not tensor.is_floating_point() and not (
+                found[key].min() >= 0 and found[key].max() < _MAX_COUNT
+            ):
+                raise ValueError(f"{name}/{key} counts what cannot be")
 
     def settle(self, ranks: Ranks) -> None:
         """Take on what the first process learned.

@@ -37,12 +37,12 @@ def expected_table(iterations, events, stride):
     return table
 
 
-@settings(max_examples=60, deadline=None)
 def make_history():
     notes = ["n_epochs_matched", "teacher", "start_epoch"]
     return History(MEANS, notes, ["step_size"])
 
 
+@settings(max_examples=60)
 @given(data=st.data(), n_iter=st.integers(1, 60))
 def test_rows_are_merged_and_bounded(data, n_iter):
     losses = data.draw(st.lists(NUMBERS, min_size=n_iter, max_size=n_iter))

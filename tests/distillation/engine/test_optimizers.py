@@ -10,6 +10,7 @@ from skdistill.distillation._engine._optimizers import (
     AUTO_STEP,
     MOMENTUM,
     SGD,
+    Adam,
 )
 
 SHAPE = (3, 2, 5, 4)
@@ -199,3 +200,65 @@ def test_no_tensor_is_changed_in_place(learning_rate):
     assert torch.equal(start, before[0])
     assert torch.equal(gradient, before[1])
     assert torch.equal(first, copy)
+
+
+# Adam
+
+
+@settings(max_examples=20)
+@given(
+    rate=st.floats(1e-3, 1),
+    factor=st.sampled_from([1.0, 0.5, 0.25]),
+    betas=st.tuples(st.floats(0, 0.95), st.floats(0.5, 0.999)),
+    seed=st.integers(0, 99),
+)
+def test_adam_is_that_of_torch(rate, factor, betas, seed):
+    start = torch.randn(SHAPE, generator=torch.Generator().manual_seed(seed)).double()
+    optimizer = Adam(start, rate, 123.0, betas=betas)
+    leaf = start.clone().requires_grad_()
+    reference = torch.optim.Adam([leaf], lr=rate * factor, betas=betas)
+    for place, gradient in enumerate(draw_gradients(seed)):
+        if place == 3:
+            # The average begins anew, the moments do not.
+            optimizer.restart_average()
+        optimizer.step(gradient.double(), factor)
+        leaf.grad = gradient.double()
+        reference.step()
+    torch.testing.assert_close(optimizer.value, leaf.detach(), rtol=1e-12, atol=1e-12)
+
+
+@settings(max_examples=20)
+@given(unit=powers_of_ten, seed=st.integers(0, 99))
+def test_adam_is_the_same_in_any_unit_of_the_values(unit, seed):
+    """But for its epsilon: gradients are of 64 bits, and none is near to it."""
+    gradients = [1e30 * gradient.double() for gradient in draw_gradients(seed)]
+    found = []
+    for size in (1.0, unit):
+        optimizer = Adam(torch.zeros(SHAPE).double(), "auto", 0.8 * size)
+        for gradient in gradients:
+            optimizer.step(gradient / size, 1.0)
+        found.append(optimizer.value / size)
+    torch.testing.assert_close(found[1], found[0], rtol=1e-6, atol=1e-12)
+    assert Adam(torch.zeros(1), "auto", 50.0).learning_rate == AUTO_STEP * 50
+
+
+@given(seed=st.integers(0, 99), n_before=st.integers(0, 4))
+@settings(max_examples=20)
+def test_restored_adam_is_bitwise_identical(seed, n_before):
+    gradients = draw_gradients(seed, 8)
+    optimizer, other = (
+        Adam(torch.ones(SHAPE), 0.1, 1.0),
+        Adam(torch.zeros(SHAPE), 0.1, 1),
+    )
+    for gradient in gradients[:n_before]:
+        optimizer.step(gradient, 1.0)
+    state = optimizer.state()
+    copies = {name: tensor.clone() for name, tensor in state.items()}
+    for gradient in gradients[4:]:
+        optimizer.step(gradient, 0.5)
+    assert all(torch.equal(state[name], copies[name]) for name in state)
+    other.restore(state)
+    for gradient in gradients[4:]:
+        other.step(gradient, 0.5)
+    assert torch.equal(other.value, optimizer.value)
+    assert torch.equal(other.average, optimizer.average)

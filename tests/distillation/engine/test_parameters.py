@@ -11,6 +11,7 @@ from skdistill.distillation._engine._parameters import (
     HardLabels,
     Probabilities,
     SyntheticParameters,
+    Targets,
     block_sums,
     enlarge,
     first_logits,
@@ -183,3 +184,48 @@ def test_factor_is_that_of_everything():
     after = learned.state()
     for name in ("images.value", "labels.value", "extra.value"):
         assert torch.equal(after[name], before[name])
+
+
+def test_large_numbers_are_finite_where_their_sum_is_not():
+    learned = make_parameters(0.5)
+    state = learned.state()
+    assert learned.is_finite()
+    learned.restore(state | {"images.value": torch.full((4, 1, 2, 2), 3e38)})
+    assert learned.is_finite()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("label_lr", [None, 0.5])
+def test_one_number_that_is_not_finite_is_seen_wherever_it_is(value, label_lr):
+    learned = make_parameters(label_lr)
+    state = learned.state()
+    for name, tensor in state.items():
+        if tensor.is_floating_point():
+            bad = tensor.clone()
+            bad.view(-1)[-1] = value
+            learned.restore(state | {name: bad})
+            assert not learned.is_finite(), name
+
+
+def test_targets_follow_their_gradient_as_they_are():
+    targets = SGD(one_hot(CODES, 3, torch.float32), 0.5, 1.0, momentum=0.0)
+    images = SGD(torch.zeros(4, 1, 2, 2), 1.0, 1.0)
+    learned = SyntheticParameters(images, Targets(targets), CODES, {})
+    assert learned.learns_labels
+    assert not learned.has_probabilities
+    expected = torch.eye(3)[CODES]
+    assert torch.equal(learned.labels, expected)
+    for seed in range(2):
+        gradient = draw_gradients(seed)
+        learned.step(gradient, {})
+        expected = expected - 0.5 * gradient["labels"]
+        torch.testing.assert_close(learned.labels, expected)
+    # Of any sign, and no probabilities.
+    assert learned.labels.min() < 0
+    assert learned.learning_rates() == {"pixel_lr": 1.0, "label_lr": 0.5}
+    state = learned.state()
+    assert torch.equal(learned.result(True)[1], state["labels.average"])
+    learned.begin_stage()
+    learned.step(draw_gradients(3), {})
+    assert torch.equal(learned.result(True)[1], learned.labels)
+    assert torch.equal(learned.result(True)[0], learned.images)
