@@ -217,9 +217,9 @@ class ConvNetFeatures:
         -------
         gradient : Tensor of shape (n_samples, channels, height, width)
         """
-        check_adjoints(adjoints, len(images), self.n_blocks)
         convolutions = self._convolutions(images.device)
         layers, head = self._split(parameters, convolutions)
+        check_adjoints(adjoints, len(images), self._blocks, head)
         by_images = torch.empty_like(images)
         parts = self._micro_batches(images)
 

@@ -101,21 +101,35 @@ def check_places(n_blocks: int, **wanted: Sequence[int]) -> None:
                 )
 
 
-def check_adjoints(adjoints: Features, n_samples: int, n_blocks: int) -> None:
-    """Raise a ValueError unless there are adjoints, one for each image."""
+def check_adjoints(
+    adjoints: Features, n_samples: int, blocks: list[Block], head: Head
+) -> None:
+    """Raise a ValueError unless there are adjoints, of the shapes of features."""
     check_places(
-        n_blocks,
+        len(blocks),
         blocks=list(adjoints.blocks),
         activations=list(adjoints.activations),
     )
-    tensors = adjoints.tensors()
-    if not tensors:
+    if not adjoints.tensors():
         raise ValueError("`adjoints` must hold at least one tensor; got none")
-    for tensor in tensors:
-        if len(tensor) != n_samples:
+    n_classes, n_features = head.weight.shape
+    pairs: list[tuple[Tensor | None, tuple[int, ...]]] = [
+        (adjoints.embedding, (n_features,)),
+        (adjoints.logits, (n_classes,)),
+    ]
+    for place, maps in adjoints.blocks.items():
+        block = blocks[place]
+        rows, columns = block.pool
+        sides = block.height // rows, block.width // columns
+        pairs.append((maps, (block.out_channels, *sides)))
+    for place, maps in adjoints.activations.items():
+        block = blocks[place]
+        pairs.append((maps, (block.out_channels, block.height, block.width)))
+    for tensor, shape in pairs:
+        if tensor is not None and tuple(tensor.shape) != (n_samples, *shape):
             raise ValueError(
-                f"`adjoints` must hold a row for each of {n_samples} images; got a "
-                f"tensor of shape {tuple(tensor.shape)}"
+                f"`adjoints` must have the shapes of the features, here "
+                f"{(n_samples, *shape)}; got {tuple(tensor.shape)}"
             )
 
 

@@ -361,8 +361,15 @@ def test_adjoints_that_do_not_fit():
     at = case.parameters, case.images
     with pytest.raises(ValueError, match="at least one tensor; got none"):
         network.pull_back(*at, Features())
-    with pytest.raises(ValueError, match=r"each of 4 images; got .* \(1, 3\)"):
-        network.pull_back(*at, Features(logits=torch.zeros(1, 3)))
+    for wrong in (
+        Features(logits=torch.zeros(1, 3)),
+        Features(embedding=torch.zeros(4, 3)),
+        # Maps of one pixel would be spread over all of them.
+        Features(blocks={0: torch.zeros(4, 3, 1, 1)}),
+        Features(activations={1: torch.zeros(4, 3, 1, 1)}),
+    ):
+        with pytest.raises(ValueError, match=r"shapes of the features, here \(4, "):
+            network.pull_back(*at, wrong)
 
 
 def test_batch_normalization_is_refused():
