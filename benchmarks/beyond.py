@@ -26,6 +26,7 @@ from _tables import Results, arguments, images_in_budget, scale_settings
 from table2 import SCALES
 
 from skdistill import STMDistiller
+from skdistill.distillation._student import resolve_batch_size
 
 PAPER, DEFAULT = "paper", "default"
 SHARED = [PAPER, DEFAULT, "teachers not averaged", "two epochs ahead"]
@@ -101,11 +102,13 @@ def cells(name, split, scale, plan, seeds):
 
 def images_per_step(ipc, parameters, split):
     """Return the number of images that a distiller would take in each step."""
-    n_images = images_in_budget(ipc, parameters)
-    distiller = STMDistiller(n_images, **parameters)
-    distiller.classes_ = np.unique(split.y)
-    distiller.image_shape_ = split.X.shape[1:]
-    return distiller._images_per_step(n_images * len(distiller.classes_))
+    n_images, n_classes = images_in_budget(ipc, parameters), len(np.unique(split.y))
+    return resolve_batch_size(
+        STMDistiller(**parameters).batch_size,
+        n_images * n_classes,
+        n_classes,
+        split.X.shape[1:],
+    )
 
 
 def plot(summary):

@@ -23,12 +23,12 @@ import torch
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from skdistill.distillation import _trajectory_matching
 from skdistill.distillation._objectives._trajectory_distance import (
     match,
     match_gradient,
     plan_steps,
 )
+from skdistill.distillation._student import resolve_keep
 from skdistill.neural_network import ConvNet
 from skdistill.neural_network._augment import FAMILIES, augment
 from skdistill.neural_network._convnet import flatten_parameters
@@ -91,10 +91,8 @@ class Exact:
         wanted = F.one_hot(targets, self.n_classes).float()
         task = (start, target, images, wanted, log_step_size)
         probe = match(self.network, *task, probe_steps).loss
-        keep = self.keep == "yes"
-        if self.keep == "auto":
-            bytes_kept = len(steps) * self.network.tape_bytes(len(images))
-            keep = bytes_kept <= _trajectory_matching._MAX_KEPT_BYTES
+        keep = {"yes": True, "no": False}.get(self.keep, "auto")
+        keep = resolve_keep(keep, self.network, len(images), len(steps), 1)
         found = match_gradient(self.network, *task, steps, keep=keep)
         return probe, found.match.loss, found.images, found.log_step_size
 

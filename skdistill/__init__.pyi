@@ -18,6 +18,7 @@ from .datasets import (
     make_galaxies,
 )
 from .distillation import (
+    BPTTDistiller,
     ClassMeans,
     DCDistiller,
     DistilledClassifier,
@@ -40,6 +41,7 @@ from .synthetic import SyntheticSet
 from .trajectory import TrajectoryBuffer
 
 __all__ = [
+    "BPTTDistiller",
     "ChannelScaler",
     "ClassMeans",
     "ConvNetClassifier",

@@ -1,5 +1,6 @@
 """Distillers: a large image set into a few synthetic images per class; baselines."""
 
+from skdistill.distillation._bptt import BPTTDistiller
 from skdistill.distillation._classifier import DistilledClassifier
 from skdistill.distillation._coresets import FullData, Herding, RandomSubset
 from skdistill.distillation._dc import DCDistiller, DSADistiller
@@ -8,6 +9,7 @@ from skdistill.distillation._prototypes import ClassMeans, KMeansPrototypes
 from skdistill.distillation._stm import STMDistiller
 
 __all__ = [
+    "BPTTDistiller",
     "ClassMeans",
     "DCDistiller",
     "DSADistiller",

@@ -6,22 +6,22 @@ from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
-import torch
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils._param_validation import Interval, StrOptions
 from torch import Tensor
 
 from skdistill.distillation._engine._optimizers import SGD, Optimizer
-from skdistill.distillation._engine._parameters import (
-    Labels,
-    Probabilities,
-    first_logits,
-)
+from skdistill.distillation._engine._parameters import Labels
 from skdistill.distillation._engine._real_batches import RealData
 from skdistill.distillation._engine._state import DistillationState
 from skdistill.distillation._iterative import IterativeDistiller
 from skdistill.distillation._objectives._student_lr import StepSizes
 from skdistill.distillation._objectives._trajectory import TrajectoryMatching
+from skdistill.distillation._student import (
+    make_labels,
+    resolve_batch_size,
+    resolve_keep,
+)
 from skdistill.distillation._teachers import fit_teachers
 from skdistill.neural_network._augment import resolve_families
 from skdistill.neural_network._compile import pays_to_compile
@@ -31,14 +31,6 @@ from skdistill.trajectory import TrajectoryBuffer
 from skdistill.utils._distributed import Ranks
 from skdistill.utils._random import child_seed
 from skdistill.utils._workers import n_threads
-
-# While the activations of all steps take no more, they are kept, which is faster.
-_MAX_KEPT_BYTES = 2**30
-
-# With more images "auto" makes batches of at most so many, and at least one per class.
-# Smaller images than 32x32 it takes more of: their steps are short anyway.
-_AUTO_BATCH = 32
-_AUTO_PIXELS = 32 * 32 * 32
 
 
 class TrajectoryDistiller(IterativeDistiller):
@@ -117,10 +109,7 @@ class TrajectoryDistiller(IterativeDistiller):
         return {"n_matches": self.n_matches_, "augmentation": list(self._families)}
 
     def _make_labels(self, codes: Tensor, n_classes: int) -> Labels:
-        if self.labels != "learned":
-            return super()._make_labels(codes, n_classes)
-        logits = first_logits(codes, n_classes, torch.float32)
-        return Probabilities(SGD(logits, self.label_lr, 1.0))
+        return make_labels(self.labels, codes, n_classes, self.label_lr)
 
     def _make_optimizer(self, images: Tensor, data: RealData) -> Optimizer:
         return SGD(images, self.pixel_lr, self.buffer_.pixel_scale_)
@@ -150,12 +139,19 @@ class TrajectoryDistiller(IterativeDistiller):
             self.buffer_.settings_.build_structure(),
             compile=pays_to_compile(data.device, n_steps_in_all),
         )
-        batch_size = self._images_per_step(data.n_classes * self.ipc)
-        keep = self.keep_activations
-        if keep == "auto":
-            n_at_once = min(self.n_matches_ // ranks.size, n_threads())
-            of_match = self.n_steps * network.tape_bytes(batch_size)
-            keep = n_at_once * of_match <= _MAX_KEPT_BYTES
+        batch_size = resolve_batch_size(
+            self.batch_size,
+            data.n_classes * self.ipc,
+            data.n_classes,
+            data.image_shape,
+        )
+        keep = resolve_keep(
+            self.keep_activations,
+            network,
+            batch_size,
+            self.n_steps,
+            min(self.n_matches_ // ranks.size, n_threads()),
+        )
         return self._make_matching(
             self.buffer_,
             network,
@@ -165,20 +161,10 @@ class TrajectoryDistiller(IterativeDistiller):
             batch_size=batch_size,
             families=self._families,
             detached=self.gradient == "detached",
-            keep=bool(keep),
+            keep=keep,
             teacher_labels=self.labels == "teacher",
             device=data.device,
         )
-
-    def _images_per_step(self, n_images: int) -> int:
-        size = self.batch_size
-        if isinstance(size, str):
-            height, width, _ = self.image_shape_
-            most = max(
-                _AUTO_BATCH, len(self.classes_), _AUTO_PIXELS // (height * width)
-            )
-            size = -(-n_images // -(-n_images // most))
-        return min(int(size or n_images), n_images)
 
     def _attributes(self, state: DistillationState) -> dict[str, Any]:
         objective = state.objective

@@ -16,6 +16,7 @@ from sklearn.model_selection import GridSearchCV
 import skdistill.distillation._iterative as iterative_module
 import skdistill.distillation._objectives._trajectory as matcher_module
 import skdistill.distillation._stages as module
+import skdistill.distillation._student as student_module
 import skdistill.distillation._trajectory_matching as trajectory_module
 from skdistill.distillation import STMDistiller
 from skdistill.distillation._engine._parameters import SyntheticParameters
@@ -1429,7 +1430,7 @@ def test_activations_are_kept_where_those_of_all_steps_fit(
         return one_step
 
     kept = spy_on_keeping(monkeypatch)
-    monkeypatch.setattr(trajectory_module, "_MAX_KEPT_BYTES", 500)
+    monkeypatch.setattr(student_module, "_MAX_KEPT_BYTES", 500)
     monkeypatch.setattr(ConvNetDerivatives, "tape_bytes", tape_bytes)
     make_tiny(n_steps=5, max_total_iter=2, ipc=4, batch_size=7).fit(*tiny_bars)
     assert kept == [expected] * 2
@@ -1514,33 +1515,12 @@ def test_batches_of_synthetic_images(
 
     monkeypatch.setattr(matcher_module, "match_gradient", spy)
     # These images are small; as if they were of 32x32 pixels.
-    monkeypatch.setattr(trajectory_module, "_AUTO_PIXELS", 32 * 8 * 8)
+    monkeypatch.setattr(student_module, "_AUTO_PIXELS", 32 * 8 * 8)
     parameters = {} if batch_size == "auto" else {"batch_size": batch_size}
     make_tiny(ipc=ipc, init="noise", n_steps=4, max_total_iter=1, **parameters).fit(
         *tiny_bars
     )
     assert sizes == expected
-
-
-def test_an_automatic_batch_holds_an_image_per_class(make_tiny):
-    distiller = make_tiny()
-    distiller.classes_ = np.arange(100)
-    distiller.image_shape_ = (32, 32, 3)
-    assert distiller._images_per_step(100) == 100
-    assert distiller._images_per_step(1000) == 100
-
-
-@pytest.mark.parametrize(
-    ("shape", "most"),
-    [((32, 32, 3), 32), ((128, 128, 3), 32), ((16, 16, 1), 128), ((8, 8, 1), 512)],
-)
-def test_an_automatic_batch_holds_more_small_images(make_tiny, shape, most):
-    distiller = make_tiny()
-    distiller.classes_ = np.arange(10)
-    distiller.image_shape_ = shape
-    assert distiller._images_per_step(most) == most
-    assert distiller._images_per_step(2 * most) == most
-    assert distiller._images_per_step(most + 1) == (most + 2) // 2
 
 
 def test_finer_snapshots_are_matched_one_after_the_other(bars):

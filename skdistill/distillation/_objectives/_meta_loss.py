@@ -21,9 +21,12 @@ from skdistill.distillation._engine._objective import (
 )
 from skdistill.distillation._engine._parameters import SyntheticParameters, one_hot
 from skdistill.distillation._engine._real_batches import RealBatch, RealData
-from skdistill.distillation._objectives._inner_optimizers import InnerOptimizer
+from skdistill.distillation._objectives._inner_optimizers import (
+    InnerOptimizer,
+    InnerSGD,
+)
 from skdistill.distillation._objectives._networks import Networks
-from skdistill.distillation._objectives._step_size import LearnedStepSize
+from skdistill.distillation._objectives._student_lr import LearnedStepSize
 from skdistill.distillation._objectives._unrolled import (
     backpropagate,
     plan_steps,
@@ -163,7 +166,7 @@ class MetaLoss(Objective):
         self._derivatives = derivatives
         self._networks = networks
         self._optimizer = optimizer
-        self._step_size = step_size
+        self.step_size = step_size
         self._window = window
         self._n_free = n_steps - window
         self._position = position
@@ -177,14 +180,14 @@ class MetaLoss(Objective):
 
     def extras(self) -> dict[str, Extra]:
         """Return the step size, if it is learned."""
-        return {"step_size": self._step_size} if self._step_size.learning_rate else {}
+        return {"step_size": self.step_size} if self.step_size.learning_rate else {}
 
     def evaluate(self, synthetic: SyntheticParameters, draw: Draw) -> Evaluation:
         """Return the loss and its gradients for one network."""
         images, labels = synthetic.images, synthetic.labels
         n_before = self._n_before(draw)
         start, _ = self._networks(draw)
-        logarithm = self._step_size.logarithm.to(images.dtype)
+        logarithm = self.step_size.logarithm.to(images.dtype)
         student = unroll(
             self._derivatives,
             start.to(images.dtype),
@@ -246,6 +249,11 @@ class MetaLoss(Objective):
             if norm.shape != () or not 0 <= float(norm) < torch.inf:
                 raise ValueError("it holds no norm of a gradient")
         self._norm = norm
+
+    def student_learning_rate(self) -> float | None:
+        """Return the step size where it is that of gradient descent."""
+        is_sgd = isinstance(self._optimizer, InnerSGD)
+        return self.step_size.value if is_sgd else None
 
     def progress(self, numbers: Mapping[str, float]) -> dict[str, str]:
         """Return what a progress bar shows of an iteration."""

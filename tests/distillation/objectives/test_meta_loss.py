@@ -17,7 +17,7 @@ from skdistill.distillation._engine._real_batches import RealData
 from skdistill.distillation._objectives._inner_optimizers import InnerAdam, InnerSGD
 from skdistill.distillation._objectives._meta_loss import MetaLoss, real_loss
 from skdistill.distillation._objectives._networks import RandomNetworks
-from skdistill.distillation._objectives._step_size import (
+from skdistill.distillation._objectives._student_lr import (
     MAX_LOG_CHANGE,
     LearnedStepSize,
 )

@@ -1,0 +1,411 @@
+"""BPTTDistiller: the loss on real images, differentiated through the training."""
+
+import os
+from collections.abc import Sequence
+from numbers import Integral, Real
+from typing import Any
+
+import torch
+from sklearn.utils._param_validation import Interval, StrOptions
+from torch import Tensor
+
+from skdistill.distillation._engine._parameters import Labels
+from skdistill.distillation._engine._real_batches import RealData
+from skdistill.distillation._engine._state import DistillationState
+from skdistill.distillation._iterative import IterativeDistiller
+from skdistill.distillation._objectives._inner_optimizers import (
+    InnerAdam,
+    InnerOptimizer,
+    InnerSGD,
+)
+from skdistill.distillation._objectives._meta_loss import MetaLoss
+from skdistill.distillation._objectives._networks import RandomNetworks
+from skdistill.distillation._objectives._student_lr import LearnedStepSize
+from skdistill.distillation._student import (
+    make_labels,
+    resolve_batch_size,
+    resolve_keep,
+)
+from skdistill.neural_network._augment import resolve_families
+from skdistill.neural_network._convnet import NORMALIZATIONS, ConvNet
+from skdistill.neural_network._default import default_network
+from skdistill.neural_network._derivatives import ConvNetDerivatives, pays_to_compile
+from skdistill.utils._distributed import Ranks
+from skdistill.utils._workers import n_threads
+
+# What "auto" stands for.
+_AUTO_WINDOW = 60
+_AUTO_STEP_SIZE = {"adam": 0.001, "sgd": 0.01}
+
+
+class BPTTDistiller(IterativeDistiller):
+    r"""Distil an image set by backpropagation through a network's training (BPTT).
+
+    In each iteration a new network, with random weights :math:`\theta_0`, is trained
+    on the synthetic images :math:`\mathcal{S}`, and its loss on a batch
+    :math:`\mathcal{T}` of real images is what the images are changed by:
+
+    .. math::
+
+        \theta_{i+1} = \theta_i - \alpha\, d(\nabla_\theta \ell(\theta_i; A_i
+        \mathcal{S}_i)), \quad i < K + M, \qquad
+        L = \ell(\theta_{K+M}; A \mathcal{T}),
+
+    with :math:`A` an augmentation and :math:`d` what the inner optimizer makes of a
+    gradient.  Derivatives pass through the last :math:`M` steps, the window, and take
+    :math:`\theta_K` as given.  With a window of all steps this is dataset distillation
+    as it began [1]_, with momentum inside that of [2]_; a short window at a random
+    place in a long training is RaT-BPTT [3]_, which is the default.
+
+    The memory is that of one step and of the window's parameter vectors: one of each
+    step for SGD, four for Adam.
+
+    Parameters
+    ----------
+    ipc : int, default=1
+        Number of synthetic images per class.
+    n_steps : int, default=200
+        The most steps that a network is trained for.
+    window : int or "auto", default="auto"
+        Number of steps that derivatives pass through, at most ``n_steps``; "auto" is
+        60, or all if there are fewer.
+    position : {"random", "last", "first"}, default="random"
+        Where the window is:
+
+        - "random": after a number of steps that is drawn in each iteration, from 0 to
+          ``n_steps`` - ``window``;
+        - "last": at the end of ``n_steps`` steps;
+        - "first": at the start; no more steps than those of the window are made.
+    optimizer : {"adam", "sgd"}, default="adam"
+        The inner optimizer.
+    step_size : float or "auto", default="auto"
+        Learning rate of the inner optimizer; "auto" is 0.001 for "adam" and 0.01 for
+        "sgd".
+    momentum : float, default=0.9
+        That of "sgd"; of no meaning to "adam".
+    weight_decay : float, default=0.0
+        So many times the parameters are added to each gradient.
+    step_size_lr : float, default=0.0
+        Learning rate of the logarithm of the step size: that of gradient descent with
+        momentum.  0 leaves it as it is.
+    max_iter : int, default=1000
+        Number of iterations.
+    init : {"real", "noise"} or array-like of shape (n_classes * ipc, height, width, \
+            channels), default="real"
+        What the synthetic images start from, as for
+        :class:`~skdistill.distillation.STMDistiller`.
+    pixel_size : int, default=1
+        Side of a synthetic image's pixels, in pixels of the real ones, as for
+        :class:`~skdistill.distillation.STMDistiller`.
+    labels : {"hard", "learned"}, default="hard"
+        Whether each image stands for its class alone, or for probabilities of all
+        classes that are learned with it.
+    batch_size : int, "auto" or None, default="auto"
+        Synthetic images per step of the training, in reshuffled passes, as for
+        :class:`~skdistill.distillation.STMDistiller`.
+    n_real : int or None, default=1000
+        Number of real images in the loss, as many of each class; the loss is the mean
+        of those of the classes.  None means all.
+    n_networks : int or "auto", default="auto"
+        Number of networks whose gradients are averaged in an iteration; "auto" is 1,
+        or one in each of the processes of a torch.distributed group.
+    width : int, default=128
+        Number of channels of the network's convolutions.
+    depth : int, default=3
+        Number of its blocks.
+    normalization : {"instance", "layer", "none"}, default="instance"
+        What follows each convolution.
+    augmentation : "dsa", None or sequence of str, default="dsa"
+        Families of which one is drawn for each step, and one for the real images.
+    clip : float or None, default=2.0
+        The most that the norm of the gradient by the pixels may be, as a multiple of
+        its running mean; None means any.
+    pixel_lr : float or "auto", default="auto"
+        Learning rate of the pixels, as for
+        :class:`~skdistill.distillation.STMDistiller`.
+    label_lr : float or "auto", default="auto"
+        Learning rate of learned labels' logits.
+    average : bool, default=True
+        Whether ``synthetic_`` holds averages of the images (and learned labels) over
+        all iterations, the later with more weight, as for
+        :class:`~skdistill.distillation.STMDistiller`.
+    keep_activations : bool or "auto", default="auto"
+        Whether to keep what each step of the window computed, as for
+        :class:`~skdistill.distillation.STMDistiller`.
+    checkpoint : path-like, default=None
+        A folder for the state of the fit, from which the same fit is resumed;
+        ``max_iter`` may be larger than before.  In a search or a cross-validation of
+        scikit-learn each fit has a folder ``fit-...`` of its own inside of it.
+    estimator : classifier, default=None
+        The network that :meth:`score` trains.  None takes that of the distillation.
+    image_shape : tuple (height, width, channels), default=None
+        How 2-D X is to be read.  None reads one row of pixels with one channel.
+    device : str or torch.device, default="auto"
+        Where to compute; "auto" takes a GPU if there is one.
+    random_state : int, RandomState instance or None, default=None
+        Controls all randomness.  Pass an int for reproducible results.
+    verbose : int, default=0
+        Shows a progress bar if positive.
+
+    Attributes
+    ----------
+    synthetic_ : SyntheticSet
+        The distilled images and their labels; with "sgd" also the step size.
+    best_synthetic_ : SyntheticSet
+        The set when the mean loss of ten iterations was least.
+    best_iteration_ : int
+        The number of iterations that it was after.
+    step_size_ : float
+        The step size of the inner optimizer, after the last iteration.
+    history_ : DataFrame of `n_iter_` rows, but at most 10,000
+        Per iteration: ``window_start``, the number of steps before the window (of
+        several networks the first's), ``loss`` and ``network_accuracy`` on the real
+        images, ``step_size`` before the update, and ``event``, as in
+        :class:`~skdistill.distillation.STMDistiller`.
+    n_networks_ : int
+        Number of networks in an iteration.
+    n_iter_ : int
+        Number of iterations.
+    stop_reason_ : str
+        Why the fit ended: "max_iter", "diverged", "interrupted" from the keyboard, or
+        "callback" by one of scikit-learn's.
+    classes_ : ndarray of shape (n_classes,)
+        The class labels.
+    image_shape_ : tuple (height, width, channels)
+        Shape of an image.
+    n_features_in_ : int
+        Number of pixel values of an image.
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of the columns of X; only if X had names that are all strings.
+
+    See Also
+    --------
+    skdistill.distillation.STMDistiller : Matches where teachers went instead; its
+        students make fewer steps.
+
+    Notes
+    -----
+    The time of an iteration is that of K + M gradients on the synthetic images, of M
+    Hessian-vector products, which take three times longer each, and of a gradient on
+    the real images.
+
+    References
+    ----------
+    .. [1] Wang, Zhu, Torralba and Efros, "Dataset Distillation", 2018.
+    .. [2] Deng and Russakovsky, "Remember the Past: Distilling Datasets into
+       Addressable Memories for Neural Networks", NeurIPS 2022.
+    .. [3] Feng, Vedantam and Kempe, "Embarrassingly Simple Dataset Distillation", ICLR
+       2024.
+
+    Examples
+    --------
+    >>> from skdistill import BPTTDistiller, make_galaxies
+    >>> X, y = make_galaxies(90, size=16, random_state=0)
+    >>> distiller = BPTTDistiller(
+    ...     ipc=1, n_steps=10, window=5, width=8, depth=2, max_iter=3, random_state=0)
+    >>> distiller.fit(X, y).synthetic_
+    <SyntheticSet: 9 images of 16x16x3, 9 classes...>
+    """
+
+    _parameter_constraints: dict = {
+        **IterativeDistiller._parameter_constraints,
+        "n_steps": [Interval(Integral, 1, None, closed="left")],
+        "window": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "position": [StrOptions({"random", "last", "first"})],
+        "optimizer": [StrOptions({"adam", "sgd"})],
+        "step_size": [
+            StrOptions({"auto"}),
+            Interval(Real, 0, None, closed="neither"),
+        ],
+        "momentum": [Interval(Real, 0, 1, closed="left")],
+        "weight_decay": [Interval(Real, 0, None, closed="left")],
+        "step_size_lr": [Interval(Real, 0, None, closed="left")],
+        "labels": [StrOptions({"hard", "learned"})],
+        "batch_size": [
+            StrOptions({"auto"}),
+            Interval(Integral, 1, None, closed="left"),
+            None,
+        ],
+        "n_real": [Interval(Integral, 1, None, closed="left"), None],
+        "n_networks": [
+            StrOptions({"auto"}),
+            Interval(Integral, 1, None, closed="left"),
+        ],
+        "width": [Interval(Integral, 1, None, closed="left")],
+        "depth": [Interval(Integral, 1, None, closed="left")],
+        "normalization": [StrOptions(set(NORMALIZATIONS))],
+        "augmentation": [str, "array-like", None],
+        "clip": [Interval(Real, 0, None, closed="neither"), None],
+        "label_lr": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
+        "keep_activations": [StrOptions({"auto"}), "boolean"],
+    }
+
+    _free_parameters = IterativeDistiller._free_parameters | {"keep_activations"}
+
+    def __init__(
+        self,
+        ipc: int = 1,
+        *,
+        n_steps: int = 200,
+        window: int | str = "auto",
+        position: str = "random",
+        optimizer: str = "adam",
+        step_size: float | str = "auto",
+        momentum: float = 0.9,
+        weight_decay: float = 0.0,
+        step_size_lr: float = 0.0,
+        max_iter: int = 1000,
+        init: Any = "real",
+        pixel_size: int = 1,
+        labels: str = "hard",
+        batch_size: int | str | None = "auto",
+        n_real: int | None = 1000,
+        n_networks: int | str = "auto",
+        width: int = 128,
+        depth: int = 3,
+        normalization: str = "instance",
+        augmentation: str | Sequence[str] | None = "dsa",
+        clip: float | None = 2.0,
+        pixel_lr: float | str = "auto",
+        label_lr: float | str = "auto",
+        average: bool = True,
+        keep_activations: bool | str = "auto",
+        checkpoint: str | os.PathLike[str] | None = None,
+        estimator: Any = None,
+        image_shape: tuple[int, int, int] | None = None,
+        device: str | torch.device = "auto",
+        random_state: Any = None,
+        verbose: int = 0,
+    ) -> None:
+        self.ipc = ipc
+        self.n_steps = n_steps
+        self.window = window
+        self.position = position
+        self.optimizer = optimizer
+        self.step_size = step_size
+        self.momentum = momentum
+        self.weight_decay = weight_decay
+        self.step_size_lr = step_size_lr
+        self.max_iter = max_iter
+        self.init = init
+        self.pixel_size = pixel_size
+        self.labels = labels
+        self.batch_size = batch_size
+        self.n_real = n_real
+        self.n_networks = n_networks
+        self.width = width
+        self.depth = depth
+        self.normalization = normalization
+        self.augmentation = augmentation
+        self.clip = clip
+        self.pixel_lr = pixel_lr
+        self.label_lr = label_lr
+        self.average = average
+        self.keep_activations = keep_activations
+        self.checkpoint = checkpoint
+        self.estimator = estimator
+        self.image_shape = image_shape
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def _check_parameters(self, data: RealData) -> None:
+        self._families = resolve_families(self.augmentation)
+        if self.window == "auto":
+            self._window = min(_AUTO_WINDOW, int(self.n_steps))
+        elif int(self.window) > self.n_steps:
+            raise ValueError(
+                f"`window`={self.window} steps must be among the `n_steps`="
+                f"{self.n_steps} that a network is trained for"
+            )
+        else:
+            self._window = int(self.window)
+        self.n_networks_ = (
+            Ranks().size if self.n_networks == "auto" else int(self.n_networks)
+        )
+
+    def _resolved_parameters(self) -> dict[str, Any]:
+        return {
+            "augmentation": list(self._families),
+            "window": self._window,
+            "n_networks": self.n_networks_,
+        }
+
+    def _make_labels(self, codes: Tensor, n_classes: int) -> Labels:
+        return make_labels(self.labels, codes, n_classes, self.label_lr)
+
+    def _make_objective(self, data: RealData, seed: int) -> MetaLoss:
+        def build() -> ConvNet:
+            return ConvNet(
+                data.image_shape,
+                data.n_classes,
+                width=self.width,
+                depth=self.depth,
+                normalization=self.normalization,
+            )
+
+        batch_size = resolve_batch_size(
+            self.batch_size,
+            data.n_classes * self.ipc,
+            data.n_classes,
+            data.image_shape,
+        )
+        n_at_once = max(self.n_networks_ // Ranks().size, 1)
+        n_steps_in_all = self.max_iter * self.n_steps * n_at_once
+        with torch.device("meta"):
+            structure = build()
+        network = ConvNetDerivatives(
+            structure, compile=pays_to_compile(data.device, n_steps_in_all)
+        )
+        step_size = self.step_size
+        if isinstance(step_size, str):
+            step_size = _AUTO_STEP_SIZE[self.optimizer]
+        n_real = self.n_real
+        return MetaLoss(
+            data,
+            network,
+            RandomNetworks(build, data.device),
+            optimizer=self._inner_optimizer(),
+            step_size=LearnedStepSize(step_size, self.step_size_lr),
+            n_steps=int(self.n_steps),
+            window=self._window,
+            position=self.position,
+            batch_size=batch_size,
+            n_real=None if n_real is None else -(-n_real // data.n_classes),
+            families=self._families,
+            clip=self.clip,
+            keep=resolve_keep(
+                self.keep_activations,
+                network,
+                batch_size,
+                self._window,
+                min(n_at_once, n_threads()),
+            ),
+            n_networks=self.n_networks_,
+        )
+
+    def _inner_optimizer(self) -> InnerOptimizer:
+        if self.optimizer == "adam":
+            return InnerAdam(weight_decay=self.weight_decay)
+        return InnerSGD(self.momentum, self.weight_decay)
+
+    def _attributes(self, state: DistillationState) -> dict[str, Any]:
+        objective = state.objective
+        assert isinstance(objective, MetaLoss)
+        return {"step_size_": objective.step_size.value}
+
+    def _default_estimator(self) -> Any:
+        settings: dict[str, Any] = {}
+        if self.optimizer == "sgd":
+            settings["momentum"] = self.momentum
+        return default_network(
+            self.synthetic_.step_size,
+            width=self.width,
+            depth=self.depth,
+            normalization=self.normalization,
+            augmentation=self.augmentation,
+            image_shape=self.image_shape_,
+            device=self.device,
+            random_state=self.random_state,
+            **settings,
+        )
