@@ -31,7 +31,13 @@ from skdistill.neural_network._convnet import NORMALIZATIONS, ConvNet
 from skdistill.neural_network._default import default_network
 from skdistill.neural_network._derivatives import ConvNetDerivatives, pays_to_compile
 from skdistill.utils._distributed import Ranks
+from skdistill.utils._warnings import warn
 from skdistill.utils._workers import n_threads
+
+# The mean accuracy of so many iterations is judged, and is no better than guessing
+# below so many times that of guessing.
+_N_JUDGED = 10
+_ABOVE_CHANCE = 1.1
 
 # What "auto" stands for.
 _AUTO_WINDOW = 60
@@ -393,6 +399,23 @@ class BPTTDistiller(IterativeDistiller):
         objective = state.objective
         assert isinstance(objective, MetaLoss)
         return {"step_size_": objective.step_size.value}
+
+    def _end(self, state: DistillationState, fit: Any) -> None:
+        super()._end(state, fit)
+        accuracies = self.history_["network_accuracy"].iloc[-_N_JUDGED:]
+        chance = 1 / len(self.classes_)
+        if (
+            len(accuracies) == _N_JUDGED
+            and self.stop_reason_ != "diverged"
+            and accuracies.mean() < _ABOVE_CHANCE * chance
+            and fit.ranks.is_first
+        ):
+            warn(
+                "networks that were trained on the synthetic images recognized "
+                f"{accuracies.mean():.1%} of real ones in the last {_N_JUDGED} "
+                f"iterations, and guessing does {chance:.1%}: `step_size` may be too "
+                "large, or too small for `n_steps` steps",
+            )
 
     def _default_estimator(self) -> Any:
         settings: dict[str, Any] = {}

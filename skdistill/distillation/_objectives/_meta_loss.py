@@ -237,6 +237,11 @@ class MetaLoss(Objective):
         self._norm = norm
         return ""
 
+    def rolled_back(self, synthetic: SyntheticParameters, n_times: int) -> None:
+        """Have smaller steps: it may be these that were too large."""
+        for _ in range(n_times):
+            self.step_size.shrink()
+
     def state(self) -> State:
         """Return the running mean of the gradient's norm."""
         return {} if self._norm is None else {"gradient_norm": self._norm}

@@ -61,6 +61,12 @@ class LearnedStepSize:
             -MAX_LOG_CHANGE, MAX_LOG_CHANGE
         )
 
+    def shrink(self) -> None:
+        """Halve the step size and forget the momentum, if it is learned."""
+        if self.learning_rate:
+            self._logarithm = self._logarithm - math.log(2.0)
+            self._buffer = torch.zeros_like(self._buffer)
+
     def state(self) -> State:
         """Return everything that steps change."""
         return {"logarithm": self._logarithm, "momentum_buffer": self._buffer}
