@@ -29,6 +29,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 import skdistill
 from skdistill import (
+    BPTTDistiller,
     ChannelScaler,
     ClassMeans,
     ConvNetClassifier,
@@ -109,6 +110,18 @@ MATCHING = {
 }
 DC = DCDistiller(ipc=2, **MATCHING)
 DSA = DSADistiller(n_rounds=2, **MATCHING)
+BPTT = BPTTDistiller(
+    n_steps=3,
+    window=2,
+    width=8,
+    depth=1,
+    normalization="none",
+    augmentation=None,
+    max_iter=3,
+    estimator=NETWORK,
+    device="cpu",
+    random_state=0,
+)
 DISTILLED = DistilledClassifier(STMDistiller(ipc=3, max_total_iter=3, **SHORT), NETWORK)
 
 REAL = {"estimator": NETWORK, "device": "cpu", "random_state": 0}
@@ -133,6 +146,7 @@ ESTIMATORS = [
     MTT,
     DC,
     DSA,
+    BPTT,
     DISTILLED,
     *BASELINES,
     RotationAugmenter(),

@@ -27,9 +27,10 @@ from skdistill.distillation._student import (
     resolve_keep,
 )
 from skdistill.neural_network._augment import resolve_families
+from skdistill.neural_network._compile import pays_to_compile
 from skdistill.neural_network._convnet import NORMALIZATIONS, ConvNet
 from skdistill.neural_network._default import default_network
-from skdistill.neural_network._derivatives import ConvNetDerivatives, pays_to_compile
+from skdistill.neural_network._derivatives import ConvNetDerivatives
 from skdistill.utils._distributed import Ranks
 from skdistill.utils._warnings import warn
 from skdistill.utils._workers import n_threads

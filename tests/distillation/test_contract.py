@@ -15,6 +15,7 @@ from sklearn.model_selection import GridSearchCV
 import skdistill.distillation as package
 import skdistill.distillation._engine._loop as loop_module
 from skdistill import (
+    BPTTDistiller,
     ClassMeans,
     ConvNetClassifier,
     DCDistiller,
@@ -52,6 +53,17 @@ TINY = [
     MTTDistiller(**ANY, **STUDENTS, max_start_epoch=2, n_target_epochs=1, max_iter=4),
     DCDistiller(**ANY, **MATCHING, n_rounds=3, n_network_epochs=2),
     DSADistiller(**ANY, **MATCHING, n_rounds=3, n_network_epochs=2),
+    BPTTDistiller(
+        **ANY,
+        n_steps=4,
+        window=2,
+        optimizer="sgd",
+        step_size=0.05,
+        step_size_lr=0.01,
+        width=4,
+        depth=1,
+        max_iter=4,
+    ),
     RandomSubset(**ANY),
     ClassMeans(**ANY),
     KMeansPrototypes(**ANY),

@@ -15,6 +15,7 @@ from PIL import Image
 
 import skdistill
 from skdistill import (
+    BPTTDistiller,
     ChannelScaler,
     ClassMeans,
     ConvNetClassifier,
@@ -73,6 +74,9 @@ STM = STMDistiller(max_total_iter=1, **SHORT)
 MTT = MTTDistiller(max_iter=1, max_start_epoch=1, n_target_epochs=1, **SHORT)
 DC = DCDistiller(max_iter=1, width=2, depth=1, estimator=NETWORK, device="cpu")
 DSA = DSADistiller(max_iter=1, width=2, depth=1, estimator=NETWORK, device="cpu")
+BPTT = BPTTDistiller(
+    n_steps=1, width=2, depth=1, max_iter=1, estimator=NETWORK, device="cpu"
+)
 SUBSET = RandomSubset(random_state=0, estimator=NETWORK)
 MODEL = DistilledClassifier(SUBSET, NETWORK)
 DISTILLERS = [
@@ -80,6 +84,7 @@ DISTILLERS = [
     MTT,
     DC,
     DSA,
+    BPTT,
     SUBSET,
     ClassMeans(estimator=NETWORK),
     KMeansPrototypes(estimator=NETWORK),

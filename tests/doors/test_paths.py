@@ -20,6 +20,7 @@ from sklearn.base import clone
 
 import skdistill
 from skdistill import (
+    BPTTDistiller,
     ChannelScaler,
     ConvNetClassifier,
     DCDistiller,
@@ -232,6 +233,9 @@ DOORS = {
     ("DSADistiller", "checkpoint"): lambda path, home: fit_dc(
         DSADistiller, checkpoint=path
     ),
+    ("BPTTDistiller", "checkpoint"): lambda path, home: BPTTDistiller(
+        n_steps=1, width=2, depth=1, max_iter=1, device="cpu", checkpoint=path
+    ).fit(X, Y),
     ("MTTDistiller", "buffer"): lambda path, home: (
         teachers(home / "place"),
         fit_mtt(buffer=path),

@@ -14,6 +14,7 @@ from joblib import parallel_config
 
 import skdistill
 from skdistill import (
+    BPTTDistiller,
     ChannelScaler,
     ConvNetClassifier,
     DCDistiller,
@@ -125,6 +126,11 @@ DO = {
     ),
     "DSADistiller": lambda _: (
         DSADistiller(max_iter=2, width=2, depth=1, **COMMON).fit(X, Y).synthetic_.X
+    ),
+    "BPTTDistiller": lambda _: (
+        BPTTDistiller(n_steps=3, window=2, width=2, depth=1, max_iter=2, **COMMON)
+        .fit(X, Y)
+        .synthetic_.X
     ),
     "Herding": lambda _: Herding(features=NETWORK, **COMMON).fit(X, Y).synthetic_.X,
     "DistilledClassifier": lambda _: (
