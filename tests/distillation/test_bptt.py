@@ -49,6 +49,7 @@ def unrolled(monkeypatch):
     return noted
 
 
+@pytest.mark.filterwarnings("ignore:networks that were trained")
 def test_attributes(make_distiller, tiny_bars):
     distiller = make_distiller(ipc=2, max_iter=12).fit(*tiny_bars)
     assert isinstance(distiller.synthetic_, SyntheticSet)
@@ -106,6 +107,7 @@ def test_default_window_and_step_size(make_distiller, tiny_bars, unrolled):
     assert unrolled[2]["optimizer"].weight_decay == 0.1
 
 
+@pytest.mark.filterwarnings("ignore:networks that were trained")
 @pytest.mark.parametrize(
     ("position", "n_steps"), [("first", {2}), ("last", {4}), ("random", {2, 3, 4})]
 )
