@@ -12,7 +12,7 @@ from torch import Tensor
 from skdistill.distillation._engine._parameters import Labels
 from skdistill.distillation._engine._real_batches import RealData
 from skdistill.distillation._engine._state import DistillationState
-from skdistill.distillation._iterative import IterativeDistiller
+from skdistill.distillation._network_matching import NetworkMatchingDistiller
 from skdistill.distillation._objectives._inner_optimizers import (
     InnerAdam,
     InnerOptimizer,
@@ -26,9 +26,7 @@ from skdistill.distillation._student import (
     resolve_batch_size,
     resolve_keep,
 )
-from skdistill.neural_network._augment import resolve_families
 from skdistill.neural_network._compile import pays_to_compile
-from skdistill.neural_network._convnet import NORMALIZATIONS, ConvNet
 from skdistill.neural_network._default import default_network
 from skdistill.neural_network._derivatives import ConvNetDerivatives
 from skdistill.utils._distributed import Ranks
@@ -45,7 +43,7 @@ _AUTO_WINDOW = 60
 _AUTO_STEP_SIZE = {"adam": 0.001, "sgd": 0.01}
 
 
-class BPTTDistiller(IterativeDistiller):
+class BPTTDistiller(NetworkMatchingDistiller):
     r"""Distil an image set by backpropagation through a network's training (BPTT).
 
     In each iteration a new network, with random weights :math:`\theta_0`, is trained
@@ -120,7 +118,7 @@ class BPTTDistiller(IterativeDistiller):
         Number of channels of the network's convolutions.
     depth : int, default=3
         Number of its blocks.
-    normalization : {"instance", "layer", "none"}, default="instance"
+    normalization : {"instance", "layer", "group", "none"}, default="instance"
         What follows each convolution.
     augmentation : "dsa", None or sequence of str, default="dsa"
         Families of which one is drawn for each step, and one for the real images.
@@ -215,7 +213,7 @@ class BPTTDistiller(IterativeDistiller):
     """
 
     _parameter_constraints: dict = {
-        **IterativeDistiller._parameter_constraints,
+        **NetworkMatchingDistiller._parameter_constraints,
         "n_steps": [Interval(Integral, 1, None, closed="left")],
         "window": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         "position": [StrOptions({"random", "last", "first"})],
@@ -228,26 +226,13 @@ class BPTTDistiller(IterativeDistiller):
         "weight_decay": [Interval(Real, 0, None, closed="left")],
         "step_size_lr": [Interval(Real, 0, None, closed="left")],
         "labels": [StrOptions({"hard", "learned"})],
-        "batch_size": [
-            StrOptions({"auto"}),
-            Interval(Integral, 1, None, closed="left"),
-            None,
-        ],
         "n_real": [Interval(Integral, 1, None, closed="left"), None],
-        "n_networks": [
-            StrOptions({"auto"}),
-            Interval(Integral, 1, None, closed="left"),
-        ],
-        "width": [Interval(Integral, 1, None, closed="left")],
-        "depth": [Interval(Integral, 1, None, closed="left")],
-        "normalization": [StrOptions(set(NORMALIZATIONS))],
-        "augmentation": [str, "array-like", None],
         "clip": [Interval(Real, 0, None, closed="neither"), None],
         "label_lr": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
         "keep_activations": [StrOptions({"auto"}), "boolean"],
     }
 
-    _free_parameters = IterativeDistiller._free_parameters | {"keep_activations"}
+    _free_parameters = NetworkMatchingDistiller._free_parameters | {"keep_activations"}
 
     def __init__(
         self,
@@ -317,7 +302,7 @@ class BPTTDistiller(IterativeDistiller):
         self.verbose = verbose
 
     def _check_parameters(self, data: RealData) -> None:
-        self._families = resolve_families(self.augmentation)
+        super()._check_parameters(data)
         if self.window == "auto":
             self._window = min(_AUTO_WINDOW, int(self.n_steps))
         elif int(self.window) > self.n_steps:
@@ -327,30 +312,14 @@ class BPTTDistiller(IterativeDistiller):
             )
         else:
             self._window = int(self.window)
-        self.n_networks_ = (
-            Ranks().size if self.n_networks == "auto" else int(self.n_networks)
-        )
 
     def _resolved_parameters(self) -> dict[str, Any]:
-        return {
-            "augmentation": list(self._families),
-            "window": self._window,
-            "n_networks": self.n_networks_,
-        }
+        return super()._resolved_parameters() | {"window": self._window}
 
     def _make_labels(self, codes: Tensor, n_classes: int) -> Labels:
         return make_labels(self.labels, codes, n_classes, self.label_lr)
 
     def _make_objective(self, data: RealData, seed: int) -> MetaLoss:
-        def build() -> ConvNet:
-            return ConvNet(
-                data.image_shape,
-                data.n_classes,
-                width=self.width,
-                depth=self.depth,
-                normalization=self.normalization,
-            )
-
         batch_size = resolve_batch_size(
             self.batch_size,
             data.n_classes * self.ipc,
@@ -359,10 +328,8 @@ class BPTTDistiller(IterativeDistiller):
         )
         n_at_once = max(self.n_networks_ // Ranks().size, 1)
         n_steps_in_all = self.max_iter * self.n_steps * n_at_once
-        with torch.device("meta"):
-            structure = build()
         network = ConvNetDerivatives(
-            structure, compile=pays_to_compile(data.device, n_steps_in_all)
+            self._structure(), compile=pays_to_compile(data.device, n_steps_in_all)
         )
         step_size = self.step_size
         if isinstance(step_size, str):
@@ -371,7 +338,7 @@ class BPTTDistiller(IterativeDistiller):
         return MetaLoss(
             data,
             network,
-            RandomNetworks(build, data.device),
+            RandomNetworks(self._build, data.device),
             optimizer=self._inner_optimizer(),
             step_size=LearnedStepSize(step_size, self.step_size_lr),
             n_steps=int(self.n_steps),

@@ -206,7 +206,7 @@ def test_kept_activations_change_nothing(make_distiller, tiny_bars, unrolled):
         ({"labels": "soft"}, "'labels'"),
         ({"n_real": 0}, "'n_real'"),
         ({"clip": 0}, "'clip'"),
-        ({"normalization": "batch"}, "'normalization'"),
+        ({"normalization": "batch"}, "`normalization`='batch'"),
         ({"augmentation": "mixup"}, "`augmentation`"),
         ({"n_networks": 0}, "'n_networks'"),
     ],
