@@ -765,7 +765,7 @@ class TestReader:
 
         with monkeypatch.context() as patch:
             patch.setattr(ArrayFile, "write", full)
-            with pytest.raises(OSError, match=r"`out` .*No space .*goes on.*X\.npy"):
+            with pytest.raises(OSError, match=r"`out` .*No space .*resumes.*X\.npy"):
                 reader.transform(paths)
         assert not (tmp_path / "out" / "X.npy").exists()
         with self.limited(1000), pytest.raises(OSError, match=r"`out` .*large.*X\.npy"):

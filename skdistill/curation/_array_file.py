@@ -124,7 +124,7 @@ class ArrayFile:
         """
         with self._lock, self._telling():
             if len(keep) < self.shape[0]:
-                # From here on positions are others: after an interrupt all starts anew.
+                # From here on positions are others: an interrupted call starts again.
                 self.finished = {}
                 self._notes.unlink(missing_ok=True)
                 self._compact(keep)
@@ -204,7 +204,7 @@ class ArrayFile:
             raise OSError(
                 error.errno,
                 f"`out` cannot be written: {os.strerror(error.errno or 0)}; what was "
-                "finished is kept beside it, and the next call goes on from there",
+                "finished is kept beside it, and the next call resumes from there",
                 os.fspath(self.path),
             ) from error
 

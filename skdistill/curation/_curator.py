@@ -45,6 +45,8 @@ class GalaxyZooCurator(TransformerMixin, DocLinkMixin, BaseEstimator):
     galaxies are selected and divided at random into a training and a test set of the
     same size for all classes. Only the table of votes is needed, no images.
 
+    Read more in the :ref:`User Guide <curation>`.
+
     Parameters
     ----------
     n_train : int or None, default=500
@@ -99,8 +101,8 @@ class GalaxyZooCurator(TransformerMixin, DocLinkMixin, BaseEstimator):
         What to do about classes with fewer galaxies than asked for: an error, or none
         of them are selected.
     random_state : int, RandomState instance or None, default=None
-        Decides which of the selected galaxies are test galaxies. Pass an int for the
-        same split on every call.
+        Controls which of the selected galaxies are test galaxies; pass an int for
+        reproducible results.
 
     Attributes
     ----------

@@ -51,6 +51,8 @@ class ImageReader(TransformerMixin, DocLinkMixin, BaseEstimator):
     by averaging over areas.  Images are files, members of zip archives, or bytes in the
     table, in any format of Pillow (JPEG, PNG, ...) or FITS with any number of bands.
 
+    Read more in the :ref:`User Guide <curation>`.
+
     Parameters
     ----------
     images_dir : str, path-like or None, default=None
@@ -87,19 +89,18 @@ class ImageReader(TransformerMixin, DocLinkMixin, BaseEstimator):
         A `.npy` file that the images are written to, for more images than there is
         memory; the result is this file, mapped into memory for reading. The images grow
         in `{out}.part`, which takes the name `out` when all are there; an earlier file
-        of that name is replaced then. After an interrupt or an error the same call goes
-        on from there. Not for a reader inside a search or a cross-validation.
-    n_jobs : int or None, default=None
-        Number of threads that read files. None means 1 unless in a
-        :obj:`joblib.parallel_backend` context, -1 means all processors. Threads
-        suffice: decoding and resampling do not hold Python's lock, astropy's FITS
-        aside.
+        of that name is replaced then. After an interrupt or an error the same call
+        resumes from there. Not for a reader inside a search or a cross-validation.
+    n_jobs : int, default=None
+        Number of threads that read files.  None means 1 unless in a
+        :func:`joblib.parallel_config` context, -1 one per core.  Threads suffice:
+        decoding and resampling do not hold Python's lock, astropy's FITS aside.
     on_error : {"raise", "skip"}, default="raise"
         What to do about files that are missing, damaged or not images. "skip" leaves
         their rows out of the result, with one warning; take the rows that are left
         from `sample_indices_`.
     verbose : int, default=0
-        Show a progress bar if it is not 0.
+        Shows a progress bar over the images if positive.
 
     Attributes
     ----------

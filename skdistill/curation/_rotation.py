@@ -27,6 +27,8 @@ class RotationAugmenter(DocLinkMixin, BaseEstimator):
     the corners of the crop show sky.  An array has no names of columns: there the angle
     is the last column of the result.
 
+    Read more in the :ref:`User Guide <curation>`.
+
     Parameters
     ----------
     n_rotations : int, default=10

@@ -72,7 +72,7 @@ def download(
     The unfinished file is `{path}.part`: what a broken or interrupted download left is
     resumed, if the server says that the file is still the same.  It takes the name
     `path` when it is complete and checked.  `{path}.json` keeps its URL, size and
-    SHA-256; from then on the file must be that one, even when it is downloaded anew.
+    SHA-256; from then on the file must be that one, even when it is downloaded again.
     Of several processes one downloads, the others wait for it.
 
     Parameters

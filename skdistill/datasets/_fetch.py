@@ -92,7 +92,7 @@ def fetch_galaxy_zoo2(
     """Load Galaxy Zoo 2: the votes and the images; download them if necessary.
 
     Three files are downloaded once: the votes of Hart et al. [2]_, the images, and the
-    table that joins both [3]_.  An interrupted download goes on where it was at the
+    table that joins both [3]_.  An interrupted download is resumed at the
     next call.
 
     Parameters

@@ -188,8 +188,8 @@ def make_galaxies(
         galaxies of Stripe 82, labeled by their debiased votes, 25.2 %, 30.5 %, 6.0 %,
         5.1 %, 1.4 %, 5.9 %, 2.3 %, 13.5 % and 10.0 %.
     random_state : int, RandomState instance or None, default=None
-        Determines random number generation.  The same integer gives the same
-        galaxies, whatever `size`, `n_bands`, `noise`, `neighbors`, `seeing`, `psf` and
+        Controls all randomness; pass an int for reproducible results: it gives the same
+        galaxies whatever `size`, `n_bands`, `noise`, `neighbors`, `seeing`, `psf` and
         `redshift` are.
     return_votes : bool, default=False
         Whether to return the votes of simulated volunteers, too.

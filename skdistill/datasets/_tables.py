@@ -320,7 +320,7 @@ def _exact(ids: pd.Series, source: str) -> pd.Series:
     except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(
             f"{must}: {error}. Numbers with commas, and those that a spreadsheet "
-            "rounded, as 5.87E+17, must be written anew"
+            "rounded, as 5.87E+17, must be written again"
         ) from error
     # What NumPy cuts without a word: unsigned numbers above 2**63, decimal fractions.
     if ids.dtype == object or pd.api.types.is_unsigned_integer_dtype(ids.dtype):

@@ -57,6 +57,8 @@ class DistilledClassifier(
     A distiller changes the number of samples, which steps of a plain scikit-learn
     pipeline cannot.  This classifier holds the distiller and is a last step like any.
 
+    Read more in the :ref:`User Guide <scikit_learn>`.
+
     Parameters
     ----------
     distiller : distiller, default=None

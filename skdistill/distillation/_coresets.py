@@ -19,6 +19,8 @@ from skdistill.utils._maps import scratch_array
 class RandomSubset(BaselineDistiller):
     """Take random real images of each class.
 
+    Read more in the :ref:`User Guide <evaluation>`.
+
     Parameters
     ----------
     ipc : int, default=1
@@ -26,11 +28,12 @@ class RandomSubset(BaselineDistiller):
     estimator : classifier, default=None
         The network that :meth:`score` trains; None takes that of the benchmarks.
     image_shape : tuple (height, width, channels), default=None
-        How 2-D X is to be read.  None reads one row of pixels with one channel.
+        Shape to which the rows of a 2-D X are reshaped.  None takes each for one row of
+        pixels with one channel.
     device : str or torch.device, default="auto"
         Where :meth:`score` computes; "auto" takes a GPU if there is one.
     random_state : int, RandomState instance or None, default=None
-        Decides which images are taken.
+        Controls which images are drawn; pass an int for reproducible results.
 
     Attributes
     ----------
@@ -95,6 +98,8 @@ class Herding(FeatureDistiller):
     Each image is the one that brings the mean of those taken so far closest to the
     mean of the class [1]_: the first ones are a good subset of any size.
 
+    Read more in the :ref:`User Guide <evaluation>`.
+
     Parameters
     ----------
     ipc : int, default=1
@@ -107,11 +112,13 @@ class Herding(FeatureDistiller):
     estimator : classifier, default=None
         The network that :meth:`score` trains; None takes that of the benchmarks.
     image_shape : tuple (height, width, channels), default=None
-        How 2-D X is to be read.  None reads one row of pixels with one channel.
+        Shape to which the rows of a 2-D X are reshaped.  None takes each for one row of
+        pixels with one channel.
     device : str or torch.device, default="auto"
         Where :meth:`score` computes; "auto" takes a GPU if there is one.
     random_state : int, RandomState instance or None, default=None
-        Decides on features without a random state of their own.
+        Controls features without a random state of their own; pass an int for
+        reproducible results.
 
     Attributes
     ----------
@@ -173,6 +180,8 @@ class Herding(FeatureDistiller):
 class FullData(BaselineDistiller):
     """Take all real images: what no distilled set of any size is expected to beat.
 
+    Read more in the :ref:`User Guide <evaluation>`.
+
     Parameters
     ----------
     estimator : classifier, default=None
@@ -180,11 +189,13 @@ class FullData(BaselineDistiller):
         :class:`~skdistill.neural_network.ConvNetClassifier` with its own number of
         epochs, since many images make many steps in each.
     image_shape : tuple (height, width, channels), default=None
-        How 2-D X is to be read.  None reads one row of pixels with one channel.
+        Shape to which the rows of a 2-D X are reshaped.  None takes each for one row of
+        pixels with one channel.
     device : str or torch.device, default="auto"
         Where :meth:`score` computes; "auto" takes a GPU if there is one.
     random_state : int, RandomState instance or None, default=None
-        Decides on the network of :meth:`score` alone.
+        Controls the network of :meth:`score` alone; pass an int for reproducible
+        results.
 
     Attributes
     ----------

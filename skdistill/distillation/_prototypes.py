@@ -15,16 +15,20 @@ from skdistill.utils._images import Images, select, take, weighted_mean
 class ClassMeans(BaselineDistiller):
     """Take the mean image of each class.
 
+    Read more in the :ref:`User Guide <evaluation>`.
+
     Parameters
     ----------
     estimator : classifier, default=None
         The network that :meth:`score` trains; None takes that of the benchmarks.
     image_shape : tuple (height, width, channels), default=None
-        How 2-D X is to be read.  None reads one row of pixels with one channel.
+        Shape to which the rows of a 2-D X are reshaped.  None takes each for one row of
+        pixels with one channel.
     device : str or torch.device, default="auto"
         Where :meth:`score` computes; "auto" takes a GPU if there is one.
     random_state : int, RandomState instance or None, default=None
-        Decides on the network of :meth:`score` alone.
+        Controls the network of :meth:`score` alone; pass an int for reproducible
+        results.
 
     Attributes
     ----------
@@ -77,6 +81,8 @@ class ClassMeans(BaselineDistiller):
 class KMeansPrototypes(FeatureDistiller):
     """Take prototypes of each class that k-means finds.
 
+    Read more in the :ref:`User Guide <evaluation>`.
+
     Parameters
     ----------
     ipc : int, default=1
@@ -95,11 +101,13 @@ class KMeansPrototypes(FeatureDistiller):
     estimator : classifier, default=None
         The network that :meth:`score` trains; None takes that of the benchmarks.
     image_shape : tuple (height, width, channels), default=None
-        How 2-D X is to be read.  None reads one row of pixels with one channel.
+        Shape to which the rows of a 2-D X are reshaped.  None takes each for one row of
+        pixels with one channel.
     device : str or torch.device, default="auto"
         Where :meth:`score` computes; "auto" takes a GPU if there is one.
     random_state : int, RandomState instance or None, default=None
-        Decides on the start of k-means, and of features without one of their own.
+        Controls the start of k-means, and features without a random state of their own;
+        pass an int for reproducible results.
 
     Attributes
     ----------

@@ -23,6 +23,8 @@ class ConfidenceDisplay:
     number.  Made by :meth:`from_estimator`; everything that is given to the constructor
     is stored as it is.
 
+    Read more in the :ref:`User Guide <inspection>`.
+
     Parameters
     ----------
     available : list of ndarray of shape (n_galaxies,)

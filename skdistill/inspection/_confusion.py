@@ -28,6 +28,8 @@ class TreeConfusionDisplay(ConfusionMatrixDisplay):
     the heavier the earlier the question.  Made by :meth:`from_estimator` or
     :meth:`from_predictions`.
 
+    Read more in the :ref:`User Guide <inspection>`.
+
     Parameters
     ----------
     confusion_matrix : ndarray of shape (n_leaves, n_leaves)

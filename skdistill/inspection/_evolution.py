@@ -37,6 +37,8 @@ class EvolutionDisplay:
     Made by :meth:`from_recorder` or :meth:`from_data`; everything that is given to the
     constructor is stored as it is.
 
+    Read more in the :ref:`User Guide <inspection>`.
+
     Parameters
     ----------
     frames : ndarray of shape (n_frames, n_images, height, width, 3), uint8

@@ -27,6 +27,8 @@ class SyntheticSetDisplay:
     Made by :meth:`from_estimator` or :meth:`from_data`; everything that is given to
     the constructor is stored as it is.
 
+    Read more in the :ref:`User Guide <inspection>`.
+
     Parameters
     ----------
     images : list of ndarray of shape (n_images, height, width, 3), uint8

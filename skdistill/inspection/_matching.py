@@ -20,6 +20,8 @@ class MatchingDisplay:
     Made by :meth:`from_estimator`; everything that is given to the constructor is
     stored as it is.
 
+    Read more in the :ref:`User Guide <inspection>`.
+
     Parameters
     ----------
     history : DataFrame

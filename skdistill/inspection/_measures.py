@@ -46,13 +46,16 @@ class MorphologyMeasures(TransformerMixin, DocLinkMixin, BaseEstimator):
     images with a nonlinear stretch, such as color composites, can be compared with
     each other, but not with values of the literature, which are of linear fluxes.
 
+    Read more in the :ref:`User Guide <inspection>`.
+
     Parameters
     ----------
     band_names : sequence of str, default=None
         Names of the channels, for the names of colors; None numbers them.
         Names that are known, such as u, g, r, i, z, also say which of two is bluer.
     image_shape : tuple (height, width, channels), default=None
-        How 2-D X is to be read.  None reads one row of pixels with one channel.
+        Shape to which the rows of a 2-D X are reshaped.  None takes each for one row of
+        pixels with one channel.
 
     Attributes
     ----------

@@ -40,6 +40,8 @@ class MeasuresDisplay:
     Made by :meth:`from_estimator` or :meth:`from_data`; everything that is given to
     the constructor is stored as it is.
 
+    Read more in the :ref:`User Guide <inspection>`.
+
     Parameters
     ----------
     table : DataFrame

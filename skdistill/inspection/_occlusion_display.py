@@ -33,6 +33,8 @@ class OcclusionDisplay:
     Made by :meth:`from_estimator`; everything that is given to the constructor is
     stored as it is.
 
+    Read more in the :ref:`User Guide <inspection>`.
+
     Parameters
     ----------
     images : ndarray of shape (n_images, height, width, 3), uint8

@@ -111,6 +111,8 @@ class ProfileDisplay:
     Made by :meth:`from_estimator` or :meth:`from_data`; everything that is given to
     the constructor is stored as it is.
 
+    Read more in the :ref:`User Guide <inspection>`.
+
     Parameters
     ----------
     places : ndarray of shape (n_places,)

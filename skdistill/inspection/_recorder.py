@@ -13,6 +13,8 @@ class ImageRecorder:
     more than ``max_frames``, every second one is dropped, and from then on half as
     many are kept.
 
+    Read more in the :ref:`User Guide <inspection>`.
+
     Parameters
     ----------
     max_frames : int, default=50

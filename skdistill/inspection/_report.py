@@ -127,7 +127,7 @@ def report(
         Names of the channels, such as ``"ugriz"``, by which composites go from red to
         blue and colors are named.
     random_state : int, RandomState instance or None, default=None
-        Decides on the networks.
+        Controls the networks; pass an int for reproducible results.
     verbose : int, default=0
         Shows a progress bar over the networks if positive.
 

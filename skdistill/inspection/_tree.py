@@ -45,6 +45,8 @@ class TreeDisplay:
     Made by :meth:`from_estimator` or :meth:`from_data`; everything that is given to
     the constructor is stored as it is.
 
+    Read more in the :ref:`User Guide <inspection>`.
+
     Parameters
     ----------
     rows : dict of str to list of ndarray of shape (height, width, 3), uint8, or None

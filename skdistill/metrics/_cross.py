@@ -142,7 +142,8 @@ def cross_architecture(
         each image as one row of pixels.  None stands for
         :func:`~skdistill.metrics.standard_estimators`.
     random_state : int, RandomState instance or None, default=None
-        Decides on the random states of the classifiers.  The score of one depends on
+        Controls the random states of the classifiers; pass an int for reproducible
+        results.  The score of one depends on
         its name, not on the others.
     **options : dict
         Parameters of :func:`~skdistill.metrics.evaluate_synthetic`, such as

@@ -19,6 +19,8 @@ class ConvNetClassifier(BaseNetworkClassifier):
     trained with differentiable Siamese augmentation (DSA) [1]_; after half of the
     epochs the learning rate falls to a tenth, as in the evaluation of [2]_.
 
+    Read more in the :ref:`User Guide <evaluation>`.
+
     Parameters
     ----------
     width : int, default=128
@@ -62,11 +64,13 @@ class ConvNetClassifier(BaseNetworkClassifier):
     class_weight : dict, "balanced" or None, default=None
         Weights of the classes, as in scikit-learn.
     image_shape : tuple (height, width, channels), default=None
-        How 2-D X is to be read.  None reads one row of pixels with one channel.
+        Shape to which the rows of a 2-D X are reshaped.  None takes each for one row of
+        pixels with one channel.
     device : str or torch.device, default="auto"
         Where to compute; "auto" takes a GPU if there is one.
     random_state : int, RandomState instance or None, default=None
-        Decides on the initial weights, the order of the images and the augmentation.
+        Controls the initial weights, the order of the images and the augmentation; pass
+        an int for reproducible results.
     verbose : int, default=0
         Shows a progress bar over the epochs if positive.
 

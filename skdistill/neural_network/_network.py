@@ -29,6 +29,8 @@ class NetworkClassifier(BaseNetworkClassifier):
     small images [1]_: convolutions of stride 1 at the start, pooling while a side can
     be halved, and one linear layer in place of the large dense ones.
 
+    Read more in the :ref:`User Guide <evaluation>`.
+
     Parameters
     ----------
     architecture : {"alexnet", "mlp", "resnet18", "vgg11"} or callable, \
@@ -68,16 +70,19 @@ class NetworkClassifier(BaseNetworkClassifier):
           rates, such as 3e-4, and takes ``momentum`` for the decay rate of its mean
           gradient.
     augmentation : "dsa", None or sequence of str, default="dsa"
-        As for :class:`~skdistill.neural_network.ConvNetClassifier`.
+        Families of which one is drawn for each batch, as for
+        :class:`~skdistill.neural_network.ConvNetClassifier`.
     class_weight : dict, "balanced" or None, default=None
         Weights of the classes, as in scikit-learn.
     image_shape : tuple (height, width, channels), default=None
-        How 2-D X is to be read.  None reads one row of pixels with one channel.
+        Shape to which the rows of a 2-D X are reshaped.  None takes each for one row of
+        pixels with one channel.
     device : str or torch.device, default="auto"
         Where to compute; "auto" takes a GPU if there is one.
     random_state : int, RandomState instance or None, default=None
-        Decides on the initial weights, the order of the images, the augmentation, and
-        on a CPU on what the module draws itself, as for dropout.
+        Controls the initial weights, the order of the images, the augmentation, and
+        on a CPU what the module draws itself, as for dropout; pass an int for
+        reproducible results.
     verbose : int, default=0
         Shows a progress bar over the epochs if positive.
 

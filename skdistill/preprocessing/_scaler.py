@@ -12,10 +12,13 @@ from skdistill.utils._pixel_space import ChannelMoments, loses_contrast
 class ChannelScaler(PixelTransformer):
     """Standardize each channel by the mean and deviation of all its pixels.
 
+    Read more in the :ref:`User Guide <scikit_learn>`.
+
     Parameters
     ----------
     image_shape : tuple (height, width, channels), default=None
-        How 2-D X is to be read.  None reads one row of pixels with one channel.
+        Shape to which the rows of a 2-D X are reshaped.  None takes each for one row of
+        pixels with one channel.
 
     Attributes
     ----------

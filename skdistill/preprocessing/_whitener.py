@@ -20,6 +20,8 @@ class ZCAWhitener(PixelTransformer):
     (C + eps I)^(-1/2) (x - m) [1]_.  What is known in the field as ZCA is a
     :class:`~skdistill.preprocessing.ChannelScaler` and this.
 
+    Read more in the :ref:`User Guide <scikit_learn>`.
+
     Parameters
     ----------
     eps : float, default=0.1
@@ -27,7 +29,8 @@ class ZCAWhitener(PixelTransformer):
         that vary less are not amplified to the full.  The default is for images of
         standard deviation 1.
     image_shape : tuple (height, width, channels), default=None
-        How 2-D X is to be read.  None reads one row of pixels with one channel.
+        Shape to which the rows of a 2-D X are reshaped.  None takes each for one row of
+        pixels with one channel.
 
     Attributes
     ----------
@@ -58,7 +61,7 @@ class ZCAWhitener(PixelTransformer):
     but what is learned has the size of ``components_``, and a fit needs about three
     times as much: 0.2 GB for images of 32x32x3, and 60 GB for as many of 128x128x3 as
     there are pixel values.  ``partial_fit`` keeps the covariance, and finds its
-    directions anew in each call: give it many images at a time.
+    directions again in each call: give it many images at a time.
 
     References
     ----------

@@ -79,14 +79,17 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
     """Teachers trained on real images, and their parameters in each epoch.
 
     Every teacher is a ConvNet trained from its own random weights by plain stochastic
-    gradient descent with a constant rate and augmentation, each class weighing the
-    same [1]_.  The snapshots are what distillers by trajectory matching learn from.
+    gradient descent with a constant learning rate and augmentation, each class
+    weighing the same [1]_.  The snapshots are what distillers by trajectory matching
+    learn from.
 
     With a ``path`` they are stored as they come, at the latest a minute after they are
-    there.  A fit that was killed goes on from that, and ends in the same bits as one
-    that was not.  More teachers, or more epochs of each, can be asked for later: only
-    what is missing is trained.  Several processes may fit the same buffer at once;
-    each trains what no other is training.
+    there.  A fit that was interrupted or killed resumes from that, with a result that
+    is bitwise identical to that of one that was not.  More teachers, or more epochs of
+    each, can be asked for later: only what is missing is trained.  Several processes
+    may fit the same buffer at once; each trains what no other is training.
+
+    Read more in the :ref:`User Guide <teachers>`.
 
     Parameters
     ----------
@@ -110,7 +113,7 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
         of their images; None all images; a dict maps classes to the weight of each of
         their images.
     augmentation : "dsa", None or sequence of str, default="dsa"
-        Families of which one is drawn per batch, as in
+        Families of which one is drawn for each batch, as in
         :class:`~skdistill.neural_network.ConvNetClassifier`.
     width : int, default=128
         Number of channels of each convolution.
@@ -132,7 +135,8 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
         How snapshots are stored.  The others take half the space; snapshots are
         rounded to 11 and 8 significant bits.
     image_shape : tuple (height, width, channels), default=None
-        How 2-D X is to be read.  None reads one row of pixels with one channel.
+        Shape to which the rows of a 2-D X are reshaped.  None takes each for one row of
+        pixels with one channel.
     path : path-like, default=None
         A folder for the snapshots, one file per teacher.  What is there is kept and
         only what is missing is trained; a folder of other data or settings is refused.
@@ -142,13 +146,13 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
     n_jobs : int, default=None
         Number of teachers trained at once, in processes of one thread each.  None
         means 1 unless in a :func:`joblib.parallel_config` context, -1 one per core.
-        The result is the same to the last bit whatever the number.  A GPU trains
+        The result is bitwise identical whatever the number.  A GPU trains
         several teachers in one process by itself, and only the context counts.
     device : str or torch.device, default="auto"
         Where to compute; "auto" takes a GPU if there is one.
     random_state : int, RandomState instance or None, default=None
-        Decides on everything random.  With None and a ``path`` that already holds
-        teachers, their seed is taken on.
+        Controls all randomness; pass an int for reproducible results.  With None and a
+        ``path`` that already holds teachers, their seed is used.
     verbose : int, default=0
         Shows a progress bar over the teachers if positive.
 
@@ -377,7 +381,7 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
         except WorkerLostError as error:
             kept = "with a `path` complete teachers would be kept"
             if place is not None:
-                kept = f"complete ones are kept in {place.folder}: fit again to go on"
+                kept = f"complete ones are kept in {place.folder}: fit again to resume"
             error.args = (f"{error}; {kept}",)
             raise
         except Exception as error:
@@ -385,7 +389,8 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
                 isinstance(error, OSError) or is_out_of_memory(error)
             ):
                 error.add_note(
-                    f"Complete teachers are kept in {place.folder}: fit again to go on."
+                    f"Complete teachers are kept in {place.folder}: fit again to "
+                    "resume."
                 )
             raise
         if place is not None:

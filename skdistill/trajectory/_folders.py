@@ -114,7 +114,7 @@ def differences_between(manifest: dict[str, Any], content: dict[str, Any]) -> li
 
     found, asked = flat(manifest), flat(content)
     return [
-        f"{name}: {found.get(name)!r} there, {value!r} asked for"
+        f"{name}: found {found.get(name)!r}, expected {value!r}"
         for name, value in asked.items()
         if found.get(name) != value
     ]

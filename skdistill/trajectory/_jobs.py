@@ -177,7 +177,7 @@ def train_group(
             if run is not None and run.n_epochs >= n_epochs:
                 done.append(trained_teacher(number, run, n_epochs))
                 del runs[number]
-        # Only teachers of the same age can go on side by side.
+        # Only teachers of the same age can be trained side by side.
         ages = {n: 0 if run is None else run.n_epochs for n, run in runs.items()}
         for age, members in groupby(sorted(runs, key=lambda n: (ages[n], n)), ages.get):
             numbers = list(members)
@@ -233,8 +233,8 @@ def _train(
             # The disk may be there again, or have room, a minute later.
             warnings.warn(
                 f"{epoch} of {n_epochs} epochs of teachers {numbers} could not be "
-                f"stored: {error}; the training goes on, and the next attempt is made "
-                "in a minute or at its end",
+                f"stored: {error}; the training continues, and the next attempt is "
+                "made in a minute or at its end",
                 stacklevel=2,
             )
         stored_at = time.monotonic()

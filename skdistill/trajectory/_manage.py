@@ -104,7 +104,7 @@ def drop_teachers(path: str | os.PathLike[str], teachers: int | Iterable[int]) -
     """Delete teachers from a folder for good.
 
     Their numbers are not used again: a later fit that asks for more teachers trains
-    others.  Buffers that are in memory must be loaded anew.
+    others.  Buffers that are in memory must be loaded again.
 
     Parameters
     ----------

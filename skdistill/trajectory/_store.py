@@ -2,7 +2,7 @@
 
 A buffer is a folder.  ``manifest.json`` says which data, network and training the
 teachers share; ``teacher-00000.safetensors`` holds the snapshots of one teacher, what
-its training looked like, and what is needed to go on with it.  Files appear under
+its training looked like, and what is needed to resume it.  Files appear under
 their names only when they are complete.
 
 Every file carries digests of its parts and of the settings that it belongs to.  Single
@@ -51,7 +51,7 @@ _BINDING = ("settings", "classes", "fingerprint", "n_parameters")
 # The entry of a teacher's file that says what it is.
 _METADATA = "skdistill"
 
-_ADVICE = "delete the file and fit again to train this teacher anew"
+_ADVICE = "delete the file and fit again to train this teacher again"
 
 
 class TeacherRun(NamedTuple):
@@ -64,9 +64,9 @@ class TeacherRun(NamedTuple):
     loss, accuracy : Tensor of shape (n_epochs,), float64
         Means over the augmented training images of each epoch.
     velocity : Tensor of shape (n_parameters,) or (0,), float32
-        What momentum had gathered at the end; empty where there is none.
+        The momentum buffer at the end; empty where there is none.
     last : Tensor of shape (n_parameters,), float32
-        The weights at the end, with which training goes on.
+        The weights at the end, from which training resumes.
     """
 
     parameters: Tensor
@@ -156,7 +156,7 @@ def write_teacher(
     content["checksum"] = _digest(content)
     # One entry: several are written in any order, and files of the same would differ.
     metadata = {_METADATA: json.dumps(content)}
-    # A folder that is gone is not made anew: it would hold one teacher of all.
+    # A folder that is gone is not made again: it would hold one teacher of all.
     with atomic_path(teacher_path(folder, identity.teacher), make_folder=False) as path:
         save_file(tensors, path, metadata=metadata)
 

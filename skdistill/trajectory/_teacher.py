@@ -42,7 +42,7 @@ class Teachers:
     n_epochs : int
         Number of epochs to train for.
     runs : sequence of TeacherRun, default=None
-        The trainings so far, to go on with, all of the same number of epochs.
+        The trainings so far, to be resumed, all of the same number of epochs.
     numbers : sequence of int, default=None
         What the teachers are called in messages.
     """
@@ -110,7 +110,7 @@ class Teachers:
             settings.scale,
         )
         for epoch in range(self._first, self._last):
-            # A generator for each epoch: nothing of it has to be stored to go on.
+            # A generator for each epoch: nothing of it has to be stored for a resume.
             plans = [
                 plan_epoch(
                     n_samples,

@@ -27,7 +27,7 @@ def save_checkpoint(
     tensors : dict of Tensor
         On any device.
     content : dict
-        Anything that JSON can hold; floats come back to the same bits.
+        Anything that JSON can hold; floats come back bitwise identical.
 
     Raises
     ------
@@ -70,7 +70,7 @@ def load_checkpoint(
     """
     path = Path(path)
     with whatever_is_wrong(
-        f"{path} cannot be read: {{error}}; delete it to start anew"
+        f"{path} cannot be read: {{error}}; delete it to start from the beginning"
     ):
         # What is no plain file, as a pipe, might never end.
         if not path.is_file():

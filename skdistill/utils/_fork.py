@@ -1,4 +1,4 @@
-"""What a process that was forked has to mend before it can go on."""
+"""State to reset in a forked child process."""
 
 import os
 from collections.abc import Callable

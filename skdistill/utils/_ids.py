@@ -219,7 +219,7 @@ def _canonical(ids: pd.Series, name: Any) -> pd.Series:
     if rounded is not None:
         raise ValueError(
             f"{name!r} has the id {rounded!r}, which a spreadsheet rounded: different "
-            "objects have become one. Write the table anew, with the ids as text"
+            "objects have become one. Write the table again, with the ids as text"
         )
     return pd.Series(texts[codes], index=ids.index, dtype=object)
 

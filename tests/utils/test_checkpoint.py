@@ -144,7 +144,7 @@ def test_truncated_files_are_named(path):
             load_checkpoint(path)
 
 
-GOOD = {"format": "skdistill-checkpoint", "version": "2", "content": "{}"}
+GOOD = {"format": "skdistill-checkpoint", "version": "3", "content": "{}"}
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ GOOD = {"format": "skdistill-checkpoint", "version": "2", "content": "{}"}
     [
         ({"format": None}, "not a checkpoint"),
         ({"format": "skdistill-synthetic-set"}, "not a checkpoint"),
-        ({"version": "3"}, "format version is '3', this version .* reads '2'"),
+        ({"version": "4"}, "format version is '4', this version .* reads '3'"),
         ({"version": None}, "format version is None"),
         ({"content": None}, "content"),
         ({"content": "{"}, ""),
