@@ -136,7 +136,7 @@ class TestMerge:
     def test_what_cannot_be_merged(self, stored, tmp_path, make_buffer, bars):
         make_buffer(learning_rate=0.1, path=tmp_path / "b").fit(*bars)
         target = tmp_path / "all"
-        with pytest.raises(ValueError, match=r"learning_rate: found 0\.05, expected 0\.1"):
+        with pytest.raises(ValueError, match=r"rate: found 0\.05, expected 0\.1"):
             merge_buffers([stored, tmp_path / "b"], target)
         with pytest.raises(ValueError, match=r"two folders or more; got 1"):
             merge_buffers([stored], target)
