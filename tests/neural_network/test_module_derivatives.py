@@ -1,0 +1,225 @@
+"""Derivatives of any module, against automatic differentiation of the whole."""
+
+import pytest
+import torch
+from torch import nn
+from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from skdistill.neural_network import ConvNet
+from skdistill.neural_network._architectures import build_network
+from skdistill.neural_network._convnet import flatten_parameters
+from skdistill.neural_network._derivatives import ConvNetDerivatives
+from skdistill.neural_network._feature_derivatives import Features
+from skdistill.neural_network._module_derivatives import ModuleDerivatives
+
+SHAPE = (8, 8, 2)
+N_CLASSES = 3
+
+
+class Separable(nn.Module):
+    """A depthwise convolution and a pointwise one."""
+
+    def __init__(self):
+        super().__init__()
+        self.depthwise = nn.Conv2d(2, 4, 3, padding=1, groups=2)
+        self.pointwise = nn.Conv2d(4, 6, 1)
+        self.head = nn.Linear(6, N_CLASSES)
+
+    def forward(self, images):
+        maps = nn.functional.gelu(self.pointwise(self.depthwise(images)))
+        return self.head(maps.mean((2, 3)))
+
+
+class Transformer(nn.Module):
+    """Patches of 4x4 pixels, attention, and the mean over patches."""
+
+    def __init__(self, dropout=0.0):
+        super().__init__()
+        self.patches = nn.Conv2d(2, 8, 4, stride=4)
+        self.places = nn.Parameter(0.1 * torch.randn(1, 4, 8))
+        self.layer = nn.TransformerEncoderLayer(
+            8, 2, 16, dropout=dropout, batch_first=True, norm_first=True
+        )
+        self.head = nn.Linear(8, N_CLASSES)
+
+    def forward(self, images):
+        patches = self.patches(images).flatten(2).transpose(1, 2) + self.places
+        return self.head(self.layer(patches).mean(1))
+
+
+class Dropped(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Linear(128, 16)
+        self.drop = nn.Dropout(0.5)
+        self.last = nn.Linear(16, N_CLASSES)
+
+    def forward(self, images):
+        return self.last(self.drop(torch.tanh(self.first(images.flatten(1)))))
+
+
+def named(name, **settings):
+    def build():
+        return build_network(name, SHAPE, N_CLASSES, width_multiplier=0.07, **settings)
+
+    return build
+
+
+NETWORKS = {
+    "mlp": named("mlp"),
+    "resnet18 group": named("resnet18", normalization="group"),
+    "resnet18 instance": named("resnet18", normalization="instance"),
+    "resnet18 layer": named("resnet18", normalization="layer"),
+    "vgg11": named("vgg11", normalization="group"),
+    "alexnet": named("alexnet", normalization="none"),
+    "separable": Separable,
+    "transformer": Transformer,
+    "dropout": Dropped,
+    "transformer with dropout": lambda: Transformer(0.2),
+}
+
+
+def problem(name, n_images=4):
+    torch.manual_seed(0)
+    module = NETWORKS[name]().double()
+    images = torch.randn(n_images, 2, 8, 8, dtype=torch.float64)
+    targets = torch.rand(n_images, N_CLASSES, dtype=torch.float64).softmax(1)
+    return module, images, targets
+
+
+def loss_of(module, names, shapes, parameters, images, targets, seed):
+    """The mean cross-entropy as one function, in a graph."""
+    parts = parameters.split([shape.numel() for shape in shapes])
+    values = {
+        name: part.view(shape)
+        for name, part, shape in zip(names, parts, shapes, strict=True)
+    }
+    module.train()
+    with torch.random.fork_rng(), sdpa_kernel(SDPBackend.MATH):
+        torch.manual_seed(seed)
+        logits = functional_call(module, values, (images,))
+    return -(targets * logits.log_softmax(1)).sum(1).mean()
+
+
+@pytest.mark.parametrize("keep", [False, True])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_gradient_and_curvature_are_those_of_double_differentiation(name, keep):
+    module, images, targets = problem(name)
+    network = ModuleDerivatives(module, images)
+    assert network.is_random == ("dropout" in name)
+    names = [each for each, _ in module.named_parameters()]
+    shapes = [each.shape for each in module.parameters()]
+    parameters = flatten_parameters(module).requires_grad_()
+    images.requires_grad_()
+    targets.requires_grad_()
+    loss = loss_of(module, names, shapes, parameters, images, targets, 7)
+    (expected,) = torch.autograd.grad(loss, parameters, create_graph=True)
+    direction = torch.randn_like(parameters)
+    product = direction @ expected
+    second = torch.autograd.grad(product, [images, targets, parameters])
+
+    tapes = [] if keep else None
+    found = network.gradient(parameters, images, targets, seed=7, tapes=tapes)
+    torch.testing.assert_close(found, expected.detach(), rtol=1e-10, atol=1e-12)
+    assert not found.requires_grad
+    curvature = network.curvature(
+        parameters, direction, images, targets, seed=7, tapes=tapes
+    )
+    torch.testing.assert_close(curvature.product, product.detach())
+    for one, other in zip(curvature[1:], second, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "squared"])
+def test_convnet_is_as_written_out(loss):
+    torch.manual_seed(0)
+    module = ConvNet(SHAPE, N_CLASSES, width=4, depth=2).double()
+    images = torch.randn(5, 2, 8, 8, dtype=torch.float64)
+    targets = torch.randn(5, N_CLASSES, dtype=torch.float64)
+    weights = torch.rand(5, dtype=torch.float64)
+    one = ConvNetDerivatives(module, loss=loss)
+    other = ModuleDerivatives(module, images, loss=loss)
+    parameters = flatten_parameters(module).detach()
+    direction = torch.randn_like(parameters)
+    torch.testing.assert_close(
+        other.gradient(parameters, images, targets, weights=weights),
+        one.gradient(parameters, images, targets, weights=weights),
+    )
+    arguments = (parameters, direction, images, targets)
+    for found, expected in zip(
+        other.curvature(*arguments, weights=weights),
+        one.curvature(*arguments, weights=weights),
+        strict=True,
+    ):
+        torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-11)
+    found, expected = (each.features(parameters, images) for each in (other, one))
+    torch.testing.assert_close(found.logits, expected.logits)
+    torch.testing.assert_close(found.embedding, expected.embedding)
+    adjoints = Features(
+        embedding=torch.randn_like(found.embedding),
+        logits=torch.randn_like(found.logits),
+    )
+    torch.testing.assert_close(
+        other.pull_back(parameters, images, adjoints),
+        one.pull_back(parameters, images, adjoints),
+    )
+    codes = torch.tensor([0, 0, 2, 2, 2])
+    sums = [
+        each.mean_features(parameters, images, codes, weights) for each in (other, one)
+    ]
+    for found, expected in zip(*(each.tensors() for each in sums), strict=True):
+        torch.testing.assert_close(found, expected)
+    assert (other.n_features, other.n_classes) == (one.n_features, one.n_classes)
+    assert other.n_parameters == one.n_parameters
+
+
+def test_draws_of_dropout_are_those_of_the_seed():
+    module, images, targets = problem("dropout")
+    network = ModuleDerivatives(module, images)
+    parameters = flatten_parameters(module).detach()
+    before = torch.get_rng_state()
+    found = [network.gradient(parameters, images, targets, seed=n) for n in (1, 1, 2)]
+    assert torch.equal(found[0], found[1])
+    assert not torch.equal(found[0], found[2])
+    assert torch.equal(torch.get_rng_state(), before)
+    # What a network makes of images is not random.
+    assert torch.equal(
+        network.features(parameters, images).logits,
+        network.features(parameters, images).logits,
+    )
+
+
+def test_frozen_parameters_have_no_gradient():
+    module, images, targets = problem("separable")
+    module.depthwise.requires_grad_(False)
+    network = ModuleDerivatives(module, images)
+    parameters = flatten_parameters(module).detach()
+    n_frozen = sum(each.numel() for each in module.depthwise.parameters())
+    found = network.gradient(parameters, images, targets)
+    assert (found[:n_frozen] == 0).all()
+    assert (found[n_frozen:] != 0).any()
+    by_parameters = network.curvature(
+        parameters, torch.ones_like(parameters), images, targets
+    ).parameters
+    assert (by_parameters[:n_frozen] == 0).all()
+
+
+def test_nothing_of_the_module_is_changed():
+    module, images, targets = problem("transformer")
+    module.eval()
+    before = {name: each.clone() for name, each in module.state_dict().items()}
+    network = ModuleDerivatives(module, images)
+    network.gradient(torch.zeros(network.n_parameters).double(), images, targets)
+    assert not module.training
+    after = module.state_dict()
+    assert all(torch.equal(after[name], each) for name, each in before.items())
+    assert all(each.grad is None for each in module.parameters())
+
+
+def test_batch_normalization_is_refused_by_name():
+    module = nn.Sequential(nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.Flatten())
+    with pytest.raises(ValueError, match=r"BatchNorm2d '1'.*group, layer or instance"):
+        ModuleDerivatives(module, torch.zeros(2, 2, 8, 8))
+    with pytest.raises(ValueError, match=r"must end in a torch\.nn\.Linear"):
+        ModuleDerivatives(nn.Flatten(), torch.zeros(2, 2, 8, 8))
