@@ -371,12 +371,15 @@ class IterativeDistiller(BaseDistiller):
         if state.parameters.has_probabilities:
             found = labels
         probabilities = None if found is None else found.cpu().numpy()
+        found = state.objective.targets(images, labels)
+        targets = None if found is None else found.float().cpu().numpy()
         return SyntheticSet(
             to_images(images),
             self.classes_.repeat(self.ipc),
             state.objective.student_learning_rate(),
             {"distiller": type(self).__name__},
             probabilities=probabilities,
+            targets=targets,
             pixel_space=self._pixel_space,
             pixel_size=self.pixel_size,
         )

@@ -25,7 +25,6 @@ from skdistill.neural_network._convnet import flatten_parameters
 from skdistill.neural_network._derivatives import LOSSES, Curvature
 from skdistill.neural_network._feature_derivatives import (
     Features,
-    check_adjoints,
     mean_of_part,
 )
 from skdistill.utils._random import isolated_torch_seed
@@ -412,7 +411,7 @@ class ModuleDerivatives:
         -------
         gradient : Tensor of shape (n_samples, channels, height, width)
         """
-        check_adjoints(adjoints, len(images), self.n_blocks)
+        _refuse_blocks(list(adjoints.blocks), list(adjoints.activations))
         if tapes is None:
             tapes = []
             self.features(parameters, images, tapes=tapes)
@@ -425,6 +424,12 @@ class ModuleDerivatives:
             )
             if output is not None and adjoint is not None
         ]
+        for output, adjoint in pairs:
+            if output.shape != adjoint.shape:
+                raise ValueError(
+                    "`adjoints` must have the shapes of the features, here "
+                    f"{tuple(output.shape)}; got {tuple(adjoint.shape)}"
+                )
         outputs, weights = zip(*pairs, strict=True)
         (by_images,) = torch.autograd.grad(outputs, leaf, weights, retain_graph=True)
         return by_images
