@@ -19,14 +19,17 @@ from .datasets import (
 )
 from .distillation import (
     BPTTDistiller,
+    CAFEDistiller,
     ClassMeans,
     DCDistiller,
     DistilledClassifier,
+    DMDistiller,
     DSADistiller,
     FullData,
     Herding,
     KMeansPrototypes,
     MTTDistiller,
+    NCFMDistiller,
     RandomSubset,
     STMDistiller,
 )
@@ -42,10 +45,12 @@ from .trajectory import TrajectoryBuffer
 
 __all__ = [
     "BPTTDistiller",
+    "CAFEDistiller",
     "ChannelScaler",
     "ClassMeans",
     "ConvNetClassifier",
     "DCDistiller",
+    "DMDistiller",
     "DSADistiller",
     "DistilledClassifier",
     "FullData",
@@ -54,6 +59,7 @@ __all__ = [
     "ImageReader",
     "KMeansPrototypes",
     "MTTDistiller",
+    "NCFMDistiller",
     "NetworkClassifier",
     "NeuralKernelClassifier",
     "RandomSubset",

@@ -276,10 +276,10 @@ class DCDistiller(NetworkMatchingDistiller):
         self.random_state = random_state
         self.verbose = verbose
 
-    def _check_images(self, data: RealData) -> None:
+    def _check_networks(self, data: RealData) -> None:
         # Teachers look at their images themselves.
         if self.buffer is None:
-            super()._check_images(data)
+            super()._check_networks(data)
 
     def _training(self) -> Training | None:
         """Return how networks are trained, if they are."""
@@ -325,15 +325,7 @@ class DCDistiller(NetworkMatchingDistiller):
         )
 
     def _default_estimator(self) -> Any:
-        network = super()._default_estimator()
-        if self.buffer is None:
-            return network
-        settings = self.buffer_.settings_
-        return network.set_params(
-            width=settings.width,
-            depth=settings.depth,
-            normalization=settings.normalization,
-        )
+        return self._network_of(self if self.buffer is None else self.buffer_.settings_)
 
 
 class DSADistiller(DCDistiller):

@@ -44,12 +44,7 @@ class NetworkMatchingDistiller(IterativeDistiller):
 
     def _check_parameters(self, data: RealData) -> None:
         self._families = resolve_families(self.augmentation)
-        if self.normalization == "batch":
-            raise ValueError(
-                "`normalization`='batch' makes what a network computes of an image "
-                "depend on the other images of its batch, and real and synthetic "
-                "batches are not alike; use 'instance', 'layer', 'group' or 'none'"
-            )
+        self._check_networks(data)
         n_processes = Ranks().size
         self.n_networks_ = (
             n_processes if self.n_networks == "auto" else int(self.n_networks)
@@ -60,10 +55,15 @@ class NetworkMatchingDistiller(IterativeDistiller):
                 f"{n_processes}, each of which takes a network in each iteration; got "
                 f"{self.n_networks_}"
             )
-        self._check_images(data)
 
-    def _check_images(self, data: RealData) -> None:
+    def _check_networks(self, data: RealData) -> None:
         """Raise an error if networks cannot compute with the images."""
+        if self.normalization == "batch":
+            raise ValueError(
+                "`normalization`='batch' makes what a network computes of an image "
+                "depend on the other images of its batch, and real and synthetic "
+                "batches are not alike; use 'instance', 'layer', 'group' or 'none'"
+            )
         check_pixel_unit(data.images, self.normalization)
 
     def _resolved_parameters(self) -> dict[str, Any]:
@@ -85,11 +85,15 @@ class NetworkMatchingDistiller(IterativeDistiller):
             return self._build()
 
     def _default_estimator(self) -> Any:
+        return self._network_of(self)
+
+    def _network_of(self, settings: Any) -> Any:
+        """Return a classifier with width, depth and normalization of some settings."""
         return default_network(
             self.synthetic_.step_size,
-            width=self.width,
-            depth=self.depth,
-            normalization=self.normalization,
+            width=settings.width,
+            depth=settings.depth,
+            normalization=settings.normalization,
             image_shape=self.synthetic_.X.shape[1:],
             device=self.device,
             random_state=self.random_state,

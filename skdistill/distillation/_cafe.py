@@ -1,0 +1,304 @@
+"""CAFEDistiller: matching of mean features of all layers."""
+
+import os
+from collections.abc import Sequence
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.utils._param_validation import Interval, StrOptions
+
+from skdistill.distillation._engine._real_batches import RealData
+from skdistill.distillation._network_matching import NetworkMatchingDistiller
+from skdistill.distillation._objectives._alignment import LayerAlignment, Rounds
+from skdistill.distillation._objectives._feature_matching import resolve_batch_size
+from skdistill.distillation._objectives._networks import RandomNetworks
+
+# As released, for three blocks: of all blocks but the last, of the last, and of what
+# it is pooled to, which is compared twice there.
+_EARLY_WEIGHT, _LAST_WEIGHT, _EMBEDDING_WEIGHT = 0.1, 1.0, 2.0
+
+
+class CAFEDistiller(NetworkMatchingDistiller):
+    r"""Distil an image set by aligning features of all layers (CAFE).
+
+    Synthetic images are optimized so that all layers of a network make of them, on
+    average, the same features as of real images of their class, and so that real
+    images are told apart by the synthetic ones [1]_:
+
+    .. math::
+
+        \mathcal{L}(S) = \sum_l w_l \sum_c \Bigl| \mathrm{mean}_{x \in R_c} f_l(A_c x)
+        - \mathrm{mean}_{s \in S_c} f_l(A_c s) \Bigr|^2 + \gamma \sum_c \sum_{x \in R_c}
+        \ell\bigl( (\langle f(A_c x), m_k \rangle)_k, c \bigr),
+
+    where :math:`f_l` is the output of a block's ReLU or, at last, the embedding
+    :math:`f` that the last layer sees, :math:`m_k` is the mean embedding of the
+    synthetic images of class k, :math:`\ell` the cross-entropy, :math:`R_c` are some
+    real images of class c, and :math:`A_c` is an augmentation with one set of
+    parameters for all of them.
+
+    A network serves for some rounds.  In each the images are updated once; then the
+    network trains on them, by epochs, until its accuracy on some real images has
+    moved.  Once this accuracy settles from round to round, another network takes its
+    place.
+
+    Parameters
+    ----------
+    ipc : int, default=1
+        Number of synthetic images per class.
+    max_iter : int, default=20000
+        Number of iterations, each a round with one update of the images.  In [1]_
+        there are 2000 networks, each of which serves for at least ten rounds.
+    layer_weights : sequence of float of length ``depth`` + 1, or "auto", default="auto"
+        The weights :math:`w_l` of the blocks and of the embedding.  "auto" is 0.1 of
+        all blocks but the last, 1 of the last, and 2 of the embedding.
+    discrimination : float, default=0.01
+        The weight :math:`\gamma` of the last term.  Whatever the number of real images,
+        it is that of a sum over 256 of each class.
+    outer_tolerance : float, default=0.04
+        A network is replaced once its accuracies before the last ten rounds span less.
+    inner_tolerance : float, default=0.03
+        In a round a network trains until its accuracies after the last ten epochs span
+        more.
+    n_watched : int, default=128
+        Number of real images whose accuracy is watched, at least one of each class:
+        the same ones as long as a network serves.
+    max_rounds : int, default=50
+        A network serves for no more rounds than these.
+    max_network_epochs : int, default=50
+        A network trains for no more epochs in a round.
+    network_lr : float, default=0.01
+        Learning rate of that training, plain stochastic gradient descent.
+    network_batch_size : int, default=256
+        Number of synthetic images in a step of that training.
+    batch_size : int, "auto" or None, default="auto"
+        Number of real images of each class in an iteration; all of a class that has
+        no more, and with None of every class.  "auto" is 16 times
+        the square root of ``ipc``: their gradient is that of all real
+        images on average, whatever their number, and with more of them networks, not
+        images, are the larger noise.  In [1]_ it is 256.
+    n_networks : int or "auto", default="auto"
+        Number of networks whose gradients are averaged in an iteration: it takes as
+        many times longer, and steps are less noisy.  "auto" is 1, or one in each of
+        the processes of a torch.distributed group.
+    init : {"real", "noise"} or array-like of shape (n_classes * ipc, height, width, \
+            channels), default="noise"
+        What the synthetic images start from: random real images of their class,
+        Gaussian noise with the mean and deviation of each channel, or given images in
+        the order of the classes.
+    pixel_size : int, default=1
+        Side of a synthetic image's pixels, in pixels of the real ones.  With 2 an
+        image is a quarter as many numbers, and four times as many images take the same
+        storage.  ``ipc`` is the number of images.  Real and given first images become
+        means over these pixels.
+    augmentation : "dsa", None or sequence of str, default=None
+        Families of which one is drawn for each class and iteration; real and
+        synthetic images are augmented with the same parameters.  Of images that have
+        a right and a left, as digits, "flip" should be left out.
+        Networks that learn from the synthetic images see them augmented, too.
+    pixel_lr : float or "auto", default="auto"
+        Learning rate of the pixels, with a momentum of 0.5.  A number is that of plain
+        gradient descent, 0.1 in [1]_.  "auto" divides the gradient by its own running
+        root mean square and measures steps in standard deviations of the real pixels.
+    average : bool, default=True
+        Whether ``synthetic_`` holds averages of the images over all iterations, the
+        later with more weight: those of iteration t with t^2.  They are less noisy
+        than the last ones, which [1]_ takes and False stands for.
+    width : int, default=128
+        Number of channels of each convolution of the networks.
+    depth : int, default=3
+        Number of their blocks.
+    normalization : {"instance", "layer", "group", "none"}, default="instance"
+        As for :class:`~skdistill.neural_network.ConvNetClassifier`.  "batch" is
+        refused: it makes the features of an image depend on the rest of its batch.
+    checkpoint : path-like, default=None
+        A folder for the state of the fit, from which the same fit is resumed;
+        ``max_iter`` may be larger than before.  In a search or a cross-validation of
+        scikit-learn each fit has a folder ``fit-...`` of its own inside of it.
+    estimator : classifier, default=None
+        The network that :meth:`score` trains.  None takes one like those of the
+        distillation.
+    image_shape : tuple (height, width, channels), default=None
+        How 2-D X is to be read.  None reads one row of pixels with one channel.
+    device : str or torch.device, default="auto"
+        Where to compute; "auto" takes a GPU if there is one.
+    random_state : int, RandomState instance or None, default=None
+        Controls all randomness.  Pass an int for reproducible results.
+    verbose : int, default=0
+        Shows progress bars if positive.
+
+    Attributes
+    ----------
+    synthetic_ : SyntheticSet
+        The distilled images and their labels.
+    best_synthetic_ : SyntheticSet
+        The set when the mean loss of ten iterations was least.
+    best_iteration_ : int
+        The number of iterations that it was after.
+    history_ : DataFrame of `n_iter_` rows, but at most 10,000
+        Per iteration: ``round``, how many updates the network had served for before
+        (of several networks the first); ``loss``; ``network_accuracy``, on the watched
+        images; and ``event``: "rolled back" where images went back to their last good
+        state.
+    n_networks_ : int
+        Number of networks in an iteration.
+    n_iter_ : int
+        Number of iterations.
+    stop_reason_ : str
+        Why the fit ended: "max_iter", "diverged",
+        "interrupted" from the keyboard, or "callback" by one of scikit-learn's.
+    classes_ : ndarray of shape (n_classes,)
+        The class labels.
+    image_shape_ : tuple (height, width, channels)
+        Shape of an image.
+    n_features_in_ : int
+        Number of pixel values of an image.
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of the columns of X; only if X had names that are all strings.
+
+    See Also
+    --------
+    DMDistiller : Matches the last features of networks that are never trained.
+
+    References
+    ----------
+    .. [1] Wang et al., "CAFE: Learning to Condense Dataset by Aligning Features",
+       CVPR 2022.
+
+    Examples
+    --------
+    >>> from skdistill import CAFEDistiller, make_galaxies
+    >>> X, y = make_galaxies(90, size=16, random_state=0)
+    >>> distiller = CAFEDistiller(
+    ...     max_iter=4, max_rounds=2, max_network_epochs=3, width=8, random_state=0)
+    >>> distiller.fit(X, y).synthetic_
+    <SyntheticSet: 9 images of 16x16x3, 9 classes>
+    >>> distiller.history_["round"].tolist()
+    [0, 1, 0, 1]
+    """
+
+    _parameter_constraints: dict = {
+        **NetworkMatchingDistiller._parameter_constraints,
+        "layer_weights": [StrOptions({"auto"}), "array-like"],
+        "discrimination": [Interval(Real, 0, None, closed="left")],
+        "outer_tolerance": [Interval(Real, 0, None, closed="left")],
+        "inner_tolerance": [Interval(Real, 0, None, closed="left")],
+        "n_watched": [Interval(Integral, 1, None, closed="left")],
+        "max_rounds": [Interval(Integral, 1, None, closed="left")],
+        "max_network_epochs": [Interval(Integral, 1, None, closed="left")],
+        "network_lr": [Interval(Real, 0, None, closed="neither")],
+        "network_batch_size": [Interval(Integral, 1, None, closed="left")],
+    }
+
+    def __init__(
+        self,
+        ipc: int = 1,
+        *,
+        max_iter: int = 20000,
+        layer_weights: str | Sequence[float] = "auto",
+        discrimination: float = 0.01,
+        outer_tolerance: float = 0.04,
+        inner_tolerance: float = 0.03,
+        n_watched: int = 128,
+        max_rounds: int = 50,
+        max_network_epochs: int = 50,
+        network_lr: float = 0.01,
+        network_batch_size: int = 256,
+        batch_size: int | str | None = "auto",
+        n_networks: int | str = "auto",
+        init: Any = "noise",
+        pixel_size: int = 1,
+        augmentation: str | Sequence[str] | None = None,
+        pixel_lr: float | str = "auto",
+        average: bool = True,
+        width: int = 128,
+        depth: int = 3,
+        normalization: str = "instance",
+        checkpoint: str | os.PathLike[str] | None = None,
+        estimator: Any = None,
+        image_shape: tuple[int, int, int] | None = None,
+        device: str | torch.device = "auto",
+        random_state: Any = None,
+        verbose: int = 0,
+    ) -> None:
+        self.ipc = ipc
+        self.max_iter = max_iter
+        self.layer_weights = layer_weights
+        self.discrimination = discrimination
+        self.outer_tolerance = outer_tolerance
+        self.inner_tolerance = inner_tolerance
+        self.n_watched = n_watched
+        self.max_rounds = max_rounds
+        self.max_network_epochs = max_network_epochs
+        self.network_lr = network_lr
+        self.network_batch_size = network_batch_size
+        self.batch_size = batch_size
+        self.n_networks = n_networks
+        self.init = init
+        self.pixel_size = pixel_size
+        self.augmentation = augmentation
+        self.pixel_lr = pixel_lr
+        self.average = average
+        self.width = width
+        self.depth = depth
+        self.normalization = normalization
+        self.checkpoint = checkpoint
+        self.estimator = estimator
+        self.image_shape = image_shape
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def _check_parameters(self, data: RealData) -> None:
+        super()._check_parameters(data)
+        self._weights = self._resolve_layer_weights()
+
+    def _resolved_parameters(self) -> dict[str, Any]:
+        return super()._resolved_parameters() | {"layer_weights": self._weights}
+
+    def _resolve_layer_weights(self) -> list[float]:
+        n_layers = int(self.depth) + 1
+        if isinstance(self.layer_weights, str):
+            early = [_EARLY_WEIGHT] * (n_layers - 2)
+            return [*early, _LAST_WEIGHT, _EMBEDDING_WEIGHT]
+        try:
+            weights = np.asarray(self.layer_weights, dtype=float)
+        except (TypeError, ValueError):
+            weights = np.empty(0)
+        if weights.shape != (n_layers,) or not (
+            np.isfinite(weights).all() and (weights >= 0).all()
+        ):
+            raise ValueError(
+                f"`layer_weights` must be 'auto' or {n_layers} numbers of at least 0, "
+                f"for the blocks of a network of `depth`={self.depth} and for the "
+                f"embedding; got {self.layer_weights!r}"
+            )
+        if not weights.any() and not self.discrimination:
+            raise ValueError(
+                "`layer_weights` are all 0, and so is `discrimination`: there is "
+                "nothing to match"
+            )
+        return weights.tolist()
+
+    def _make_objective(self, data: RealData, seed: int) -> LayerAlignment:
+        return LayerAlignment(
+            data,
+            self._structure(),
+            RandomNetworks(self._build, data.device),
+            batch_size=resolve_batch_size(self.batch_size, self.ipc),
+            families=self._families,
+            layer_weights=self._weights,
+            discrimination=float(self.discrimination),
+            rounds=Rounds(
+                outer_tolerance=float(self.outer_tolerance),
+                inner_tolerance=float(self.inner_tolerance),
+                max_rounds=int(self.max_rounds),
+                max_epochs=int(self.max_network_epochs),
+                n_watched=int(self.n_watched),
+                learning_rate=float(self.network_lr),
+                batch_size=int(self.network_batch_size),
+            ),
+            n_networks=self.n_networks_,
+        )

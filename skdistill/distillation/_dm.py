@@ -1,0 +1,214 @@
+"""DMDistiller: matching of mean features."""
+
+import os
+from collections.abc import Sequence
+from numbers import Integral
+from typing import Any
+
+import torch
+from sklearn.utils._param_validation import Interval
+
+from skdistill.distillation._engine._real_batches import RealData
+from skdistill.distillation._network_matching import NetworkMatchingDistiller
+from skdistill.distillation._objectives._feature_matching import (
+    FeatureMeans,
+    resolve_batch_size,
+)
+from skdistill.distillation._objectives._networks import RandomNetworks
+from skdistill.neural_network._derivatives import ConvNetDerivatives
+
+
+class DMDistiller(NetworkMatchingDistiller):
+    r"""Distil an image set by matching mean features (DM).
+
+    Synthetic images are optimized so that networks with random weights make of them,
+    on average, the same features as of real images of their class [1]_:
+
+    .. math::
+
+        \mathcal{L}(S) = \sum_c \Bigl| \frac{1}{|R_c|} \sum_{x \in R_c} \psi(A_c x)
+        - \frac{1}{|S_c|} \sum_{s \in S_c} \psi(A_c s) \Bigr|^2,
+
+    where :math:`\psi` is what a network's last layer would see, :math:`S_c` are all
+    synthetic and :math:`R_c` some real images of class c, and :math:`A_c` is an
+    augmentation with one set of parameters for all of them.  Every iteration draws
+    another network, which is never trained.
+
+    Neither teachers nor second derivatives are needed: an iteration is a forward pass
+    of the real images, and a forward and a backward pass of the synthetic ones.  Since
+    first moments are all that is matched, one image per class becomes something like
+    the mean of its class.
+
+    Parameters
+    ----------
+    ipc : int, default=1
+        Number of synthetic images per class.
+    max_iter : int, default=20000
+        Number of iterations, each an update of the images.
+    n_steps_per_network : int, default=1
+        Number of iterations in a row that share networks, real images and
+        augmentations.  With more than one, real images pass through a network once
+        for all of them, which pays with large batches.
+    batch_size : int, "auto" or None, default="auto"
+        Number of real images of each class in an iteration; all of a class that has
+        no more, and with None of every class.  "auto" is 16 times
+        the square root of ``ipc``: their gradient is that of all real
+        images on average, whatever their number, and with more of them networks, not
+        images, are the larger noise.  In [1]_ it is 256.
+    n_networks : int or "auto", default="auto"
+        Number of networks whose gradients are averaged in an iteration: it takes as
+        many times longer, and steps are less noisy.  "auto" is 1, or one in each of
+        the processes of a torch.distributed group.
+    init : {"real", "noise"} or array-like of shape (n_classes * ipc, height, width, \
+            channels), default="real"
+        What the synthetic images start from: random real images of their class,
+        Gaussian noise with the mean and deviation of each channel, or given images in
+        the order of the classes.
+    pixel_size : int, default=1
+        Side of a synthetic image's pixels, in pixels of the real ones.  With 2 an
+        image is a quarter as many numbers, and four times as many images take the same
+        storage.  ``ipc`` is the number of images.  Real and given first images become
+        means over these pixels.
+    augmentation : "dsa", None or sequence of str, default="dsa"
+        Families of which one is drawn for each class and iteration; real and
+        synthetic images are augmented with the same parameters.  Of images that have
+        a right and a left, as digits, "flip" should be left out.
+    pixel_lr : float or "auto", default="auto"
+        Learning rate of the pixels, with a momentum of 0.5.  A number is that of plain
+        gradient descent, 1 in [1]_.  "auto" divides the gradient by its own running
+        root mean square and measures steps in standard deviations of the real pixels.
+    average : bool, default=True
+        Whether ``synthetic_`` holds averages of the images over all iterations, the
+        later with more weight: those of iteration t with t^2.  They are less noisy
+        than the last ones, which [1]_ takes and False stands for.
+    width : int, default=128
+        Number of channels of each convolution of the networks.
+    depth : int, default=3
+        Number of their blocks.
+    normalization : {"instance", "layer", "group", "none"}, default="instance"
+        As for :class:`~skdistill.neural_network.ConvNetClassifier`.  "batch" is
+        refused: it makes the features of an image depend on the rest of its batch.
+    checkpoint : path-like, default=None
+        A folder for the state of the fit, from which the same fit is resumed;
+        ``max_iter`` may be larger than before.  In a search or a cross-validation of
+        scikit-learn each fit has a folder ``fit-...`` of its own inside of it.
+    estimator : classifier, default=None
+        The network that :meth:`score` trains.  None takes one like those of the
+        distillation.
+    image_shape : tuple (height, width, channels), default=None
+        How 2-D X is to be read.  None reads one row of pixels with one channel.
+    device : str or torch.device, default="auto"
+        Where to compute; "auto" takes a GPU if there is one.
+    random_state : int, RandomState instance or None, default=None
+        Controls all randomness.  Pass an int for reproducible results.
+    verbose : int, default=0
+        Shows progress bars if positive.
+
+    Attributes
+    ----------
+    synthetic_ : SyntheticSet
+        The distilled images and their labels.
+    best_synthetic_ : SyntheticSet
+        The set when the mean loss of ten iterations was least.
+    best_iteration_ : int
+        The number of iterations that it was after.
+    history_ : DataFrame of `n_iter_` rows, but at most 10,000
+        Per iteration: ``loss``, and ``event``: "rolled back" where images went
+        back to their last good state.
+    n_networks_ : int
+        Number of networks in an iteration.
+    n_iter_ : int
+        Number of iterations.
+    stop_reason_ : str
+        Why the fit ended: "max_iter", "diverged",
+        "interrupted" from the keyboard, or "callback" by one of scikit-learn's.
+    classes_ : ndarray of shape (n_classes,)
+        The class labels.
+    image_shape_ : tuple (height, width, channels)
+        Shape of an image.
+    n_features_in_ : int
+        Number of pixel values of an image.
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of the columns of X; only if X had names that are all strings.
+
+    See Also
+    --------
+    NCFMDistiller : Matches distributions of features, of trained networks.
+    CAFEDistiller : Matches mean features of all layers.
+    ClassMeans : Mean images instead of mean features.
+
+    References
+    ----------
+    .. [1] Zhao and Bilen, "Dataset Condensation with Distribution Matching", WACV
+       2023.
+
+    Examples
+    --------
+    >>> from skdistill import DMDistiller, make_galaxies
+    >>> X, y = make_galaxies(90, size=16, random_state=0)
+    >>> distiller = DMDistiller(ipc=2, max_iter=20, width=8, random_state=0).fit(X, y)
+    >>> distiller.synthetic_
+    <SyntheticSet: 18 images of 16x16x3, 9 classes>
+    >>> losses = distiller.history_["loss"]
+    >>> bool(losses[-5:].mean() < losses[:5].mean())
+    True
+    """
+
+    _parameter_constraints: dict = {
+        **NetworkMatchingDistiller._parameter_constraints,
+        "n_steps_per_network": [Interval(Integral, 1, None, closed="left")],
+    }
+
+    def __init__(
+        self,
+        ipc: int = 1,
+        *,
+        max_iter: int = 20000,
+        n_steps_per_network: int = 1,
+        batch_size: int | str | None = "auto",
+        n_networks: int | str = "auto",
+        init: Any = "real",
+        pixel_size: int = 1,
+        augmentation: str | Sequence[str] | None = "dsa",
+        pixel_lr: float | str = "auto",
+        average: bool = True,
+        width: int = 128,
+        depth: int = 3,
+        normalization: str = "instance",
+        checkpoint: str | os.PathLike[str] | None = None,
+        estimator: Any = None,
+        image_shape: tuple[int, int, int] | None = None,
+        device: str | torch.device = "auto",
+        random_state: Any = None,
+        verbose: int = 0,
+    ) -> None:
+        self.ipc = ipc
+        self.max_iter = max_iter
+        self.n_steps_per_network = n_steps_per_network
+        self.batch_size = batch_size
+        self.n_networks = n_networks
+        self.init = init
+        self.pixel_size = pixel_size
+        self.augmentation = augmentation
+        self.pixel_lr = pixel_lr
+        self.average = average
+        self.width = width
+        self.depth = depth
+        self.normalization = normalization
+        self.checkpoint = checkpoint
+        self.estimator = estimator
+        self.image_shape = image_shape
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def _make_objective(self, data: RealData, seed: int) -> FeatureMeans:
+        return FeatureMeans(
+            data,
+            ConvNetDerivatives(self._structure()),
+            RandomNetworks(self._build, data.device),
+            batch_size=resolve_batch_size(self.batch_size, self.ipc),
+            families=self._families,
+            n_networks=self.n_networks_,
+            n_steps_per_network=int(self.n_steps_per_network),
+        )

@@ -1,0 +1,293 @@
+"""NCFMDistiller: matching of distributions of features of teachers."""
+
+import os
+from collections.abc import Sequence
+from numbers import Integral, Real
+from typing import Any
+
+import torch
+from sklearn.frozen import FrozenEstimator
+from sklearn.utils._param_validation import Interval, StrOptions
+
+from skdistill.distillation._engine._real_batches import RealData
+from skdistill.distillation._network_matching import NetworkMatchingDistiller
+from skdistill.distillation._objectives._feature_distributions import (
+    DISTANCES,
+    Encoders,
+    FeatureDistributions,
+)
+from skdistill.distillation._objectives._feature_matching import resolve_batch_size
+from skdistill.distillation._objectives._networks import teachers_signature
+from skdistill.distillation._teachers import fit_teachers
+from skdistill.neural_network._derivatives import ConvNetDerivatives
+from skdistill.trajectory import TrajectoryBuffer
+from skdistill.utils._distributed import Ranks
+from skdistill.utils._random import child_seed
+
+# The root of a square is not linear in what real images are averaged to: with fewer
+# it is another distance.
+_CHARACTERISTIC_BATCH = 128
+
+
+class NCFMDistiller(NetworkMatchingDistiller):
+    r"""Distil an image set by matching distributions of features (NCFM, DANCE).
+
+    Synthetic images are optimized so that features which teachers make of them are
+    distributed like those of real images of their class.  An iteration takes the
+    features :math:`f` of a network that lies between the start and the end of a
+    teacher's training, :math:`\theta = \lambda \theta_0 + (1 - \lambda) \theta_T` with
+    :math:`\lambda` uniform in [0, 1] [2]_.  With the characteristic functions
+
+    .. math::
+
+        \Phi_R(t) = \frac{1}{|R_c|} \sum_{x \in R_c} e^{i \langle t, f(A_c x) \rangle},
+        \qquad
+        \Phi_S(t) = \frac{1}{|S_c|} \sum_{s \in S_c} e^{i \langle t, f(A_c s) \rangle}
+
+    of features of length 1, the loss is [1]_
+
+    .. math::
+
+        \mathcal{L}(S) = \sum_c \Bigl( \frac{300}{\sqrt{2}} \, \mathrm{mean}_t
+        |\Phi_R(t) - \Phi_S(t)| + \beta \, \mathrm{mean}_{s \in S_c}
+        \ell(\theta_T; A_c s, c) \Bigr),
+
+    where t are random frequencies from a standard normal distribution, :math:`R_c` are
+    some real images of class c, :math:`A_c` is an augmentation with one set of
+    parameters for all of them, and :math:`\beta` is ``calibration``: the images shall
+    be recognized by the trained teacher.
+
+    In [1]_ amplitudes and phases of :math:`\Phi` are compared apart; with equal
+    weights, which its code has, their sum is the above identically.  The network that
+    chooses frequencies there is left out: the released code does not use it.
+
+    Parameters
+    ----------
+    ipc : int, default=1
+        Number of synthetic images per class.
+    buffer : TrajectoryBuffer, FrozenEstimator or path-like, default=None
+        The teachers.  A fitted buffer, or the folder of one, is used as it is; an
+        unfitted one is cloned and fitted on X, y; None stands for an unfitted
+        :class:`~skdistill.trajectory.TrajectoryBuffer` with its default parameters,
+        that uses all cores.  In a search or a cross-validation a fitted buffer is
+        trained anew on the images of each fold, unless it is wrapped in a
+        :class:`~sklearn.frozen.FrozenEstimator`.  First and last snapshots are all
+        that is used of a teacher.
+    max_iter : int, default=10000
+        Number of iterations, each an update of the images.
+    distance : {"characteristic", "mean", "gaussian"}, default="characteristic"
+        How distributions are compared:
+
+        - "characteristic": by the mean difference of characteristic functions, as
+          above [1]_.
+        - "mean": by the squared distance of mean features, of any length [2]_.
+        - "gaussian": by 300 times the mean squared difference of characteristic
+          functions over all frequencies that there are.  It has a closed form, the
+          squared maximum mean discrepancy with the kernel
+          :math:`e^{-|f - g|^2 / 2}`, and takes less time and memory: at 128 x 128
+          pixels much less.
+
+    n_frequencies : int, default=1024
+        Number of frequencies in an iteration; only for "characteristic".
+    calibration : float, default=1.0
+        The weight :math:`\beta` of the cross-entropy of the synthetic images.
+    batch_size : int, "auto" or None, default="auto"
+        Number of real images of each class in an iteration; all of a class that has
+        no more, and with None of every class.  "auto" is 128 for
+        "characteristic", else 16 times the square root of ``ipc``.  In [2]_ it is 128,
+        in [1]_ 1024.
+    n_networks : int or "auto", default="auto"
+        Number of networks whose gradients are averaged in an iteration: it takes as
+        many times longer, and steps are less noisy.  "auto" is 1, or one in each of
+        the processes of a torch.distributed group.
+    init : {"real", "noise"} or array-like of shape (n_classes * ipc, height, width, \
+            channels), default="real"
+        What the synthetic images start from: random real images of their class,
+        Gaussian noise with the mean and deviation of each channel, or given images in
+        the order of the classes.
+    pixel_size : int, default=1
+        Side of a synthetic image's pixels, in pixels of the real ones.  With 2 an
+        image is a quarter as many numbers, and four times as many images take the same
+        storage.  ``ipc`` is the number of images.  Real and given first images become
+        means over these pixels.
+    augmentation : "dsa", None or sequence of str, default="dsa"
+        Families of which one is drawn for each class and iteration; real and
+        synthetic images are augmented with the same parameters.  Of images that have
+        a right and a left, as digits, "flip" should be left out.
+    pixel_lr : float or "auto", default="auto"
+        Learning rate of the pixels, with a momentum of 0.5.  A number is that of plain
+        gradient descent, 0.01 times ``ipc`` in [2]_.  "auto" divides the gradient by
+        its own running root mean square and measures steps in standard deviations of
+        the real pixels.
+    average : bool, default=True
+        Whether ``synthetic_`` holds averages of the images over all iterations, the
+        later with more weight: those of iteration t with t^2.  They are less noisy
+        than the last ones, which [1]_ takes and False stands for.
+    checkpoint : path-like, default=None
+        A folder for the state of the fit, from which the same fit is resumed;
+        ``max_iter`` may be larger than before.  In a search or a cross-validation of
+        scikit-learn each fit has a folder ``fit-...`` of its own inside of it.
+    estimator : classifier, default=None
+        The network that :meth:`score` trains.  None takes one like the teachers.
+    image_shape : tuple (height, width, channels), default=None
+        How 2-D X is to be read.  None reads one row of pixels with one channel.
+    device : str or torch.device, default="auto"
+        Where to compute; "auto" takes a GPU if there is one.
+    random_state : int, RandomState instance or None, default=None
+        Controls all randomness.  Pass an int for reproducible results.
+    verbose : int, default=0
+        Shows progress bars if positive.
+
+    Attributes
+    ----------
+    synthetic_ : SyntheticSet
+        The distilled images and their labels.
+    best_synthetic_ : SyntheticSet
+        The set when the mean loss of ten iterations was least.
+    best_iteration_ : int
+        The number of iterations that it was after.
+    buffer_ : TrajectoryBuffer
+        The fitted teachers.
+    history_ : DataFrame of `n_iter_` rows, but at most 10,000
+        Per iteration: ``teacher`` (of several networks that of the first),
+        ``loss``, its parts ``distance`` and ``calibration`` unless the latter has no
+        weight, and ``event``: "rolled back" where images went back to their last good
+        state.
+    n_networks_ : int
+        Number of networks in an iteration.
+    n_iter_ : int
+        Number of iterations.
+    stop_reason_ : str
+        Why the fit ended: "max_iter", "diverged",
+        "interrupted" from the keyboard, or "callback" by one of scikit-learn's.
+    classes_ : ndarray of shape (n_classes,)
+        The class labels.
+    image_shape_ : tuple (height, width, channels)
+        Shape of an image.
+    n_features_in_ : int
+        Number of pixel values of an image.
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of the columns of X; only if X had names that are all strings.
+
+    See Also
+    --------
+    DMDistiller : Matches means of features of random networks.
+    STMDistiller : Follows the same teachers' trajectories.
+
+    References
+    ----------
+    .. [1] Wang et al., "Dataset Distillation with Neural Characteristic Function: A
+       Minmax Perspective", CVPR 2025.
+    .. [2] Zhang et al., "DANCE: Dual-View Distribution Alignment for Dataset
+       Condensation", IJCAI 2024.
+
+    Examples
+    --------
+    >>> from skdistill import NCFMDistiller, TrajectoryBuffer, make_galaxies
+    >>> X, y = make_galaxies(90, size=16, random_state=0)
+    >>> buffer = TrajectoryBuffer(n_teachers=2, n_epochs=3, width=8, random_state=0)
+    >>> distiller = NCFMDistiller(
+    ...     ipc=2, buffer=buffer, max_iter=10, distance="gaussian", random_state=0)
+    >>> distiller.fit(X, y).synthetic_
+    <SyntheticSet: 18 images of 16x16x3, 9 classes>
+    >>> list(distiller.history_)
+    ['teacher', 'loss', 'distance', 'calibration', 'event']
+    """
+
+    _parameter_constraints: dict = {
+        **{
+            name: constraint
+            for name, constraint in (
+                NetworkMatchingDistiller._parameter_constraints.items()
+            )
+            # Those of the teachers.
+            if name not in {"width", "depth", "normalization"}
+        },
+        "buffer": [TrajectoryBuffer, FrozenEstimator, str, os.PathLike, None],
+        "distance": [StrOptions(set(DISTANCES))],
+        "n_frequencies": [Interval(Integral, 1, None, closed="left")],
+        "calibration": [Interval(Real, 0, None, closed="left")],
+    }
+
+    _free_parameters = NetworkMatchingDistiller._free_parameters | {"buffer"}
+
+    def __init__(
+        self,
+        ipc: int = 1,
+        *,
+        buffer: TrajectoryBuffer | str | os.PathLike[str] | None = None,
+        max_iter: int = 10000,
+        distance: str = "characteristic",
+        n_frequencies: int = 1024,
+        calibration: float = 1.0,
+        batch_size: int | str | None = "auto",
+        n_networks: int | str = "auto",
+        init: Any = "real",
+        pixel_size: int = 1,
+        augmentation: str | Sequence[str] | None = "dsa",
+        pixel_lr: float | str = "auto",
+        average: bool = True,
+        checkpoint: str | os.PathLike[str] | None = None,
+        estimator: Any = None,
+        image_shape: tuple[int, int, int] | None = None,
+        device: str | torch.device = "auto",
+        random_state: Any = None,
+        verbose: int = 0,
+    ) -> None:
+        self.ipc = ipc
+        self.buffer = buffer
+        self.max_iter = max_iter
+        self.distance = distance
+        self.n_frequencies = n_frequencies
+        self.calibration = calibration
+        self.batch_size = batch_size
+        self.n_networks = n_networks
+        self.init = init
+        self.pixel_size = pixel_size
+        self.augmentation = augmentation
+        self.pixel_lr = pixel_lr
+        self.average = average
+        self.checkpoint = checkpoint
+        self.estimator = estimator
+        self.image_shape = image_shape
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def _check_networks(self, data: RealData) -> None:
+        """Leave it to the teachers, who look at their images themselves."""
+
+    def _make_objective(self, data: RealData, seed: int) -> FeatureDistributions:
+        buffer = self.buffer
+        if buffer is None:
+            buffer = TrajectoryBuffer(
+                augmentation=self.augmentation,
+                n_jobs=-1,
+                device=self.device,
+                verbose=self.verbose,
+            )
+        self.buffer_ = fit_teachers(
+            buffer,
+            data,
+            seed=child_seed(seed, 1) % 2**31,
+            ranks=Ranks(),
+            checkpoint=self.checkpoint,
+        )
+        batch_size = self.batch_size
+        if batch_size == "auto" and self.distance == "characteristic":
+            batch_size = _CHARACTERISTIC_BATCH
+        return FeatureDistributions(
+            data,
+            ConvNetDerivatives(self.buffer_.settings_.build_structure()),
+            Encoders(self.buffer_, data.device),
+            batch_size=resolve_batch_size(batch_size, self.ipc),
+            families=self._families,
+            distance=self.distance,
+            n_frequencies=int(self.n_frequencies),
+            calibration=float(self.calibration),
+            n_networks=self.n_networks_,
+            teachers=teachers_signature(self.buffer_),
+        )
+
+    def _default_estimator(self) -> Any:
+        return self._network_of(self.buffer_.settings_)
