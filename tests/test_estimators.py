@@ -30,11 +30,13 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 import skdistill
 from skdistill import (
     BPTTDistiller,
+    CAFEDistiller,
     ChannelScaler,
     ClassMeans,
     ConvNetClassifier,
     DCDistiller,
     DistilledClassifier,
+    DMDistiller,
     DSADistiller,
     FullData,
     GalaxyZooCurator,
@@ -42,6 +44,7 @@ from skdistill import (
     ImageReader,
     KMeansPrototypes,
     MTTDistiller,
+    NCFMDistiller,
     NetworkClassifier,
     NeuralKernelClassifier,
     RandomSubset,
@@ -121,6 +124,11 @@ BPTT = BPTTDistiller(
     estimator=NETWORK,
     device="cpu",
     random_state=0,
+FEATURES = {name: MATCHING[name] for name in MATCHING if name != "n_network_epochs"}
+DM = DMDistiller(**FEATURES)
+CAFE = CAFEDistiller(max_rounds=2, max_network_epochs=2, **FEATURES)
+NCFM = NCFMDistiller(
+    buffer=TEACHERS, max_iter=3, estimator=NETWORK, device="cpu", random_state=0
 )
 DISTILLED = DistilledClassifier(STMDistiller(ipc=3, max_total_iter=3, **SHORT), NETWORK)
 
@@ -147,6 +155,9 @@ ESTIMATORS = [
     DC,
     DSA,
     BPTT,
+    DM,
+    NCFM,
+    CAFE,
     DISTILLED,
     *BASELINES,
     RotationAugmenter(),

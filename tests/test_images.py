@@ -9,12 +9,15 @@ import torch
 from sklearn.base import clone
 
 from skdistill import (
+    CAFEDistiller,
     ChannelScaler,
     ConvNetClassifier,
     DCDistiller,
     DistilledClassifier,
+    DMDistiller,
     DSADistiller,
     MTTDistiller,
+    NCFMDistiller,
     STMDistiller,
     TrajectoryBuffer,
     ZCAWhitener,
@@ -40,9 +43,12 @@ MTT = MTTDistiller(max_iter=2, max_start_epoch=1, n_target_epochs=1, **SHORT)
 MATCHING = {"max_iter": 2, "width": 4, "depth": 1, "estimator": NETWORK}
 DC = DCDistiller(ipc=2, **MATCHING, device="cpu", random_state=0)
 DSA = DSADistiller(**MATCHING, device="cpu", random_state=0)
+DM = DMDistiller(**MATCHING, device="cpu", random_state=0)
+CAFE = CAFEDistiller(**MATCHING, max_network_epochs=2, device="cpu", random_state=0)
+NCFM = NCFMDistiller(buffer=TEACHERS, max_iter=2, device="cpu", random_state=0)
 TRANSFORMERS = [ChannelScaler(), ZCAWhitener()]
 CLASSIFIERS = [NETWORK, DistilledClassifier(STM, NETWORK)]
-LEARNERS = [*CLASSIFIERS, TEACHERS, STM, MTT, DC, DSA]
+LEARNERS = [*CLASSIFIERS, TEACHERS, STM, MTT, DC, DSA, DM, NCFM, CAFE]
 ALL = [*TRANSFORMERS, *LEARNERS]
 
 

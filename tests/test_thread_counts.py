@@ -5,9 +5,12 @@ import pytest
 import torch
 
 from skdistill import (
+    CAFEDistiller,
     ConvNetClassifier,
+    DMDistiller,
     DSADistiller,
     MTTDistiller,
+    NCFMDistiller,
     NetworkClassifier,
     STMDistiller,
     TrajectoryBuffer,
@@ -52,6 +55,20 @@ def dsa():
     return [DSADistiller(**settings, **COMMON).fit(X, y).synthetic_.X]
 
 
+def feature_matching():
+    common = COMMON | {"ipc": 24, "max_iter": 3, "n_networks": 2, "batch_size": 32}
+    network = {"width": 32, "depth": 2}
+    cafe = CAFEDistiller(**common, **network, max_network_epochs=2)
+    teachers = TrajectoryBuffer(
+        n_teachers=1, n_epochs=1, device="cpu", random_state=0, **network
+    )
+    ncfm = NCFMDistiller(buffer=teachers, **common)
+    return [
+        distiller.fit(X, y).synthetic_.X
+        for distiller in (DMDistiller(**common, **network), cafe, ncfm)
+    ]
+
+
 def convnet():
     network = ConvNetClassifier(**NETWORK.get_params()).fit(X, y)
     outcome = network.predict_proba(X), network.extract_features(X)
@@ -82,6 +99,7 @@ WORK = [
     without_probes_and_kept_activations,
     mtt,
     dsa,
+    feature_matching,
     convnet,
     resnet,
     scores,

@@ -17,7 +17,14 @@ import torch
 import torch.distributed as dist
 
 import skdistill.distillation._objectives._trajectory as matcher_module
-from skdistill import MTTDistiller, STMDistiller, TrajectoryBuffer
+from skdistill import (
+    CAFEDistiller,
+    DMDistiller,
+    MTTDistiller,
+    NCFMDistiller,
+    STMDistiller,
+    TrajectoryBuffer,
+)
 from skdistill.utils._distributed import RankError
 
 RANK, SIZE, FOLDER, PART = sys.argv[1:]
@@ -84,12 +91,13 @@ def keep(name, distiller, X=X, y=Y):
             "X": synthetic.X.tolist(),
             "probabilities": np.asarray(synthetic.probabilities, float).tolist(),
             "best": best.X.tolist(),
-            "step_sizes": distiller.step_sizes_.tolist(),
             "history": distiller.history_.to_csv(),
-            "n_matches": distiller.n_matches_,
             "n_iter": distiller.n_iter_,
             "reason": distiller.stop_reason_,
         }
+        if hasattr(distiller, "step_sizes_"):
+            content["step_sizes"] = distiller.step_sizes_.tolist()
+            content["n_matches"] = distiller.n_matches_
         if hasattr(distiller, "stages_"):
             content["stages"] = distiller.stages_.to_csv()
     except (ValueError, RuntimeError, MemoryError) as error:
@@ -126,6 +134,14 @@ def results():
             init="noise",
         ),
     )
+    matching = {"max_iter": 5, "n_networks": 3, "batch_size": 4}
+    matching |= {"random_state": 0, "device": "cpu"}
+    network = {"width": 4, "depth": 1}
+    keep("dm", DMDistiller(n_steps_per_network=2, **matching, **network))
+    keep("ncfm", NCFMDistiller(buffer=FITTED, **matching))
+    keep(
+        "cafe", CAFEDistiller(max_rounds=3, max_network_epochs=2, **matching, **network)
+    )
     keep("trained", make(buffer=teachers(random_state=None)))
     path = FOLDER / f"teachers-{SIZE}"
     keep("shared", make(buffer=teachers(random_state=None, path=path)))
@@ -151,6 +167,7 @@ def refusals():
     keep("other parameters", make(ipc=1 + RANK))
     keep("other teachers", make(buffer=teachers(random_state=RANK).fit(X, Y)))
     keep("few matches", make(n_matches=1))
+    keep("few networks", DMDistiller(n_networks=1, width=2, device="cpu"))
     keep("diverged teachers", make(buffer=teachers(learning_rate=1e30)))
 
     def interrupt(number, result):

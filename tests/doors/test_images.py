@@ -16,16 +16,19 @@ from PIL import Image
 import skdistill
 from skdistill import (
     BPTTDistiller,
+    CAFEDistiller,
     ChannelScaler,
     ClassMeans,
     ConvNetClassifier,
     DCDistiller,
     DistilledClassifier,
+    DMDistiller,
     DSADistiller,
     FullData,
     Herding,
     KMeansPrototypes,
     MTTDistiller,
+    NCFMDistiller,
     NetworkClassifier,
     NeuralKernelClassifier,
     RandomSubset,
@@ -77,6 +80,11 @@ DSA = DSADistiller(max_iter=1, width=2, depth=1, estimator=NETWORK, device="cpu"
 BPTT = BPTTDistiller(
     n_steps=1, width=2, depth=1, max_iter=1, estimator=NETWORK, device="cpu"
 )
+DM = DMDistiller(max_iter=1, width=2, depth=1, estimator=NETWORK, device="cpu")
+CAFE = CAFEDistiller(
+    max_iter=1, max_network_epochs=1, width=2, depth=1, estimator=NETWORK, device="cpu"
+)
+NCFM = NCFMDistiller(max_iter=1, buffer=TEACHERS, estimator=NETWORK, device="cpu")
 SUBSET = RandomSubset(random_state=0, estimator=NETWORK)
 MODEL = DistilledClassifier(SUBSET, NETWORK)
 DISTILLERS = [
@@ -85,6 +93,9 @@ DISTILLERS = [
     DC,
     DSA,
     BPTT,
+    DM,
+    NCFM,
+    CAFE,
     SUBSET,
     ClassMeans(estimator=NETWORK),
     KMeansPrototypes(estimator=NETWORK),

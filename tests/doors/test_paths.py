@@ -21,12 +21,15 @@ from sklearn.base import clone
 import skdistill
 from skdistill import (
     BPTTDistiller,
+    CAFEDistiller,
     ChannelScaler,
     ConvNetClassifier,
     DCDistiller,
+    DMDistiller,
     DSADistiller,
     ImageReader,
     MTTDistiller,
+    NCFMDistiller,
     RandomSubset,
     STMDistiller,
     SyntheticSet,
@@ -125,6 +128,10 @@ def fit_mtt(**more):
 
 def fit_dc(made=DCDistiller, **more):
     made(max_iter=1, width=2, depth=1, device="cpu", **more).fit(X, Y)
+
+
+def fit_ncfm(**more):
+    NCFMDistiller(max_iter=1, n_frequencies=4, device="cpu", **more).fit(X, Y)
 
 
 def fit_stm(**more):
@@ -236,6 +243,19 @@ DOORS = {
     ("BPTTDistiller", "checkpoint"): lambda path, home: BPTTDistiller(
         n_steps=1, width=2, depth=1, max_iter=1, device="cpu", checkpoint=path
     ).fit(X, Y),
+    ("DMDistiller", "checkpoint"): lambda path, home: fit_dc(
+        DMDistiller, checkpoint=path
+    ),
+    ("CAFEDistiller", "checkpoint"): lambda path, home: fit_dc(
+        CAFEDistiller, checkpoint=path
+    ),
+    ("NCFMDistiller", "buffer"): lambda path, home: (
+        teachers(home / "place"),
+        fit_ncfm(buffer=path),
+    ),
+    ("NCFMDistiller", "checkpoint"): lambda path, home: fit_ncfm(
+        buffer=TEACHERS, checkpoint=path
+    ),
     ("MTTDistiller", "buffer"): lambda path, home: (
         teachers(home / "place"),
         fit_mtt(buffer=path),

@@ -15,13 +15,16 @@ from joblib import parallel_config
 import skdistill
 from skdistill import (
     BPTTDistiller,
+    CAFEDistiller,
     ChannelScaler,
     ConvNetClassifier,
     DCDistiller,
     DistilledClassifier,
+    DMDistiller,
     DSADistiller,
     Herding,
     MTTDistiller,
+    NCFMDistiller,
     NetworkClassifier,
     NeuralKernelClassifier,
     RandomSubset,
@@ -129,6 +132,16 @@ DO = {
     ),
     "BPTTDistiller": lambda _: (
         BPTTDistiller(n_steps=3, window=2, width=2, depth=1, max_iter=2, **COMMON)
+    "DMDistiller": lambda _: (
+        DMDistiller(max_iter=2, width=2, depth=1, **COMMON).fit(X, Y).synthetic_.X
+    ),
+    "CAFEDistiller": lambda _: (
+        CAFEDistiller(max_iter=2, max_network_epochs=2, width=2, depth=1, **COMMON)
+        .fit(X, Y)
+        .synthetic_.X
+    ),
+    "NCFMDistiller": lambda _: (
+        NCFMDistiller(buffer=TEACHERS, max_iter=2, n_frequencies=4, **COMMON)
         .fit(X, Y)
         .synthetic_.X
     ),
