@@ -164,11 +164,11 @@ class LayerAlignment(FeatureMatching):
 
     def evaluate(self, synthetic: SyntheticParameters, draw: Draw) -> Evaluation:
         """Return the distances of all layers, and their gradient, for one network."""
-        served = self._served[draw.place] or self._new(draw)
+        served = self._served[draw.place] or self._new(draw, synthetic.images.dtype)
         augmentations = self._augmentations(draw)
         seen = self._see(synthetic, augmentations)
         codes, dtype = synthetic.codes, seen.images.dtype
-        parameters = served.parameters.to(dtype)
+        parameters = served.parameters
         weights = seen.averages.sum(dim=0)
         means = self._network.mean_features(
             parameters,
@@ -252,7 +252,7 @@ class LayerAlignment(FeatureMatching):
 
         def advance(place: int) -> Served | None:
             own = replace(draw, place=place)
-            served = self._served[place] or self._new(own)
+            served = self._served[place] or self._new(own, images.dtype)
             if len(served.accuracies) >= self._rounds.max_rounds or has_settled(
                 served.accuracies, self._rounds.outer_tolerance
             ):
@@ -266,8 +266,8 @@ class LayerAlignment(FeatureMatching):
         """Take new networks: it may be these that were not finite."""
         self._served = (None,) * self.n_draws
 
-    def _new(self, draw: Draw) -> Served:
-        parameters, _ = self._networks(draw)
+    def _new(self, draw: Draw, dtype: torch.dtype) -> Served:
+        parameters = self._networks(draw)[0].to(dtype)
         served = Served(draw.iteration, parameters, ())
         accuracy = self._accuracy(parameters, self._watched(served, draw))
         return served._replace(accuracies=(accuracy,))
