@@ -124,6 +124,7 @@ BPTT = BPTTDistiller(
     estimator=NETWORK,
     device="cpu",
     random_state=0,
+)
 FEATURES = {name: MATCHING[name] for name in MATCHING if name != "n_network_epochs"}
 DM = DMDistiller(**FEATURES)
 CAFE = CAFEDistiller(max_rounds=2, max_network_epochs=2, **FEATURES)

@@ -132,6 +132,9 @@ DO = {
     ),
     "BPTTDistiller": lambda _: (
         BPTTDistiller(n_steps=3, window=2, width=2, depth=1, max_iter=2, **COMMON)
+        .fit(X, Y)
+        .synthetic_.X
+    ),
     "DMDistiller": lambda _: (
         DMDistiller(max_iter=2, width=2, depth=1, **COMMON).fit(X, Y).synthetic_.X
     ),
