@@ -671,8 +671,7 @@ def put_tensor(name, tensor):
         lambda tensors, content: content.pop("signature"),
         lambda tensors, content: content.update(signature=[]),
         lambda tensors, content: content.update(progress=[]),
-        lambda tensors, content: content.update(stages=None),
-        lambda tensors, content: content.update(losses=1),
+        lambda tensors, content: content["progress"].update(losses=1),
         lambda tensors, content: content.update(history={}),
         lambda tensors, content: content["history"].update(stride=-1),
         lambda tensors, content: content["history"].update(n_pending=10**9),
@@ -683,7 +682,9 @@ def put_tensor(name, tensor):
         put_tensor("best/step_sizes.logarithms", torch.zeros(0, dtype=torch.float64)),
         put_tensor("history", torch.zeros(3, 2, dtype=torch.float64)),
         put_tensor("history", torch.zeros((), dtype=torch.float64)),
-        put_tensor("probes", torch.zeros(9, 2, dtype=torch.float64)),
+        put_tensor("objective/counts", torch.full((5,), 10**12)),
+        put_tensor("objective/validations", torch.zeros(9, 2, dtype=torch.float64)),
+        put_tensor("objective/stages", torch.full((1, 6), torch.inf)),
     ],
 )
 def test_checkpoints(checkpoint, change):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import skdistill.distillation._objectives._trajectory as matcher_module
+from skdistill.distillation import STMDistiller
 from skdistill.distillation._objectives._trajectory_distance import match_gradient
 from skdistill.trajectory import TrajectoryBuffer
 
@@ -113,3 +114,53 @@ def spoil_matches(monkeypatch):
         monkeypatch.setattr(matcher_module, "match_gradient", spoiled)
 
     return spoil
+
+
+@pytest.fixture
+def make_distiller(teachers):
+    """Make a distiller of a few iterations, with the fitted teachers."""
+
+    def make(**changes):
+        settings = {
+            # Most tests are about what happens from the first epoch on.
+            "n_initial_epochs": 1,
+            "buffer": teachers,
+            "n_steps": 3,
+            "step_size": 0.05,
+            "max_total_iter": 4,
+            "random_state": 0,
+            "device": "cpu",
+        }
+        return STMDistiller(**(settings | changes))
+
+    return make
+
+
+@pytest.fixture
+def make_tiny(tiny_teachers):
+    """Make a distiller of tiny images, for fits of many iterations."""
+
+    def make(**changes):
+        settings = {
+            "buffer": tiny_teachers,
+            "n_steps": 2,
+            "step_size": 0.05,
+            "max_total_iter": 4,
+            "random_state": 0,
+            "device": "cpu",
+        }
+        return STMDistiller(**(settings | changes))
+
+    return make
+
+
+@pytest.fixture
+def forbid_training(monkeypatch):
+    """Fail where teachers are trained or an image is matched."""
+
+    def train(*args, **kwargs):
+        raise AssertionError("the fit went on")
+
+    monkeypatch.setattr(TrajectoryBuffer, "fit", train)
+    monkeypatch.setattr(matcher_module, "match", train)
+    monkeypatch.setattr(matcher_module, "match_gradient", train)

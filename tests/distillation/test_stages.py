@@ -9,6 +9,7 @@ from scipy import stats
 from skdistill.distillation._stages import (
     CHECK_EVERY,
     OVERFIT_THRESHOLD,
+    Validations,
     decide,
     strongest_trend,
     trend,
@@ -317,3 +318,16 @@ def test_rate_of_false_trends_within_groups_is_the_tail_of_students_t():
     plain = stats.t.sf(threshold / math.sqrt(1 - threshold**2 / (n - 2)), n - 2)
     rate = np.mean([decision == "expanded" for decision in found])
     assert exact + error < rate < exact + plain + error
+
+
+def test_validations_are_taken_back():
+    numbers = {"validation_loss": 1.0, "validation_misalignment": 0.5}
+    found = Validations()
+    for place in range(3):
+        found.append(numbers | {"teacher": place})
+    # Whoever looks at them still does.
+    view = np.asarray(found.loss)
+    found = Validations.from_table(found.table()[:, :2])
+    assert len(view) == 3
+    assert found.teacher.tolist() == [0, 1]
+    assert found.misalignment.tolist() == [0.5, 0.5]

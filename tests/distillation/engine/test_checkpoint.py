@@ -10,10 +10,19 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from quadratic import QuadraticDistiller, at, broken, losses, what_is_left
+from quadratic import (
+    QuadraticDistiller,
+    at,
+    broken,
+    losses,
+    make_squares,
+    what_is_left,
+)
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import cross_val_score
 
+import skdistill.distillation._engine._checkpoint as checkpoint_module
+import skdistill.distillation._engine._history as history_module
 from skdistill.utils._checkpoint import load_checkpoint, save_checkpoint
 
 FILE = "state.safetensors"
@@ -98,8 +107,6 @@ def test_interrupted_and_resumed(squares, tmp_path, parameters):
 
 
 def test_history_that_was_merged_is_resumed(squares, tmp_path, monkeypatch):
-    import skdistill.distillation._engine._history as history_module
-
     monkeypatch.setattr(history_module, "MAX_ROWS", 8)
     expected = fit(squares, **RICH)
     assert len(expected.history_) <= 8
@@ -110,8 +117,6 @@ def test_history_that_was_merged_is_resumed(squares, tmp_path, monkeypatch):
 
 
 def test_file_of_a_longer_run_is_no_larger(squares, tmp_path, monkeypatch):
-    import skdistill.distillation._engine._history as history_module
-
     monkeypatch.setattr(history_module, "MAX_ROWS", 8)
     sizes = []
     for max_iter in (16, 64, 256):
@@ -224,6 +229,24 @@ def test_fits_of_a_cross_validation_have_folders_of_their_own(squares, tmp_path)
     assert all((tmp_path / name / FILE).exists() for name in folders)
 
 
+def test_state_is_stored_at_intervals(squares, tmp_path, monkeypatch):
+    """Each half minute: a clock goes on by 13 seconds whenever it is read."""
+    seen = []
+
+    def events(draw, evaluation):
+        file = tmp_path / FILE
+        seen.append(file.stat().st_ino if file.exists() else None)
+        return evaluation
+
+    now = iter(np.arange(0.0, 1000.0, 13.0))
+    monkeypatch.setattr(checkpoint_module.time, "monotonic", lambda: next(now))
+    fit(squares, checkpoint=tmp_path, events=events, max_iter=8)
+    # A save reads the clock, too.
+    stored = [place for place in range(1, 8) if seen[place] != seen[place - 1]]
+    assert stored == [3, 6]
+    assert len(load_checkpoint(tmp_path / FILE)[0]["history"]) == 8
+
+
 # Others are refused
 
 
@@ -240,7 +263,7 @@ def test_fits_of_a_cross_validation_have_folders_of_their_own(squares, tmp_path)
         ({"average": False}, r"`average`: True there, False asked for"),
         ({"note": (1, "three")}, r"`note`: \[1, 'two'\] there, \[1, 'three'\] asked"),
         ({"init": "real"}, r"`init`: 'noise' there, 'real' asked for"),
-        ({"init": np.zeros((3, 4, 4, 2))}, r"`init`: 'noise' there, 'images with"),
+        ({"init": make_squares(1)[0][:3]}, r"`init`: 'noise' there, 'images with"),
         ({"max_iter": 24}, r"holds 25 iterations; at most 24 are asked for"),
     ],
 )

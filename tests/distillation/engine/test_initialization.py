@@ -20,6 +20,17 @@ def start(data, **changes):
     return QuadraticDistiller(**(parameters | changes)).fit(*data).synthetic_
 
 
+class BeforeWork(QuadraticDistiller):
+    """For errors that come before a network or a teacher is trained."""
+
+    def _make_objective(self, data, seed):
+        raise AssertionError("the work began")
+
+
+def refused(data, **changes):
+    BeforeWork(**changes).fit(*data)
+
+
 def blocks(images, size):
     """Return the pixels of each block of images, beside one another."""
     n_images, height, width, n_channels = images.shape
@@ -79,7 +90,7 @@ def test_larger_pixels_are_learned(images, average, tmp_path):
 @pytest.mark.parametrize("size", [3, 32])
 def test_pixels_must_fill_the_images(images, size):
     with pytest.raises(ValueError, match=rf"`pixel_size`={size} must .*, 16 and 16"):
-        start(images, pixel_size=size)
+        refused(images, pixel_size=size)
 
 
 def test_noise_has_the_mean_and_deviation_of_each_channel(images):
@@ -114,7 +125,7 @@ def test_given_images_are_the_start(images):
 )
 def test_bad_starts_are_refused(images, init, message):
     with pytest.raises(ValueError, match=message):
-        start(images, init=init)
+        refused(images, init=init)
 
 
 def test_more_images_than_a_class_has(images):
@@ -122,7 +133,7 @@ def test_more_images_than_a_class_has(images):
     few = np.r_[0:30, 31]  # class 0 has 10 images, 1 has 11, 2 has 10
     message = r"`ipc`=11 .*must have 11 images or more; class 0 has 10, 2 has 10"
     with pytest.raises(ValueError, match=message):
-        start((X[few], y[few]), ipc=11, init="real")
+        refused((X[few], y[few]), ipc=11, init="real")
     assert len(start((X[few], y[few]), ipc=11)) == 33
 
 
@@ -130,21 +141,21 @@ def test_more_images_than_a_class_has(images):
 def test_class_of_one_image(images, init):
     X, y = images
     with pytest.raises(ValueError, match=r"must have 2 images or more; class 2 has 1"):
-        start((X[:5], y[:5]), init=init)
+        refused((X[:5], y[:5]), init=init)
 
 
 def test_bad_data(images):
     X, y = images
     with pytest.raises(ValueError, match=r"at least two classes"):
-        start((X[y == 1], y[y == 1]))
+        refused((X[y == 1], y[y == 1]))
     bad = X.copy()
     bad[[3, 8], 0, 0, 0] = np.nan
     with pytest.raises(ValueError, match=r"NaN.*positions 3, 8"):
-        start((bad, y))
+        refused((bad, y))
     with pytest.raises(ValueError, match=r"one size"):
-        start(([*X[:5], X[5][:9]], y[:6]))
+        refused(([*X[:5], X[5][:9]], y[:6]))
     with pytest.raises(ValueError, match=r"inconsistent numbers of samples"):
-        start((X, y[1:]))
+        refused((X, y[1:]))
 
 
 @pytest.mark.parametrize(
@@ -163,7 +174,7 @@ def test_bad_data(images):
 )
 def test_bad_parameters(images, changes, message):
     with pytest.raises(ValueError, match=message):
-        start(images, **changes)
+        refused(images, **changes)
 
 
 def test_labels_and_order_of_the_classes(images):

@@ -1,9 +1,12 @@
 """The iterations of a fit: what is random, averages, stages, interrupts, errors."""
 
+import json
 import signal
 import subprocess
 import sys
+import time
 import warnings
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +15,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from quadratic import QuadraticDistiller, at, what_is_left
+from quadratic import QuadraticDistiller, at, make_squares, what_is_left
 from sklearn.base import clone
+
+import skdistill.distillation._iterative as iterative_module
 
 PROGRAM = Path(__file__).with_name("program.py")
 
@@ -182,6 +187,24 @@ def test_progress_shows_when_asked_for(squares, capsys):
     assert "loss=" in printed.err
 
 
+def test_memory_is_reused_while_images_are_learned(squares, monkeypatch):
+    happened = []
+
+    @contextmanager
+    def block():
+        happened.append("begin")
+        yield
+        happened.append("end")
+
+    def events(draw, evaluation):
+        happened.append("step")
+        return evaluation
+
+    monkeypatch.setattr(iterative_module, "reused_memory", block)
+    fit(squares, events=events, max_iter=2)
+    assert happened == ["begin", "step", "step", "end"]
+
+
 # Interrupts
 
 
@@ -235,8 +258,6 @@ def start_slow(folder):
 
 def wait_for_iterations(folder, process):
     """Wait until more iterations were made than when this was called."""
-    import time
-
     path = folder / "iteration"
     before = path.stat().st_mtime_ns if path.exists() else None
     deadline = time.monotonic() + 120
@@ -250,8 +271,6 @@ def wait_for_iterations(folder, process):
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no such signals")
 def test_killed_and_terminated(tmp_path):
     """Also while a file is being written, since every iteration writes one."""
-    import json
-
     for number in (signal.SIGKILL, signal.SIGTERM):
         process = start_slow(tmp_path)
         wait_for_iterations(tmp_path, process)
@@ -267,8 +286,6 @@ def test_killed_and_terminated(tmp_path):
     _, words = process.communicate(timeout=120)
     assert process.returncode == 0, words
     found = json.loads((tmp_path / "slow-1-0.json").read_text())
-    from quadratic import make_squares
-
     expected = QuadraticDistiller(
         n_draws=2, stage_length=7, labels="probabilities", max_iter=200
     ).fit(*make_squares())

@@ -187,14 +187,18 @@ def test_reference_is_what_a_run_begins_with(squares, first, second, event):
 
 
 def test_best_set_is_that_of_the_least_mean_loss(squares):
-    expected = fit(squares, max_iter=20)
+    expected = fit(squares, max_iter=20, labels="probabilities")
     values = np.repeat([0.9, 0.3, 0.6], 10)
     # One lucky draw is no sign of good images.
     values[25] = 0.0
-    found = fit(squares, losses(values), max_iter=30)
+    found = fit(squares, losses(values), max_iter=30, labels="probabilities")
     assert found.best_iteration_ == 20
     assert np.array_equal(found.best_synthetic_.X, images(expected))
     assert not np.array_equal(images(found), images(expected))
+    # With what else was learned until then, the labels and the rest.
+    assert found.best_synthetic_.step_size == pytest.approx(1 + 0.1 * values[:20].sum())
+    probabilities = expected.synthetic_.probabilities
+    assert np.array_equal(found.best_synthetic_.probabilities, probabilities)
 
 
 def test_best_set_of_a_run_shorter_than_ten(squares):
