@@ -118,6 +118,21 @@ def test_learned_targets_fall_too(squares):
     distiller = fit(squares, labels="targets", max_iter=300, average=False)
     np.testing.assert_allclose(distiller.learned_labels_, 1 / 3, atol=0.05)
     assert distiller.synthetic_.probabilities is None
+    assert np.array_equal(distiller.synthetic_.targets, distiller.learned_labels_)
+    assert distiller.synthetic_.targets.dtype == np.float32
+
+
+@pytest.mark.parametrize("average", [False, True])
+def test_targets_may_follow_from_the_images(squares, average):
+    """From those of the set, averaged or not, and of the best set from its own."""
+    distiller = fit(squares, labels="sums", average=average, random_state=3)
+    sets = [distiller.synthetic_, distiller.best_synthetic_]
+    for synthetic in sets:
+        sums = synthetic.X.sum(axis=(1, 2, 3))
+        expected = np.repeat(sums[:, None], 3, axis=1)
+        np.testing.assert_allclose(synthetic.targets, expected, rtol=1e-5)
+    assert not np.array_equal(sets[0].targets, sets[1].targets)
+    assert fit(squares).synthetic_.targets is None
 
 
 def test_history(squares):
