@@ -42,6 +42,7 @@ from skdistill import (
     GalaxyZooCurator,
     Herding,
     ImageReader,
+    KIPDistiller,
     KMeansPrototypes,
     MTTDistiller,
     NCFMDistiller,
@@ -131,6 +132,7 @@ CAFE = CAFEDistiller(max_rounds=2, max_network_epochs=2, **FEATURES)
 NCFM = NCFMDistiller(
     buffer=TEACHERS, max_iter=3, estimator=NETWORK, device="cpu", random_state=0
 )
+KIP = KIPDistiller(max_iter=3, estimator=NETWORK, device="cpu", random_state=0)
 DISTILLED = DistilledClassifier(STMDistiller(ipc=3, max_total_iter=3, **SHORT), NETWORK)
 
 REAL = {"estimator": NETWORK, "device": "cpu", "random_state": 0}
@@ -159,6 +161,7 @@ ESTIMATORS = [
     DM,
     NCFM,
     CAFE,
+    KIP,
     DISTILLED,
     *BASELINES,
     RotationAugmenter(),

@@ -6,6 +6,7 @@ from skdistill.distillation._classifier import DistilledClassifier
 from skdistill.distillation._coresets import FullData, Herding, RandomSubset
 from skdistill.distillation._dc import DCDistiller, DSADistiller
 from skdistill.distillation._dm import DMDistiller
+from skdistill.distillation._kip import KIPDistiller
 from skdistill.distillation._mtt import MTTDistiller
 from skdistill.distillation._ncfm import NCFMDistiller
 from skdistill.distillation._prototypes import ClassMeans, KMeansPrototypes
@@ -21,6 +22,7 @@ __all__ = [
     "DistilledClassifier",
     "FullData",
     "Herding",
+    "KIPDistiller",
     "KMeansPrototypes",
     "MTTDistiller",
     "NCFMDistiller",

@@ -139,6 +139,10 @@ class IterativeDistiller(BaseDistiller):
         """Return how the pixels follow their gradient, from the first images on."""
         return SGD(images, self.pixel_lr, data.pixel_scale)
 
+    def _metadata(self) -> dict[str, Any]:
+        """Return what the sets say beside the name of the distiller."""
+        return {}
+
     def _attributes(self, state: DistillationState) -> dict[str, Any]:
         """Return the attributes that this distiller alone has."""
         return {}
@@ -377,7 +381,7 @@ class IterativeDistiller(BaseDistiller):
             to_images(images),
             self.classes_.repeat(self.ipc),
             state.objective.student_learning_rate(),
-            {"distiller": type(self).__name__},
+            {"distiller": type(self).__name__, **self._metadata()},
             probabilities=probabilities,
             targets=targets,
             pixel_space=self._pixel_space,

@@ -98,7 +98,8 @@ class NetworkKernel(Kernel):
     bias_variance: float
 
     def _inputs(self, x: Tensor) -> Tensor:
-        squares = x.square().sum(1)
+        # No square of every number is stored.
+        squares = torch.einsum("ij,ij->i", x, x)
         return self.weight_variance / x.shape[1] * squares + self.bias_variance
 
     def _hidden(self, diagonal: Tensor) -> Tensor:
@@ -136,15 +137,18 @@ class NetworkKernel(Kernel):
             k.diagonal().copy_(p)
         t = k
         for _ in range(self.depth):
+            # In place where it can be: the time is that of memory.
             pq = p[:, None] * q
-            squared = pq - k.square()
-            s = torch.where(squared > _EQUAL * pq, squared, 0.0).sqrt_()
+            squared = torch.addcmul(pq, k, k, value=-1)
+            is_equal = squared <= pq.mul_(_EQUAL)
+            s = squared.masked_fill_(is_equal, 0.0).sqrt_()
             d = torch.atan2(s, k).mul_(-1 / (2 * math.pi)).add_(0.5)
             if layers is not None:
                 layers.append(_Layer(k, t, s, d, p))
-            k = self.weight_variance * (s / (2 * math.pi) + d * k) + self.bias_variance
+            k = (d * k).add_(s, alpha=1 / (2 * math.pi))
+            k.mul_(self.weight_variance).add_(self.bias_variance)
             if self.tangent:
-                t = k + self.weight_variance * d * t
+                t = torch.addcmul(k, d, t, value=self.weight_variance)
             p, q = self._hidden(p), self._hidden(q)
         return t if self.tangent else k
 
@@ -152,28 +156,35 @@ class NetworkKernel(Kernel):
         self, gradient: Tensor, x: Tensor, other: Tensor, layers: list[_Layer]
     ) -> Tensor:
         weight = self.weight_variance
-        by_k = torch.zeros_like(gradient) if self.tangent else gradient
+        by_k = None if self.tangent else gradient
         by_t = gradient if self.tangent else None
         by_p = x.new_zeros(len(x))
         for k, t, s, d, p in reversed(layers):
             # dr/dk is d, and dr/dp is s / (4 pi p).
-            by_r = weight * (by_k if by_t is None else by_k + by_t)
+            by_r = weight * _sum(by_k, by_t)
             by_k = by_r * d
-            through_p = by_r * s
+            through_p = by_r.mul_(s)
             if by_t is not None:
                 # Of the angle: -1/s by k, and k / (2 p s) by p.
-                by_angle = torch.where(s > 0, by_t * t / s, 0.0)
-                by_angle *= weight / (2 * math.pi)
+                by_angle = (by_t * t).div_(s).mul_(weight / (2 * math.pi))
+                by_angle.masked_fill_(s == 0, 0.0)
                 by_k += by_angle
-                through_p -= 2 * math.pi * by_angle * k
-                by_t = by_t * d * weight
+                through_p.addcmul_(by_angle, k, value=-2 * math.pi)
+                by_t = (by_t * d).mul_(weight)
             # An image of zeros without bias: by symmetry, as for equal images.
             per_p = torch.where(p > 0, through_p.sum(1) / (4 * math.pi * p), 0.0)
             by_p = weight / 2 * by_p + per_p
-        if by_t is not None:
-            by_k = by_k + by_t
         scale = weight / x.shape[1]
-        return scale * (by_k @ other + 2 * by_p[:, None] * x)
+        return scale * (_sum(by_k, by_t) @ other + 2 * by_p[:, None] * x)
+
+
+def _sum(one: Tensor | None, other: Tensor | None) -> Tensor:
+    """Return the sum of what there is."""
+    if one is None or other is None:
+        found = other if one is None else one
+        assert found is not None
+        return found
+    return one + other
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,10 @@ from skdistill.utils._warnings import warn_once
 _RETRY = 10.0
 
 
+class NotFiniteError(ValueError):
+    """Values of a kernel are NaN or infinite, as those of images that diverged."""
+
+
 class RidgeRegression:
     """The equations of a kernel ridge regression, factorized once.
 
@@ -37,6 +41,8 @@ class RidgeRegression:
 
     Raises
     ------
+    NotFiniteError
+        If the kernel has values that are NaN or infinite.
     ValueError
         If the matrix is not positive definite even with ten times the ridge.
     """
@@ -64,7 +70,7 @@ class RidgeRegression:
                     )
                 return
         if not bool(kernel.isfinite().all()):
-            raise ValueError(
+            raise NotFiniteError(
                 "the kernel of the images has values that are NaN or infinite; are "
                 "their pixels too large?"
             )

@@ -26,6 +26,7 @@ from skdistill import (
     DSADistiller,
     FullData,
     Herding,
+    KIPDistiller,
     KMeansPrototypes,
     MTTDistiller,
     NCFMDistiller,
@@ -96,6 +97,7 @@ DISTILLERS = [
     DM,
     NCFM,
     CAFE,
+    KIPDistiller(max_iter=1, estimator=NETWORK, device="cpu"),
     SUBSET,
     ClassMeans(estimator=NETWORK),
     KMeansPrototypes(estimator=NETWORK),
@@ -206,8 +208,9 @@ DOORS = {
 }
 # Inherited from scikit-learn, and made of the others.
 INHERITED = {"score", "fit_transform"}
-# The module of PyTorch takes tensors in its order; where images are fetched to.
-OTHER_MEANING = {"ConvNet.forward", "fetch_galaxy_zoo2"}
+# The module of PyTorch takes tensors in its order; where images are fetched to; whether
+# images are learned.
+OTHER_MEANING = {"ConvNet.forward", "fetch_galaxy_zoo2", "KIPDistiller"}
 
 
 def masked():

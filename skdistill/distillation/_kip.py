@@ -1,0 +1,304 @@
+"""KIPDistiller: kernel ridge regression on synthetic images, without networks."""
+
+import os
+from collections.abc import Callable
+from numbers import Integral, Real
+from typing import Any
+
+import torch
+from sklearn.utils._param_validation import Interval, StrOptions
+from torch import Tensor
+
+from skdistill.distillation._engine._optimizers import Adam, Optimizer
+from skdistill.distillation._engine._parameters import Labels, Targets, one_hot
+from skdistill.distillation._engine._real_batches import RealData
+from skdistill.distillation._iterative import IterativeDistiller
+from skdistill.distillation._objectives._kernel_regression import KernelRegression
+from skdistill.distillation._objectives._kernel_ridge import centered
+from skdistill.neural_network._default import ENTRY, describe_estimator
+from skdistill.neural_network._kernel_classifier import (
+    KERNEL_CONSTRAINTS,
+    NeuralKernelClassifier,
+    check_kernel_memory,
+)
+from skdistill.neural_network._kernels import Kernel, as_rows, resolve_kernel
+from skdistill.utils._device import resolve_float64_device
+
+# What "auto" stands for: in deviations of the real pixels, and of one-hot labels.
+_AUTO_STEP = 0.04
+
+
+class KIPDistiller(IterativeDistiller):
+    r"""Distil an image set by kernel ridge regression (KIP): no network is needed.
+
+    Images are learned on which the regression of
+    :class:`~skdistill.neural_network.NeuralKernelClassifier` predicts real images best
+    [1]_.  Its kernel is that of an infinitely wide network, in closed form, and so are
+    all derivatives: a fit takes seconds to minutes on a CPU, and nothing of it depends
+    on how a network was drawn.
+
+    For n synthetic images X with targets Y, their kernel :math:`K` and their kernel
+    :math:`K_t` with m real images, whose targets :math:`Y_t` are one-hot rows less
+    :math:`1/C` for C classes, it minimizes
+
+    .. math::
+
+        L = \frac{1}{2 m C} \| K_t (K + \lambda I)^{-1} Y - Y_t \|^2, \quad
+        \lambda = \mathrm{reg} \cdot \mathrm{tr}(K) / n,
+
+    each time for other real images, by Adam.  With ``labels="solved"`` Y is the best
+    there is for given images, :math:`(K + \lambda I) K_t^+ Y_t`; with
+    ``images="fixed"`` beside it nothing else is done: the label solve of [1]_.
+
+    Read more in the :ref:`User Guide <kernel_distillers>`.
+
+    Parameters
+    ----------
+    ipc : int, default=1
+        Number of synthetic images per class.
+    kernel : {"ntk", "nngp", "linear"} or callable, default="ntk"
+        The kernel, as for :class:`~skdistill.neural_network.NeuralKernelClassifier`.
+        A callable must compute by differentiable operations of PyTorch, unless the
+        images are fixed.
+    depth : int, default=1
+        Number of hidden layers of the network.
+    weight_variance : float, default=2.0
+        Variance of the network's weights, times the number of their inputs.
+    bias_variance : float, default=0.01
+        Variance of its biases.
+    reg : float, default=1e-6
+        The ridge, in units of the mean of the kernel's diagonal.
+    labels : {"hard", "learned", "solved"}, default="hard"
+        What the synthetic images are labeled with.
+
+        - "hard": the class of each.
+        - "learned": regression targets that follow their gradient, as the images do.
+        - "solved": those regression targets with which the loss is least.
+
+    images : {"learned", "fixed"}, default="learned"
+        Whether the images follow their gradient, or stay those of ``init``.
+    n_targets : int or None, default=5000
+        Number of real images in an iteration, as many of each class; None means all.
+    max_iter : int, default=300
+        Number of iterations.
+    init : {"real", "noise"} or array-like of shape (n_classes * ipc, height, width, \
+            channels), default="real"
+        What the synthetic images start from: random real images of their class,
+        Gaussian noise with the mean and deviation of each channel, or given images in
+        the order of the classes.
+    pixel_size : int, default=1
+        Side of a synthetic image's pixels, in pixels of the real ones.
+    pixel_lr : float or "auto", default="auto"
+        Learning rate of Adam for the pixels.  "auto" is 0.04, that of [1]_ for
+        CIFAR-10, in standard deviations of the real pixels.
+    label_lr : float or "auto", default="auto"
+        Learning rate of Adam for learned labels.  "auto" is 0.04 in standard deviations
+        of one-hot labels.
+    average : bool, default=True
+        Whether ``synthetic_`` holds averages of the images (and learned labels) over
+        all iterations, the later with more weight: those of iteration t with t^2.
+    checkpoint : path-like, default=None
+        A folder for the state of the fit, from which the same fit resumes;
+        ``max_iter`` may be larger than before.  In a search or a cross-validation of
+        scikit-learn each fit has a folder ``fit-...`` of its own inside of it.
+    estimator : classifier, default=None
+        What :meth:`score` trains.  None takes a
+        :class:`~skdistill.neural_network.NeuralKernelClassifier` with the same kernel.
+    image_shape : tuple (height, width, channels), default=None
+        How 2-D X is to be read.  None reads one row of pixels with one channel.
+    device : str or torch.device, default="auto"
+        Where to compute; "auto" takes a GPU if there is one.
+    random_state : int, RandomState instance or None, default=None
+        Controls the first images and the choice of real images.  Pass an int for
+        reproducible results.
+    verbose : int, default=0
+        Shows a progress bar if positive.
+
+    Attributes
+    ----------
+    synthetic_ : SyntheticSet
+        The distilled images and, unless they are hard, their labels as ``targets``.
+    best_synthetic_ : SyntheticSet
+        The set when the mean loss of ten iterations was least.
+    best_iteration_ : int
+        The number of iterations that it was after.
+    history_ : DataFrame of `n_iter_` rows, but at most 10,000
+        Per iteration ``loss``, and ``event`` as in
+        :class:`~skdistill.distillation.STMDistiller`.
+    n_iter_ : int
+        Number of iterations; 1 of the label solve alone.
+    stop_reason_ : str
+        Why the fit ended: "max_iter", "solved", "diverged", "interrupted" from the
+        keyboard, or "callback" by one of scikit-learn's.
+    classes_ : ndarray of shape (n_classes,)
+        The class labels.
+    image_shape_ : tuple (height, width, channels)
+        Shape of an image.
+    n_features_in_ : int
+        Number of pixel values of an image.
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of the columns of X; only if X had names that are all strings.
+
+    See Also
+    --------
+    skdistill.neural_network.NeuralKernelClassifier : What it distils for.
+    skdistill.metrics.evaluate_synthetic : Scores the distilled set, also by networks.
+
+    Notes
+    -----
+    How well the regression does on the set tells little of how well networks do that
+    are trained on it: never compare one with the other.  All is computed in float64.
+    Memory is a few times that of K, and of :math:`K_t` for some of the real images at a
+    time.  Images are worth scaling by
+    :class:`~skdistill.preprocessing.ChannelScaler`, which takes out what all have in
+    common.
+
+    References
+    ----------
+    .. [1] Nguyen, Chen and Lee, "Dataset Meta-Learning from Kernel Ridge-Regression",
+       ICLR 2021.
+    .. [2] Nguyen et al., "Dataset Distillation with Infinitely Wide Convolutional
+       Networks", NeurIPS 2021, for ``labels="learned"``.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from skdistill import KIPDistiller
+    >>> X, y = load_digits(return_X_y=True)
+    >>> distiller = KIPDistiller(
+    ...     ipc=1, max_iter=50, image_shape=(8, 8, 1), random_state=0)
+    >>> distiller.fit(X[:1000], y[:1000]).score(X[1000:], y[1000:]) > 0.85
+    True
+
+    The best labels for one random image of each class:
+
+    >>> distiller.set_params(images="fixed", labels="solved").fit(X[:1000], y[:1000])
+    KIPDistiller(...)
+    >>> distiller.synthetic_.targets.shape
+    (10, 10)
+    """
+
+    _parameter_constraints: dict = {
+        **IterativeDistiller._parameter_constraints,
+        **KERNEL_CONSTRAINTS,
+        "labels": [StrOptions({"hard", "learned", "solved"})],
+        "images": [StrOptions({"learned", "fixed"})],
+        "n_targets": [Interval(Integral, 1, None, closed="left"), None],
+        "label_lr": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
+    }
+
+    def __init__(
+        self,
+        ipc: int = 1,
+        *,
+        kernel: str | Callable[[Any, Any], Any] = "ntk",
+        depth: int = 1,
+        weight_variance: float = 2.0,
+        bias_variance: float = 0.01,
+        reg: float = 1e-6,
+        labels: str = "hard",
+        images: str = "learned",
+        n_targets: int | None = 5000,
+        max_iter: int = 300,
+        init: Any = "real",
+        pixel_size: int = 1,
+        pixel_lr: float | str = "auto",
+        label_lr: float | str = "auto",
+        average: bool = True,
+        checkpoint: str | os.PathLike[str] | None = None,
+        estimator: Any = None,
+        image_shape: tuple[int, int, int] | None = None,
+        device: str | torch.device = "auto",
+        random_state: Any = None,
+        verbose: int = 0,
+    ) -> None:
+        self.ipc = ipc
+        self.kernel = kernel
+        self.depth = depth
+        self.weight_variance = weight_variance
+        self.bias_variance = bias_variance
+        self.reg = reg
+        self.labels = labels
+        self.images = images
+        self.n_targets = n_targets
+        self.max_iter = max_iter
+        self.init = init
+        self.pixel_size = pixel_size
+        self.pixel_lr = pixel_lr
+        self.label_lr = label_lr
+        self.average = average
+        self.checkpoint = checkpoint
+        self.estimator = estimator
+        self.image_shape = image_shape
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def _kernel(self) -> Kernel:
+        return resolve_kernel(
+            self.kernel,
+            depth=self.depth,
+            weight_variance=self.weight_variance,
+            bias_variance=self.bias_variance,
+        )
+
+    def _check_parameters(self, data: RealData) -> None:
+        learns_images = self.images == "learned"
+        if self.labels == "hard" and not learns_images:
+            raise ValueError(
+                "`images`='fixed' with `labels`='hard' leaves nothing to learn; "
+                "`labels` may be 'solved' or 'learned', and RandomSubset draws images"
+            )
+        n_classes = data.n_classes
+        if self.n_targets is not None and self.n_targets < n_classes:
+            raise ValueError(
+                "`n_targets` must be at least the number of classes, of each of which "
+                f"there are as many; got {self.n_targets} for {n_classes} classes"
+            )
+        device = resolve_float64_device(self.device)
+        check_kernel_memory(n_classes * self.ipc, device)
+        if callable(self.kernel):
+            # What is wrong with it shows on two images.
+            some = as_rows(data.read(data.rows[0][:2]).to(device)).double()
+            kernel = self._kernel()
+            if learns_images:
+                kernel.with_pull_back(some, None)
+            else:
+                kernel(some)
+
+    def _make_optimizer(self, images: Tensor, data: RealData) -> Optimizer:
+        return Adam(images, self.pixel_lr, data.pixel_scale, auto_step=_AUTO_STEP)
+
+    def _make_labels(self, codes: Tensor, n_classes: int) -> Labels:
+        if self.labels != "learned":
+            return super()._make_labels(codes, n_classes)
+        targets = centered(one_hot(codes, n_classes, torch.float32))
+        unit = float(targets.std(correction=0))
+        return Targets(Adam(targets, self.label_lr, unit, auto_step=_AUTO_STEP))
+
+    def _make_objective(self, data: RealData, seed: int) -> KernelRegression:
+        return KernelRegression(
+            data,
+            self._kernel(),
+            self.reg,
+            n_targets=self.n_targets,
+            labels=self.labels,
+            learns_images=self.images == "learned",
+        )
+
+    def _metadata(self) -> dict[str, Any]:
+        if callable(self.kernel):
+            # No file can hold it.
+            return {}
+        return {ENTRY: describe_estimator(self._default_estimator())}
+
+    def _default_estimator(self) -> NeuralKernelClassifier:
+        return NeuralKernelClassifier(
+            kernel=self.kernel,
+            depth=self.depth,
+            weight_variance=self.weight_variance,
+            bias_variance=self.bias_variance,
+            reg=self.reg,
+            image_shape=self.image_shape_,
+            device=self.device,
+        )
