@@ -35,20 +35,20 @@ _AUTO_EPOCHS = 500
 
 
 class DCDistiller(NetworkMatchingDistiller):
-    r"""Distil an image set by matching gradients (DC).
+    """Distil an image set by matching gradients (DC).
 
     Synthetic images are optimized so that the gradients that networks get from them
     are those that they get from real images of the same class [1]_:
 
     .. math::
 
-        \mathcal{L}(S) = \sum_c \sum_l D\bigl(\nabla_{\theta_l} \ell(\theta; S_c),
-        \nabla_{\theta_l} \ell(\theta; R_c)\bigr),
-        \qquad D(A, B) = \sum_i \Bigl(1 -
-        \frac{\langle a_i, b_i \rangle}{|a_i| |b_i|}\Bigr),
+        \\mathcal{L}(S) = \\sum_c \\sum_l D\\bigl(\\nabla_{\\theta_l} \\ell(\\theta; S_c),
+        \\nabla_{\\theta_l} \\ell(\\theta; R_c)\\bigr),
+        \\qquad D(A, B) = \\sum_i \\Bigl(1 -
+        \\frac{\\langle a_i, b_i \\rangle}{|a_i| |b_i|}\\Bigr),
 
-    where :math:`\ell` is the mean cross-entropy, :math:`S_c` are all synthetic and
-    :math:`R_c` some real images of class c, :math:`\theta_l` the weights of layer l of
+    where :math:`\\ell` is the mean cross-entropy, :math:`S_c` are all synthetic and
+    :math:`R_c` some real images of class c, :math:`\\theta_l` the weights of layer l of
     a network, and :math:`a_i` what of a gradient belongs to its output unit i.  A
     network is drawn at random, serves for ``n_rounds`` updates of the images, between
     which it learns from them, and is replaced by another.
@@ -329,7 +329,7 @@ class DCDistiller(NetworkMatchingDistiller):
 
 
 class DSADistiller(DCDistiller):
-    r"""Distil an image set by matching gradients of augmented images (DSA).
+    """Distil an image set by matching gradients of augmented images (DSA).
 
     The method of :class:`DCDistiller` with an augmentation :math:`A_c`, drawn for each
     class and iteration and applied with the same parameters to real and to synthetic
@@ -337,9 +337,9 @@ class DSADistiller(DCDistiller):
 
     .. math::
 
-        \mathcal{L}(S) = \sum_c \sum_l D\bigl(
-        \nabla_{\theta_l} \ell(\theta; A_c(S_c)),
-        \nabla_{\theta_l} \ell(\theta; A_c(R_c))\bigr),
+        \\mathcal{L}(S) = \\sum_c \\sum_l D\\bigl(
+        \\nabla_{\\theta_l} \\ell(\\theta; A_c(S_c)),
+        \\nabla_{\\theta_l} \\ell(\\theta; A_c(R_c))\\bigr),
 
     and with first images that are real.  Whatever differs are the defaults of
     ``augmentation`` and ``init``.
