@@ -42,7 +42,8 @@ class DCDistiller(NetworkMatchingDistiller):
 
     .. math::
 
-        \\mathcal{L}(S) = \\sum_c \\sum_l D\\bigl(\\nabla_{\\theta_l} \\ell(\\theta; S_c),
+        \\mathcal{L}(S) = \\sum_c \\sum_l D\\bigl(
+        \\nabla_{\\theta_l} \\ell(\\theta; S_c),
         \\nabla_{\\theta_l} \\ell(\\theta; R_c)\\bigr),
         \\qquad D(A, B) = \\sum_i \\Bigl(1 -
         \\frac{\\langle a_i, b_i \\rangle}{|a_i| |b_i|}\\Bigr),
