@@ -87,8 +87,9 @@ class Plain:
 class Exact:
     """The iteration as the package computes it."""
 
-    def __init__(self, module, optimizer):
+    def __init__(self, module, optimizer, keep):
         self.network = ConvNetDerivatives(module)
+        self.keep = {"yes": True, "no": False}.get(keep, keep)
         self.optimizer = optimizer
         self.n_classes = module.classifier.out_features
 
@@ -102,7 +103,7 @@ class Exact:
             log_step_size,
             steps,
             optimizer=self.optimizer,
-            keep=resolve_keep("auto", self.network, len(images), len(steps), 1),
+            keep=resolve_keep(self.keep, self.network, len(images), len(steps), 1),
         )
         logits = []
         wanted = F.one_hot(real_codes, self.n_classes).to(images.dtype)
@@ -135,7 +136,10 @@ def measure(form, name, window, options, connection):
         )
 
     is_exact = form == "exact"
-    iterate = (Exact if is_exact else Plain)(module, optimizer)
+    if is_exact:
+        iterate = Exact(module, optimizer, options.keep)
+    else:
+        iterate = Plain(module, optimizer)
     threads = worker_threads(torch.device(device)) if is_exact else nullcontext()
     # A fit reuses memory from its first iteration to its last.
     reuse = reused_memory() if is_exact else nullcontext()
@@ -193,6 +197,9 @@ def main():
     parser.add_argument("--width", type=int, default=128)
     parser.add_argument("--size", type=int, default=32)
     parser.add_argument("--repeats", type=int, default=1)
+    parser.add_argument(
+        "--keep", choices=["auto", "yes", "no"], default="auto", help="activations"
+    )
     parser.add_argument("--optimizers", nargs="+", default=list(OPTIMIZERS))
     parser.add_argument(
         "--plain-windows",
