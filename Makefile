@@ -77,7 +77,7 @@ RESOLVE := uv pip compile --quiet --universal --python-version 3.11 --upgrade \
            --no-header --no-annotate pyproject.toml --extra plot
 CUDA := ^(cuda|nvidia)-|^triton=
 
-resolve:  ## Resolve the newest and the oldest versions anew (needs uv).
+resolve:  ## Resolve the newest and the oldest versions again (needs uv).
 	newest=$$($(RESOLVE) --extra dev --extra fuzz | grep -vE '$(CUDA)'); \
 	oldest=$$($(RESOLVE) --extra test --resolution lowest-direct | grep -vE '$(CUDA)'); \
 	{ echo "# The newest versions, as \`make resolve\` found them:"; \
@@ -110,7 +110,7 @@ $(VENV)/.installed-fuzz: extras = plot,dev,fuzz
 $(VENV)/.installed-fuzz: effort = 7 GB of disk, a minute or three by uv
 
 # .installing lives as long as an installation runs: where it is found at the start,
-# the last one was cut off, and the environment is made anew.
+# the last one was cut off, and the environment is made again.
 $(VENV)/.installed $(VENV)/.installed-dev $(VENV)/.installed-fuzz: pyproject.toml $(CONSTRAINTS)
 	@trap 'exit 130' INT; \
 	rm -f $(VENV)/.installed*; \

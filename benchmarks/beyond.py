@@ -1,11 +1,12 @@
 """What skdistill adds to the paper's method, against the method as written.
 
 "paper" is algorithm 1: teachers as they are after each epoch, all images in each step
-of the student, the last images, a trend test on the loss.  Its fixed rates alone are
-not there, which leave the images of small networks almost as they were: all settings
-have the adaptive ones.  "default" is STMDistiller with TrajectoryBuffer as they are;
-the others change one of their parameters.  "larger pixels" are of 2x2, and four times
-as many images take as much room: images per class are counted by the numbers they are.
+of the student, the last images, a trend test on the loss.  Its fixed learning
+rates alone are not there, which leave the images of small networks almost as they were:
+all settings have the adaptive ones.  "default" is STMDistiller with TrajectoryBuffer
+as they are; the others change one of their parameters.  "larger pixels" are of 2x2, and
+four times as many images fit the same storage budget: images per class are counted by
+the numbers they are.
 
 All settings cost the same: as many gradients of single images that students follow,
 the number of iterations times that of steps times that of images per step, and as many

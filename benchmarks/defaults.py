@@ -44,7 +44,7 @@ SETTINGS = {
     "all images per step": {"batch_size": None},
     "last images": {"average": False},
     "from noise": {"init": "noise"},
-    # With as many more images as take the same room.
+    # With as many more images as fit the same storage budget.
     "larger pixels": {"pixel_size": 2},
     "one epoch at first": {"n_initial_epochs": 1},
     "4 teachers": {"buffer__n_teachers": 4},

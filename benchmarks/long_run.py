@@ -7,10 +7,10 @@ are compared: resident memory, the size of the checkpoint, and the time of an it
 of the process and in units of some fixed work between iterations: others may use the
 machine too, and slow both.
 
-Two runs: one with a level-up or a new stage now and then, and one of a single stage,
-whose trend test looks at ever more probes.  A third compares the first and the last
-tenth of the epochs of a long training of teachers; all its snapshots are the result,
-and stay in memory.
+Two runs: one with an expanded epoch pool or a new stage now and then, and one of a
+single stage, whose trend test looks at ever more validation losses.  A third compares
+the first and the last tenth of the epochs of a long training of teachers; all its
+snapshots are the result, and stay in memory.
 """
 
 import argparse

@@ -237,7 +237,7 @@ for column, label in {
 for index, stage in stages.iloc[1:].iterrows():
     first = stage["first_iteration"]
     ax.axvline(
-        first, color="grey", linestyle=":", label=None if index > 1 else "level-up"
+        first, color="gray", linestyle=":", label=None if index > 1 else "expanded"
     )
     ax.text(
         first,

@@ -4,9 +4,9 @@ Your own images, and a run that can be killed
 =============================================
 
 Any array of images with any labels can be distilled.  Long runs are interrupted sooner
-or later: with ``checkpoint`` the same fit goes on from where it was, to the same bits
-on a CPU.  Here this is shown on 8x8 digits in a few seconds; nothing changes for larger
-images but the time.
+or later: with ``checkpoint`` the same fit resumes from where it was, with bitwise
+identical results on a CPU.  Here this is shown on 8x8 digits in a few seconds; nothing
+changes for larger images but the time.
 """
 
 import tempfile
@@ -70,7 +70,7 @@ print(f"{distiller.n_iter_} iterations became {longer.n_iter_}")
 at_once = clone(longer).set_params(checkpoint=None, buffer=longer.buffer_.path)
 at_once.fit(X, y)
 same = np.array_equal(at_once.synthetic_.X, longer.synthetic_.X)
-print(f"the same bits as 30 iterations in one go: {same}")
+print(f"bitwise identical to 30 iterations in one go: {same}")
 
 # %%
 # Something else in its place is refused, and the message says what differs.

@@ -45,7 +45,7 @@ cv = StratifiedKFold(2, shuffle=True, random_state=0)
 # :class:`~skdistill.DistilledClassifier` distills what it is given and trains any
 # classifier on the result.  In a pipeline the scaler learns from the training images
 # of each fold alone, and so do the teachers: an unfitted
-# :class:`~skdistill.TrajectoryBuffer` is trained anew in every fit.
+# :class:`~skdistill.TrajectoryBuffer` is trained again in every fit.
 
 teachers = TrajectoryBuffer(
     n_teachers=1, n_epochs=4, learning_rate=0.03, width=16, random_state=0

@@ -43,7 +43,7 @@ PARAMETERS = {
         r"row of pixels with one channel\."
     ),
     "learning_rate": r"Learning rate",
-    "momentum": r"Momentum of the gradient descent, in \[0, 1\)",
+    "momentum": r"Momentum of the optimizer, in \[0, 1\)",
     "n_jobs": (
         r".*None means 1 unless in a :func:`joblib.parallel_config` context, -1 one "
         r"per core"
@@ -62,8 +62,10 @@ OF_EACH_CLASS = {
     "estimator",
     "id_column",
     "ipc",
+    "loss",
     "max_iter",
     "normalization",
+    "optimizer",
     "width",
 }
 # It hands the shape on to two others, and says so.

@@ -1,4 +1,4 @@
-"""Files of strangers: each is read, or refused by an error that names it.
+"""Untrusted files: each is read, or refused by an error that names it.
 
 First what would be huge, then small changes to sound files of each kind, then what the
 fuzzer in ``tests/fuzz`` found.

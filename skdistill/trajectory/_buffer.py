@@ -105,7 +105,7 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
         literature on CIFAR-10: in an epoch of a few steps a network hardly moves,
         which leaves little to match.
     momentum : float, default=0.0
-        Momentum of the gradient descent, in [0, 1).
+        Momentum of the optimizer, in [0, 1).
     weight_decay : float, default=0.0
         Strength of the L2 penalty.
     class_weight : "balanced", dict or None, default="balanced"
