@@ -24,7 +24,12 @@ from torch.nn import functional as F
 from skdistill.distillation._objectives._gradients import match_gradient, matched_parts
 from skdistill.neural_network._convnet import ConvNet, flatten_parameters
 from skdistill.neural_network._derivatives import ConvNetDerivatives
-from skdistill.neural_network._sgd import Descent, descend_epoch, one_by_one, plan_epoch
+from skdistill.neural_network._sgd import (
+    SGDSettings,
+    descend_epoch,
+    one_by_one,
+    plan_epoch,
+)
 from skdistill.utils._memory import reused_memory
 from skdistill.utils._workers import map_pieces, worker_threads
 
@@ -127,7 +132,7 @@ class Exact:
         gradients = one_by_one(self.module)
         networks = self.start[None].clone()
         generator = torch.Generator().manual_seed(0)
-        descent = Descent(0.01, 0.0, 0.0, 256, 1.0)
+        descent = SGDSettings(0.01, 0.0, 0.0, 256, 1.0)
         for _ in range(n_epochs):
             plans = [plan_epoch(len(images), 256, (), generator)]
             descend_epoch(gradients, networks, None, images, targets, plans, descent)

@@ -64,18 +64,18 @@ class MTTDistiller(TrajectoryDistiller):
         Number of synthetic images per class.
     buffer : TrajectoryBuffer, FrozenEstimator or path-like, default=None
         The teachers.  A fitted buffer, or the folder of one, is used as it is; an
-        unfitted one is cloned and fitted on X, y; None stands for an unfitted
+        unfitted one is cloned and fitted on X, y; None means an unfitted
         :class:`~skdistill.trajectory.TrajectoryBuffer` with its default parameters,
         that uses all cores.  In a search or a cross-validation a fitted buffer is
-        cloned, and trained anew on the images of each fold: as it should be, for one
-        that has seen the others makes scores too good.  To use it all the same,
+        cloned, and trained on the images of each fold: as it should be, for one that
+        has seen the others makes scores too good.  To use it all the same,
         wrap it in a :class:`~sklearn.frozen.FrozenEstimator`.
     max_start_epoch : int, default=10
         Size of the pool: a student starts after one of the epochs 0, ...,
         ``max_start_epoch`` - 1 of a teacher.  Snapshots that are finer than epochs
         count as epochs, here and below.
     n_target_epochs : int, default=2
-        Number M of the teacher's epochs that the student's steps stand for.
+        How many of the teacher's epochs, M, the student's steps shall make.
     n_steps : int, default=20
         Number N of the student's steps.
     step_size : float, default=0.01
@@ -92,12 +92,12 @@ class MTTDistiller(TrajectoryDistiller):
         room: the multi-formation of [2]_.  ``ipc`` is the number of images.  Real and
         given first images become means over these pixels.
     labels : {"hard", "learned", "teacher"}, default="hard"
-        What each image stands for:
+        The label of each image:
 
         - "hard": its class alone;
         - "learned": probabilities of all classes that are learned with it;
         - "teacher": the probabilities that the teacher of a match gives it where the
-          student shall end, in each iteration anew (TESLA, [3]_).  ``synthetic_`` has
+          student shall end, in every iteration (TESLA, [3]_).  ``synthetic_`` has
           their mean over all teachers, at the last epoch that was aimed at.
     batch_size : int, "auto" or None, default="auto"
         Synthetic images per step of the student, in reshuffled passes, as for
@@ -121,14 +121,15 @@ class MTTDistiller(TrajectoryDistiller):
     average : bool, default=True
         Whether ``synthetic_`` holds averages of the images (and learned labels) over
         all iterations, the later with more weight: those of iteration t with t^2.
-        They are less noisy than the last ones, which [1]_ takes and False stands for.
+        They are less noisy than the last ones, which [1]_ takes, and so does
+        False.
     gradient : {"exact", "detached"}, default="exact"
         The gradient through all of the student's steps, or the approximation of TESLA.
     keep_activations : bool or "auto", default="auto"
         Whether to keep what each of the student's steps computed, as for
         :class:`~skdistill.distillation.STMDistiller`.
     checkpoint : path-like, default=None
-        A folder for the state of the fit, from which the same fit goes on;
+        A folder for the state of the fit, from which the same fit resumes;
         ``max_iter`` may be larger than before.  In a search or a cross-validation of
         scikit-learn each fit has a folder ``fit-...`` of its own inside of it.
     estimator : classifier, default=None
@@ -138,7 +139,7 @@ class MTTDistiller(TrajectoryDistiller):
     device : str or torch.device, default="auto"
         Where to compute; "auto" takes a GPU if there is one.
     random_state : int, RandomState instance or None, default=None
-        Decides on everything random.
+        Controls all randomness; pass an int for reproducible results.
     verbose : int, default=0
         Shows progress bars if positive.
 

@@ -22,10 +22,11 @@ class STMDistiller(TrajectoryDistiller):
     Synthetic images and a step size are optimised so that ``n_steps`` steps of a
     student on them land where a teacher's next epoch on the real images did
     (algorithm 1 of [1]_).  Start epochs cycle through the first T epochs of the
-    teachers.  Before each update a probe matches epoch T, which is not among them:
-    when the probe's values fall with time by more than ``threshold`` standard
-    deviations of the correlation, one more epoch is taken in, and when they do not
-    within ``max_iter`` iterations, the images hold what they can, and the fit ends.
+    teachers, the epoch pool.  Before each update a validation loss is measured at epoch
+    T, which is not in the pool: when its values fall with time by more than
+    ``threshold`` standard deviations of the correlation, the pool is expanded by one
+    epoch, and when they do not within ``max_iter`` iterations, the images hold what
+    they can, and the fit ends.
 
     Parameters
     ----------
@@ -33,11 +34,11 @@ class STMDistiller(TrajectoryDistiller):
         Number of synthetic images per class.
     buffer : TrajectoryBuffer, FrozenEstimator or path-like, default=None
         The teachers.  A fitted buffer, or the folder of one, is used as it is; an
-        unfitted one is cloned and fitted on X, y; None stands for an unfitted
+        unfitted one is cloned and fitted on X, y; None means an unfitted
         :class:`~skdistill.trajectory.TrajectoryBuffer` with its default parameters,
         that uses all cores.  In a search or a cross-validation a fitted buffer is
-        cloned, and trained anew on the images of each fold: as it should be, for one
-        that has seen the others makes scores too good.  To use it all the same,
+        cloned, and trained on the images of each fold: as it should be, for one that
+        has seen the others makes scores too good.  To use it all the same,
         wrap it in a :class:`~sklearn.frozen.FrozenEstimator`.
     n_steps : int, default=20
         Number N of the student's steps for ``n_target_epochs`` of the teacher.
@@ -49,15 +50,16 @@ class STMDistiller(TrajectoryDistiller):
         that climbs would end: "auto" is ``ipc``, but at most half of the teachers'
         epochs.
     n_target_epochs : int, default=1
-        Number M of the teacher's epochs that the student's steps stand for, in the
-        probe too; 1 in [1]_.
+        How many of the teacher's epochs, M, the student's steps shall make, for the
+        validation loss too; 1 in [1]_.
     threshold : float, default=5.0
-        The lambda of [1]_: by how many standard deviations the probe's trend must be
-        negative for one more epoch to be taken in.
+        The lambda of [1]_: by how many standard deviations the trend of the validation
+        loss must be negative for the epoch pool to be expanded.
     max_iter : int, default=1000
-        Number of iterations without a level-up after which the images are fine-tuned:
-        no more probes, and rates that fall by a fifth every ``max_iter / 20``
-        iterations.  The fit ends when they are below a twentieth.
+        Number of iterations without an expansion of the epoch pool after which the
+        images are fine-tuned: no more validation losses, and learning rates that fall
+        by a fifth every ``max_iter / 20`` iterations.  The fit ends when they are below
+        a twentieth.
     max_total_iter : int, default=None
         Number of iterations after which the fit ends in any case.
     init : {"real", "noise"} or array-like of shape (n_classes * ipc, height, width, \
@@ -71,12 +73,12 @@ class STMDistiller(TrajectoryDistiller):
         room: the multi-formation of [2]_.  ``ipc`` is the number of images.  Real and
         given first images become means over these pixels.
     labels : {"hard", "learned", "teacher"}, default="hard"
-        What each image stands for:
+        The label of each image:
 
         - "hard": its class alone;
         - "learned": probabilities of all classes that are learned with it;
         - "teacher": the probabilities that the teacher of a match gives it where the
-          student shall end, in each iteration anew (TESLA, [3]_).  ``synthetic_`` has
+          student shall end, in every iteration (TESLA, [3]_).  ``synthetic_`` has
           their mean over all teachers, at the last epoch that was aimed at.
     batch_size : int, "auto" or None, default="auto"
         Synthetic images per step of the student, in reshuffled passes.  None takes all,
@@ -103,34 +105,35 @@ class STMDistiller(TrajectoryDistiller):
         too short; "auto" follows the length that brings the student closest to its
         target instead, a tenth of the way in each iteration.
     step_size_per_epoch : bool, default=False
-        Whether each start epoch has a step size of its own, which a level-up adds.
+        Whether each start epoch has a step size of its own, which an expansion of the
+        pool adds.
     label_lr : float or "auto", default="auto"
         Learning rate of learned labels' logits.  "auto" is as for the pixels.
     average : bool, default=True
         Whether ``synthetic_`` holds averages of the images (and learned labels) over
-        the iterations since the last level-up, the later with more weight: those of
-        the t-th with t^2.  They are less noisy than the last ones, which [1]_ takes
-        and False stands for.
+        the iterations since the pool was last expanded, the later with more weight:
+        those of the t-th with t^2.  They are less noisy than the last ones, which
+        [1]_ takes, and so does False.
     trend_on : {"misalignment", "loss"}, default="misalignment"
-        What of the probe the trend test sees.  "loss" is the rule of [1]_.  It also
-        falls when merely the step size shrinks; "misalignment" is 1 - cos^2 of the
-        angle between the student's way and the teacher's, the part of the loss that
+        Which validation value the trend test sees.  "loss" is the rule of [1]_.  It
+        also falls when merely the step size shrinks; "misalignment" is 1 - cos^2 of
+        the angle between the student's way and the teacher's, the part of the loss that
         no step size can remove.  With it the test also looks for a trend that all
         teachers share beneath the differences between them.
     gradient : {"exact", "detached"}, default="exact"
         The gradient through all of the student's steps, or the approximation of TESLA
         that takes the student's way as given.
     keep_activations : bool or "auto", default="auto"
-        Whether to keep what each of the student's steps computed for the way back
-        through them: faster by about a tenth, but memory grows with ``n_steps``.
+        Whether to keep the activations of each of the student's steps for the backward
+        pass through them: faster by about a tenth, but memory grows with ``n_steps``.
         "auto" does so while it takes less than a GiB.  The result is the same.
     checkpoint : path-like, default=None
-        A folder for the state of the fit, stored twice a minute, and for teachers
-        that have no ``path`` of their own.  A fit on the same data with the same
-        parameters goes on from there, to the same bits on a CPU; ``max_total_iter``
-        may be larger than before.  A folder of another fit is refused; in a search or
-        a cross-validation of scikit-learn each fit has a folder ``fit-...`` of its own
-        inside of it, so that the same search goes on where it was.
+        A folder for the state of the fit, stored twice a minute, and for teachers that
+        have no ``path`` of their own.  A fit on the same data with the same parameters
+        resumes from there, bitwise identically on a CPU; ``max_total_iter`` may be
+        larger than before.  A folder of another fit is refused; in a search or a
+        cross-validation of scikit-learn each fit has a folder ``fit-...`` of its own
+        inside of it, so that the same search resumes where it was.
     estimator : classifier, default=None
         The network that :meth:`score` trains.  None takes the teachers' network.
     image_shape : tuple (height, width, channels), default=None
@@ -138,7 +141,7 @@ class STMDistiller(TrajectoryDistiller):
     device : str or torch.device, default="auto"
         Where to compute; "auto" takes a GPU if there is one.
     random_state : int, RandomState instance or None, default=None
-        Decides on everything random.
+        Controls all randomness; pass an int for reproducible results.
     verbose : int, default=0
         Shows progress bars with loss, T and step size if positive.
 
@@ -163,15 +166,15 @@ class STMDistiller(TrajectoryDistiller):
         were not finite, or losses far above the first ones and rising: images, labels
         and step size were rolled back to the last good ones, and the learning rates and
         the step size halved.
-        Of a longer run than 10,000 iterations a row stands for 2, 4, 8, ... of them,
+        Of a longer run than 10,000 iterations a row is of 2, 4, 8, ... of them,
         the first of which is its index: there are at most 10,000 rows.  Losses and
         misalignments are then means, "rolled back" says that one of them was, and the
         rest is that of the first.
     stages_ : DataFrame, a row per stage
         ``n_epochs_matched`` (T), ``first_iteration``, ``n_iter``, the ``correlation``
-        of the probe with time at the end of the stage, its ``deviation`` under the
-        null hypothesis, and the ``reason`` that ended the stage: "level-up", "overfit",
-        "no trend", "fine-tuned" or as in ``stop_reason_``.
+        of the validation value with time at the end of the stage, its ``deviation``
+        under the null hypothesis, and the ``reason`` that ended the stage:  "expanded",
+        "overfit", "no trend", "fine-tuned" or as in ``stop_reason_``.
     n_epochs_matched_ : int
         T at the end: the number of epochs of the teachers that were matched; of ways
         between snapshots where these are finer than epochs.
@@ -199,7 +202,7 @@ class STMDistiller(TrajectoryDistiller):
 
     Notes
     -----
-    The gradient is computed by a sweep back through one step of the student at a time,
+    The gradient is backpropagated through one step of the student at a time,
     with derivatives that are written out: memory grows with N by one vector of
     parameters per step, unless activations are kept.
 
@@ -312,10 +315,10 @@ class STMDistiller(TrajectoryDistiller):
         needed = at_first + self.n_target_epochs
         if n_epochs < needed:
             raise ValueError(
-                f"`buffer` must hold teachers of at least {needed} epochs: the probe "
-                f"starts after {at_first} (`n_initial_epochs`={asked!r}) and aims "
-                f"{self.n_target_epochs} further (`n_target_epochs`); got "
-                f"n_epochs={n_epochs}"
+                f"`buffer` must hold teachers of at least {needed} epochs: the "
+                f"validation loss starts after {at_first} (`n_initial_epochs`="
+                f"{asked!r}) and aims {self.n_target_epochs} further "
+                f"(`n_target_epochs`); got n_epochs={n_epochs}"
             )
 
     def _initial_epochs(self) -> int:

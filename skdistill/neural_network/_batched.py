@@ -21,9 +21,9 @@ from skdistill.neural_network._convnet import (
     flatten_parameters,
 )
 from skdistill.neural_network._sgd import (
-    Descent,
     EpochPlan,
     GradientFunction,
+    SGDSettings,
     all_at_once,
     descend_epoch,
     networks_at_once,
@@ -155,7 +155,7 @@ def _fit_group(
             initial.append(flatten_parameters(classifier._build()))
     generators = [torch_generator(child_seed(seed, 1)) for seed in seeds]
     parameters = torch.stack(initial).to(device)
-    velocity = torch.zeros_like(parameters) if one.momentum else None
+    momentum_buffer = torch.zeros_like(parameters) if one.momentum else None
     optimizer = None
     if one.optimizer == "adam":
         optimizer = make_optimizer(
@@ -165,7 +165,7 @@ def _fit_group(
     scale = pixel_scale(data.images)
     losses = []
     for epoch in range(one.max_iter):
-        descent = Descent(
+        descent = SGDSettings(
             one._rate(epoch), one.momentum, one.weight_decay, one.batch_size, scale
         )
         if optimizer is not None:
@@ -177,7 +177,7 @@ def _fit_group(
         found = descend_epoch(
             gradients,
             parameters,
-            velocity,
+            momentum_buffer,
             images,
             targets,
             plans,

@@ -211,7 +211,7 @@ class ConvNetFeatures:
             shapes.  What is not there counts as 0.
         tapes : list of FeatureTape, default=None
             What :meth:`features` kept at the same parameters and images.  Without it,
-            that is computed anew.
+            that is computed again.
 
         Returns
         -------

@@ -18,9 +18,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 # With fewer channels the transforms cost more than the products save.
-_FEWEST_CHANNELS = 32
+_MIN_CHANNELS = 32
 # Tiles of 4x4 outputs may exceed the map by so much.
-_MOST_WASTE = 1.5
+_MAX_WASTE = 1.5
 
 # The points of interpolation are 0, 1, -1, 2, -2 and infinity.
 _INPUT = [
@@ -168,8 +168,8 @@ class Winograd:
         """Tell whether it is faster than the direct way."""
         tiled = 16 * -(-height // 4) * -(-width // 4)
         return (
-            min(in_channels, out_channels) >= _FEWEST_CHANNELS
-            and tiled <= _MOST_WASTE * height * width
+            min(in_channels, out_channels) >= _MIN_CHANNELS
+            and tiled <= _MAX_WASTE * height * width
         )
 
     def inputs(self, maps: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
 """What is trained on a distilled set where the user names no classifier, and how.
 
 A set may say itself what it is scored by: the entry "default_estimator" of its metadata
-has the name of a classifier and its parameters.  It may come out of a file of a
-stranger: the table here tells which classifiers and parameters can be in it.
+has the name of a classifier and its parameters.  It may come out of an
+untrusted file: the table here tells which classifiers and parameters can be in it.
 """
 
 from collections.abc import Mapping
@@ -45,7 +45,7 @@ _MAX = {
     "max_iter": 100_000,
 }
 _N_EPOCHS = 1000
-# The rate of the optimizer that suits regression targets.
+# The learning rate of the optimizer that suits regression targets.
 _ADAM_RATE = 3e-4
 
 
@@ -126,7 +126,7 @@ def default_estimator(
     if isinstance(estimator, BaseNetworkClassifier):
         own = _of_set(step_size, on_targets)
         if "optimizer" in said:
-            # The rates of one are not those of the other.
+            # The learning rates of one are not those of the other.
             own.pop("optimizer", None)
             own.pop("learning_rate", None)
         estimator.set_params(**{k: v for k, v in own.items() if k not in said})

@@ -182,7 +182,7 @@ class ConvNetDerivatives(ConvNetFeatures):
             As for :meth:`gradient`.
         tapes : list of Tape, default=None
             What :meth:`gradient` kept at the same parameters, images and targets.
-            Without it, that is computed anew.
+            Without it, that is computed again.
         with_parameters : bool, default=True
             Whether the derivative with respect to the parameters is wanted; without
             it the others, which are bitwise the same, take less time.

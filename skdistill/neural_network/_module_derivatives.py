@@ -258,7 +258,7 @@ class ModuleDerivatives:
             As for :meth:`gradient`.
         tapes : list of ModuleTape, default=None
             What :meth:`gradient` kept at the same parameters, images and targets.
-            Without it, that is computed anew.
+            Without it, that is computed again.
         with_parameters : bool, default=True
             Whether the derivative with respect to the parameters is wanted.
         seed : int, default=0

@@ -162,10 +162,10 @@ class NetworkPool:
     n_networks : int
     max_steps : int
         Number of steps that a network makes at most.  With 0 none is trained: each
-        is drawn anew when it would be.
+        is renewed when it would be.
     learning_rate : float
     lifetime : {"fixed", "random"}, default="fixed"
-        How many steps a network makes before it is drawn anew:
+        How many steps a network makes before it is renewed:
 
         - "fixed": ``max_steps``; the first at each place fewer, so that the networks
           are renewed one after the other.
@@ -252,7 +252,7 @@ class NetworkPool:
     ) -> None:
         """Train networks, and renew those that have made their steps.
 
-        One that would make more steps than it may is drawn anew instead, and so is
+        One that would make more steps than it may is renewed instead, and so is
         one whose training diverged.
 
         Parameters

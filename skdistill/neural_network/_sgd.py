@@ -27,7 +27,7 @@ from skdistill.utils._workers import map_pieces
 
 # On a GPU as many networks at once as their maps fit into this share of free memory.
 _SHARE_OF_MEMORY = 0.4
-_MOST_AT_ONCE = 32
+_MAX_AT_ONCE = 32
 
 
 class Gradients(NamedTuple):
@@ -155,7 +155,7 @@ def networks_at_once(
         5 * block.height * block.width * block.out_channels for block in module.blocks
     )
     most = _SHARE_OF_MEMORY * free // (4 * numbers * batch_size)
-    most = int(min(max(most, 1), _MOST_AT_ONCE))
+    most = int(min(max(most, 1), _MAX_AT_ONCE))
     # Groups of nearly equal size.
     return -(-n_networks // -(-n_networks // most))
 
@@ -218,7 +218,7 @@ def plan_epoch(
     return EpochPlan(order, [families[index] for index in drawn.tolist()], uniforms)
 
 
-class Descent(NamedTuple):
+class SGDSettings(NamedTuple):
     """How the networks descend.
 
     Attributes
@@ -240,11 +240,11 @@ class Descent(NamedTuple):
 def descend_epoch(
     gradients: GradientFunction,
     parameters: Tensor,
-    velocity: Tensor | None,
+    momentum_buffer: Tensor | None,
     images: RealImages | Tensor,
     targets: Tensor,
     plans: Sequence[EpochPlan],
-    descent: Descent,
+    descent: SGDSettings,
     after_step: Callable[[int], None] | None = None,
     optimizer: torch.optim.Optimizer | None = None,
 ) -> tuple[Tensor, Tensor]:
@@ -256,7 +256,7 @@ def descend_epoch(
         From :func:`one_by_one` or :func:`all_at_once`.
     parameters : Tensor of shape (n_networks, n_parameters)
         Is changed in place.
-    velocity : Tensor of shape (n_networks, n_parameters) or None
+    momentum_buffer : Tensor of shape (n_networks, n_parameters) or None
         What momentum has gathered, changed in place; None where there is no momentum.
     images : RealImages or Tensor of shape (n_samples, channels, height, width)
     targets : Tensor of shape (n_samples, n_classes)
@@ -264,7 +264,7 @@ def descend_epoch(
         loss numbers of any sign.
     plans : sequence of EpochPlan
         One for each network.
-    descent : Descent
+    descent : SGDSettings
     after_step : callable, default=None
         Is called with the number of steps done, from 1, after each of them.
     optimizer : torch.optim.Optimizer, default=None
@@ -295,7 +295,7 @@ def descend_epoch(
         wanted = targets[batches]
         found = gradients(parameters, seen, wanted)
         if optimizer is None:
-            _step(parameters, velocity, found.parameters, descent)
+            _step(parameters, momentum_buffer, found.parameters, descent)
         else:
             parameters.grad = found.parameters
             optimizer.step()
@@ -307,13 +307,16 @@ def descend_epoch(
 
 
 def _step(
-    parameters: Tensor, velocity: Tensor | None, change: Tensor, descent: Descent
+    parameters: Tensor,
+    momentum_buffer: Tensor | None,
+    change: Tensor,
+    descent: SGDSettings,
 ) -> None:
     """Make a step of SGD in place."""
     if descent.weight_decay:
         change = change.add(parameters, alpha=descent.weight_decay)
-    if velocity is not None:
-        change = velocity.mul_(descent.momentum).add_(change)
+    if momentum_buffer is not None:
+        change = momentum_buffer.mul_(descent.momentum).add_(change)
     parameters.sub_(change, alpha=descent.learning_rate)
 
 

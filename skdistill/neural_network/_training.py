@@ -20,10 +20,10 @@ from skdistill.utils._warnings import warn
 from skdistill.utils._workers import map_pieces
 
 # In float32 the squares of larger pixels, summed over a map, would overflow.
-_LARGEST_PIXEL = 1e18
+_MAX_PIXEL = 1e18
 # Where pixels deviate by less, a normalisation's epsilon outweighs the variance of its
 # maps; without a normalisation, larger ones let the training diverge.
-_LEAST_SCALE, _LARGEST_SCALE = 0.01, 100.0
+_MIN_SCALE, _MAX_SCALE = 0.01, 100.0
 # Adam's decay rate of the mean squared gradient.
 _SQUARES_DECAY = 0.999
 
@@ -57,17 +57,17 @@ def check_pixel_unit(images: Images, normalization: str) -> float:
     """
     moments = ChannelMoments(images.shape[3]).add(images)
     largest = float(max(moments.high.max(), -moments.low.min()))
-    if largest > _LARGEST_PIXEL:
+    if largest > _MAX_PIXEL:
         raise ValueError(
-            f"X must have pixels of at most {_LARGEST_PIXEL:.0e} for a network, which "
+            f"X must have pixels of at most {_MAX_PIXEL:.0e} for a network, which "
             f"computes in float32; got {largest:.3g}.  A ChannelScaler brings them to "
             "a standard deviation of 1"
         )
     check_contrast(images.dtype, moments.mean, moments.deviation)
     scale = scale_of(moments)
-    if scale < _LEAST_SCALE:
+    if scale < _MIN_SCALE:
         effect = "it sees next to nothing of these"
-    elif scale > _LARGEST_SCALE and normalization == "none":
+    elif scale > _MAX_SCALE and normalization == "none":
         effect = "without normalization its training may diverge"
     else:
         return scale
@@ -162,7 +162,7 @@ def train_epochs(
         any sign.
     n_epochs, batch_size : int
     learning_rate : callable
-        The rate of an epoch, counted from 0.
+        The learning rate of an epoch, counted from 0.
     momentum, weight_decay : float
     families : sequence of str
         Families of augmentation, one of which is drawn per batch.

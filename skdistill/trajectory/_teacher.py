@@ -9,8 +9,8 @@ from torch.nn import functional as F
 from skdistill.neural_network._compile import pays_to_compile
 from skdistill.neural_network._convnet import flatten_parameters
 from skdistill.neural_network._sgd import (
-    Descent,
     GradientFunction,
+    SGDSettings,
     all_at_once,
     descend_epoch,
     networks_at_once,
@@ -102,7 +102,7 @@ class Teachers:
         n_samples = len(self._images)
         n_steps = -(-n_samples // settings.batch_size)
         gradients = self._gradients((self._last - self._first) * n_steps)
-        descent = Descent(
+        descent = SGDSettings(
             settings.learning_rate,
             settings.momentum,
             settings.weight_decay,

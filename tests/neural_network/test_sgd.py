@@ -15,7 +15,7 @@ from skdistill.neural_network._convnet import (
     flatten_parameters,
 )
 from skdistill.neural_network._sgd import (
-    Descent,
+    SGDSettings,
     all_at_once,
     descend_epoch,
     one_by_one,
@@ -86,7 +86,7 @@ def test_networks_at_once_are_as_one_by_one(data, families):
     parameters = torch.stack(
         [flatten_parameters(make_module(seed=k)) for k in range(N_NETWORKS)]
     )
-    descent = Descent(0.1, 0.5, 0.01, 4, 1.3)
+    descent = SGDSettings(0.1, 0.5, 0.01, 4, 1.3)
     plans = make_plans(families)
     velocity = torch.zeros_like(parameters)
     found, summary = descend(
@@ -115,7 +115,7 @@ def test_descent_is_that_of_torch(data, momentum, weight_decay):
     module = make_module()
     start = flatten_parameters(module)[None]
     plans = make_plans(FAMILIES, seeds=[3])
-    descent = Descent(0.1, momentum, weight_decay, 4, 1.3)
+    descent = SGDSettings(0.1, momentum, weight_decay, 4, 1.3)
     velocity = torch.zeros_like(start) if momentum else None
     found, (loss, accuracy) = descend(
         start, data, one_by_one(module), plans, descent, velocity
@@ -146,7 +146,7 @@ def test_single_precision_is_close_to_double(data):
     module = make_module(dtype=torch.float32)
     start = flatten_parameters(module)[None]
     plans = make_plans(FAMILIES, seeds=[0])
-    descent = Descent(0.1, 0.0, 0.0, 4, 1.0)
+    descent = SGDSettings(0.1, 0.0, 0.0, 4, 1.0)
     found, _ = descend(start, (images, targets), one_by_one(module), plans, descent)
     exact, _ = descend(
         start.double(), data, one_by_one(module.double()), plans, descent
@@ -189,7 +189,7 @@ def test_after_each_step_one_is_told(data):
         images,
         targets,
         make_plans((), seeds=[0]),
-        Descent(0.1, 0.0, 0.0, 4, 1.0),
+        SGDSettings(0.1, 0.0, 0.0, 4, 1.0),
         after_step,
     )
     assert [step for step, _ in told] == [1, 2, 3]

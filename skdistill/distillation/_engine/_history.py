@@ -44,7 +44,7 @@ class History:
         # the start, or is not.
         self._rows = np.full((MAX_ROWS, self._n_numbers), np.nan)
         self._n_rows = 0
-        # How many iterations each of these stands for.
+        # How many iterations each of these is of.
         self._stride = 1
         # Those of the last iterations that make no whole row yet.
         self._pending: list[np.ndarray] = []

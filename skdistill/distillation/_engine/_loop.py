@@ -150,7 +150,7 @@ class Optimization:
             error.add_note(f"`synthetic_` holds the images after {n_done} iterations.")
 
     def _iteration(self, interrupted: Callable[[], bool]) -> dict[str, float]:
-        """Evaluate, learn, and decide how to go on; return what was measured."""
+        """Evaluate, learn, and decide how to continue; return what was measured."""
         state, objective = self._state, self._state.objective
         iteration = len(state.history)
         draws = [

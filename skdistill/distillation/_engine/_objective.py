@@ -1,4 +1,4 @@
-"""What a method implements: an objective, evaluated anew in each iteration."""
+"""What a method implements: an objective, evaluated in each iteration."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ class Objective(ABC):
     def advance(
         self, synthetic: SyntheticParameters, numbers: Mapping[str, float], draw: Draw
     ) -> str:
-        """Decide after an accepted update how to go on.
+        """Decide after an accepted update how to continue.
 
         Parameters
         ----------
@@ -162,7 +162,7 @@ class Objective(ABC):
     def rolled_back(  # noqa: B027 - most objectives have nothing to note
         self, synthetic: SyntheticParameters, n_times: int
     ) -> None:
-        """Take note that parameters went back to their last good state.
+        """Take note that parameters were rolled back to their last good state.
 
         Parameters
         ----------

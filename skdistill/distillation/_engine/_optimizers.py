@@ -93,7 +93,7 @@ class SGD(Optimizer):
     unit : float
         The natural scale of the values.
     auto_step : float
-        The learning rate that "auto" stands for, in units of ``unit``.
+        The learning rate that "auto" means, in units of ``unit``.
     momentum : float
     """
 
@@ -157,7 +157,7 @@ class Adam(Optimizer):
     unit : float
         The natural scale of the values.
     auto_step : float
-        The learning rate that "auto" stands for, in units of ``unit``.
+        The learning rate that "auto" means, in units of ``unit``.
     betas : tuple of float
         Decay of the running means of the gradient and of its square.
     """

@@ -180,7 +180,7 @@ class DistillationState:
         return True
 
     def return_to_good(self) -> None:
-        """Go back to the last good parameters, with smaller learning rates."""
+        """Roll back to the last good parameters, with smaller learning rates."""
         n_roll_backs = self.progress.n_roll_backs + 1
         self.history.mark_rolled_back()
         self.parameters.restore(self.good)

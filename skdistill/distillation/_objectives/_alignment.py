@@ -26,7 +26,7 @@ from skdistill.neural_network._convnet import ConvNet
 from skdistill.neural_network._derivatives import ConvNetDerivatives
 from skdistill.neural_network._feature_derivatives import Features, mean_of_part
 from skdistill.neural_network._sgd import (
-    Descent,
+    SGDSettings,
     all_at_once,
     descend_epoch,
     one_by_one,
@@ -295,7 +295,7 @@ class LayerAlignment(FeatureMatching):
         rounds = self._rounds
         watched = self._watched(served, draw)
         generator = torch_generator(draw.child_seed(_TRAINING))
-        descent = Descent(
+        descent = SGDSettings(
             rounds.learning_rate,
             momentum=0.0,
             weight_decay=0.0,

@@ -36,7 +36,7 @@ from skdistill.neural_network._augment import (
 from skdistill.neural_network._convnet import ConvNet
 from skdistill.neural_network._derivatives import ConvNetDerivatives
 from skdistill.neural_network._sgd import (
-    Descent,
+    SGDSettings,
     all_at_once,
     descend_epoch,
     one_by_one,
@@ -246,7 +246,7 @@ class GradientMatching(Objective):
     ) -> Tensor:
         images, labels = synthetic.images, synthetic.labels
         n_images = len(images)
-        descent = Descent(
+        descent = SGDSettings(
             training.learning_rate,
             momentum=0.0,
             weight_decay=0.0,
