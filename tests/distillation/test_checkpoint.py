@@ -134,12 +134,12 @@ def test_parameters_that_say_the_same_resume(make_tiny, tiny_bars, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"n_target_epochs": 2}, r"`n_target_epochs`: 1 there, 2 asked for"),
-        ({"n_steps": 3}, r"`n_steps`: 2 there, 3 asked for"),
-        ({"augmentation": None}, r"`augmentation`: \["),
-        ({"labels": "learned"}, r"`labels`: 'hard' there"),
-        ({"n_matches": 2}, r"`n_matches`: 1 there, 2 asked for"),
-        ({"max_iter": 999}, r"`max_iter`: 1000 there, 999 asked for"),
+        ({"n_target_epochs": 2}, r"`n_target_epochs`: found 1, expected 2"),
+        ({"n_steps": 3}, r"`n_steps`: found 2, expected 3"),
+        ({"augmentation": None}, r"`augmentation`: found \["),
+        ({"labels": "learned"}, r"`labels`: found 'hard'"),
+        ({"n_matches": 2}, r"`n_matches`: found 1, expected 2"),
+        ({"max_iter": 999}, r"`max_iter`: found 1000, expected 999"),
         ({"max_total_iter": 2}, r"holds 3 iterations; at most 2"),
     ],
 )
@@ -163,16 +163,16 @@ def test_other_data_are_refused_before_teachers_are_trained(
     other[3, 2, 1, 0] += 1e-3
     with pytest.raises(ValueError, match=r"images or labels \(fingerprint\)"):
         make_tiny(buffer=make_tiny_teachers()).fit(other, y)
-    with pytest.raises(ValueError, match=r"class labels: \[0, 1, 2\] there"):
+    with pytest.raises(ValueError, match=r"class labels: found \[0, 1, 2\]"):
         make_tiny(buffer=make_tiny_teachers()).fit(X, y + 1)
 
 
 def test_other_teachers_are_refused(make_tiny, make_tiny_teachers, tiny_bars):
     make_tiny().fit(*tiny_bars)
     for changes, message in [
-        ({"random_state": 1}, r"teachers' seed: 0 there, 1 asked for"),
+        ({"random_state": 1}, r"teachers' seed: found 0, expected 1"),
         ({"learning_rate": 0.04}, r"teachers' settings"),
-        ({"n_teachers": 1}, r"number of teachers: 2 there, 1 asked for"),
+        ({"n_teachers": 1}, r"number of teachers: found 2, expected 1"),
     ]:
         buffer = make_tiny_teachers(**changes).fit(*tiny_bars)
         with pytest.raises(ValueError, match=message):

@@ -118,7 +118,7 @@ def test_other_number_of_processes_goes_on(folder, monkeypatch):
     source = PROGRAM.read_text().partition('{"results": results')[0]
     exec(compile(source, str(PROGRAM), "exec"), names)
     make, X, y = names["make"], names["X"], names["Y"]
-    with pytest.raises(ValueError, match="`n_matches`: 2 there, 1 asked for"):
+    with pytest.raises(ValueError, match="`n_matches`: found 2, expected 1"):
         make(n_matches="auto", checkpoint=folder / "run-2").fit(X, y)
     assert path.read_bytes() == before
     found = make(max_total_iter=12, checkpoint=folder / "run-2").fit(X, y)

@@ -404,23 +404,26 @@ class TestPath:
     @pytest.mark.parametrize(
         ("changes", "message"),
         [
-            ({"learning_rate": 0.06}, r"learning_rate: 0\.05 there, 0\.06"),
-            ({"momentum": 0.5}, r"momentum: 0\.0 there, 0\.5"),
-            ({"weight_decay": 0.1}, r"weight_decay: 0\.0 there, 0\.1"),
-            ({"batch_size": 5}, r"batch_size: 8 there, 5"),
-            ({"width": 5}, r"width: 4 there, 5"),
-            ({"depth": 1}, r"depth: 2 there, 1"),
-            ({"normalization": "none"}, r"normalization: 'instance' there, 'none'"),
-            ({"augmentation": None}, r"families: \['color', .*\] there, \[\]"),
-            ({"class_weight": None}, r"class_weight: 'balanced' there, None"),
+            ({"learning_rate": 0.06}, r"learning_rate: found 0\.05, expected 0\.06"),
+            ({"momentum": 0.5}, r"momentum: found 0\.0, expected 0\.5"),
+            ({"weight_decay": 0.1}, r"weight_decay: found 0\.0, expected 0\.1"),
+            ({"batch_size": 5}, r"batch_size: found 8, expected 5"),
+            ({"width": 5}, r"width: found 4, expected 5"),
+            ({"depth": 1}, r"depth: found 2, expected 1"),
+            (
+                {"normalization": "none"},
+                r"normalization: found 'instance', expected 'none'",
+            ),
+            ({"augmentation": None}, r"families: found \['color', .*\], expected \[\]"),
+            ({"class_weight": None}, r"class_weight: found 'balanced', expected None"),
             (
                 {"class_weight": {"lying": 1, "standing": 3}},
-                r"class_weight: 'balanced' there, \[1\.0, 3\.0\]",
+                r"class_weight: found 'balanced', expected \[1\.0, 3\.0\]",
             ),
-            ({"snapshots_per_epoch": 2}, r"snapshots_per_epoch: 1 there, 2"),
-            ({"storage": "float16"}, r"storage: 'float32' there, 'float16'"),
-            ({"average": False}, r"average: True there, False"),
-            ({"random_state": 1}, r"seed of random_state: 0 there, 1"),
+            ({"snapshots_per_epoch": 2}, r"snapshots_per_epoch: found 1, expected 2"),
+            ({"storage": "float16"}, r"storage: found 'float32', expected 'float16'"),
+            ({"average": False}, r"average: found True, expected False"),
+            ({"random_state": 1}, r"seed of random_state: found 0, expected 1"),
         ],
     )
     def test_other_settings_are_refused(
@@ -447,8 +450,12 @@ class TestPath:
             (other, y, r"images or labels \(fingerprint\)"),
             (X, swapped, r"images or labels \(fingerprint\)"),
             (X[:25], y[:25], r"images or labels \(fingerprint\)"),
-            (X, renamed, r"class labels: \['lying', 'standing'\] there, \['flat'"),
-            (X[:, :7], y, r"image_shape: \[8, 8, 2\] there, \[7, 8, 2\]"),
+            (
+                X,
+                renamed,
+                r"class labels: found \['lying', 'standing'\], expected \['flat'",
+            ),
+            (X[:, :7], y, r"image_shape: found \[8, 8, 2\], expected \[7, 8, 2\]"),
         ]:
             with pytest.raises(ValueError, match=message):
                 make_buffer(path=tmp_path, n_teachers=2).fit(images, labels)

@@ -79,7 +79,7 @@ class Checkpoint:
             return
         found = self.stored[1]["signature"]
         differences = [
-            f"{name}: {found.get(name)!r} there, {value!r} asked for"
+            f"{name}: found {found.get(name)!r}, expected {value!r}"
             for name, value in asked.items()
             if found.get(name) != value
         ]
@@ -107,7 +107,7 @@ class Checkpoint:
         if limit is not None and n_done > limit:
             raise ValueError(
                 f"`checkpoint`: {self.folder} holds {n_done} iterations; at most "
-                f"{limit} are asked for"
+                f"{limit} are wanted"
             )
         if state.stop_reason in ("", "interrupted", "callback", limit_name):
             state.stop(limit_name if n_done == limit else "")

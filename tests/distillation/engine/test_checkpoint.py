@@ -253,18 +253,24 @@ def test_state_is_stored_at_intervals(squares, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"ipc": 2}, r"`ipc`: 1 there, 2 asked for"),
-        ({"noise": 0.25}, r"`noise`: 0.5 there, 0.25 asked for"),
-        ({"noise": 0.25}, r"deviation of the noise: \[0.5\] there, \[0.25\] asked"),
-        ({"pixel_lr": "auto"}, r"`pixel_lr`: 0.1 there, 'auto' asked for"),
-        ({"random_state": 1}, r"seed of random_state: 0 there, 1 asked for"),
-        ({"labels": "targets"}, r"`labels`: 'hard' there, 'targets' asked for"),
-        ({"pixel_size": 2}, r"`pixel_size`: 1 there, 2 asked for"),
-        ({"average": False}, r"`average`: True there, False asked for"),
-        ({"note": (1, "three")}, r"`note`: \[1, 'two'\] there, \[1, 'three'\] asked"),
-        ({"init": "real"}, r"`init`: 'noise' there, 'real' asked for"),
-        ({"init": make_squares(1)[0][:3]}, r"`init`: 'noise' there, 'images with"),
-        ({"max_iter": 24}, r"holds 25 iterations; at most 24 are asked for"),
+        ({"ipc": 2}, r"`ipc`: found 1, expected 2"),
+        ({"noise": 0.25}, r"`noise`: found 0.5, expected 0.25"),
+        ({"noise": 0.25}, r"deviation of the noise: found \[0.5\], expected \[0.25\]"),
+        ({"pixel_lr": "auto"}, r"`pixel_lr`: found 0.1, expected 'auto'"),
+        ({"random_state": 1}, r"seed of random_state: found 0, expected 1"),
+        ({"labels": "targets"}, r"`labels`: found 'hard', expected 'targets'"),
+        ({"pixel_size": 2}, r"`pixel_size`: found 1, expected 2"),
+        ({"average": False}, r"`average`: found True, expected False"),
+        (
+            {"note": (1, "three")},
+            r"`note`: found \[1, 'two'\], expected \[1, 'three'\]",
+        ),
+        ({"init": "real"}, r"`init`: found 'noise', expected 'real'"),
+        (
+            {"init": make_squares(1)[0][:3]},
+            r"`init`: found 'noise', expected 'images with",
+        ),
+        ({"max_iter": 24}, r"holds 25 iterations; at most 24 are wanted"),
     ],
 )
 def test_other_parameters_are_refused(squares, tmp_path, changes, message):
@@ -283,7 +289,9 @@ def test_objective_of_another_signature_is_refused(squares, tmp_path):
     tensors, content = load_checkpoint(tmp_path / FILE)
     content["signature"]["deviation of the noise"] = [2.0]
     save_checkpoint(tmp_path / FILE, tensors, content)
-    with pytest.raises(ValueError, match=r"of the noise: \[2.0\] there, \[0.5\] asked"):
+    with pytest.raises(
+        ValueError, match=r"of the noise: found \[2.0\], expected \[0.5\]"
+    ):
         fit(squares, checkpoint=tmp_path)
 
 
@@ -306,7 +314,7 @@ def test_other_data_are_refused(squares, tmp_path):
         ((other, y), r"images or labels \(fingerprint\)"),
         ((X, turned), r"images or labels \(fingerprint\)"),
         ((X, y, weight), r"images or labels \(fingerprint\)"),
-        ((X, y + 1), r"class labels: \[0, 1, 2\] there, \[1, 2, 3\] asked"),
+        ((X, y + 1), r"class labels: found \[0, 1, 2\], expected \[1, 2, 3\]"),
     ]:
         with pytest.raises(ValueError, match=message):
             fit(data, checkpoint=tmp_path, events=forbid)
@@ -314,7 +322,7 @@ def test_other_data_are_refused(squares, tmp_path):
 
 def test_another_distiller_is_refused(squares, tmp_path):
     fit(squares, checkpoint=tmp_path)
-    with pytest.raises(ValueError, match=r"distiller: 'QuadraticDistiller' there"):
+    with pytest.raises(ValueError, match=r"distiller: found 'QuadraticDistiller'"):
         OtherDistiller(checkpoint=tmp_path).fit(*squares)
 
 
