@@ -26,6 +26,9 @@ import skdistill.distillation._engine._history as history_module
 from skdistill.utils._checkpoint import load_checkpoint, save_checkpoint
 
 FILE = "state.safetensors"
+NOT_AS_ROOT = pytest.mark.skipif(
+    getattr(os, "geteuid", int)() == 0, reason="root writes anywhere"
+)
 RICH = {
     "labels": "probabilities",
     "stage_length": 6,
@@ -104,6 +107,26 @@ def test_interrupted_and_resumed(squares, tmp_path, parameters):
         interrupted(squares, n_done, checkpoint=tmp_path, **parameters)
     found = fit(squares, checkpoint=tmp_path, **parameters)
     assert what_is_left(found) == what_is_left(expected)
+
+
+def test_best_and_good_set_are_stored_apart(squares, tmp_path):
+    """One of the tenth iteration, one of the twentieth, and the last of all."""
+    events = losses(np.repeat([0.3, 0.5, 0.5], 10))
+    parameters = {"events": events, "checkpoint": tmp_path}
+    fit(squares, max_iter=23, **parameters)
+    found = fit(squares, max_iter=29, **parameters)
+    expected = fit(squares, events=events, max_iter=29)
+    assert found.best_iteration_ == 10
+    assert what_is_left(found) == what_is_left(expected)
+    # Back to the twentieth, which a file told of.
+    spoil = at(29, broken)
+    parameters["events"] = lambda draw, evaluation: spoil(
+        draw, events(draw, evaluation)
+    )
+    found = fit(squares, max_iter=30, **parameters)
+    twenty = fit(squares, events=events, max_iter=20)
+    assert np.array_equal(found.synthetic_.X, twenty.synthetic_.X)
+    assert not np.array_equal(found.best_synthetic_.X, twenty.synthetic_.X)
 
 
 def test_history_that_was_merged_is_resumed(squares, tmp_path, monkeypatch):
@@ -333,7 +356,7 @@ def test_checkpoint_is_a_folder(squares, tmp_path):
     assert (tmp_path / "run").read_text() == "precious"
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root writes anywhere")
+@NOT_AS_ROOT
 def test_folder_that_cannot_be_written_shows_before_the_work(squares, tmp_path):
     tmp_path.chmod(0o500)
     try:
@@ -359,16 +382,16 @@ def test_two_fits_do_not_share_a_folder(squares, tmp_path):
     assert what_is_left(found) == what_is_left(fit(squares))
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root writes anywhere")
-def test_folder_that_is_gone_fails_no_fit(squares, tmp_path):
+@NOT_AS_ROOT
+def test_folder_that_nobody_may_write_to_any_more_fails_no_fit(squares, tmp_path):
     folder = tmp_path / "run"
 
-    def remove(evaluation):
+    def close(evaluation):
         folder.chmod(0o500)
         return evaluation
 
     with pytest.warns(UserWarning, match="after 25 iterations could not be stored"):
-        found = fit(squares, checkpoint=folder, events=at(5, remove))
+        found = fit(squares, checkpoint=folder, events=at(5, close))
     folder.chmod(0o700)
     assert what_is_left(found) == what_is_left(fit(squares))
 

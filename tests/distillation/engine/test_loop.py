@@ -242,7 +242,7 @@ def test_interrupt_keeps_the_images(squares, n_done, n_draws):
         assert np.array_equal(distiller.synthetic_.X, start.synthetic_.X)
 
 
-def test_interrupt_while_callbacks_are_told(squares):
+def test_interrupt_while_callbacks_are_told(squares, tmp_path):
     callback = pytest.importorskip("sklearn.callback")
     assert callback
 
@@ -260,10 +260,16 @@ def test_interrupt_while_callbacks_are_told(squares):
             if (context.task_name, context.task_id) == ("iteration", 3):
                 raise KeyboardInterrupt
 
-    distiller = QuadraticDistiller().set_callbacks(Impatient())
+    # The iteration began a stage, and is undone with it.
+    parameters = {"stage_length": 4, "n_accepted": 11, "checkpoint": tmp_path}
+    distiller = QuadraticDistiller(**parameters).set_callbacks(Impatient())
     with pytest.warns(UserWarning, match="interrupted after 3 iterations"):
         distiller.fit(*squares)
     assert np.array_equal(distiller.synthetic_.X, fit(squares, max_iter=3).synthetic_.X)
+    parameters["checkpoint"] = None
+    expected = what_is_left(fit(squares, **parameters))
+    distiller.set_callbacks()
+    assert what_is_left(distiller.fit(*squares)) == expected
 
 
 def start_slow(folder):

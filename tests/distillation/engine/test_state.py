@@ -76,6 +76,12 @@ def test_before_ten_iterations_the_start_is_good(squares):
     assert found.offset_ == 0
 
 
+def test_ten_losses_are_counted_from_a_roll_back(squares):
+    found = fit(squares, at(4, broken), max_iter=15)
+    assert found.best_iteration_ == 15
+    assert fit(squares, at(4, broken), max_iter=14).best_iteration_ == 0
+
+
 def test_ten_in_a_row_end_with_the_last_good_images(squares):
     good = fit(squares, max_iter=10)
     with pytest.warns(ConvergenceWarning, match=r"diverged: 10 times .*`pixel_lr`"):
