@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import warnings
 from copy import deepcopy
 
@@ -382,17 +383,16 @@ def test_two_fits_do_not_share_a_folder(squares, tmp_path):
     assert what_is_left(found) == what_is_left(fit(squares))
 
 
-@NOT_AS_ROOT
-def test_folder_that_nobody_may_write_to_any_more_fails_no_fit(squares, tmp_path):
+@pytest.mark.skipif(os.name == "nt", reason="files in use cannot be removed there")
+def test_folder_that_is_gone_fails_no_fit(squares, tmp_path):
     folder = tmp_path / "run"
 
-    def close(evaluation):
-        folder.chmod(0o500)
+    def remove(evaluation):
+        shutil.rmtree(folder)
         return evaluation
 
     with pytest.warns(UserWarning, match="after 25 iterations could not be stored"):
-        found = fit(squares, checkpoint=folder, events=at(5, close))
-    folder.chmod(0o700)
+        found = fit(squares, checkpoint=folder, events=at(5, remove))
     assert what_is_left(found) == what_is_left(fit(squares))
 
 
