@@ -44,6 +44,8 @@ class CAFEDistiller(NetworkMatchingDistiller):
     moved.  Once this accuracy settles from round to round, another network takes its
     place.
 
+    Read more in the :ref:`User Guide <features>`.
+
     Parameters
     ----------
     ipc : int, default=1

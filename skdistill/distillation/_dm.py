@@ -39,6 +39,8 @@ class DMDistiller(NetworkMatchingDistiller):
     first moments are all that is matched, one image per class becomes something like
     the mean of its class.
 
+    Read more in the :ref:`User Guide <features>`.
+
     Parameters
     ----------
     ipc : int, default=1

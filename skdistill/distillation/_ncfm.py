@@ -61,6 +61,8 @@ class NCFMDistiller(NetworkMatchingDistiller):
     weights, which its code has, their sum is the above identically.  The network that
     chooses frequencies there is left out: the released code does not use it.
 
+    Read more in the :ref:`User Guide <features>`.
+
     Parameters
     ----------
     ipc : int, default=1

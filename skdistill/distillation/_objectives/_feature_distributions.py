@@ -80,15 +80,19 @@ class FeatureDistributions(FeatureMatching):
 
     Parameters
     ----------
-    data, network, batch_size, families, n_networks
+    data, network
         As for :class:`FeatureMatching`.
     encoders : callable
         Makes of a draw what :class:`Encoders` does.
+    batch_size, families
+        As for :class:`FeatureMatching`.
     distance : {"characteristic", "mean", "gaussian"}
     n_frequencies : int
         Number of frequencies of the characteristic functions.
     calibration : float
         The weight of the cross-entropy of the synthetic images for a trained network.
+    n_networks
+        As for :class:`FeatureMatching`.
     teachers : dict
         What a checkpoint belongs to, of the encoders.
     """

@@ -190,10 +190,12 @@ class FeatureMeans(FeatureMatching):
 
     Parameters
     ----------
-    data, network, batch_size, families, n_networks
+    data, network
         As for :class:`FeatureMatching`.
     networks : Networks
         Where the networks come from.
+    batch_size, families, n_networks
+        As for :class:`FeatureMatching`.
     n_steps_per_network : int
         Number of iterations in a row with the same networks, real images and
         augmentations.
