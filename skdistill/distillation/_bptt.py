@@ -27,7 +27,7 @@ from skdistill.distillation._student import (
     resolve_keep,
 )
 from skdistill.neural_network._compile import pays_to_compile
-from skdistill.neural_network._default import default_network
+from skdistill.neural_network._default import describe_network
 from skdistill.neural_network._derivatives import ConvNetDerivatives
 from skdistill.utils._distributed import Ranks
 from skdistill.utils._warnings import warn
@@ -385,18 +385,14 @@ class BPTTDistiller(NetworkMatchingDistiller):
                 "large, or too small for `n_steps` steps",
             )
 
-    def _default_estimator(self) -> Any:
+    def _metadata(self) -> dict[str, Any]:
         settings: dict[str, Any] = {}
         if self.optimizer == "sgd":
             settings["momentum"] = self.momentum
-        return default_network(
-            self.synthetic_.step_size,
+        return describe_network(
             width=self.width,
             depth=self.depth,
             normalization=self.normalization,
             augmentation=self.augmentation,
-            image_shape=self.image_shape_,
-            device=self.device,
-            random_state=self.random_state,
             **settings,
         )

@@ -88,11 +88,15 @@ class BaselineDistiller(BaseDistiller):
         self.synthetic_ = SyntheticSet(
             self._joined(images),
             np.asarray(labels, dtype=self.classes_.dtype),
-            metadata={"distiller": type(self).__name__},
+            metadata={"distiller": type(self).__name__, **self._metadata()},
             pixel_space=space,
         )
         tasks.end(self._for_callbacks)
         return self
+
+    def _metadata(self) -> dict[str, Any]:
+        """Return what the set says beside the name of the distiller."""
+        return {}
 
     def _joined(self, images: list[Images]) -> np.ndarray:
         """Return the images of all classes one after the other."""

@@ -12,6 +12,7 @@ from skdistill.distillation._class_wise import (
 )
 from skdistill.distillation._selection import herd
 from skdistill.neural_network import ConvNetClassifier
+from skdistill.neural_network._default import describe_network
 from skdistill.utils._images import Images, batches, take
 from skdistill.utils._maps import scratch_array
 
@@ -254,9 +255,6 @@ class FullData(BaselineDistiller):
             place += len(of_class)
         return joined
 
-    def _default_estimator(self) -> Any:
-        return ConvNetClassifier(
-            image_shape=self.image_shape_,
-            device=self.device,
-            random_state=self.random_state,
-        )
+    def _metadata(self) -> dict[str, Any]:
+        # Of so many images fewer epochs than of a few.
+        return describe_network(max_iter=ConvNetClassifier().max_iter)

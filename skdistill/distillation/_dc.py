@@ -325,7 +325,7 @@ class DCDistiller(NetworkMatchingDistiller):
             n_networks=self.n_networks_,
         )
 
-    def _default_estimator(self) -> Any:
+    def _metadata(self) -> dict[str, Any]:
         return self._network_of(self if self.buffer is None else self.buffer_.settings_)
 
 

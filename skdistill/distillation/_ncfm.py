@@ -291,5 +291,5 @@ class NCFMDistiller(NetworkMatchingDistiller):
             teachers=teachers_signature(self.buffer_),
         )
 
-    def _default_estimator(self) -> Any:
+    def _metadata(self) -> dict[str, Any]:
         return self._network_of(self.buffer_.settings_)

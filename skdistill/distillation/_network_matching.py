@@ -10,7 +10,7 @@ from skdistill.distillation._engine._real_batches import RealData
 from skdistill.distillation._iterative import IterativeDistiller
 from skdistill.neural_network._augment import resolve_families
 from skdistill.neural_network._convnet import ALL_NORMALIZATIONS, ConvNet
-from skdistill.neural_network._default import default_network
+from skdistill.neural_network._default import describe_network
 from skdistill.neural_network._training import check_pixel_unit
 from skdistill.utils._distributed import Ranks
 
@@ -84,17 +84,13 @@ class NetworkMatchingDistiller(IterativeDistiller):
         with torch.device("meta"):
             return self._build()
 
-    def _default_estimator(self) -> Any:
+    def _metadata(self) -> dict[str, Any]:
         return self._network_of(self)
 
-    def _network_of(self, settings: Any) -> Any:
-        """Return a classifier with width, depth and normalization of some settings."""
-        return default_network(
-            self.synthetic_.step_size,
+    def _network_of(self, settings: Any) -> dict[str, Any]:
+        """Return metadata of a network by the width, depth, ... of some settings."""
+        return describe_network(
             width=settings.width,
             depth=settings.depth,
             normalization=settings.normalization,
-            image_shape=self.synthetic_.X.shape[1:],
-            device=self.device,
-            random_state=self.random_state,
         )

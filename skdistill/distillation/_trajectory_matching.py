@@ -25,7 +25,7 @@ from skdistill.distillation._student import (
 from skdistill.distillation._teachers import fit_teachers
 from skdistill.neural_network._augment import resolve_families
 from skdistill.neural_network._compile import pays_to_compile
-from skdistill.neural_network._default import default_network
+from skdistill.neural_network._default import describe_network
 from skdistill.neural_network._derivatives import ConvNetDerivatives
 from skdistill.trajectory import TrajectoryBuffer
 from skdistill.utils._distributed import Ranks
@@ -171,16 +171,12 @@ class TrajectoryDistiller(IterativeDistiller):
         assert isinstance(objective, TrajectoryMatching)
         return {"step_sizes_": np.asarray(objective.step_sizes.values())}
 
-    def _default_estimator(self) -> Any:
+    def _metadata(self) -> dict[str, Any]:
         # The teachers' own network, whichever buffer they came from.
         settings = self.buffer_.settings_
-        return default_network(
-            self.synthetic_.step_size,
+        return describe_network(
             width=settings.width,
             depth=settings.depth,
             normalization=settings.normalization,
             augmentation=self.augmentation,
-            image_shape=self.image_shape_,
-            device=self.device,
-            random_state=self.random_state,
         )

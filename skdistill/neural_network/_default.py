@@ -175,6 +175,24 @@ def describe_estimator(estimator: Any) -> dict[str, Any]:
     return {"name": name, **{key: _plain(found[key]) for key in sorted(known)}}
 
 
+def describe_network(**parameters: Any) -> dict[str, Any]:
+    """Return what a set's metadata say of a ConvNet; the rest follows from the set.
+
+    Parameters
+    ----------
+    **parameters : dict
+        Those of :class:`ConvNetClassifier` that do not follow from the set, such as
+        its step size does.
+
+    Returns
+    -------
+    metadata : dict
+        With the entry alone; JSON can hold it.
+    """
+    plain = {key: _plain(value) for key, value in parameters.items()}
+    return {ENTRY: {"name": ConvNetClassifier.__name__, **plain}}
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, (tuple, list, np.ndarray)):
         return [_plain(one) for one in value]

@@ -33,6 +33,7 @@ from skdistill import (
     SyntheticSet,
     TrajectoryBuffer,
 )
+from skdistill._training_set import TrainingSet
 from skdistill.base import BaseDistiller
 from skdistill.distillation._iterative import IterativeDistiller
 
@@ -232,6 +233,18 @@ def test_own_default_estimator_scores(distiller, data, buffer):
     assert hasattr(model.set_params(**quick), "fit")
     fitted._default_estimator = lambda: model
     assert 0 <= fitted.score(*data) <= 1
+
+
+@every
+def test_sets_name_the_default_estimator(distiller, data, buffer):
+    """Whoever has the set alone scores it by the same one as its distiller."""
+    fitted = variant(distiller, buffer, estimator=None).fit(*data)
+    own = fitted._default_estimator().get_params()
+    of_set = TrainingSet(fitted.synthetic_, False).default_estimator().get_params()
+    where_and_how = {"device", "random_state", "image_shape"}
+    assert {name: own[name] for name in own.keys() - where_and_how} == {
+        name: of_set[name] for name in of_set.keys() - where_and_how
+    }
 
 
 @every
