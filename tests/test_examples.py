@@ -17,6 +17,7 @@ SCRIPTS = sorted(
 MIN_ACCURACY = {
     "plot_fair_comparison": 0.5,
     "plot_galaxy_zoo": 0.33,
+    "plot_gradient_and_features": 0.25,
     "plot_kernels": 0.7,
     "plot_methods": 0.5,
     "plot_own_images": 0.5,
