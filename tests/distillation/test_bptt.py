@@ -55,7 +55,7 @@ def test_attributes(make_distiller, tiny_bars):
     assert isinstance(distiller.synthetic_, SyntheticSet)
     assert isinstance(distiller.best_synthetic_, SyntheticSet)
     assert distiller.synthetic_.X.shape == (6, 8, 8, 1)
-    assert distiller.synthetic_.metadata == {"distiller": "BPTTDistiller"}
+    assert distiller.synthetic_.metadata["distiller"] == "BPTTDistiller"
     assert distiller.n_iter_ == 12
     assert distiller.n_networks_ == 1
     assert distiller.stop_reason_ == "max_iter"

@@ -38,7 +38,7 @@ def test_what_a_fit_leaves_behind(make, bars):
     assert distiller.synthetic_.y.tolist() == [0, 0, 1, 1, 2, 2]
     assert distiller.synthetic_.step_size is None
     assert distiller.synthetic_.probabilities is None
-    assert distiller.synthetic_.metadata == {"distiller": "DCDistiller"}
+    assert distiller.synthetic_.metadata["distiller"] == "DCDistiller"
     assert distiller.stop_reason_ == "max_iter"
     assert distiller.n_iter_ == 4
     history = distiller.history_
