@@ -1,6 +1,6 @@
 """The real images of a fit, and mini-batches of them, as objectives read them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -153,6 +153,42 @@ class RealData:
             torch.from_numpy(np.concatenate(weights)).to(self.device, dtype),
             tuple(len(rows) for rows in chosen),
         )
+
+    def batches(
+        self,
+        draw: Draw,
+        n_per_class: int | None,
+        max_images: int,
+        *,
+        dtype: torch.dtype = torch.float32,
+    ) -> Iterator[RealBatch]:
+        """Draw images of each class, some classes that follow each other at a time.
+
+        Parameters
+        ----------
+        draw : Draw
+        n_per_class : int or None
+            As for :meth:`batch`.
+        max_images : int
+            So many images, or those of one class, are held at a time.
+        dtype : torch.dtype, default=torch.float32
+
+        Yields
+        ------
+        RealBatch
+            All of them together are what :meth:`batch` returns.
+        """
+        sizes = [len(rows) for rows in self.rows]
+        if n_per_class is not None:
+            sizes = [min(size, n_per_class) for size in sizes]
+        first = 0
+        while first < self.n_classes:
+            last, n_images = first + 1, sizes[first]
+            while last < self.n_classes and n_images + sizes[last] <= max_images:
+                n_images += sizes[last]
+                last += 1
+            yield self.batch(draw, n_per_class, range(first, last), dtype=dtype)
+            first = last
 
     def read(self, positions: np.ndarray, dtype: torch.dtype = torch.float32) -> Tensor:
         """Return images as a tensor of shape (n, channels, height, width)."""

@@ -130,21 +130,11 @@ class FeatureMatching(Objective):
         height, width, n_channels = data.image_shape
         most = _MAX_READ_BYTES // (height * width * n_channels * dtype.itemsize)
         first = 0
-        while first < data.n_classes:
-            last, n_images = first, 0
-            while last < data.n_classes:
-                n_images += self._n_real(last)
-                if last > first and n_images > most:
-                    break
-                last += 1
-            batch = data.batch(draw, self._batch_size, range(first, last), dtype=dtype)
+        for batch in data.batches(draw, self._batch_size, most, dtype=dtype):
+            classes = slice(first, first + len(batch.sizes))
             images = augmentations(batch.images, batch.codes, data.pixel_scale)
-            yield slice(first, last), batch._replace(images=images)
-            first = last
-
-    def _n_real(self, code: int) -> int:
-        size = len(self._data.rows[code])
-        return size if self._batch_size is None else min(size, self._batch_size)
+            yield classes, batch._replace(images=images)
+            first = classes.stop
 
     def _see(
         self, synthetic: SyntheticParameters, augmentations: ClassAugmentations
