@@ -25,6 +25,7 @@ from .distillation import (
     DistilledClassifier,
     DMDistiller,
     DSADistiller,
+    FRePoDistiller,
     FullData,
     Herding,
     KIPDistiller,
@@ -32,6 +33,7 @@ from .distillation import (
     MTTDistiller,
     NCFMDistiller,
     RandomSubset,
+    RFADDistiller,
     STMDistiller,
 )
 from .metrics import evaluate_synthetic
@@ -54,6 +56,7 @@ __all__ = [
     "DMDistiller",
     "DSADistiller",
     "DistilledClassifier",
+    "FRePoDistiller",
     "FullData",
     "GalaxyZooCurator",
     "Herding",
@@ -64,6 +67,7 @@ __all__ = [
     "NCFMDistiller",
     "NetworkClassifier",
     "NeuralKernelClassifier",
+    "RFADDistiller",
     "RandomSubset",
     "RotationAugmenter",
     "STMDistiller",

@@ -38,6 +38,7 @@ from skdistill import (
     DistilledClassifier,
     DMDistiller,
     DSADistiller,
+    FRePoDistiller,
     FullData,
     GalaxyZooCurator,
     Herding,
@@ -49,6 +50,7 @@ from skdistill import (
     NetworkClassifier,
     NeuralKernelClassifier,
     RandomSubset,
+    RFADDistiller,
     RotationAugmenter,
     STMDistiller,
     TrajectoryBuffer,
@@ -128,6 +130,8 @@ BPTT = BPTTDistiller(
 )
 FEATURES = {name: MATCHING[name] for name in MATCHING if name != "n_network_epochs"}
 DM = DMDistiller(**FEATURES)
+FREPO = FRePoDistiller(n_networks=2, max_network_steps=1, **FEATURES)
+RFAD = RFADDistiller(n_networks=2, **FEATURES)
 CAFE = CAFEDistiller(max_rounds=2, max_network_epochs=2, **FEATURES)
 NCFM = NCFMDistiller(
     buffer=TEACHERS, max_iter=3, estimator=NETWORK, device="cpu", random_state=0
@@ -161,6 +165,8 @@ ESTIMATORS = [
     DM,
     NCFM,
     CAFE,
+    FREPO,
+    RFAD,
     KIP,
     DISTILLED,
     *BASELINES,

@@ -16,8 +16,10 @@ from skdistill import (
     DistilledClassifier,
     DMDistiller,
     DSADistiller,
+    FRePoDistiller,
     MTTDistiller,
     NCFMDistiller,
+    RFADDistiller,
     STMDistiller,
     TrajectoryBuffer,
     ZCAWhitener,
@@ -44,11 +46,13 @@ MATCHING = {"max_iter": 2, "width": 4, "depth": 1, "estimator": NETWORK}
 DC = DCDistiller(ipc=2, **MATCHING, device="cpu", random_state=0)
 DSA = DSADistiller(**MATCHING, device="cpu", random_state=0)
 DM = DMDistiller(**MATCHING, device="cpu", random_state=0)
+FREPO = FRePoDistiller(**MATCHING, n_networks=2, device="cpu", random_state=0)
+RFAD = RFADDistiller(**MATCHING, n_networks=2, device="cpu", random_state=0)
 CAFE = CAFEDistiller(**MATCHING, max_network_epochs=2, device="cpu", random_state=0)
 NCFM = NCFMDistiller(buffer=TEACHERS, max_iter=2, device="cpu", random_state=0)
 TRANSFORMERS = [ChannelScaler(), ZCAWhitener()]
 CLASSIFIERS = [NETWORK, DistilledClassifier(STM, NETWORK)]
-LEARNERS = [*CLASSIFIERS, TEACHERS, STM, MTT, DC, DSA, DM, NCFM, CAFE]
+LEARNERS = [*CLASSIFIERS, TEACHERS, STM, MTT, DC, DSA, DM, NCFM, CAFE, FREPO, RFAD]
 ALL = [*TRANSFORMERS, *LEARNERS]
 
 

@@ -9,9 +9,11 @@ from skdistill import (
     ConvNetClassifier,
     DMDistiller,
     DSADistiller,
+    FRePoDistiller,
     MTTDistiller,
     NCFMDistiller,
     NetworkClassifier,
+    RFADDistiller,
     STMDistiller,
     TrajectoryBuffer,
     evaluate_synthetic,
@@ -69,6 +71,17 @@ def feature_matching():
     ]
 
 
+def feature_regression():
+    common = COMMON | {"ipc": 24, "max_iter": 3, "width": 32, "depth": 2, "n_real": 60}
+    found = [
+        FRePoDistiller(n_networks=2, max_network_steps=2, **common).fit(X, y),
+        RFADDistiller(n_networks=2, **common).fit(X, y),
+    ]
+    return [
+        array for one in found for array in (one.synthetic_.X, one.synthetic_.targets)
+    ]
+
+
 def convnet():
     network = ConvNetClassifier(**NETWORK.get_params()).fit(X, y)
     outcome = network.predict_proba(X), network.extract_features(X)
@@ -100,6 +113,7 @@ WORK = [
     mtt,
     dsa,
     feature_matching,
+    feature_regression,
     convnet,
     resnet,
     scores,

@@ -6,6 +6,7 @@ from skdistill.distillation._classifier import DistilledClassifier
 from skdistill.distillation._coresets import FullData, Herding, RandomSubset
 from skdistill.distillation._dc import DCDistiller, DSADistiller
 from skdistill.distillation._dm import DMDistiller
+from skdistill.distillation._frepo import FRePoDistiller, RFADDistiller
 from skdistill.distillation._kip import KIPDistiller
 from skdistill.distillation._mtt import MTTDistiller
 from skdistill.distillation._ncfm import NCFMDistiller
@@ -20,12 +21,14 @@ __all__ = [
     "DMDistiller",
     "DSADistiller",
     "DistilledClassifier",
+    "FRePoDistiller",
     "FullData",
     "Herding",
     "KIPDistiller",
     "KMeansPrototypes",
     "MTTDistiller",
     "NCFMDistiller",
+    "RFADDistiller",
     "RandomSubset",
     "STMDistiller",
 ]

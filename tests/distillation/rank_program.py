@@ -20,8 +20,10 @@ import skdistill.distillation._objectives._trajectory as matcher_module
 from skdistill import (
     CAFEDistiller,
     DMDistiller,
+    FRePoDistiller,
     MTTDistiller,
     NCFMDistiller,
+    RFADDistiller,
     STMDistiller,
     TrajectoryBuffer,
 )
@@ -90,6 +92,7 @@ def keep(name, distiller, X=X, y=Y):
         content = {
             "X": synthetic.X.tolist(),
             "probabilities": np.asarray(synthetic.probabilities, float).tolist(),
+            "targets": np.asarray(synthetic.targets, float).tolist(),
             "best": best.X.tolist(),
             "history": distiller.history_.to_csv(),
             "n_iter": distiller.n_iter_,
@@ -142,6 +145,10 @@ def results():
     keep(
         "cafe", CAFEDistiller(max_rounds=3, max_network_epochs=2, **matching, **network)
     )
+    regression = {"max_iter": 5, "n_real": 9, "n_networks": 3, "n_draws": 3}
+    regression |= {"random_state": 0, "device": "cpu"} | network
+    keep("frepo", FRePoDistiller(max_network_steps=2, **regression))
+    keep("rfad", RFADDistiller(**regression))
     keep("trained", make(buffer=teachers(random_state=None)))
     path = FOLDER / f"teachers-{SIZE}"
     keep("shared", make(buffer=teachers(random_state=None, path=path)))

@@ -85,6 +85,8 @@ def read(folder, name, size, rank):
         "dm",
         "ncfm",
         "cafe",
+        "frepo",
+        "rfad",
         "trained",
         "shared",
         "broken",

@@ -24,6 +24,7 @@ from skdistill import (
     DistilledClassifier,
     DMDistiller,
     DSADistiller,
+    FRePoDistiller,
     FullData,
     Herding,
     KIPDistiller,
@@ -33,6 +34,7 @@ from skdistill import (
     NetworkClassifier,
     NeuralKernelClassifier,
     RandomSubset,
+    RFADDistiller,
     STMDistiller,
     SyntheticSet,
     TrajectoryBuffer,
@@ -98,6 +100,12 @@ DISTILLERS = [
     NCFM,
     CAFE,
     KIPDistiller(max_iter=1, estimator=NETWORK, device="cpu"),
+    FRePoDistiller(
+        max_iter=1, n_networks=2, width=2, depth=1, estimator=NETWORK, device="cpu"
+    ),
+    RFADDistiller(
+        max_iter=1, n_networks=2, width=2, depth=1, estimator=NETWORK, device="cpu"
+    ),
     SUBSET,
     ClassMeans(estimator=NETWORK),
     KMeansPrototypes(estimator=NETWORK),

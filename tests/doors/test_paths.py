@@ -27,10 +27,12 @@ from skdistill import (
     DCDistiller,
     DMDistiller,
     DSADistiller,
+    FRePoDistiller,
     ImageReader,
     MTTDistiller,
     NCFMDistiller,
     RandomSubset,
+    RFADDistiller,
     STMDistiller,
     SyntheticSet,
     TrajectoryBuffer,
@@ -245,6 +247,12 @@ DOORS = {
     ).fit(X, Y),
     ("DMDistiller", "checkpoint"): lambda path, home: fit_dc(
         DMDistiller, checkpoint=path
+    ),
+    ("FRePoDistiller", "checkpoint"): lambda path, home: fit_dc(
+        FRePoDistiller, checkpoint=path
+    ),
+    ("RFADDistiller", "checkpoint"): lambda path, home: fit_dc(
+        RFADDistiller, checkpoint=path
     ),
     ("CAFEDistiller", "checkpoint"): lambda path, home: fit_dc(
         CAFEDistiller, checkpoint=path

@@ -22,12 +22,14 @@ from skdistill import (
     DistilledClassifier,
     DMDistiller,
     DSADistiller,
+    FRePoDistiller,
     Herding,
     MTTDistiller,
     NCFMDistiller,
     NetworkClassifier,
     NeuralKernelClassifier,
     RandomSubset,
+    RFADDistiller,
     STMDistiller,
     TrajectoryBuffer,
     ZCAWhitener,
@@ -137,6 +139,16 @@ DO = {
     ),
     "DMDistiller": lambda _: (
         DMDistiller(max_iter=2, width=2, depth=1, **COMMON).fit(X, Y).synthetic_.X
+    ),
+    "FRePoDistiller": lambda _: (
+        FRePoDistiller(max_iter=2, n_networks=2, width=2, depth=1, **COMMON)
+        .fit(X, Y)
+        .synthetic_.X
+    ),
+    "RFADDistiller": lambda _: (
+        RFADDistiller(max_iter=2, n_networks=2, width=2, depth=1, **COMMON)
+        .fit(X, Y)
+        .synthetic_.X
     ),
     "CAFEDistiller": lambda _: (
         CAFEDistiller(max_iter=2, max_network_epochs=2, width=2, depth=1, **COMMON)

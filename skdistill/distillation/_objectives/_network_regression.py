@@ -100,7 +100,9 @@ class NetworkRegression(Objective):
         Number of draws whose gradients are averaged.
     """
 
-    out_of_memory_hint = "A smaller `n_real`, `n_networks` or `width` needs less memory."
+    out_of_memory_hint = (
+        "A smaller `n_real`, `n_networks` or `width` needs less memory."
+    )
 
     def __init__(
         self,
@@ -216,10 +218,6 @@ class NetworkRegression(Objective):
         """Take on networks."""
         self._pool.restore(state)
 
-    def signature(self) -> dict[str, Any]:
-        """Return of how many draws an iteration takes the mean."""
-        return {"number of processes": self.n_draws}
-
     def progress(self, numbers: Mapping[str, float]) -> dict[str, str]:
         """Return what a progress bar shows of an iteration."""
         return {
@@ -256,7 +254,11 @@ class NetworkRegression(Objective):
         return torch.cat(found, 1).to(self._device).double()
 
     def _real(
-        self, networks: Sequence[Tensor], draw: Draw, dtype: torch.dtype, n_features: int
+        self,
+        networks: Sequence[Tensor],
+        draw: Draw,
+        dtype: torch.dtype,
+        n_features: int,
     ) -> Iterator[RealFeatures]:
         n_at_once = _MAX_FEATURE_BYTES // (8 * n_features)
         for batch in self._data.batches(draw, self._n_real, n_at_once, dtype=dtype):

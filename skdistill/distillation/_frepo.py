@@ -1,0 +1,662 @@
+"""FRePoDistiller and RFADDistiller: ridge regression on features of networks."""
+
+import os
+from collections.abc import Callable
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.utils._param_validation import Interval, StrOptions
+from torch import Tensor, nn
+
+from skdistill.distillation._engine._optimizers import Adam, Optimizer
+from skdistill.distillation._engine._parameters import Labels, Targets, one_hot
+from skdistill.distillation._engine._real_batches import RealData
+from skdistill.distillation._engine._state import DistillationState
+from skdistill.distillation._network_matching import NetworkMatchingDistiller
+from skdistill.distillation._objectives._feature_regression import LOSSES
+from skdistill.distillation._objectives._inner_optimizers import InnerAdam
+from skdistill.distillation._objectives._kernel_ridge import centered
+from skdistill.distillation._objectives._network_regression import (
+    NetworkRegression,
+    Temperature,
+)
+from skdistill.neural_network._architectures import ARCHITECTURES, build_network
+from skdistill.neural_network._augment import FAMILIES
+from skdistill.neural_network._default import (
+    ENTRY,
+    default_network,
+    describe_estimator,
+)
+from skdistill.neural_network._derivatives import ConvNetDerivatives
+from skdistill.neural_network._module_derivatives import ModuleDerivatives
+from skdistill.neural_network._modules import call_architecture, has_lazy_layers
+from skdistill.neural_network._network import NetworkClassifier
+from skdistill.neural_network._pool import NetworkPool
+from skdistill.utils._distributed import Ranks
+from skdistill.utils._random import child_seed, isolated_torch_seed
+
+# What "auto" stands for: in deviations of the real pixels, and of one-hot labels.
+_AUTO_STEP = 0.01
+_AUTO_LABEL_STEP = 0.01
+_TEMPERATURE_LR = 0.01
+
+# A network learns from so many synthetic images in a step, at most.
+_MAX_TRAINED = 1000
+
+# How many steps networks are trained for that are scored, by the number of images: as
+# in the authors' code.
+_SCORE_IMAGES = (10, 100, 500, 1000, 5000)
+_SCORE_STEPS = (1000, 2000, 5000, 10_000, 40_000)
+_SCORE_BATCH = 500
+
+# Streams of random numbers, beside those of the engine.
+_POOL = 5
+
+
+class FRePoDistiller(NetworkMatchingDistiller):
+    r"""Distil an image set by ridge regression on features of networks (FRePo).
+
+    Images and regression targets are learned such that the features of a network,
+    with the last layer that least squares on the synthetic images gives it, predict
+    real images best [1]_.  With F the features of n synthetic images, all that the
+    network has before its last layer, with targets Y, and F_t those of m real images,
+    whose targets :math:`Y_t` are one-hot rows less :math:`1/C` for C classes, it
+    minimizes
+
+    .. math::
+
+        L = \frac{1}{2 m} \| F_t F^T (K + \lambda I)^{-1} Y - Y_t \|^2, \quad
+        K = F F^T, \quad \lambda = \mathrm{reg} \cdot \mathrm{tr}(K) / n,
+
+    by Adam.  The networks are those of a pool.  In each iteration one of them makes
+    the features and is taken as given, then takes a step of Adam on the synthetic
+    images itself; after ``max_network_steps`` it is replaced by a new one.  So networks
+    of all ages are seen, while none is trained from the start, and only first
+    derivatives are needed, which are written out.
+
+    Learned targets are kept apart by a further term, as in the authors' code: less the
+    mean of the difference of an image's two largest targets, or of :math:`1/C` where
+    that is less.
+
+    Read more in the :ref:`User Guide <feature_regression>`.
+
+    Parameters
+    ----------
+    ipc : int, default=1
+        Number of synthetic images per class.
+    max_iter : int, default=2000
+        Number of iterations, each an update of the images.
+    n_networks : int, default=10
+        Number of networks: of the pool, one of which is drawn in each iteration; with
+        ``max_network_steps=0``, of those that make features together.
+    max_network_steps : int, default=100
+        Number of steps after which a network of the pool is replaced.  With 0 networks
+        are not trained: all are drawn anew in each iteration, and their features are
+        put side by side.
+    network_lr : float, default=3e-4
+        Learning rate of Adam by which networks learn from the synthetic images.
+    reg : float, default=1e-6
+        The ridge, in units of the mean squared length of the features of an image.
+    loss : {"squared", "platt"}, default="squared"
+        How predictions of real images are judged.
+
+        - "squared": by their squared distance from the targets.
+        - "platt": by the cross-entropy of the softmax of predictions divided by a
+          temperature, which is learned.
+
+    labels : {"learned", "hard"}, default="learned"
+        What the synthetic images are labeled with.
+
+        - "learned": regression targets that follow their gradient, as the images do;
+          at first they are one-hot rows less :math:`1/C`.
+        - "hard": the class of each.
+
+    n_real : int or None, default=1024
+        Number of real images in an iteration, as many of each class; None means all.
+    n_draws : int or "auto", default="auto"
+        Number of draws of networks and real images whose gradients are averaged in an
+        iteration; of a pool at most as many as there are networks.  "auto" is 1, or one
+        in each of the processes of a torch.distributed group.
+    mirror : bool or "auto", default="auto"
+        Whether each synthetic image enters a second time, mirrored left to right.
+        "auto" does so with more than one channel: digits and letters, which are no
+        longer themselves in a mirror, most often have one.
+    init : {"real", "noise"} or array-like of shape (n_classes * ipc, height, width, \
+            channels), default="real"
+        What the synthetic images start from: random real images of their class,
+        Gaussian noise with the mean and deviation of each channel, or given images in
+        the order of the classes.
+    pixel_size : int, default=1
+        Side of a synthetic image's pixels, in pixels of the real ones.
+    pixel_lr : float or "auto", default="auto"
+        Learning rate of Adam for the pixels.  "auto" is 0.01 in standard deviations
+        of the real pixels.
+    label_lr : float or "auto", default="auto"
+        Learning rate of Adam for learned labels.  "auto" is 0.01 in standard
+        deviations of one-hot labels.
+    average : bool, default=True
+        Whether ``synthetic_`` holds averages of the images (and learned labels) over
+        all iterations, the later with more weight: those of iteration t with t^2.
+    width : int, default=128
+        Number of channels of each convolution of the networks.
+    depth : int, default=3
+        Number of their blocks.
+    normalization : {"instance", "layer", "group", "none"}, default="instance"
+        What follows each convolution.  "batch" is refused: it makes the features of
+        an image depend on the rest of its batch.
+    architecture : {"alexnet", "mlp", "resnet18", "vgg11"}, callable or None, \
+            default=None
+        Another network than the ConvNet, as for
+        :class:`~skdistill.neural_network.NetworkClassifier`; ``width`` and ``depth``
+        have no meaning then.  Features are what its last :class:`torch.nn.Linear` is
+        given.
+    checkpoint : path-like, default=None
+        A folder for the state of the fit, from which the same fit resumes;
+        ``max_iter`` may be larger than before.  In a search or a cross-validation of
+        scikit-learn each fit has a folder ``fit-...`` of its own inside of it.
+    estimator : classifier, default=None
+        What :meth:`score` trains.  None takes the network of the distillation, which
+        learns the targets by least squares and Adam, for as many steps as in [1]_.
+    image_shape : tuple (height, width, channels), default=None
+        Shape to which the rows of a 2-D X are reshaped.  None takes each for one row of
+        pixels with one channel.
+    device : str or torch.device, default="auto"
+        Where to compute; "auto" takes a GPU if there is one.
+    random_state : int, RandomState instance or None, default=None
+        Controls all randomness; pass an int for reproducible results.
+    verbose : int, default=0
+        Shows a progress bar if positive.
+
+    Attributes
+    ----------
+    synthetic_ : SyntheticSet
+        The distilled images and, unless they are hard, their labels as ``targets``.
+    best_synthetic_ : SyntheticSet
+        The set when the mean loss of ten iterations was least.
+    best_iteration_ : int
+        The number of iterations that it was after.
+    temperature_ : float
+        What predictions were divided by in the end; only with ``loss="platt"``.
+    history_ : DataFrame of `n_iter_` rows, but at most 10,000
+        Per iteration: ``n_network_steps`` that the network had made, only if networks
+        are trained; ``loss``; ``network_accuracy``, the share of the real images that
+        the regression recognizes; ``temperature``, only with ``loss="platt"``; and
+        ``event``: "rolled back" where images went back to their last good state.
+    n_draws_ : int
+        Number of draws in an iteration.
+    n_iter_ : int
+        Number of iterations.
+    stop_reason_ : str
+        Why the fit ended: "max_iter", "diverged", "interrupted" from the keyboard, or
+        "callback" by one of scikit-learn's.
+    classes_ : ndarray of shape (n_classes,)
+        The class labels.
+    image_shape_ : tuple (height, width, channels)
+        Shape of an image.
+    n_features_in_ : int
+        Number of pixel values of an image.
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of the columns of X; only if X had names that are all strings.
+
+    See Also
+    --------
+    RFADDistiller : The same with features of many random networks.
+    KIPDistiller : A kernel in closed form in place of networks.
+    BPTTDistiller : Trains the whole network, and differentiates through that.
+
+    Notes
+    -----
+    The networks of [1]_ have batch normalization, over real images in the regression
+    and over synthetic ones in training; here it is refused, and instance normalization
+    takes its place, as in the networks that sets are compared with.  They are wider
+    with depth (128, 256 and 512 channels); here all blocks have ``width``.  Steps are
+    those of Adam in place of LAMB, and averages over iterations take the place of a
+    learning rate that falls: a run can be prolonged.
+
+    References
+    ----------
+    .. [1] Zhou, Nezhadarya and Ba, "Dataset Distillation using Neural Feature
+       Regression", NeurIPS 2022.
+
+    Examples
+    --------
+    >>> from skdistill import FRePoDistiller, make_galaxies
+    >>> X, y = make_galaxies(90, size=16, random_state=0)
+    >>> distiller = FRePoDistiller(max_iter=20, width=8, random_state=0).fit(X, y)
+    >>> distiller.synthetic_.targets.shape
+    (9, 9)
+    >>> losses = distiller.history_["loss"]
+    >>> bool(losses[-5:].mean() < losses[:5].mean())
+    True
+    """
+
+    _parameter_constraints: dict = {
+        **NetworkMatchingDistiller._parameter_constraints,
+        "n_networks": [Interval(Integral, 1, None, closed="left")],
+        "max_network_steps": [Interval(Integral, 0, None, closed="left")],
+        "network_lr": [Interval(Real, 0, None, closed="neither")],
+        "reg": [Interval(Real, 0, None, closed="neither")],
+        "loss": [StrOptions(set(LOSSES))],
+        "labels": [StrOptions({"learned", "hard"})],
+        "n_real": [Interval(Integral, 1, None, closed="left"), None],
+        "n_draws": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "mirror": [StrOptions({"auto"}), "boolean"],
+        "label_lr": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
+        "architecture": [StrOptions(set(ARCHITECTURES)), callable, None],
+    }
+    for _name in ("batch_size", "augmentation"):
+        del _parameter_constraints[_name]
+    del _name
+
+    def __init__(
+        self,
+        ipc: int = 1,
+        *,
+        max_iter: int = 2000,
+        n_networks: int = 10,
+        max_network_steps: int = 100,
+        network_lr: float = 3e-4,
+        reg: float = 1e-6,
+        loss: str = "squared",
+        labels: str = "learned",
+        n_real: int | None = 1024,
+        n_draws: int | str = "auto",
+        mirror: bool | str = "auto",
+        init: Any = "real",
+        pixel_size: int = 1,
+        pixel_lr: float | str = "auto",
+        label_lr: float | str = "auto",
+        average: bool = True,
+        width: int = 128,
+        depth: int = 3,
+        normalization: str = "instance",
+        architecture: str | Callable[..., nn.Module] | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
+        estimator: Any = None,
+        image_shape: tuple[int, int, int] | None = None,
+        device: str | torch.device = "auto",
+        random_state: Any = None,
+        verbose: int = 0,
+    ) -> None:
+        self.ipc = ipc
+        self.max_iter = max_iter
+        self.n_networks = n_networks
+        self.max_network_steps = max_network_steps
+        self.network_lr = network_lr
+        self.reg = reg
+        self.loss = loss
+        self.labels = labels
+        self.n_real = n_real
+        self.n_draws = n_draws
+        self.mirror = mirror
+        self.init = init
+        self.pixel_size = pixel_size
+        self.pixel_lr = pixel_lr
+        self.label_lr = label_lr
+        self.average = average
+        self.width = width
+        self.depth = depth
+        self.normalization = normalization
+        self.architecture = architecture
+        self.checkpoint = checkpoint
+        self.estimator = estimator
+        self.image_shape = image_shape
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def _check_parameters(self, data: RealData) -> None:
+        self._check_networks(data)
+        n_processes = Ranks().size
+        self.n_draws_ = n_processes if self.n_draws == "auto" else int(self.n_draws)
+        if self.n_draws_ < n_processes:
+            raise ValueError(
+                f"`n_draws` must be at least the number of processes, {n_processes}, "
+                f"each of which makes one in each iteration; got {self.n_draws_}"
+            )
+        if self.max_network_steps and self.n_networks < self.n_draws_:
+            raise ValueError(
+                f"`n_networks` must be at least the number of draws in an iteration, "
+                f"{self.n_draws_}, each of which takes another network of the pool; "
+                f"got {self.n_networks}"
+            )
+        self._mirrors = bool(self.mirror)
+        if isinstance(self.mirror, str):
+            self._mirrors = data.image_shape[2] > 1
+        # What is wrong with a module shows before the work.
+        self._make_derivatives(data)
+
+    def _resolved_parameters(self) -> dict[str, Any]:
+        return {"mirror": self._mirrors, "n_draws": self.n_draws_}
+
+    def _make_optimizer(self, images: Tensor, data: RealData) -> Optimizer:
+        return Adam(images, self.pixel_lr, data.pixel_scale, auto_step=_AUTO_STEP)
+
+    def _make_labels(self, codes: Tensor, n_classes: int) -> Labels:
+        if self.labels == "hard":
+            return super()._make_labels(codes, n_classes)
+        targets = centered(one_hot(codes, n_classes, torch.float32))
+        unit = float(targets.std(correction=0))
+        return Targets(Adam(targets, self.label_lr, unit, auto_step=_AUTO_LABEL_STEP))
+
+    def _make_objective(self, data: RealData, seed: int) -> NetworkRegression:
+        n_draws = self.n_draws_
+        derivatives = self._make_derivatives(data)
+        n_joined = None if self.max_network_steps else int(self.n_networks)
+        pool = NetworkPool(
+            self._build,
+            derivatives.gradient,
+            InnerAdam(),
+            n_networks=n_draws * n_joined if n_joined else int(self.n_networks),
+            max_steps=int(self.max_network_steps),
+            learning_rate=self.network_lr,
+            batch_size=_MAX_TRAINED,
+            seed=child_seed(seed, _POOL),
+            device=data.device,
+        )
+        return NetworkRegression(
+            data,
+            derivatives,
+            pool,
+            n_joined=n_joined,
+            reg=self.reg,
+            temperature=Temperature(_TEMPERATURE_LR) if self.loss == "platt" else None,
+            n_real=None if self.n_real is None else -(-self.n_real // data.n_classes),
+            mirror=self._mirrors,
+            learns_labels=self.labels == "learned",
+            n_draws=n_draws,
+        )
+
+    def _build(self) -> nn.Module:
+        shape, n_classes = self.image_shape_, len(self.classes_)
+        if self.architecture is None:
+            return super()._build()
+        if isinstance(self.architecture, str):
+            return build_network(
+                self.architecture, shape, n_classes, normalization=self.normalization
+            )
+        module = call_architecture(self.architecture, shape, n_classes)
+        if has_lazy_layers(module):
+            height, width, n_channels = shape
+            with torch.no_grad():
+                module.eval()(torch.zeros(2, n_channels, height, width))
+        return module
+
+    def _make_derivatives(
+        self, data: RealData
+    ) -> ConvNetDerivatives | ModuleDerivatives:
+        if self.architecture is None:
+            return ConvNetDerivatives(self._structure(), loss="squared")
+        with isolated_torch_seed(0):
+            module = self._build()
+        rows = np.concatenate([rows[:2] for rows in data.rows[:2]])
+        return ModuleDerivatives(module, data.read(rows), loss="squared")
+
+    def _attributes(self, state: DistillationState) -> dict[str, Any]:
+        objective = state.objective
+        assert isinstance(objective, NetworkRegression)
+        if objective.temperature is None:
+            return {}
+        return {"temperature_": objective.temperature.value}
+
+    def _metadata(self) -> dict[str, Any]:
+        if callable(self.architecture):
+            # No file can hold it.
+            return {}
+        return {ENTRY: describe_estimator(self._default_estimator())}
+
+    def _default_estimator(self) -> Any:
+        n_images = len(self.classes_) * self.ipc
+        n_steps = np.interp(np.log(n_images), np.log(_SCORE_IMAGES), _SCORE_STEPS)
+        settings = {
+            "max_iter": round(n_steps / -(-n_images // _SCORE_BATCH)),
+            "batch_size": _SCORE_BATCH,
+            "augmentation": [f for f in FAMILIES if self._mirrors or f != "flip"],
+            "normalization": self.normalization,
+            "image_shape": self.image_shape_,
+            "device": self.device,
+            "random_state": self.random_state,
+        }
+        on_targets = self.labels == "learned"
+        network = default_network(on_targets=on_targets, **settings)
+        if self.architecture is None:
+            return network.set_params(width=self.width, depth=self.depth)
+        fitting = {
+            name: getattr(network, name)
+            for name in ("loss", "optimizer", "learning_rate")
+        }
+        return NetworkClassifier(self.architecture, **fitting, **settings)
+
+
+class RFADDistiller(FRePoDistiller):
+    r"""Distil an image set by ridge regression on random features (RFAD).
+
+    :class:`FRePoDistiller` with networks that are never trained: in each iteration
+    ``n_networks`` of them are drawn, and what they make of an image is put side by
+    side.  The more features there are, the closer their scalar products come to a
+    kernel, that of the network's Gaussian process [1]_; so this is to a network with
+    convolutions what :class:`KIPDistiller` is to one that is fully connected.  Real
+    images are predicted with probabilities,
+
+    .. math::
+
+        L = \frac{1}{m} \sum_i -\log \mathrm{softmax}\left(
+        e^{\tau} f(x_i)\right)_{y_i}, \quad
+        f(x) = F(x) F^T (K + \lambda I)^{-1} Y, \quad K = F F^T,
+
+    where :math:`\tau`, the logarithm of an inverse temperature, is learned (Platt
+    scaling), and :math:`\lambda = \mathrm{reg} \cdot \mathrm{tr}(K) / n`.
+
+    Only defaults are other than those of :class:`FRePoDistiller`.
+
+    Read more in the :ref:`User Guide <feature_regression>`.
+
+    Parameters
+    ----------
+    ipc : int, default=1
+        Number of synthetic images per class.
+    max_iter : int, default=2000
+        Number of iterations, each an update of the images.
+    n_networks : int, default=8
+        Number of networks: of the pool, one of which is drawn in each iteration; with
+        ``max_network_steps=0``, of those that make features together.
+    max_network_steps : int, default=0
+        Number of steps after which a network of the pool is replaced.  With 0 networks
+        are not trained: all are drawn anew in each iteration, and their features are
+        put side by side.
+    network_lr : float, default=3e-4
+        Learning rate of Adam by which networks learn from the synthetic images.
+    reg : float, default=5e-3
+        The ridge, in units of the mean squared length of the features of an image.
+    loss : {"squared", "platt"}, default="platt"
+        How predictions of real images are judged.
+
+        - "squared": by their squared distance from the targets.
+        - "platt": by the cross-entropy of the softmax of predictions divided by a
+          temperature, which is learned.
+
+    labels : {"learned", "hard"}, default="learned"
+        What the synthetic images are labeled with.
+
+        - "learned": regression targets that follow their gradient, as the images do;
+          at first they are one-hot rows less :math:`1/C`.
+        - "hard": the class of each.
+
+    n_real : int or None, default=1024
+        Number of real images in an iteration, as many of each class; None means all.
+    n_draws : int or "auto", default="auto"
+        Number of draws of networks and real images whose gradients are averaged in an
+        iteration; of a pool at most as many as there are networks.  "auto" is 1, or one
+        in each of the processes of a torch.distributed group.
+    mirror : bool or "auto", default="auto"
+        Whether each synthetic image enters a second time, mirrored left to right.
+        "auto" does so with more than one channel: digits and letters, which are no
+        longer themselves in a mirror, most often have one.
+    init : {"real", "noise"} or array-like of shape (n_classes * ipc, height, width, \
+            channels), default="real"
+        What the synthetic images start from: random real images of their class,
+        Gaussian noise with the mean and deviation of each channel, or given images in
+        the order of the classes.
+    pixel_size : int, default=1
+        Side of a synthetic image's pixels, in pixels of the real ones.
+    pixel_lr : float or "auto", default="auto"
+        Learning rate of Adam for the pixels.  "auto" is 0.01 in standard deviations
+        of the real pixels.
+    label_lr : float or "auto", default="auto"
+        Learning rate of Adam for learned labels.  "auto" is 0.01 in standard
+        deviations of one-hot labels.
+    average : bool, default=True
+        Whether ``synthetic_`` holds averages of the images (and learned labels) over
+        all iterations, the later with more weight: those of iteration t with t^2.
+    width : int, default=128
+        Number of channels of each convolution of the networks.
+    depth : int, default=3
+        Number of their blocks.
+    normalization : {"instance", "layer", "group", "none"}, default="none"
+        What follows each convolution.  "batch" is refused: it makes the features of
+        an image depend on the rest of its batch.
+    architecture : {"alexnet", "mlp", "resnet18", "vgg11"}, callable or None, \
+            default=None
+        Another network than the ConvNet, as for
+        :class:`~skdistill.neural_network.NetworkClassifier`; ``width`` and ``depth``
+        have no meaning then.  Features are what its last :class:`torch.nn.Linear` is
+        given.
+    checkpoint : path-like, default=None
+        A folder for the state of the fit, from which the same fit resumes;
+        ``max_iter`` may be larger than before.  In a search or a cross-validation of
+        scikit-learn each fit has a folder ``fit-...`` of its own inside of it.
+    estimator : classifier, default=None
+        What :meth:`score` trains.  None takes the network of the distillation, which
+        learns the targets by least squares and Adam, for as many steps as in [2]_.
+    image_shape : tuple (height, width, channels), default=None
+        Shape to which the rows of a 2-D X are reshaped.  None takes each for one row of
+        pixels with one channel.
+    device : str or torch.device, default="auto"
+        Where to compute; "auto" takes a GPU if there is one.
+    random_state : int, RandomState instance or None, default=None
+        Controls all randomness; pass an int for reproducible results.
+    verbose : int, default=0
+        Shows a progress bar if positive.
+
+    Attributes
+    ----------
+    synthetic_ : SyntheticSet
+        The distilled images and, unless they are hard, their labels as ``targets``.
+    best_synthetic_ : SyntheticSet
+        The set when the mean loss of ten iterations was least.
+    best_iteration_ : int
+        The number of iterations that it was after.
+    temperature_ : float
+        What predictions were divided by in the end; only with ``loss="platt"``.
+    history_ : DataFrame of `n_iter_` rows, but at most 10,000
+        Per iteration: ``n_network_steps`` that the network had made, only if networks
+        are trained; ``loss``; ``network_accuracy``, the share of the real images that
+        the regression recognizes; ``temperature``, only with ``loss="platt"``; and
+        ``event``: "rolled back" where images went back to their last good state.
+    n_draws_ : int
+        Number of draws in an iteration.
+    n_iter_ : int
+        Number of iterations.
+    stop_reason_ : str
+        Why the fit ended: "max_iter", "diverged", "interrupted" from the keyboard, or
+        "callback" by one of scikit-learn's.
+    classes_ : ndarray of shape (n_classes,)
+        The class labels.
+    image_shape_ : tuple (height, width, channels)
+        Shape of an image.
+    n_features_in_ : int
+        Number of pixel values of an image.
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of the columns of X; only if X had names that are all strings.
+
+    See Also
+    --------
+    FRePoDistiller : The same with networks that learn meanwhile.
+    KIPDistiller : A kernel in closed form in place of networks.
+
+    Notes
+    -----
+    In [1]_ networks have a width of 256, the pixels a learned linear preconditioner,
+    steps are those of AdaBelief, and 0.01 is added to the kernel; here nothing is, so
+    that the scale of features has no meaning.
+
+    References
+    ----------
+    .. [1] Loo, Hasani, Amini and Rus, "Efficient Dataset Distillation using Random
+       Feature Approximation", NeurIPS 2022.
+    .. [2] Zhou, Nezhadarya and Ba, "Dataset Distillation using Neural Feature
+       Regression", NeurIPS 2022.
+
+    Examples
+    --------
+    >>> from skdistill import RFADDistiller, make_galaxies
+    >>> X, y = make_galaxies(90, size=16, random_state=0)
+    >>> distiller = RFADDistiller(
+    ...     n_networks=2, max_iter=20, width=8, random_state=0).fit(X, y)
+    >>> distiller.synthetic_.targets.shape
+    (9, 9)
+    >>> losses = distiller.history_["loss"]
+    >>> bool(losses[-5:].mean() < losses[:5].mean())
+    True
+    """
+
+    def __init__(
+        self,
+        ipc: int = 1,
+        *,
+        max_iter: int = 2000,
+        n_networks: int = 8,
+        max_network_steps: int = 0,
+        network_lr: float = 3e-4,
+        reg: float = 5e-3,
+        loss: str = "platt",
+        labels: str = "learned",
+        n_real: int | None = 1024,
+        n_draws: int | str = "auto",
+        mirror: bool | str = "auto",
+        init: Any = "real",
+        pixel_size: int = 1,
+        pixel_lr: float | str = "auto",
+        label_lr: float | str = "auto",
+        average: bool = True,
+        width: int = 128,
+        depth: int = 3,
+        normalization: str = "none",
+        architecture: str | Callable[..., nn.Module] | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
+        estimator: Any = None,
+        image_shape: tuple[int, int, int] | None = None,
+        device: str | torch.device = "auto",
+        random_state: Any = None,
+        verbose: int = 0,
+    ) -> None:
+        super().__init__(
+            ipc,
+            max_iter=max_iter,
+            n_networks=n_networks,
+            max_network_steps=max_network_steps,
+            network_lr=network_lr,
+            reg=reg,
+            loss=loss,
+            labels=labels,
+            n_real=n_real,
+            n_draws=n_draws,
+            mirror=mirror,
+            init=init,
+            pixel_size=pixel_size,
+            pixel_lr=pixel_lr,
+            label_lr=label_lr,
+            average=average,
+            width=width,
+            depth=depth,
+            normalization=normalization,
+            architecture=architecture,
+            checkpoint=checkpoint,
+            estimator=estimator,
+            image_shape=image_shape,
+            device=device,
+            random_state=random_state,
+            verbose=verbose,
+        )
