@@ -31,10 +31,15 @@ from skdistill.neural_network._default import (
 )
 from skdistill.neural_network._derivatives import ConvNetDerivatives
 from skdistill.neural_network._module_derivatives import ModuleDerivatives
-from skdistill.neural_network._modules import call_architecture, has_lazy_layers
+from skdistill.neural_network._modules import (
+    call_architecture,
+    has_lazy_layers,
+    try_module,
+)
 from skdistill.neural_network._network import NetworkClassifier
 from skdistill.neural_network._pool import NetworkPool
 from skdistill.utils._distributed import Ranks
+from skdistill.utils._images import select
 from skdistill.utils._random import child_seed, isolated_torch_seed
 
 # What "auto" stands for: in deviations of the real pixels, and of one-hot labels.
@@ -309,6 +314,8 @@ class FRePoDistiller(NetworkMatchingDistiller):
 
     def _check_parameters(self, data: RealData) -> None:
         self._check_networks(data)
+        # What is wrong with a module shows before the work.
+        self._make_derivatives(data)
         n_processes = Ranks().size
         self.n_draws_ = n_processes if self.n_draws == "auto" else int(self.n_draws)
         if self.n_draws_ < n_processes:
@@ -316,7 +323,7 @@ class FRePoDistiller(NetworkMatchingDistiller):
                 f"`n_draws` must be at least the number of processes, {n_processes}, "
                 f"each of which makes one in each iteration; got {self.n_draws_}"
             )
-        if self.max_network_steps and self.n_networks < self.n_draws_:
+        if self.max_network_steps and int(self.n_networks) < self.n_draws_:
             raise ValueError(
                 f"`n_networks` must be at least the number of draws in an iteration, "
                 f"{self.n_draws_}, each of which takes another network of the pool; "
@@ -325,8 +332,6 @@ class FRePoDistiller(NetworkMatchingDistiller):
         self._mirrors = bool(self.mirror)
         if isinstance(self.mirror, str):
             self._mirrors = data.image_shape[2] > 1
-        # What is wrong with a module shows before the work.
-        self._make_derivatives(data)
 
     def _resolved_parameters(self) -> dict[str, Any]:
         return {"mirror": self._mirrors, "n_draws": self.n_draws_}
@@ -369,7 +374,7 @@ class FRePoDistiller(NetworkMatchingDistiller):
             n_draws=n_draws,
         )
 
-    def _build(self) -> nn.Module:
+    def _build(self) -> nn.Module:  # type: ignore[override]
         shape, n_classes = self.image_shape_, len(self.classes_)
         if self.architecture is None:
             return super()._build()
@@ -391,8 +396,10 @@ class FRePoDistiller(NetworkMatchingDistiller):
             return ConvNetDerivatives(self._structure(), loss="squared")
         with isolated_torch_seed(0):
             module = self._build()
-        rows = np.concatenate([rows[:2] for rows in data.rows[:2]])
-        return ModuleDerivatives(module, data.read(rows), loss="squared")
+        some = np.sort(np.concatenate([rows[:2] for rows in data.rows[:2]]))
+        module = module.to(data.device)
+        try_module(module, select(data.images, some), data.n_classes, data.device)
+        return ModuleDerivatives(module, data.read(some), loss="squared")
 
     def _attributes(self, state: DistillationState) -> dict[str, Any]:
         objective = state.objective

@@ -120,7 +120,8 @@ class ModuleDerivatives:
     # The module as a function.
 
     def _split(self, parameters: Tensor) -> dict[str, Tensor]:
-        parts = parameters.split(self._sizes)
+        # Behind the parameters there may be the buffers of the module.
+        parts = parameters[: self.n_parameters].split(self._sizes)
         return {
             name: (part if trained else part.detach()).view(shape)
             for name, part, shape, trained in zip(

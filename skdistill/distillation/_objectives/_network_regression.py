@@ -182,7 +182,8 @@ class NetworkRegression(Objective):
             margin, by_margin = margin_loss(targets[:n])
             loss = loss + margin
             gradients["labels"] = by_targets.to(images) + by_margin
-        metrics = {"loss": loss, "network_accuracy": found.accuracy}
+        # Weights of float32 sum to 1 but for rounding.
+        metrics = {"loss": loss, "network_accuracy": found.accuracy.clamp_max(1)}
         if log_scale is not None:
             metrics["temperature"] = (-log_scale).exp()
             metrics["by_log_scale"] = found.log_scale
@@ -192,7 +193,7 @@ class NetworkRegression(Objective):
         self, synthetic: SyntheticParameters, numbers: Mapping[str, float], draw: Draw
     ) -> str:
         """Train the networks of the iteration on the images, or draw others."""
-        places = range(len(self._pool))
+        places: Sequence[int] = range(len(self._pool))
         if self._n_joined is None:
             draws = [
                 Draw(draw.seed, draw.iteration, place) for place in range(self.n_draws)
