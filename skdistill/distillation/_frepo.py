@@ -43,8 +43,8 @@ from skdistill.utils._images import select
 from skdistill.utils._random import child_seed, isolated_torch_seed
 
 # What "auto" stands for: in deviations of the real pixels, and of one-hot labels.
-_AUTO_STEP = 0.01
-_AUTO_LABEL_STEP = 0.01
+_AUTO_STEP = 0.03
+_AUTO_LABEL_STEP = 0.03
 _TEMPERATURE_LR = 0.01
 
 # A network learns from so many synthetic images in a step, at most.
@@ -136,10 +136,10 @@ class FRePoDistiller(NetworkMatchingDistiller):
     pixel_size : int, default=1
         Side of a synthetic image's pixels, in pixels of the real ones.
     pixel_lr : float or "auto", default="auto"
-        Learning rate of Adam for the pixels.  "auto" is 0.01 in standard deviations
+        Learning rate of Adam for the pixels.  "auto" is 0.03 in standard deviations
         of the real pixels.
     label_lr : float or "auto", default="auto"
-        Learning rate of Adam for learned labels.  "auto" is 0.01 in standard
+        Learning rate of Adam for learned labels.  "auto" is 0.03 in standard
         deviations of one-hot labels.
     average : bool, default=True
         Whether ``synthetic_`` holds averages of the images (and learned labels) over
@@ -509,10 +509,10 @@ class RFADDistiller(FRePoDistiller):
     pixel_size : int, default=1
         Side of a synthetic image's pixels, in pixels of the real ones.
     pixel_lr : float or "auto", default="auto"
-        Learning rate of Adam for the pixels.  "auto" is 0.01 in standard deviations
+        Learning rate of Adam for the pixels.  "auto" is 0.03 in standard deviations
         of the real pixels.
     label_lr : float or "auto", default="auto"
-        Learning rate of Adam for learned labels.  "auto" is 0.01 in standard
+        Learning rate of Adam for learned labels.  "auto" is 0.03 in standard
         deviations of one-hot labels.
     average : bool, default=True
         Whether ``synthetic_`` holds averages of the images (and learned labels) over

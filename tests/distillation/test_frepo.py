@@ -253,7 +253,7 @@ def test_digits():
         width=16, depth=2, max_iter=100, augmentation=None, loss="squared",
         optimizer="adam", learning_rate=3e-3, device="cpu",
     )  # fmt: skip
-    settings = {"width": 16, "depth": 2, "n_real": 100, "max_iter": 100}
+    settings = {"width": 16, "depth": 2, "n_real": 100, "max_iter": 150}
     scores = {}
     for name, distiller in {
         "FRePo": make(**settings),
