@@ -29,6 +29,7 @@ from skdistill import (
     DSADistiller,
     FRePoDistiller,
     ImageReader,
+    KIPDistiller,
     MTTDistiller,
     NCFMDistiller,
     RandomSubset,
@@ -254,6 +255,9 @@ DOORS = {
     ("RFADDistiller", "checkpoint"): lambda path, home: fit_dc(
         RFADDistiller, checkpoint=path
     ),
+    ("KIPDistiller", "checkpoint"): lambda path, home: KIPDistiller(
+        max_iter=1, device="cpu", checkpoint=path
+    ).fit(X, Y),
     ("CAFEDistiller", "checkpoint"): lambda path, home: fit_dc(
         CAFEDistiller, checkpoint=path
     ),
