@@ -398,7 +398,8 @@ class FRePoDistiller(NetworkMatchingDistiller):
             module = self._build()
         some = np.sort(np.concatenate([rows[:2] for rows in data.rows[:2]]))
         module = module.to(data.device)
-        try_module(module, select(data.images, some), data.n_classes, data.device)
+        tried = np.asarray(select(data.images, some))
+        try_module(module, tried, data.n_classes, data.device)
         return ModuleDerivatives(module, data.read(some), loss="squared")
 
     def _attributes(self, state: DistillationState) -> dict[str, Any]:

@@ -84,8 +84,8 @@ def load_checkpoint(
                     f"its format version is {metadata.get('version')!r}, this version "
                     f"of skdistill reads {_VERSION!r}"
                 )
-            # In memory of their own, which begins where PyTorch has it begin: in that of
-            # the file sums of products may be made in another order.
+            # In memory of their own, that is aligned as PyTorch's: in that of the file
+            # sums of products may be made in another order.
             names = list(file.keys())
             tensors = {name: file.get_tensor(name).clone() for name in names}
         content = parse_json(metadata["content"])
