@@ -56,6 +56,7 @@ PARAMETERS = {
 ATTRIBUTES = ["classes_", "feature_names_in_", "image_shape_", "n_features_in_"]
 # Shared by name alone: the numbers, units or options differ with the class.
 OF_EACH_CLASS = {
+    "architecture",
     "batch_size",
     "class_weight",
     "depth",

@@ -277,8 +277,8 @@ def test_other_versions_are_refused_by_name(run, tmp_path):
     manifest = json.loads((run / "buffer" / "manifest.json").read_text())
     folder = tmp_path / "buffer"
     folder.mkdir()
-    (folder / "manifest.json").write_text(json.dumps({**manifest, "version": 4}))
-    with pytest.raises(ValueError, match=r"format version 4; .*reads version 3"):
+    (folder / "manifest.json").write_text(json.dumps({**manifest, "version": 5}))
+    with pytest.raises(ValueError, match=r"format version 5; .*reads versions \(3, 4"):
         TrajectoryBuffer.load(folder)
 
     path = tmp_path / "state.safetensors"
@@ -294,6 +294,6 @@ def test_versions_are_those_of_the_documentation():
     versions = re.findall(r"^     - (\d+)$", table, re.MULTILINE)
     assert versions == [
         synthetic._VERSIONS[-1],
-        str(_store.FORMAT_VERSION),
+        str(_store.MANIFEST_VERSIONS[-1]),
         _checkpoint._VERSION,
     ]

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils._param_validation import Interval, StrOptions
+from torch import nn
 
 from skdistill.distillation._engine._real_batches import RealData
 from skdistill.distillation._network_matching import NetworkMatchingDistiller
@@ -21,7 +22,11 @@ from skdistill.distillation._objectives._networks import (
     RandomNetworks,
     Snapshots,
 )
-from skdistill.distillation._teachers import fit_teachers
+from skdistill.distillation._teachers import (
+    describe_teachers,
+    fit_teachers,
+    network_of_teachers,
+)
 from skdistill.trajectory import TrajectoryBuffer
 from skdistill.utils._distributed import Ranks
 from skdistill.utils._random import child_seed
@@ -300,7 +305,8 @@ class DCDistiller(NetworkMatchingDistiller):
     def _make_objective(self, data: RealData, seed: int) -> GradientMatching:
         networks: Networks
         if self.buffer is None:
-            structure = self._structure()
+            structure: nn.Module = self._structure()
+            derivatives = None
             networks = RandomNetworks(self._build, data.device)
         else:
             self.buffer_ = fit_teachers(
@@ -311,6 +317,7 @@ class DCDistiller(NetworkMatchingDistiller):
                 checkpoint=self.checkpoint,
             )
             structure = self.buffer_.settings_.build_structure()
+            derivatives = self.buffer_.settings_.derivatives(data.device)
             networks = Snapshots(self.buffer_, data.device)
         batch_size = _AUTO_BATCH if self.batch_size == "auto" else self.batch_size
         return GradientMatching(
@@ -323,10 +330,19 @@ class DCDistiller(NetworkMatchingDistiller):
             batch_size=None if batch_size is None else int(batch_size),
             families=self._families,
             n_networks=self.n_networks_,
+            derivatives=derivatives,
         )
 
     def _metadata(self) -> dict[str, Any]:
-        return self._network_of(self if self.buffer is None else self.buffer_.settings_)
+        if self.buffer is None:
+            return super()._metadata()
+        return describe_teachers(self.buffer_.settings_)
+
+    def _default_estimator(self) -> Any:
+        estimator = super()._default_estimator()
+        if self.buffer is None:
+            return estimator
+        return network_of_teachers(self.buffer_.settings_, estimator)
 
 
 class DSADistiller(DCDistiller):

@@ -18,8 +18,12 @@ from skdistill.distillation._objectives._feature_distributions import (
 )
 from skdistill.distillation._objectives._feature_matching import resolve_batch_size
 from skdistill.distillation._objectives._networks import teachers_signature
-from skdistill.distillation._teachers import fit_teachers
-from skdistill.neural_network._derivatives import ConvNetDerivatives
+from skdistill.distillation._teachers import (
+    describe_teachers,
+    fit_teachers,
+    network_of_teachers,
+)
+from skdistill.neural_network._module_derivatives import with_embedding
 from skdistill.trajectory import TrajectoryBuffer
 from skdistill.utils._distributed import Ranks
 from skdistill.utils._random import child_seed
@@ -280,7 +284,7 @@ class NCFMDistiller(NetworkMatchingDistiller):
             batch_size = _CHARACTERISTIC_BATCH
         return FeatureDistributions(
             data,
-            ConvNetDerivatives(self.buffer_.settings_.build_structure()),
+            with_embedding(self.buffer_.settings_.derivatives(data.device)),
             Encoders(self.buffer_, data.device),
             batch_size=resolve_batch_size(batch_size, self.ipc),
             families=self._families,
@@ -292,4 +296,8 @@ class NCFMDistiller(NetworkMatchingDistiller):
         )
 
     def _metadata(self) -> dict[str, Any]:
-        return self._network_of(self.buffer_.settings_)
+        return describe_teachers(self.buffer_.settings_)
+
+    def _default_estimator(self) -> Any:
+        estimator = super()._default_estimator()
+        return network_of_teachers(self.buffer_.settings_, estimator)

@@ -85,12 +85,6 @@ class NetworkMatchingDistiller(IterativeDistiller):
             return self._build()
 
     def _metadata(self) -> dict[str, Any]:
-        return self._network_of(self)
-
-    def _network_of(self, settings: Any) -> dict[str, Any]:
-        """Return metadata of a network by the width, depth, ... of some settings."""
         return describe_network(
-            width=settings.width,
-            depth=settings.depth,
-            normalization=settings.normalization,
+            width=self.width, depth=self.depth, normalization=self.normalization
         )

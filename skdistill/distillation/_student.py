@@ -11,7 +11,7 @@ from skdistill.distillation._engine._parameters import (
     first_logits,
     one_hot,
 )
-from skdistill.neural_network._derivatives import ConvNetDerivatives
+from skdistill.neural_network._module_derivatives import Derivatives
 
 # While the activations of all steps take no more, they are kept, which is faster.
 _MAX_KEPT_BYTES = 2**30
@@ -51,7 +51,7 @@ def resolve_batch_size(
 
 def resolve_keep(
     keep: bool | str,
-    network: ConvNetDerivatives,
+    network: Derivatives,
     batch_size: int,
     n_steps: int,
     n_at_once: int,
@@ -62,7 +62,7 @@ def resolve_keep(
     ----------
     keep : bool or "auto"
         As the user gave it.
-    network : ConvNetDerivatives
+    network : ConvNetDerivatives or ModuleDerivatives
     batch_size : int
         Images of a step.
     n_steps : int

@@ -9,7 +9,13 @@ from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 
 from skdistill.distillation._engine._real_batches import RealData
+from skdistill.neural_network import NetworkClassifier
+from skdistill.neural_network._default import describe_network
+from skdistill.neural_network._modules import name_of
+from skdistill.neural_network._own_network import OwnNetwork
 from skdistill.trajectory import TrajectoryBuffer
+from skdistill.trajectory._as_classifier import network_parameters
+from skdistill.trajectory._settings import TeacherSettings
 from skdistill.trajectory._store import manifest_path
 from skdistill.utils._distributed import Ranks
 from skdistill.utils._files import as_path
@@ -109,3 +115,38 @@ def _check_buffer(buffer: TrajectoryBuffer, data: RealData) -> None:
             f"`buffer` was made for the classes {buffer.classes_.tolist()}; y has "
             f"{data.classes.tolist()}"
         )
+
+
+def describe_teachers(settings: TeacherSettings, **parameters: Any) -> dict[str, Any]:
+    """Return what a set's metadata say of the teachers' network.
+
+    Parameters
+    ----------
+    settings : TeacherSettings
+    **parameters : dict
+        Of the classifier that a set is scored by, if that is one that a set can name.
+    """
+    if isinstance(settings.architecture, OwnNetwork):
+        return {"architecture": name_of(settings.architecture.source)}
+    return describe_network(**network_parameters(settings), **parameters)
+
+
+def network_of_teachers(
+    settings: TeacherSettings, estimator: Any, **parameters: Any
+) -> Any:
+    """Return what a set is scored by: the teachers' network if it is a user's own.
+
+    Parameters
+    ----------
+    settings : TeacherSettings
+    estimator : classifier
+        What metadata say.
+    **parameters : dict
+        Of the classifier, beside those of ``estimator``.
+    """
+    if not isinstance(settings.architecture, OwnNetwork):
+        return estimator
+    network = NetworkClassifier(settings.architecture.source)
+    own = {**estimator.get_params(deep=False), **parameters}
+    known = network.get_params(deep=False).keys() - {"architecture", "normalization"}
+    return network.set_params(**{name: own[name] for name in known & own.keys()})

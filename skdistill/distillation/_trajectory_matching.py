@@ -22,11 +22,13 @@ from skdistill.distillation._student import (
     resolve_batch_size,
     resolve_keep,
 )
-from skdistill.distillation._teachers import fit_teachers
+from skdistill.distillation._teachers import (
+    describe_teachers,
+    fit_teachers,
+    network_of_teachers,
+)
 from skdistill.neural_network._augment import resolve_families
 from skdistill.neural_network._compile import pays_to_compile
-from skdistill.neural_network._default import describe_network
-from skdistill.neural_network._derivatives import ConvNetDerivatives
 from skdistill.trajectory import TrajectoryBuffer
 from skdistill.utils._distributed import Ranks
 from skdistill.utils._random import child_seed
@@ -135,9 +137,8 @@ class TrajectoryDistiller(IterativeDistiller):
         n_steps_in_all = (
             (self._limit or self.max_iter) * self.n_steps * self.n_matches_
         ) // ranks.size
-        network = ConvNetDerivatives(
-            self.buffer_.settings_.build_structure(),
-            compile=pays_to_compile(data.device, n_steps_in_all),
+        network = self.buffer_.settings_.derivatives(
+            data.device, compile=pays_to_compile(data.device, n_steps_in_all)
         )
         batch_size = resolve_batch_size(
             self.batch_size,
@@ -173,10 +174,11 @@ class TrajectoryDistiller(IterativeDistiller):
 
     def _metadata(self) -> dict[str, Any]:
         # The teachers' own network, whichever buffer they came from.
-        settings = self.buffer_.settings_
-        return describe_network(
-            width=settings.width,
-            depth=settings.depth,
-            normalization=settings.normalization,
+        return describe_teachers(self.buffer_.settings_, augmentation=self.augmentation)
+
+    def _default_estimator(self) -> Any:
+        return network_of_teachers(
+            self.buffer_.settings_,
+            super()._default_estimator(),
             augmentation=self.augmentation,
         )

@@ -174,6 +174,11 @@ def flatten_parameters(module: nn.Module) -> Tensor:
     return torch.cat([tensor.detach().reshape(-1) for tensor in _tensors(module)])
 
 
+def flatten_learned(module: nn.Module) -> Tensor:
+    """Copy the parameters of a module, and no statistics, into one flat vector."""
+    return torch.cat([part.detach().reshape(-1) for part in module.parameters()])
+
+
 @torch.no_grad()
 def load_flat_parameters(module: nn.Module, parameters: Tensor) -> None:
     """Copy a flat vector into the parameters of a module."""
@@ -181,6 +186,15 @@ def load_flat_parameters(module: nn.Module, parameters: Tensor) -> None:
     parts = parameters.split([tensor.numel() for tensor in tensors])
     for tensor, part in zip(tensors, parts, strict=True):
         tensor.copy_(part.view_as(tensor))
+
+
+@torch.no_grad()
+def load_learned(module: nn.Module, parameters: Tensor) -> None:
+    """Copy what :func:`flatten_learned` returned into the parameters of a module."""
+    learned = list(module.parameters())
+    parts = parameters.split([part.numel() for part in learned])
+    for own, part in zip(learned, parts, strict=True):
+        own.copy_(part.view_as(own))
 
 
 def _tensors(module: nn.Module) -> list[Tensor]:

@@ -49,6 +49,9 @@ class ConvNetFeatures:
         If the network normalizes over batches.
     """
 
+    # Training draws nothing.
+    is_random = False
+
     def __init__(self, module: ConvNet, *, direct: bool = False) -> None:
         if any(isinstance(part, nn.BatchNorm2d) for part in module.modules()):
             raise ValueError(

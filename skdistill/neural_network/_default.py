@@ -176,13 +176,14 @@ def describe_estimator(estimator: Any) -> dict[str, Any]:
 
 
 def describe_network(**parameters: Any) -> dict[str, Any]:
-    """Return what a set's metadata say of a ConvNet; the rest follows from the set.
+    """Return what a set's metadata say of a network; the rest follows from the set.
 
     Parameters
     ----------
     **parameters : dict
-        Those of :class:`ConvNetClassifier` that do not follow from the set, such as
-        its step size does.
+        Those that do not follow from the set, such as its step size does: of a
+        :class:`NetworkClassifier` with ``architecture`` among them, else of a
+        :class:`ConvNetClassifier`.
 
     Returns
     -------
@@ -190,7 +191,8 @@ def describe_network(**parameters: Any) -> dict[str, Any]:
         With the entry alone; JSON can hold it.
     """
     plain = {key: _plain(value) for key, value in parameters.items()}
-    return {ENTRY: {"name": ConvNetClassifier.__name__, **plain}}
+    kind = NetworkClassifier if "architecture" in parameters else ConvNetClassifier
+    return {ENTRY: {"name": kind.__name__, **plain}}
 
 
 def _plain(value: Any) -> Any:

@@ -21,8 +21,8 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from skdistill.neural_network._convnet import flatten_parameters
-from skdistill.neural_network._derivatives import LOSSES, Curvature
+from skdistill.neural_network._convnet import flatten_learned
+from skdistill.neural_network._derivatives import LOSSES, ConvNetDerivatives, Curvature
 from skdistill.neural_network._feature_derivatives import (
     Features,
     mean_of_part,
@@ -63,9 +63,12 @@ class ModuleDerivatives:
         Length of the flat vector of parameters, in the order of
         ``module.parameters()``.  Those that need no gradient are among them, and have
         one of 0.
+    is_trained : Tensor of shape (n_parameters,), bool
+        Whether each of them needs a gradient.
     n_features, n_classes : int
         Length of an embedding, which is what the last linear layer sees, and of the
-        logits of an image.
+        logits of an image.  Without a linear layer there is no embedding, and the
+        first is 0.
     n_blocks : int
         0: blocks are those of a ConvNet.
     is_random : bool
@@ -74,7 +77,7 @@ class ModuleDerivatives:
     Raises
     ------
     ValueError
-        If the module normalizes over batches, or has no linear layer.
+        If the module normalizes over batches, or changes its buffers in training.
     """
 
     n_blocks = 0
@@ -88,34 +91,49 @@ class ModuleDerivatives:
         self._module = copy.deepcopy(module).to(images.device)
         self._names = [name for name, _ in self._module.named_parameters()]
         self._trained = [each.requires_grad for each in self._module.parameters()]
+        self.is_trained = torch.cat(
+            [
+                torch.full((each.numel(),), each.requires_grad)
+                for each in self._module.parameters()
+            ]
+        ).to(images.device)
         self._shapes = [each.shape for each in self._module.parameters()]
         self._sizes = [each.numel() for each in self._module.parameters()]
         self.n_parameters = sum(self._sizes)
         self._loss = loss
-        layers = [part for part in self._module.modules() if _is_linear(part)]
-        if not layers:
-            raise ValueError(
-                "`architecture` must end in a torch.nn.Linear layer; "
-                f"{type(module).__name__} has none"
-            )
-        self._last_name = next(
-            name for name, part in self._module.named_modules() if part is layers[-1]
-        )
+        layers = [
+            name for name, part in self._module.named_modules() if _is_linear(part)
+        ]
+        self._last_name = layers[-1] if layers else None
         self._of_thread = threading.local()
         # Until it is known, it is taken for granted.
         self.is_random = True
-        start = flatten_parameters(self._module).to(images)
+        start = flatten_learned(self._module).to(images)
         found = self.features(start, images[:2])
         assert found.logits is not None
-        assert found.embedding is not None
         self.n_classes = found.logits.shape[1]
-        self.n_features = found.embedding.shape[1]
+        self.n_features = 0
+        if found.embedding is not None:
+            self.n_features = found.embedding.shape[1]
         with torch.no_grad():
             one, other = (
                 self._logits(start, images[:2], training=True, seed=seed)
                 for seed in (0, 1)
             )
         self.is_random = not torch.equal(one, other)
+        self._check_buffers()
+
+    def _check_buffers(self) -> None:
+        """Raise a ValueError if training has changed anything but parameters."""
+        trained = dict(self._copies()[0].named_buffers())
+        for name, buffer in self._module.named_buffers():
+            if not torch.equal(buffer, trained[name]):
+                raise ValueError(
+                    f"`architecture` changes its buffer {name!r} in training, and what "
+                    "it computes would depend on more than its parameters and the "
+                    "images; leave out running statistics, spectral normalization and "
+                    "the like"
+                )
 
     # The module as a function.
 
@@ -143,8 +161,9 @@ class ModuleDerivatives:
             def note(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
                 seen.append(inputs[0])
 
-            layer = resting.get_submodule(self._last_name)
-            layer.register_forward_pre_hook(note)
+            if self._last_name is not None:
+                layer = resting.get_submodule(self._last_name)
+                layer.register_forward_pre_hook(note)
             own.copies = trained.train(), resting.eval(), seen
         return own.copies
 
@@ -337,7 +356,7 @@ class ModuleDerivatives:
     def _features(self, parameters: Tensor, images: Tensor) -> Features:
         logits = self._logits(parameters, images, training=False)
         seen = self._copies()[2]
-        embedding = seen[-1].flatten(1)
+        embedding = seen[-1].flatten(1) if seen else None
         seen.clear()
         return Features(embedding=embedding, logits=logits)
 
@@ -440,6 +459,20 @@ class ModuleDerivatives:
     ) -> int:
         """Return so much that a graph is never kept: nobody knows how large it is."""
         return 2**62
+
+
+# What distillers work with, whatever the network.
+Derivatives = ConvNetDerivatives | ModuleDerivatives
+
+
+def with_embedding(network: Derivatives) -> Derivatives:
+    """Return a network, or raise a ValueError if it has no embedding."""
+    if not network.n_features:
+        raise ValueError(
+            "`architecture` must have a torch.nn.Linear layer at its end: what that "
+            "sees of images are the features that are matched"
+        )
+    return network
 
 
 def check_images_are_singly(module: nn.Module) -> None:

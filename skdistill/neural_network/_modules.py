@@ -1,6 +1,8 @@
 """Modules of users: called as they should be, and tried before they are trained."""
 
+import inspect
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -8,33 +10,56 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
+from skdistill.neural_network._reinitialize import copy_of, reinitialize
 from skdistill.utils._memory import is_out_of_memory
 from skdistill.utils._tensors import to_tensor
 from skdistill.utils._warnings import warn
 
-_HOW = "a callable that gets (image_shape, n_classes) and returns a torch.nn.Module"
+_HOW = (
+    "a callable that gets (image_shape, n_classes), or num_classes= as torchvision's "
+    "networks do, and returns a torch.nn.Module"
+)
+# What a callable names the number of channels of an image.
+_CHANNELS = ("in_channels", "in_chans", "in_channel", "n_channels", "num_channels")
 
 
 def call_architecture(
-    architecture: Callable[..., Any], image_shape: tuple[int, int, int], n_classes: int
+    architecture: Any, image_shape: tuple[int, int, int], n_classes: int
 ) -> nn.Module:
-    """Let a callable make a module.
+    """Make a module with new weights, from PyTorch's global generator.
+
+    Parameters
+    ----------
+    architecture : callable or torch.nn.Module
+        A callable gets ``image_shape`` and ``n_classes``; one of torchvision's kind,
+        which knows the number of classes by the name of ``num_classes``, is given
+        that.  A module is copied and initialized anew.
+    image_shape : tuple (height, width, channels)
+    n_classes : int
+
+    Returns
+    -------
+    module : torch.nn.Module
 
     Raises
     ------
     ValueError
-        If it is a module itself, or makes none.
+        If none can be made.
     """
     if isinstance(architecture, nn.Module):
-        raise ValueError(
-            f"`architecture` must be {_HOW}, so that each fit starts from new weights; "
-            f"got a module itself, {type(architecture).__name__}"
-        )
+        module = copy_of(architecture)
+        if has_lazy_layers(module):
+            # They have a shape, and weights, only after they have seen an image.
+            images = np.zeros((2, *image_shape), dtype=np.float32)
+            try_module(module, images, n_classes, torch.device("cpu"))
+        return reinitialize(module)
+    args, options = _arguments(architecture, image_shape, n_classes)
     try:
-        module = architecture(image_shape, n_classes)
+        module = architecture(*args, **options)
     except Exception as error:
+        said = [*map(str, args), *(f"{name}={n}" for name, n in options.items())]
         raise ValueError(
-            f"`architecture` must be {_HOW}; called with {image_shape} and {n_classes} "
+            f"`architecture` must be {_HOW}; called with {' and '.join(said)} "
             f"it raised {type(error).__name__}: {error}"
         ) from error
     if not isinstance(module, nn.Module):
@@ -42,6 +67,40 @@ def call_architecture(
             f"`architecture` must return a torch.nn.Module; got {type(module).__name__}"
         )
     return module
+
+
+def _arguments(
+    architecture: Callable[..., Any], image_shape: tuple[int, int, int], n_classes: int
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return what a callable is called with."""
+    ours = (image_shape, n_classes), dict[str, Any]()
+    try:
+        signature = inspect.signature(architecture)
+    except (TypeError, ValueError):  # some callables have none
+        return ours
+    names = list(signature.parameters)
+    kinds = [each.kind for each in signature.parameters.values()]
+    channels = [name for name in _CHANNELS if name in names]
+    # As the second of two it is what others call our n_classes.
+    is_second = names[1:2] == ["num_classes"] and not channels
+    by_name = {"num_classes": n_classes}
+    if "num_classes" in names and not is_second:
+        return (), by_name | {name: image_shape[2] for name in channels}
+    try:
+        signature.bind(image_shape, n_classes)
+    except TypeError:
+        if inspect.Parameter.VAR_KEYWORD in kinds:
+            return (), by_name | {name: image_shape[2] for name in channels}
+    return ours
+
+
+def name_of(architecture: Any) -> str:
+    """Return the qualified name of a callable, or of a module's class."""
+    while isinstance(architecture, partial):
+        architecture = architecture.func
+    if not hasattr(architecture, "__qualname__"):
+        architecture = type(architecture)
+    return f"{architecture.__module__}.{architecture.__qualname__}"
 
 
 def has_lazy_layers(module: nn.Module) -> bool:

@@ -5,6 +5,7 @@ shared out among threads in each step, with the written-out derivatives; on a GP
 one small network leaves most of the device idle, one call differentiates all of them.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -22,6 +23,8 @@ from skdistill.neural_network._compile import Compiled
 from skdistill.neural_network._convnet import ConvNet
 from skdistill.neural_network._derivatives import ConvNetDerivatives
 from skdistill.neural_network._losses import image_losses
+from skdistill.neural_network._module_derivatives import ModuleDerivatives
+from skdistill.utils._random import child_seed
 from skdistill.utils._tensors import RealImages
 from skdistill.utils._workers import map_pieces
 
@@ -76,6 +79,47 @@ def one_by_one(module: ConvNet, *, loss: str = "cross_entropy") -> GradientFunct
             )
             of_batch = torch.cat(logits)
             return found, losses_of(of_batch, targets[place]), of_batch
+
+        found = map_pieces(differentiate, range(len(parameters)))
+        return Gradients(*map(torch.stack, zip(*found, strict=True)))
+
+    return gradients
+
+
+def modules_one_by_one(
+    network: ModuleDerivatives, seeds: Sequence[int]
+) -> GradientFunction:
+    """Return a function that differentiates modules of one structure, by their loss.
+
+    Parameters
+    ----------
+    network : ModuleDerivatives
+    seeds : sequence of int
+        One for each network: with the number of the step they decide on what the
+        module draws, as dropout does.
+
+    Returns
+    -------
+    gradients : callable
+        To be called once for each step.
+    """
+    number = itertools.count()
+
+    @torch.no_grad()
+    def gradients(parameters: Tensor, images: Tensor, targets: Tensor) -> Gradients:
+        step = next(number)
+
+        def differentiate(place: int) -> tuple[Tensor, Tensor, Tensor]:
+            logits: list[Tensor] = []
+            found = network.gradient(
+                parameters[place],
+                images[place],
+                targets[place],
+                logits=logits,
+                seed=child_seed(seeds[place], step),
+            )
+            (of_batch,) = logits
+            return found, _cross_entropy(of_batch, targets[place]), of_batch
 
         found = map_pieces(differentiate, range(len(parameters)))
         return Gradients(*map(torch.stack, zip(*found, strict=True)))

@@ -3,14 +3,30 @@
 from typing import Any
 
 import numpy as np
+import torch
 
 from skdistill.neural_network._classifier import ConvNetClassifier
+from skdistill.neural_network._convnet import flatten_parameters, load_learned
+from skdistill.neural_network._network import NetworkClassifier
+from skdistill.neural_network._own_network import OwnNetwork
 from skdistill.trajectory._settings import TeacherSettings
+
+
+def network_parameters(settings: TeacherSettings) -> dict[str, Any]:
+    """Return the parameters of a classifier that say what the teachers' network is."""
+    names = ("width", "depth", "normalization")
+    values = {name: getattr(settings, name) for name in names}
+    found = {name: value for name, value in values.items() if value is not None}
+    if isinstance(settings.architecture, OwnNetwork):
+        return {"architecture": settings.architecture.source}
+    if not settings.is_convnet:
+        found["architecture"] = settings.architecture
+    return found
 
 
 def as_classifier(
     buffer: Any, settings: TeacherSettings, parameters: np.ndarray, losses: list[float]
-) -> ConvNetClassifier:
+) -> ConvNetClassifier | NetworkClassifier:
     """Return a classifier as its own fit would have left it.
 
     Parameters
@@ -26,15 +42,12 @@ def as_classifier(
 
     Returns
     -------
-    classifier : ConvNetClassifier
+    classifier : ConvNetClassifier or NetworkClassifier
     """
     class_weight: Any = settings.class_weight
     if isinstance(class_weight, tuple):
         class_weight = dict(zip(buffer.classes_.tolist(), class_weight, strict=True))
-    classifier = ConvNetClassifier(
-        width=settings.width,
-        depth=settings.depth,
-        normalization=settings.normalization,
+    shared: dict[str, Any] = dict(
         learning_rate=settings.learning_rate,
         momentum=settings.momentum,
         weight_decay=settings.weight_decay,
@@ -45,6 +58,15 @@ def as_classifier(
         image_shape=buffer.image_shape_,
         device=buffer.device,
     )
+    classifier: ConvNetClassifier | NetworkClassifier
+    if settings.is_convnet:
+        classifier = ConvNetClassifier(**network_parameters(settings), **shared)
+    else:
+        classifier = NetworkClassifier(**network_parameters(settings), **shared)
+        # What the module holds beside its parameters is that of all teachers.
+        module = settings.build_alike()
+        load_learned(module, torch.from_numpy(parameters))
+        parameters = flatten_parameters(module).numpy()
     classifier.classes_ = buffer.classes_
     classifier.image_shape_ = buffer.image_shape_
     classifier.n_features_in_ = buffer.n_features_in_

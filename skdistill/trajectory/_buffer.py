@@ -1,5 +1,6 @@
 """TrajectoryBuffer: teachers trained on real images, snapshots kept per epoch."""
 
+import inspect
 import os
 from collections.abc import Sequence
 from contextlib import closing
@@ -14,9 +15,12 @@ from sklearn.utils._param_validation import Interval, StrOptions, validate_param
 from sklearn.utils.validation import check_is_fitted
 from tqdm.auto import tqdm
 
+from skdistill.neural_network._architectures import ARCHITECTURES
 from skdistill.neural_network._augment import resolve_families
 from skdistill.neural_network._classifier import ConvNetClassifier
-from skdistill.neural_network._convnet import NORMALIZATIONS, n_parameters
+from skdistill.neural_network._convnet import ALL_NORMALIZATIONS
+from skdistill.neural_network._network import NetworkClassifier
+from skdistill.neural_network._own_network import OwnNetwork, own_network
 from skdistill.neural_network._training import check_pixel_unit
 from skdistill.trajectory._as_classifier import as_classifier
 from skdistill.trajectory._folders import (
@@ -27,11 +31,12 @@ from skdistill.trajectory._folders import (
     join_buffer,
     place_of,
     plain_parameters,
-    plain_settings,
     teacher_numbers,
+    with_architecture,
 )
 from skdistill.trajectory._jobs import Place, teacher_seed, train_missing
 from skdistill.trajectory._settings import (
+    CONVNET,
     TeacherSettings,
     image_weights,
     resolve_batch_size,
@@ -61,6 +66,7 @@ from skdistill.utils._files import (
     remove_leftovers,
 )
 from skdistill.utils._frames import TablesMixin
+from skdistill.utils._images import Images
 from skdistill.utils._memory import is_out_of_memory
 from skdistill.utils._parallel import WorkerLostError
 from skdistill.utils._random import root_seed
@@ -73,15 +79,16 @@ from skdistill.utils._validation import (
     check_weights,
     fingerprint_images,
 )
+from skdistill.utils._warnings import warn
 
 
 class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEstimator):
     """Teachers trained on real images, and their parameters in each epoch.
 
-    Every teacher is a ConvNet trained from its own random weights by plain stochastic
-    gradient descent with a constant learning rate and augmentation, each class
-    weighing the same [1]_.  The snapshots are what distillers by trajectory matching
-    learn from.
+    Every teacher is a network, a ConvNet if nothing else is said, trained from its own
+    random weights by plain stochastic gradient descent with a constant learning rate
+    and augmentation, each class weighing the same [1]_.  The snapshots are what
+    distillers by trajectory matching learn from.
 
     With a ``path`` they are stored as they come, at the latest a minute after they are
     there.  A fit that was interrupted or killed resumes from that, with a result that
@@ -115,12 +122,30 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
     augmentation : "dsa", None or sequence of str, default="dsa"
         Families of which one is drawn for each batch, as in
         :class:`~skdistill.neural_network.ConvNetClassifier`.
+    architecture : {"convnet", "alexnet", "mlp", "resnet18", "vgg11"}, callable or \
+            torch.nn.Module, default="convnet"
+        The teachers' network, and that of the students of a distiller.
+
+        - A name: one of this library, as in
+          :class:`~skdistill.neural_network.NetworkClassifier`.
+        - A callable: it gets ``image_shape`` and the number of classes and returns a
+          new :class:`torch.nn.Module`, that makes logits ``(n_images, n_classes)`` of
+          images ``(n_images, channels, height, width)``.  One that knows the number
+          of classes as ``num_classes``, as torchvision's networks do, is given that.
+        - A module: it is copied, and its layers draw new weights for each teacher by
+          their ``reset_parameters``.  Pretrained weights are lost by that, but for
+          parameters that are not trained (``requires_grad`` is False), which stay as
+          they are.  To start from pretrained weights, give a callable that loads them.
+
+        No network may normalize over batches: use group, layer or instance
+        normalization.  What dropout and the like draw follows from ``random_state``.
     width : int, default=128
-        Number of channels of each convolution.
+        Number of channels of each convolution of a "convnet".
     depth : int, default=3
-        Number of blocks of the network.
-    normalization : {"instance", "layer", "none"}, default="instance"
-        What each convolution's output is normalized over.
+        Number of blocks of a "convnet".
+    normalization : {"instance", "layer", "group", "none"}, default="instance"
+        What each convolution's output is normalized over; of no meaning to "mlp" and
+        to a network of one's own.
     snapshots_per_epoch : int or sequence of int, default=1
         How many snapshots are taken in an epoch, at equal distances.  A sequence says
         it of the first epochs, and later ones have one each: ``(4, 2)`` follows the
@@ -218,9 +243,10 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
         "weight_decay": [Interval(Real, 0, None, closed="left")],
         "class_weight": [StrOptions({"balanced"}), dict, None],
         "augmentation": [str, "array-like", None],
+        "architecture": [StrOptions({CONVNET, *ARCHITECTURES}), callable],
         "width": [Interval(Integral, 1, None, closed="left")],
         "depth": [Interval(Integral, 1, None, closed="left")],
-        "normalization": [StrOptions(set(NORMALIZATIONS))],
+        "normalization": [StrOptions(set(ALL_NORMALIZATIONS))],
         "snapshots_per_epoch": [
             Interval(Integral, 1, None, closed="left"),
             "array-like",
@@ -246,6 +272,7 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
         weight_decay: float = 0.0,
         class_weight: Any = "balanced",
         augmentation: str | Sequence[str] | None = "dsa",
+        architecture: Any = CONVNET,
         width: int = 128,
         depth: int = 3,
         normalization: str = "instance",
@@ -267,6 +294,7 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
         self.weight_decay = weight_decay
         self.class_weight = class_weight
         self.augmentation = augmentation
+        self.architecture = architecture
         self.width = width
         self.depth = depth
         self.normalization = normalization
@@ -308,13 +336,19 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
         )
         check_class_sizes(y, 2, "teachers")
         X, y, weight = check_weights(sample_weight, X, y)
-        scale = check_pixel_unit(X, self.normalization)
+        self._check_network()
+        # Of a network of one's own it is not known.
+        is_normalized = callable(self.architecture) or self.normalization != "none"
+        scale = check_pixel_unit(X, "instance" if is_normalized else "none")
         self.classes_, codes = np.unique(y, return_inverse=True)
         self.batch_size_ = resolve_batch_size(self.batch_size, len(X))
         self.pixel_scale_ = scale
         self.fingerprint_ = fingerprint_images(X, codes, weight)
-        settings = self._settings(families, len(X))
-        self.n_parameters_ = n_parameters(settings.build_structure())
+        settings = self._settings(families, X)
+        if not settings.is_convnet:
+            # Batch normalization is found now.
+            settings.derivatives(torch.device("cpu"))
+        self.n_parameters_ = settings.count_parameters()
         weight = image_weights(settings.class_weight, codes, len(self.classes_), weight)
 
         place, manifest = self._join(settings)
@@ -481,7 +515,9 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
         prefer_skip_nested_validation=True,
     )
     @with_own_torch_state
-    def classifier(self, teacher: int, epoch: float | None = None) -> ConvNetClassifier:
+    def classifier(
+        self, teacher: int, epoch: float | None = None
+    ) -> ConvNetClassifier | NetworkClassifier:
         """Return a teacher as a classifier that is fitted.
 
         It classifies images in the pixel space of the teachers': what a network
@@ -496,8 +532,9 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
 
         Returns
         -------
-        classifier : ConvNetClassifier
-            With the parameters of the snapshot, on this buffer's device.
+        classifier : ConvNetClassifier or NetworkClassifier
+            With the parameters of the snapshot, on this buffer's device; the latter
+            for other architectures than "convnet".
 
         Raises
         ------
@@ -522,6 +559,7 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
     @validate_params(
         {
             "path": [str, os.PathLike],
+            "architecture": [str, callable, None],
             "n_teachers": [Interval(Integral, 1, None, closed="left"), None],
             "n_epochs": [Interval(Integral, 1, None, closed="left"), None],
         },
@@ -532,6 +570,7 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
         cls,
         path: str | os.PathLike[str],
         *,
+        architecture: Any = None,
         n_teachers: int | None = None,
         n_epochs: int | None = None,
     ) -> "TrajectoryBuffer":
@@ -543,6 +582,10 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
         ----------
         path : path-like
             The ``path`` that a buffer was fitted with.
+        architecture : callable or torch.nn.Module, default=None
+            What the teachers were fitted with, if that was a network of one's own: a
+            file cannot hold it.  Its parameters, its layers and what it computes are
+            compared to what the folder says of them.
         n_teachers, n_epochs : int, default=None
             How many teachers to take, and how many epochs of each.  None takes as many
             as a fit has asked for.
@@ -557,18 +600,28 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
         FileNotFoundError
             If the folder holds no buffer.
         ValueError
-            If teachers are missing or damaged; the message names the file.
+            If teachers are missing or damaged; the message names the file.  If
+            ``architecture`` is missing or another one; it says what differs.
         """
         folder = as_path(path)
         manifest = read_manifest(folder)
-        with whatever_is_wrong(f"{manifest_path(folder)} is damaged: {{error}}"):
+        said = manifest_path(folder)
+        with whatever_is_wrong(f"{said} is damaged: {{error}}"):
+            settings, classes = check_manifest(manifest)
+        name = manifest["parameters"].get("architecture")
+        settings = with_architecture(settings, architecture, folder, name)
+        with whatever_is_wrong(f"{said} is damaged: {{error}}"):
             buffer = cls(path=path, **manifest["parameters"])
+            buffer.architecture = (
+                settings.architecture.source
+                if isinstance(settings.architecture, OwnNetwork)
+                else settings.architecture
+            )
             if isinstance(buffer.class_weight, list):
                 # The keys of a dict in JSON are strings.
                 buffer.class_weight = dict(buffer.class_weight)
             if manifest["parameters"]["n_teachers"] > 0:  # unless all are dropped
                 buffer._validate_params()
-            settings, classes = check_manifest(manifest)
         for name, value in (("n_teachers", n_teachers), ("n_epochs", n_epochs)):
             if value is not None:
                 setattr(buffer, name, int(value))
@@ -587,13 +640,46 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
         buffer._keep(list(found.values()), settings, place_of(folder, manifest))
         return buffer
 
-    def _settings(self, families: tuple[str, ...], n_samples: int) -> TeacherSettings:
+    def _check_network(self) -> None:
+        if self.normalization == "batch" and not callable(self.architecture):
+            raise ValueError(
+                "`normalization`='batch' makes what a network computes of an image "
+                "depend on the other images of its batch, and a distiller could not "
+                "follow such teachers; use 'instance', 'layer', 'group' or 'none'"
+            )
+        defaults = inspect.signature(type(self)).parameters
+        unused = [
+            f"`{name}`={getattr(self, name)}"
+            for name in ("width", "depth")
+            if getattr(self, name) != defaults[name].default
+        ]
+        if unused and not self._is_convnet:
+            warn(
+                f"{' and '.join(unused)} is of no meaning: only the architecture "
+                "'convnet' has `width` and `depth`"
+            )
+
+    @property
+    def _is_convnet(self) -> bool:
+        return isinstance(self.architecture, str) and self.architecture == CONVNET
+
+    def _settings(self, families: tuple[str, ...], X: Images) -> TeacherSettings:
+        n_samples = len(X)
+        architecture: str | OwnNetwork = self.architecture
+        if callable(self.architecture):
+            architecture = own_network(
+                self.architecture, self.image_shape_, len(self.classes_), X[:2]
+            )
+        normalization: str | None = self.normalization
+        if callable(self.architecture) or architecture == "mlp":
+            normalization = None
         return TeacherSettings(
             image_shape=self.image_shape_,
             n_classes=len(self.classes_),
-            width=int(self.width),
-            depth=int(self.depth),
-            normalization=self.normalization,
+            architecture=architecture,
+            width=int(self.width) if self._is_convnet else None,
+            depth=int(self.depth) if self._is_convnet else None,
+            normalization=normalization,
             learning_rate=float(self.learning_rate),
             momentum=float(self.momentum),
             weight_decay=float(self.weight_decay),
@@ -622,7 +708,7 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
             return None, None
         content = {
             "parameters": self._plain_parameters(),
-            "settings": plain_settings(settings),
+            "settings": settings.to_plain(),
             "classes": self.classes_.tolist(),
             "fingerprint": self.fingerprint_,
             "n_parameters": self.n_parameters_,

@@ -1,15 +1,24 @@
 """Folders of teachers: whose they are, and which teachers are in them."""
 
 import itertools
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from skdistill.neural_network._convnet import n_parameters
+from skdistill.neural_network._modules import name_of
+from skdistill.neural_network._own_network import (
+    OwnNetwork,
+    differences_of_networks,
+    own_network,
+)
 from skdistill.trajectory._jobs import Place, trained_teacher
-from skdistill.trajectory._settings import TeacherSettings, n_snapshots_until
+from skdistill.trajectory._settings import (
+    CONVNET,
+    TeacherSettings,
+    n_snapshots_until,
+)
 from skdistill.trajectory._store import (
     TeacherFile,
     binding,
@@ -106,6 +115,7 @@ def differences_between(manifest: dict[str, Any], content: dict[str, Any]) -> li
 
     def flat(source: dict[str, Any]) -> dict[str, Any]:
         return {
+            "architecture": CONVNET,
             **source["settings"],
             "class labels": source["classes"],
             "images or labels (fingerprint)": source["fingerprint"],
@@ -113,7 +123,14 @@ def differences_between(manifest: dict[str, Any], content: dict[str, Any]) -> li
         }
 
     found, asked = flat(manifest), flat(content)
-    return [
+    networks = differences_of_networks(
+        found.pop("architecture"), asked.pop("architecture")
+    )
+    if networks:
+        # What one of them does not have says no more.
+        asked = {name: value for name, value in asked.items() if name in found}
+    told = [f"architecture: {networks}"] if networks else []
+    return told + [
         f"{name}: found {found.get(name)!r}, expected {value!r}"
         for name, value in asked.items()
         if found.get(name) != value
@@ -132,6 +149,11 @@ def plain_parameters(parameters: dict[str, Any]) -> dict[str, Any]:
         for name, value in parameters.items()
         if name not in _OF_ONE_RUN
     }
+    if plain["architecture"] == CONVNET:
+        del plain["architecture"]
+    elif not isinstance(plain["architecture"], str):
+        # What makes a network cannot be stored, nor imported from a file's word.
+        plain["architecture"] = name_of(plain["architecture"])
     for name in ("image_shape", "augmentation", "snapshots_per_epoch"):
         if plain[name] is not None:
             plain[name] = np.asarray(plain[name]).tolist()
@@ -141,14 +163,6 @@ def plain_parameters(parameters: dict[str, Any]) -> dict[str, Any]:
             for pair in plain["class_weight"].items()
         ]
     return plain
-
-
-def plain_settings(settings: TeacherSettings) -> dict[str, Any]:
-    """Return settings as JSON can hold them."""
-    return {
-        name: list(value) if isinstance(value, tuple) else value
-        for name, value in asdict(settings).items()
-    }
 
 
 def check_manifest(manifest: dict[str, Any]) -> tuple[TeacherSettings, np.ndarray]:
@@ -164,9 +178,55 @@ def check_manifest(manifest: dict[str, Any]) -> tuple[TeacherSettings, np.ndarra
     if settings.n_classes != len(classes):
         raise ValueError("it has other numbers of classes")
     # Of what size networks are: that of the files, which are there.
-    if n_parameters(settings.build_structure()) != manifest["n_parameters"]:
+    if settings.count_parameters() != manifest["n_parameters"]:
         raise ValueError("its network has another number of parameters")
     return settings, classes
+
+
+def with_architecture(
+    settings: TeacherSettings, architecture: Any, folder: Path, name: Any
+) -> TeacherSettings:
+    """Return settings with what makes the network, if a file cannot say that.
+
+    Parameters
+    ----------
+    settings : TeacherSettings
+        As a manifest says them.
+    architecture : str, callable, torch.nn.Module or None
+        What the user says.
+    folder : Path
+    name : str
+        What the manifest calls the architecture.
+
+    Raises
+    ------
+    ValueError
+        If the user's network is missing, or another than that of the teachers.
+    """
+    own = settings.architecture
+    if not isinstance(own, OwnNetwork):
+        if architecture is not None and architecture != own:
+            what = architecture if isinstance(architecture, str) else "another network"
+            raise ValueError(
+                f"`architecture`: the teachers in {folder} have the network {own!r}; "
+                f"got {what!r}"
+            )
+        return settings
+    if architecture is None or isinstance(architecture, str):
+        got = "" if architecture is None else f"; got {architecture!r}"
+        raise ValueError(
+            f"the teachers in {folder} have a network of one's own, {name}, which "
+            "files cannot hold: load them by TrajectoryBuffer.load(path, "
+            f"architecture=...), with what they were fitted with{got}"
+        )
+    given = own_network(architecture, settings.image_shape, settings.n_classes)
+    differences = differences_of_networks(own.to_plain(), given.to_plain())
+    if differences:
+        raise ValueError(
+            f"`architecture`={name_of(architecture)} makes another network than that "
+            f"of the teachers in {folder}, {name}: {differences}"
+        )
+    return replace(settings, architecture=given)
 
 
 def find_teachers(

@@ -8,15 +8,29 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.utils import compute_class_weight
+from torch import nn
 
+from skdistill.neural_network._architectures import ARCHITECTURES, build_network
 from skdistill.neural_network._augment import FAMILIES
-from skdistill.neural_network._convnet import NORMALIZATIONS, ConvNet
+from skdistill.neural_network._convnet import (
+    ALL_NORMALIZATIONS,
+    ConvNet,
+    n_parameters,
+)
+from skdistill.neural_network._derivatives import ConvNetDerivatives
+from skdistill.neural_network._module_derivatives import ModuleDerivatives
+from skdistill.neural_network._own_network import OwnNetwork, is_plain_network
 from skdistill.neural_network._training import balanced_weights
 from skdistill.trajectory._store import STORAGES
+from skdistill.utils._random import isolated_torch_seed
 
 # What "auto" keeps the batch size within, and the steps that an epoch shall have.
 _MIN_BATCH, _MAX_BATCH = 8, 256
 _STEPS_PER_EPOCH = 200
+
+
+# The architecture that has a width and a depth, and derivatives written out.
+CONVNET = "convnet"
 
 
 @dataclass(frozen=True)
@@ -29,9 +43,10 @@ class TeacherSettings:
 
     image_shape: tuple[int, int, int]
     n_classes: int
-    width: int
-    depth: int
-    normalization: str
+    # None where the architecture has none.
+    width: int | None
+    depth: int | None
+    normalization: str | None
     learning_rate: float
     momentum: float
     weight_decay: float
@@ -42,10 +57,13 @@ class TeacherSettings:
     snapshots_per_epoch: int | tuple[int, ...]
     average: bool
     storage: str
+    architecture: str | OwnNetwork = CONVNET
 
     @classmethod
     def from_plain(cls, values: dict[str, Any]) -> "TeacherSettings":
         """Return settings from what JSON said, which may be anything.
+
+        A user's own network comes without its source.
 
         Raises
         ------
@@ -56,28 +74,120 @@ class TeacherSettings:
             name: tuple(value) if isinstance(value, list) else value
             for name, value in values.items()
         }
-        wrong = sorted(set(values) ^ set(cls.__dataclass_fields__)) or [
-            name for name, check in _CHECKS.items() if not check(values[name])
+        architecture = values.setdefault("architecture", CONVNET)
+        without = _without(architecture)
+        expected = set(cls.__dataclass_fields__) - set(without)
+        wrong = sorted(set(values) ^ expected) or [
+            name
+            for name, check in _CHECKS.items()
+            if name in expected and not check(values[name])
         ]
         if wrong:
             raise ValueError(f"its settings {wrong} make no sense")
-        return cls(**values)
+        if not isinstance(architecture, str):
+            values["architecture"] = OwnNetwork.from_plain(architecture)
+        absent: dict[str, Any] = dict.fromkeys(without)
+        return cls(**values, **absent)
 
-    def build(self) -> ConvNet:
-        module = ConvNet(
+    def to_plain(self) -> dict[str, Any]:
+        """Return settings as JSON can hold them."""
+        values = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        for name in _without(self.architecture):
+            del values[name]
+        if isinstance(self.architecture, OwnNetwork):
+            values["architecture"] = self.architecture.to_plain()
+        elif self.is_convnet:
+            # As it was before there were others.
+            del values["architecture"]
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in values.items()
+        }
+
+    @property
+    def is_convnet(self) -> bool:
+        """Whether teachers are ConvNets, whose derivatives are written out."""
+        return self.architecture == CONVNET
+
+    def build(self) -> nn.Module:
+        """Build the network, with weights from PyTorch's global generator."""
+        # Snapshots are float32 whatever PyTorch's default type is.
+        if isinstance(self.architecture, OwnNetwork):
+            return self.architecture.build(self.image_shape, self.n_classes)
+        if not self.is_convnet:
+            return build_network(
+                self.architecture,
+                self.image_shape,
+                self.n_classes,
+                normalization=self.normalization or "none",
+            ).float()
+        assert self.width is not None
+        assert self.depth is not None
+        return ConvNet(
             self.image_shape,
             self.n_classes,
             width=self.width,
             depth=self.depth,
-            normalization=self.normalization,
-        )
-        # Snapshots are float32 whatever PyTorch's default type is.
-        return module.float()
+            normalization=self.normalization or "none",
+        ).float()
 
-    def build_structure(self) -> ConvNet:
-        """Build the network without parameters."""
+    def build_structure(self) -> nn.Module:
+        """Build the network without parameters; one of a user's with any."""
+        if isinstance(self.architecture, OwnNetwork):
+            return self.build_alike()
         with torch.device("meta"):
             return self.build()
+
+    def build_alike(self) -> nn.Module:
+        """Build the network with weights that are always the same.
+
+        What a module draws beside its parameters, such as tables, is that of all
+        teachers.
+        """
+        with isolated_torch_seed(0):
+            return self.build()
+
+    def count_parameters(self) -> int:
+        """Return the length of a snapshot."""
+        if isinstance(self.architecture, OwnNetwork):
+            return self.architecture.n_parameters
+        return n_parameters(self.build_structure())
+
+    def derivatives(
+        self, device: torch.device, *, compile: bool = False
+    ) -> ConvNetDerivatives | ModuleDerivatives:
+        """Return the derivatives of the network.
+
+        Parameters
+        ----------
+        device : torch.device
+        compile : bool, default=False
+            Whether to compile those of a ConvNet.
+
+        Raises
+        ------
+        ValueError
+            If the network is none whose images are treated alone.
+        """
+        if self.is_convnet:
+            structure = self.build_structure()
+            assert isinstance(structure, ConvNet)
+            return ConvNetDerivatives(structure, compile=compile)
+        height, width, channels = self.image_shape
+        generator = torch.Generator().manual_seed(0)
+        images = torch.randn(2, channels, height, width, generator=generator)
+        return ModuleDerivatives(self.build_alike(), images.to(device))
+
+
+def _without(architecture: Any) -> tuple[str, ...]:
+    """Return the settings that an architecture does not have."""
+    if not isinstance(architecture, str):
+        return ("width", "depth", "normalization")
+    if architecture == CONVNET:
+        return ()
+    if architecture == "mlp":
+        return ("width", "depth", "normalization")
+    return ("width", "depth")
 
 
 def _positive(value: Any) -> bool:
@@ -99,7 +209,9 @@ _CHECKS: dict[str, Callable[[Any], bool]] = {
     "n_classes": _positive,
     "width": _positive,
     "depth": lambda value: _positive(value) and value < 1000,
-    "normalization": lambda value: isinstance(value, str) and value in NORMALIZATIONS,
+    "normalization": lambda value: (
+        isinstance(value, str) and value in ALL_NORMALIZATIONS and value != "batch"
+    ),
     "learning_rate": _number,
     "momentum": _number,
     "weight_decay": _number,
@@ -110,6 +222,10 @@ _CHECKS: dict[str, Callable[[Any], bool]] = {
     "snapshots_per_epoch": lambda value: _positive(value) or _each(_positive, value),
     "average": lambda value: isinstance(value, bool),
     "storage": lambda value: isinstance(value, str) and value in STORAGES,
+    "architecture": lambda value: (
+        is_plain_network(value)
+        or (isinstance(value, str) and value in (CONVNET, *ARCHITECTURES))
+    ),
 }
 
 

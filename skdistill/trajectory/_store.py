@@ -28,6 +28,8 @@ from skdistill.utils._untrusted import parse_json, read_json, whatever_is_wrong
 
 FORMAT = "skdistill-trajectories"
 FORMAT_VERSION = 3
+# Of manifests; the last is that of other teachers than ConvNets.
+MANIFEST_VERSIONS = (FORMAT_VERSION, 4)
 
 # How snapshots can be stored.
 STORAGES = {
@@ -336,7 +338,8 @@ def write_manifest(folder: Path, content: dict[str, Any], *, new: bool = False) 
     written : bool
     """
     content = {name: content[name] for name in _MANIFEST_CONTENT}
-    manifest = {"format": FORMAT, "version": FORMAT_VERSION, **content}
+    version = MANIFEST_VERSIONS["architecture" in content["settings"]]
+    manifest = {"format": FORMAT, "version": version, **content}
     manifest["checksum"] = _digest(manifest)
     target = manifest_path(folder)
     text = json.dumps(manifest, indent=2) + "\n"
@@ -381,10 +384,10 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         manifest = read_json(path)
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise ValueError(f"{path} is not the manifest of a trajectory buffer")
-    if manifest.get("version") != FORMAT_VERSION:
+    if manifest.get("version") not in MANIFEST_VERSIONS:
         raise ValueError(
             f"{path} has format version {manifest.get('version')!r}; this version of "
-            f"skdistill reads version {FORMAT_VERSION}"
+            f"skdistill reads versions {MANIFEST_VERSIONS}"
         )
     missing = [name for name in _MANIFEST_CONTENT if name not in manifest]
     if missing:

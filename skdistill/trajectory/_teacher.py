@@ -7,12 +7,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from skdistill.neural_network._compile import pays_to_compile
-from skdistill.neural_network._convnet import flatten_parameters
+from skdistill.neural_network._convnet import ConvNet, flatten_learned
+from skdistill.neural_network._module_derivatives import ModuleDerivatives
 from skdistill.neural_network._sgd import (
     GradientFunction,
     SGDSettings,
     all_at_once,
     descend_epoch,
+    modules_one_by_one,
     networks_at_once,
     one_by_one,
     plan_epoch,
@@ -78,6 +80,15 @@ class Teachers:
         n_teachers = len(self._seeds)
         self._snapshots = torch.empty(n_teachers, n_snapshots, start.shape[1])
         self._snapshots[:, 0] = start
+        self._network: ModuleDerivatives | None = None
+        self._frozen: Tensor | None = None
+        if not settings.is_convnet:
+            network = settings.derivatives(images.device)
+            assert isinstance(network, ModuleDerivatives)
+            self._network = network
+            if not bool(network.is_trained.all()):
+                self._frozen = ~network.is_trained
+        self._fixed = self._parameters.clone() if self._frozen is not None else None
         self._curves = torch.empty(2, n_teachers, n_epochs, dtype=torch.float64)
         for place, run in enumerate(runs or []):
             self._snapshots[place, : len(run.parameters)] = run.parameters
@@ -88,7 +99,7 @@ class Teachers:
 
     def _initial(self, seed: int) -> Tensor:
         with isolated_torch_seed(child_seed(seed, 0)):
-            return flatten_parameters(self._settings.build())
+            return flatten_learned(self._settings.build())
 
     def train(self) -> Iterator[int]:
         """Train; yields the number of epochs done after each of them.
@@ -101,7 +112,9 @@ class Teachers:
         settings = self._settings
         n_samples = len(self._images)
         n_steps = -(-n_samples // settings.batch_size)
-        gradients = self._gradients((self._last - self._first) * n_steps)
+        of_convnet: GradientFunction | None = None
+        if self._network is None:
+            of_convnet = self._gradients((self._last - self._first) * n_steps)
         descent = SGDSettings(
             settings.learning_rate,
             settings.momentum,
@@ -138,6 +151,9 @@ class Teachers:
                 snapshot: Tensor = snapshot,
             ) -> None:
                 nonlocal n_averaged
+                if self._frozen is not None and self._fixed is not None:
+                    # Weight decay would shrink them.
+                    self._parameters[:, self._frozen] = self._fixed[:, self._frozen]
                 if settings.average:
                     n_averaged += 1
                     snapshot.lerp_(self._parameters, 1 / n_averaged)
@@ -145,6 +161,13 @@ class Teachers:
                     self._snapshots[:, places[step]] = snapshot.cpu()
                     n_averaged = 0
 
+            gradients = of_convnet
+            if gradients is None:
+                assert self._network is not None
+                gradients = modules_one_by_one(
+                    self._network,
+                    [child_seed(seed, 2, epoch) for seed in self._seeds],
+                )
             curves = descend_epoch(
                 gradients,
                 self._parameters,
@@ -185,6 +208,7 @@ class Teachers:
 
     def _gradients(self, n_steps: int) -> GradientFunction:
         structure = self._settings.build_structure()
+        assert isinstance(structure, ConvNet)
         device = self._images.device
         if trains_one_by_one(device):
             return one_by_one(structure)
@@ -216,8 +240,8 @@ def teachers_at_once(
     settings: TeacherSettings, device: torch.device, n_teachers: int
 ) -> int:
     """Return how many of ``n_teachers`` are best trained side by side on a device."""
-    if device.type != "cuda":
+    if device.type != "cuda" or not settings.is_convnet:
         return 1
-    return networks_at_once(
-        settings.build_structure(), settings.batch_size, device, n_teachers
-    )
+    structure = settings.build_structure()
+    assert isinstance(structure, ConvNet)
+    return networks_at_once(structure, settings.batch_size, device, n_teachers)

@@ -221,5 +221,44 @@ def test_batch_normalization_is_refused_by_name():
     module = nn.Sequential(nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.Flatten())
     with pytest.raises(ValueError, match=r"BatchNorm2d '1'.*group, layer or instance"):
         ModuleDerivatives(module, torch.zeros(2, 2, 8, 8))
-    with pytest.raises(ValueError, match=r"must end in a torch\.nn\.Linear"):
-        ModuleDerivatives(nn.Flatten(), torch.zeros(2, 2, 8, 8))
+
+
+def test_statistics_that_training_gathers_are_refused_by_name():
+    module = nn.Sequential(
+        nn.InstanceNorm2d(2, track_running_stats=True),
+        nn.Flatten(),
+        nn.Linear(128, N_CLASSES),
+    )
+    with pytest.raises(ValueError, match=r"buffer '0\.running_mean' in training"):
+        ModuleDerivatives(module, torch.randn(2, 2, 8, 8))
+
+
+def test_module_without_a_linear_layer_has_no_embedding():
+    torch.manual_seed(0)
+    module = nn.Sequential(
+        nn.Conv2d(2, N_CLASSES, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    )
+    images = torch.randn(2, 2, 8, 8)
+    network = ModuleDerivatives(module, images)
+    found = network.features(flatten_parameters(module), images)
+    assert found.embedding is None
+    torch.testing.assert_close(found.logits, module(images).detach())
+    assert network.n_features == 0
+
+
+def test_buffers_of_the_module_are_used():
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head = nn.Linear(128, N_CLASSES)
+            self.register_buffer("scale", torch.full((), 3.0))
+
+        def forward(self, images):
+            return self.scale * self.head(images.flatten(1))
+
+    module, images = Scaled(), torch.randn(2, 2, 8, 8)
+    network = ModuleDerivatives(module, images)
+    parameters = torch.cat([part.detach().flatten() for part in module.parameters()])
+    assert network.n_parameters == len(parameters)
+    found = network.features(parameters, images).logits
+    torch.testing.assert_close(found, module(images).detach())

@@ -607,7 +607,7 @@ def test_bad_data_are_refused_before_training(make_buffer, bars, monkeypatch):
         ({"learning_rate": 0.0}, r"'learning_rate' parameter"),
         ({"momentum": 1.0}, r"'momentum' parameter"),
         ({"batch_size": "all"}, r"'batch_size' parameter"),
-        ({"normalization": "batch"}, r"'normalization' parameter"),
+        ({"normalization": "batch"}, r"`normalization`='batch' makes"),
         ({"augmentation": "mixup"}, r"`augmentation` must be .*'mixup'"),
         ({"device": "abacus"}, r"`device` must be .*'abacus'"),
         ({"path": 3}, r"'path' parameter"),

@@ -35,8 +35,8 @@ from skdistill.distillation._objectives._features import (
 )
 from skdistill.distillation._objectives._networks import NETWORK
 from skdistill.neural_network._augment import ClassAugmentations
-from skdistill.neural_network._derivatives import ConvNetDerivatives
 from skdistill.neural_network._feature_derivatives import Features
+from skdistill.neural_network._module_derivatives import Derivatives
 from skdistill.trajectory import TrajectoryBuffer
 from skdistill.utils._device import to_device
 from skdistill.utils._random import torch_generator
@@ -100,7 +100,7 @@ class FeatureDistributions(FeatureMatching):
     def __init__(
         self,
         data: RealData,
-        network: ConvNetDerivatives,
+        network: Derivatives,
         encoders: Callable[[Draw, torch.dtype], tuple[int, Tensor, Tensor]],
         *,
         batch_size: int | None,

@@ -9,7 +9,7 @@ one by the parameters.
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -28,8 +28,8 @@ from skdistill.neural_network._augment import (
     draw_class_augmentations,
     with_pull_back,
 )
-from skdistill.neural_network._derivatives import ConvNetDerivatives
-from skdistill.neural_network._feature_derivatives import Features, FeatureTape
+from skdistill.neural_network._feature_derivatives import Features
+from skdistill.neural_network._module_derivatives import Derivatives
 from skdistill.utils._random import torch_generator
 
 # Real images are read some classes at a time: as many as take no more than this.
@@ -92,7 +92,7 @@ class FeatureMatching(Objective):
     Parameters
     ----------
     data : RealData
-    network : ConvNetDerivatives
+    network : ConvNetDerivatives or ModuleDerivatives
     batch_size : int or None
         Number of real images of each class in an evaluation; None means all.
     families : sequence of str
@@ -106,7 +106,7 @@ class FeatureMatching(Objective):
     def __init__(
         self,
         data: RealData,
-        network: ConvNetDerivatives,
+        network: Derivatives,
         *,
         batch_size: int | None,
         families: Sequence[str],
@@ -167,11 +167,11 @@ class FeatureMatching(Objective):
 
     def _forward(
         self, parameters: Tensor, seen: Seen
-    ) -> tuple[Features, list[FeatureTape] | None]:
+    ) -> tuple[Features, list[Any] | None]:
         """Return features, and what is kept for the backward pass if it is little."""
         images = seen.images
         needed = self._network.feature_tape_bytes(len(images), images.dtype)
-        tapes: list[FeatureTape] | None = [] if needed <= _MAX_KEPT_BYTES else None
+        tapes: list[Any] | None = [] if needed <= _MAX_KEPT_BYTES else None
         return self._network.features(parameters, images, tapes=tapes), tapes
 
 
@@ -194,7 +194,7 @@ class FeatureMeans(FeatureMatching):
     def __init__(
         self,
         data: RealData,
-        network: ConvNetDerivatives,
+        network: Derivatives,
         networks: Networks,
         *,
         batch_size: int | None,

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from skdistill.distillation._engine._objective import (
     Draw,
@@ -35,10 +35,16 @@ from skdistill.neural_network._augment import (
 )
 from skdistill.neural_network._convnet import ConvNet
 from skdistill.neural_network._derivatives import ConvNetDerivatives
+from skdistill.neural_network._module_derivatives import (
+    Derivatives,
+    ModuleDerivatives,
+)
 from skdistill.neural_network._sgd import (
+    GradientFunction,
     SGDSettings,
     all_at_once,
     descend_epoch,
+    modules_one_by_one,
     one_by_one,
     plan_epoch,
 )
@@ -46,7 +52,7 @@ from skdistill.utils._random import torch_generator
 from skdistill.utils._workers import map_pieces
 
 # What else is random of a draw, beside real images and network.
-_AUGMENTATION, _TRAINING = 1, 2
+_AUGMENTATION, _TRAINING, _DRAWN = 1, 2, 3
 
 
 @dataclass(frozen=True)
@@ -79,7 +85,7 @@ class GradientMatching(Objective):
     Parameters
     ----------
     data : RealData
-    module : ConvNet
+    module : torch.nn.Module
         Only its structure is used.
     networks : Networks
     training : Training or None
@@ -92,6 +98,8 @@ class GradientMatching(Objective):
         Families of augmentation, one of which is drawn for each class.
     n_networks : int
         Number of networks whose gradients are averaged.
+    derivatives : ConvNetDerivatives or ModuleDerivatives, default=None
+        Of the module; None makes those of a ConvNet.
     """
 
     out_of_memory_hint = "A smaller `batch_size` or `width` needs less memory."
@@ -99,7 +107,7 @@ class GradientMatching(Objective):
     def __init__(
         self,
         data: RealData,
-        module: ConvNet,
+        module: nn.Module,
         networks: Networks,
         *,
         training: Training | None,
@@ -108,6 +116,7 @@ class GradientMatching(Objective):
         batch_size: int | None,
         families: Sequence[str],
         n_networks: int = 1,
+        derivatives: Derivatives | None = None,
     ) -> None:
         self.n_draws = n_networks
         self.columns = ("loss", "network_accuracy")
@@ -119,9 +128,12 @@ class GradientMatching(Objective):
         self._batch_size = batch_size
         self._families = tuple(families)
         self._parts = matched_parts(module, matched)
-        self._derivatives = ConvNetDerivatives(module)
-        is_cpu = data.device.type == "cpu"
-        self._all_gradients = (one_by_one if is_cpu else all_at_once)(module)
+        self._is_cpu = data.device.type == "cpu"
+        self._module = module
+        if derivatives is None:
+            assert isinstance(module, ConvNet)
+            derivatives = ConvNetDerivatives(module)
+        self._derivatives = derivatives
         # How many updates the present networks have served for, and what they have
         # become; in their first round they are what the draw says.
         self._round = 0
@@ -140,8 +152,11 @@ class GradientMatching(Objective):
         )
 
         def match(code: int) -> tuple[Tensor, Tensor]:
+            drawn: dict[str, Any] = {}
+            if self._derivatives.is_random:
+                drawn["seed"] = draw.child_seed(_DRAWN, code)
             real, accuracy = self._real_gradient(
-                network, draw, code, augmentations, images.dtype
+                network, draw, code, augmentations, images.dtype, drawn
             )
             own = (synthetic.codes == code).nonzero()[:, 0]
             found = match_gradient(
@@ -157,6 +172,7 @@ class GradientMatching(Objective):
                     codes=synthetic.codes[own],
                     scale=self._data.pixel_scale,
                 ),
+                **drawn,
             )
             gradient[own] = found.images
             return found.distance, accuracy
@@ -224,6 +240,7 @@ class GradientMatching(Objective):
         code: int,
         augmentations: ClassAugmentations,
         dtype: torch.dtype,
+        drawn: dict[str, Any],
     ) -> tuple[Tensor, Tensor]:
         """Return the gradient from a class's real images, and the share recognised."""
         batch = self._data.batch(draw, self._batch_size, [code], dtype=dtype)
@@ -233,7 +250,9 @@ class GradientMatching(Objective):
         targets = one_hot(batch.codes, self._data.n_classes, dtype) * weights
         targets *= len(batch.images)
         logits: list[Tensor] = []
-        gradient = self._derivatives.gradient(network, seen, targets, logits=logits)
+        gradient = self._derivatives.gradient(
+            network, seen, targets, logits=logits, **drawn
+        )
         is_right = torch.cat(logits).argmax(dim=1) == code
         return gradient, (is_right * batch.weights).sum()
 
@@ -254,12 +273,19 @@ class GradientMatching(Objective):
             scale=self._data.pixel_scale,
         )
         generators = [torch_generator(draw.child_seed(_TRAINING)) for draw in draws]
+        gradients = self._gradients(draws)
         for _ in range(training.n_epochs):
             plans = [
                 plan_epoch(n_images, training.batch_size, self._families, generator)
                 for generator in generators
             ]
-            descend_epoch(
-                self._all_gradients, networks, None, images, labels, plans, descent
-            )
+            descend_epoch(gradients, networks, None, images, labels, plans, descent)
         return networks
+
+    def _gradients(self, draws: Sequence[Draw]) -> GradientFunction:
+        """Return what differentiates the networks in training, step by step."""
+        if isinstance(self._derivatives, ModuleDerivatives):
+            seeds = [draw.child_seed(_DRAWN) for draw in draws]
+            return modules_one_by_one(self._derivatives, seeds)
+        assert isinstance(self._module, ConvNet)
+        return (one_by_one if self._is_cpu else all_at_once)(self._module)

@@ -17,13 +17,13 @@ Kim et al., "Dataset Condensation via Efficient Synthetic-Data Parameterization"
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from skdistill.neural_network._augment import with_pull_back
-from skdistill.neural_network._derivatives import ConvNetDerivatives, Tape
+from skdistill.neural_network._module_derivatives import Derivatives
 
 DISTANCES = ("cosine", "squared", "absolute")
 MATCHED = ("weights", "kernels", "all")
@@ -185,7 +185,7 @@ class MatchedClass(NamedTuple):
 
 
 def match_gradient(
-    network: ConvNetDerivatives,
+    network: Derivatives,
     parameters: Tensor,
     images: Tensor,
     targets: Tensor,
@@ -194,12 +194,13 @@ def match_gradient(
     distance: str,
     *,
     augmentation: Callable[[Tensor], Tensor] | None = None,
+    **drawn: Any,
 ) -> MatchedClass:
     """Compare the gradient from synthetic images with one from real images.
 
     Parameters
     ----------
-    network : ConvNetDerivatives
+    network : ConvNetDerivatives or ModuleDerivatives
     parameters : Tensor of shape (n_parameters,)
     images : Tensor of shape (n_images, channels, height, width)
         Synthetic images, of one class for instance.
@@ -212,6 +213,8 @@ def match_gradient(
     distance : {"cosine", "squared", "absolute"}
     augmentation : callable, default=None
         Augments the images before the network sees them; differentiable.
+    **drawn : dict
+        The ``seed`` of a network that draws something, as dropout does.
 
     Returns
     -------
@@ -219,11 +222,17 @@ def match_gradient(
     """
     seen, pull_back = with_pull_back(augmentation or _identity, images)
     is_kept = network.tape_bytes(len(seen), seen.dtype) <= _MAX_KEPT_BYTES
-    tapes: list[Tape] | None = [] if is_kept else None
-    gradient = network.gradient(parameters, seen, targets, tapes=tapes)
+    tapes: list[Any] | None = [] if is_kept else None
+    gradient = network.gradient(parameters, seen, targets, tapes=tapes, **drawn)
     found = gradient_distance(gradient, real, parts, distance)
     by_seen = network.curvature(
-        parameters, found.direction, seen, targets, tapes=tapes, with_parameters=False
+        parameters,
+        found.direction,
+        seen,
+        targets,
+        tapes=tapes,
+        with_parameters=False,
+        **drawn,
     ).images
     return MatchedClass(found.value, pull_back(by_seen))
 

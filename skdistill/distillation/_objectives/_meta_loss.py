@@ -33,7 +33,7 @@ from skdistill.distillation._objectives._unrolled import (
     unroll,
 )
 from skdistill.neural_network._augment import augment, draw_augmentation
-from skdistill.neural_network._derivatives import ConvNetDerivatives
+from skdistill.neural_network._module_derivatives import Derivatives
 from skdistill.utils._device import to_device
 from skdistill.utils._random import torch_generator
 
@@ -63,7 +63,7 @@ class RealLoss(NamedTuple):
 
 
 def real_loss(
-    network: ConvNetDerivatives, parameters: Tensor, batch: RealBatch, n_classes: int
+    network: Derivatives, parameters: Tensor, batch: RealBatch, n_classes: int
 ) -> RealLoss:
     """Return the loss of a network on real images, and its gradient.
 
@@ -72,7 +72,7 @@ def real_loss(
 
     Parameters
     ----------
-    network : ConvNetDerivatives
+    network : ConvNetDerivatives or ModuleDerivatives
     parameters : Tensor of shape (n_parameters,)
     batch : RealBatch
         Images of all classes.
@@ -109,7 +109,7 @@ class MetaLoss(Objective):
     Parameters
     ----------
     data : RealData
-    derivatives : ConvNetDerivatives
+    derivatives : ConvNetDerivatives or ModuleDerivatives
     networks : Networks
     optimizer : InnerOptimizer
         Of the steps.
@@ -145,7 +145,7 @@ class MetaLoss(Objective):
     def __init__(
         self,
         data: RealData,
-        derivatives: ConvNetDerivatives,
+        derivatives: Derivatives,
         networks: Networks,
         *,
         optimizer: InnerOptimizer,
@@ -200,6 +200,7 @@ class MetaLoss(Objective):
                 batch_size=self._batch_size,
                 families=self._families,
                 generator=draw.generator(),
+                is_random=self._derivatives.is_random,
                 device=images.device,
             ),
             window=self._window,

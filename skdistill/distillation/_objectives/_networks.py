@@ -3,7 +3,6 @@
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -24,7 +23,7 @@ def teachers_signature(buffer: TrajectoryBuffer) -> dict[str, Any]:
     return {
         "number of teachers": buffer.n_teachers_,
         "teachers' epochs": buffer.n_epochs_,
-        "teachers' settings": json.loads(json.dumps(asdict(buffer.settings_))),
+        "teachers' settings": json.loads(json.dumps(buffer.settings_.to_plain())),
         "teachers' images (fingerprint)": buffer.fingerprint_,
         "teachers' seed": buffer.seed_,
     }

@@ -25,7 +25,7 @@ from skdistill.distillation._objectives._trajectory_distance import (
     match_gradient,
 )
 from skdistill.distillation._objectives._unrolled import plan_steps
-from skdistill.neural_network._derivatives import ConvNetDerivatives
+from skdistill.neural_network._module_derivatives import Derivatives
 from skdistill.trajectory import TrajectoryBuffer
 from skdistill.utils._device import to_device
 from skdistill.utils._workers import map_pieces
@@ -61,7 +61,7 @@ class TrajectoryMatching(Objective):
     ----------
     buffer : TrajectoryBuffer
         The fitted teachers.
-    network : ConvNetDerivatives
+    network : ConvNetDerivatives or ModuleDerivatives
         The students' network.
     step_sizes : StepSizes
     n_draws : int
@@ -87,7 +87,7 @@ class TrajectoryMatching(Objective):
     def __init__(
         self,
         buffer: TrajectoryBuffer,
-        network: ConvNetDerivatives,
+        network: Derivatives,
         step_sizes: StepSizes,
         *,
         n_draws: int,
@@ -190,6 +190,7 @@ class TrajectoryMatching(Objective):
             batch_size=self._batch_size,
             families=self._families,
             generator=generator,
+            is_random=self._network.is_random,
             device=self._device,
         )
         return (

@@ -29,7 +29,7 @@ from skdistill.distillation._objectives._unrolled import (
     plan_steps,
     unroll,
 )
-from skdistill.neural_network._derivatives import ConvNetDerivatives
+from skdistill.neural_network._module_derivatives import Derivatives
 
 __all__ = [
     "Match",
@@ -104,7 +104,7 @@ def compare(final: Tensor, start: Tensor, target: Tensor) -> Match:
 
 
 def match(
-    network: ConvNetDerivatives,
+    network: Derivatives,
     start: Tensor,
     target: Tensor,
     images: Tensor,
@@ -118,7 +118,7 @@ def match(
 
     Parameters
     ----------
-    network : ConvNetDerivatives
+    network : ConvNetDerivatives or ModuleDerivatives
         The student's network.
     start, target : Tensor of shape (n_parameters,)
         The teacher's parameters before and after its epoch.
@@ -144,7 +144,7 @@ def match(
 
 
 def match_gradient(
-    network: ConvNetDerivatives,
+    network: Derivatives,
     start: Tensor,
     target: Tensor,
     images: Tensor,

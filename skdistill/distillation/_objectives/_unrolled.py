@@ -17,7 +17,7 @@ Feng et al., "Embarrassingly Simple Dataset Distillation", ICLR 2024: truncated 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -33,7 +33,7 @@ from skdistill.neural_network._augment import (
     augment,
     draw_augmentation,
 )
-from skdistill.neural_network._derivatives import ConvNetDerivatives, Tape
+from skdistill.neural_network._module_derivatives import Derivatives
 from skdistill.utils._device import to_device
 
 _CPU = torch.device("cpu")
@@ -48,10 +48,13 @@ class StudentStep(NamedTuple):
         Positions of the synthetic images that the step sees; None means all.
     draw : AugmentationDraw
         The augmentation of these images.
+    seed : int
+        Decides on what the network draws itself, as for dropout.
     """
 
     batch: Tensor | None
     draw: AugmentationDraw
+    seed: int = 0
 
 
 def plan_steps(
@@ -61,6 +64,7 @@ def plan_steps(
     batch_size: int | None,
     families: Sequence[str],
     generator: torch.Generator,
+    is_random: bool = False,
     device: torch.device = _CPU,
 ) -> list[StudentStep]:
     """Draw the batches and the augmentations of a student's steps.
@@ -76,6 +80,8 @@ def plan_steps(
         Families of augmentation.
     generator : torch.Generator
         On the CPU: the same draws whatever the device.
+    is_random : bool, default=False
+        Whether the network draws something in a step, for which a seed is drawn.
     device : torch.device, default=CPU
         Where the draws are put.
 
@@ -94,10 +100,14 @@ def plan_steps(
             batch = waiting.pop(0)
         n_batch = n_images if batch is None else len(batch)
         draw = draw_augmentation(families, n_batch, generator)
+        seed = 0
+        if is_random:
+            seed = int(torch.randint(2**62, (), generator=generator))
         steps.append(
             StudentStep(
                 None if batch is None else to_device(batch, device),
                 AugmentationDraw(draw.family, to_device(draw.uniforms, device)),
+                seed,
             )
         )
     return steps
@@ -108,7 +118,7 @@ class _Visit(NamedTuple):
 
     parameters: Tensor  # before the step
     kept: Kept | None
-    tapes: list[Tape] | None
+    tapes: list[Any] | None
 
 
 @dataclass
@@ -130,7 +140,7 @@ class Unrolled:
     """
 
     parameters: Tensor
-    network: ConvNetDerivatives
+    network: Derivatives
     images: Tensor
     targets: Tensor
     step_size: Tensor
@@ -165,9 +175,14 @@ def _seen(
     return augment(images, step.draw, scale), targets
 
 
+def _drawn(network: Derivatives, step: StudentStep) -> dict[str, Any]:
+    """Return what a network's draws in a step follow from, if it makes any."""
+    return {"seed": step.seed} if network.is_random else {}
+
+
 @torch.no_grad()
 def unroll(
-    network: ConvNetDerivatives,
+    network: Derivatives,
     start: Tensor,
     images: Tensor,
     targets: Tensor,
@@ -186,7 +201,7 @@ def unroll(
 
     Parameters
     ----------
-    network : ConvNetDerivatives
+    network : ConvNetDerivatives or ModuleDerivatives
         The student's network.
     start : Tensor of shape (n_parameters,)
         The parameters it starts from.
@@ -227,9 +242,12 @@ def unroll(
         in_window = place >= n_before
         if place == n_before:
             memory_before = memory
-        tapes: list[Tape] | None = [] if keep and in_window else None
+        tapes: list[Any] | None = [] if keep and in_window else None
         gradient = network.gradient(
-            parameters, *_seen(images, targets, step, scale), tapes=tapes
+            parameters,
+            *_seen(images, targets, step, scale),
+            tapes=tapes,
+            **_drawn(network, step),
         )
         after, memory, kept = optimizer.step(
             parameters, gradient, step_size, memory, place + 1
@@ -297,7 +315,12 @@ def backpropagate(
         visit = unrolled.visits.pop()
         direction, along = backward.direction(adjoint, visit.kept)
         found = network.curvature(
-            visit.parameters, direction, seen.detach(), wanted, tapes=visit.tapes
+            visit.parameters,
+            direction,
+            seen.detach(),
+            wanted,
+            tapes=visit.tapes,
+            **_drawn(network, step),
         )
         by_parameters = found.parameters
         if along is None:
