@@ -350,6 +350,23 @@ class BaseNetworkClassifier(
         return self._outputs(X, features=True)
 
     @property
+    def module_(self) -> nn.Module:
+        """The trained network, a torch.nn.Module in evaluation mode.
+
+        Made anew, on the device of the classifier, whenever it is asked for: whatever
+        is done to it, the classifier stays what it is.
+        """
+        check_is_fitted(self)
+        return self._trained_module(resolve_device(self.device))
+
+    def _trained_module(self, device: torch.device) -> nn.Module:
+        # A copy: PyTorch warns of read-only arrays, as joblib maps for other processes.
+        parameters = torch.from_numpy(self.parameters_.copy()).to(device)
+        module = self._structure(device).to(parameters.dtype)
+        load_flat_parameters(module, parameters)
+        return module.eval()
+
+    @property
     def _draws_itself(self) -> bool:
         """Whether the network may draw random numbers in training, as for dropout."""
         return False
@@ -424,11 +441,8 @@ class BaseNetworkClassifier(
         check_is_fitted(self)
         X, _ = check_images(self, X, reset=False)
         device = resolve_device(self.device)
-        # A copy: PyTorch warns of read-only arrays, as joblib maps for other processes.
-        parameters = torch.from_numpy(self.parameters_.copy()).to(device)
-        module = self._structure(device).to(parameters.dtype)
-        load_flat_parameters(module, parameters)
-        module.eval()
+        module = self._trained_module(device)
+        dtype = next(module.parameters()).dtype
         last = threading.local()
         if features:
             _last_linear(module).register_forward_pre_hook(
@@ -437,7 +451,7 @@ class BaseNetworkClassifier(
 
         def compute(start: int) -> np.ndarray:
             images = to_tensor(X[start : start + _INFERENCE_BATCH], device)
-            images = images.to(parameters.dtype)
+            images = images.to(dtype)
             padding = (0, 0) * 3 + (0, _INFERENCE_BATCH - len(images))
             found = module(F.pad(images, padding))
             if features:

@@ -82,6 +82,8 @@ class ConvNetClassifier(BaseNetworkClassifier):
         All weights of the network in one vector, and at its end the statistics of a
         batch normalisation.  The type is PyTorch's default type,
         in which the network computes: float32 unless the user has set another.
+    module_ : torch.nn.Module
+        The trained network, in evaluation mode: a new one whenever it is asked for.
     loss_curve_ : list of float
         Mean training loss of each epoch.
     image_shape_ : tuple (height, width, channels)

@@ -89,7 +89,9 @@ def _arguments(
     try:
         signature.bind(image_shape, n_classes)
     except TypeError:
-        if inspect.Parameter.VAR_KEYWORD in kinds:
+        if "n_classes" in names:
+            by_name = {"n_classes": n_classes}
+        if "n_classes" in names or inspect.Parameter.VAR_KEYWORD in kinds:
             return (), by_name | {name: image_shape[2] for name in channels}
     return ours
 

@@ -33,17 +33,28 @@ class NetworkClassifier(BaseNetworkClassifier):
 
     Parameters
     ----------
-    architecture : {"alexnet", "mlp", "resnet18", "vgg11"} or callable, \
-            default="resnet18"
-        The network.  A callable gets ``image_shape`` and the number of classes and
-        returns a :class:`torch.nn.Module` that makes logits ``(n_images, n_classes)``
-        of images ``(n_images, channels, height, width)``: two images go through it
-        before the first step, and what cannot be trained is an error.
+    architecture : {"alexnet", "mlp", "resnet18", "vgg11"}, callable or \
+            torch.nn.Module, default="resnet18"
+        The network.
+
+        - A name: one of this library.
+        - A callable: it gets ``image_shape`` and the number of classes and returns a
+          :class:`torch.nn.Module` that makes logits ``(n_images, n_classes)`` of
+          images ``(n_images, channels, height, width)``.  One that knows the number
+          of classes as ``num_classes``, as torchvision's networks do, is given that.
+        - A module: it is copied, and its layers draw new weights by their
+          ``reset_parameters``.  Pretrained weights are lost by that, but for
+          parameters that are not trained (``requires_grad`` is False), which stay as
+          they are.  To start from pretrained weights, give a callable that loads them.
+
+        Two images go through it before the first step, and what cannot be trained is
+        an error.
     width_multiplier : float, default=1.0
-        Times the published number of channels of each layer; of no meaning to a
-        callable.
+        Times the published number of channels of each layer; of no meaning to
+        other networks than those of this library.
     normalization : {"instance", "layer", "group", "batch", "none"}, default="instance"
-        What follows each convolution; of no meaning to "mlp" and a callable.  With few
+        What follows each convolution; of no meaning to "mlp" and to
+        a network of one's own.  With few
         images "batch" is that of the images of a step, and unstable.
     learning_rate : float, default=0.01
         Learning rate during the first half of the epochs; see ``optimizer``.
@@ -93,6 +104,8 @@ class NetworkClassifier(BaseNetworkClassifier):
     parameters_ : ndarray of shape (n_parameters,)
         All weights of the network, and the statistics of a batch normalisation, in one
         vector.
+    module_ : torch.nn.Module
+        The trained network, in evaluation mode: a new one whenever it is asked for.
     loss_curve_ : list of float
         Mean training loss of each epoch.
     image_shape_ : tuple (height, width, channels)
@@ -132,7 +145,7 @@ class NetworkClassifier(BaseNetworkClassifier):
 
     def __init__(
         self,
-        architecture: str | Callable[..., nn.Module] = "resnet18",
+        architecture: str | Callable[..., nn.Module] | nn.Module = "resnet18",
         *,
         width_multiplier: float = 1.0,
         normalization: str = "instance",
@@ -181,6 +194,7 @@ class NetworkClassifier(BaseNetworkClassifier):
         if callable(self.architecture):
             module = call_architecture(self.architecture, shape, n_classes)
             return module.to(torch.get_default_dtype())
+        assert isinstance(self.architecture, str)
         return build_network(
             self.architecture,
             shape,

@@ -272,8 +272,8 @@ def test_defaults_are_the_network_of_before():
             r"got \(3,\)",
         ),
         (
-            nn.Sequential(nn.Flatten(), nn.Linear(32, 3)),
-            "must be a callable that gets .*; got a module itself, Sequential",
+            nn.Sequential(nn.Flatten(), nn.Linear(32, 4)),
+            r"\(n_images, n_classes\) = \(2, 3\); got \(2, 4\)",
         ),
         (
             lambda shape, n: nn.Sequential(nn.Flatten(), nn.Linear(7, n)),

@@ -1,0 +1,206 @@
+"""Modules and callables of users: how they are called, copied and given back."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from torch import nn
+
+from skdistill.neural_network import ConvNetClassifier, NetworkClassifier
+from skdistill.neural_network._modules import call_architecture, name_of
+
+SHAPE, N_CLASSES = (8, 6, 2), 3
+
+
+def linear(channels, n_classes):
+    return nn.Sequential(nn.Flatten(), nn.Linear(48 // 2 * channels * 2, n_classes))
+
+
+def ours(image_shape, n_classes):
+    assert image_shape == SHAPE
+    return linear(2, n_classes)
+
+
+def ours_by_another_name(input_shape, num_classes):
+    return ours(input_shape, num_classes)
+
+
+def of_torchvision(*, weights=None, progress=True, **kwargs):
+    assert weights is None
+    return linear(2, n_classes=kwargs["num_classes"])
+
+
+def of_one(num_classes):
+    return linear(2, num_classes)
+
+
+def of_ours_alone(n_classes):
+    return linear(2, n_classes)
+
+
+def with_default(num_classes=1000, dropout=0.5):
+    assert dropout == 0.5
+    return linear(2, num_classes)
+
+
+def of_channels(in_channels, num_classes):
+    return linear(in_channels, num_classes)
+
+
+def of_timm(num_classes=1000, in_chans=3):
+    return linear(in_chans, num_classes)
+
+
+class OfTorchvision(nn.Sequential):
+    def __init__(self, num_classes=1000):
+        super().__init__(*linear(2, num_classes))
+
+
+class Method:
+    def build(self, image_shape, n_classes):
+        return ours(image_shape, n_classes)
+
+    def __call__(self, image_shape, n_classes):
+        return ours(image_shape, n_classes)
+
+
+@pytest.mark.parametrize(
+    "architecture",
+    [
+        ours,
+        ours_by_another_name,
+        of_torchvision,
+        partial(of_torchvision, progress=False),
+        of_one,
+        of_ours_alone,
+        with_default,
+        of_channels,
+        of_timm,
+        OfTorchvision,
+        Method(),
+        Method().build,
+        lambda *args: ours(*args),
+        lambda **options: of_torchvision(**options),
+    ],
+)
+def test_callables_get_what_they_ask_for(architecture):
+    module = call_architecture(architecture, SHAPE, N_CLASSES)
+    assert module(torch.zeros(2, 2, 8, 6)).shape == (2, N_CLASSES)
+
+
+def test_names_say_where_a_callable_is_from():
+    assert name_of(ours).endswith("test_modules.ours")
+    assert name_of(partial(ours)) == name_of(ours)
+    assert name_of(nn.Linear(2, 2)) == name_of(nn.Linear)
+    assert name_of(Method()).endswith(".Method")
+
+
+@pytest.fixture(scope="module")
+def data():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(24, *SHAPE)).astype(np.float32)
+    y = np.arange(24) % N_CLASSES
+    X[np.arange(24), y] += 2
+    return X, y
+
+
+def module():
+    torch.manual_seed(5)
+    return nn.Sequential(
+        nn.Conv2d(2, 4, 3, padding=1),
+        nn.BatchNorm2d(4),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Dropout(0.1),
+        nn.Linear(4 * 48, N_CLASSES),
+    )
+
+
+def classifier(architecture, **parameters):
+    settings = {"max_iter": 5, "random_state": 0, "device": "cpu", "batch_size": 8}
+    return NetworkClassifier(architecture, **(settings | parameters))
+
+
+def test_a_module_is_copied_and_drawn_anew(data):
+    given = module()
+    before = {name: value.clone() for name, value in given.state_dict().items()}
+    network = classifier(given).fit(*data)
+    assert network.score(*data) > 0.9
+    after = given.state_dict()
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+    # Its weights do not matter.
+    with torch.no_grad():
+        for part in given.parameters():
+            part.fill_(7)
+    again = clone(network).fit(*data)
+    np.testing.assert_array_equal(again.parameters_, network.parameters_)
+    other = classifier(given, random_state=1).fit(*data)
+    assert not np.array_equal(other.parameters_, network.parameters_)
+
+
+def test_frozen_parameters_of_a_module_stay(data):
+    given = module()
+    given[0].requires_grad_(False)
+    found = classifier(given, weight_decay=0.1).fit(*data).module_
+    assert torch.equal(found[0].weight, given[0].weight)
+    assert not torch.equal(found[-1].weight, given[-1].weight)
+
+
+@pytest.mark.parametrize("kind", ["module", "callable", "name", "convnet"])
+def test_module_is_the_trained_network(data, kind):
+    X, y = data
+    if kind == "convnet":
+        network = ConvNetClassifier(width=4, depth=1, max_iter=3, device="cpu")
+    else:
+        architecture = {"module": module(), "callable": ours, "name": "mlp"}[kind]
+        network = classifier(architecture)
+    with pytest.raises(NotFittedError):
+        _ = network.module_
+    assert not hasattr(network, "module_")
+    network.fit(X, y)
+    found = network.module_
+    assert not found.training
+    with torch.no_grad():
+        logits = found(torch.from_numpy(X.transpose(0, 3, 1, 2).copy()))
+        probabilities = logits.softmax(1).numpy()
+        np.testing.assert_allclose(
+            probabilities, network.predict_proba(X), rtol=1e-4, atol=1e-6
+        )
+        # It is the user's own.
+        for part in found.parameters():
+            part.zero_()
+    np.testing.assert_allclose(
+        probabilities, network.predict_proba(X), rtol=1e-4, atol=1e-6
+    )
+    assert "module_" not in vars(network)
+
+
+def test_what_a_module_lacks_is_said_before_training(data):
+    X, y = data
+    with pytest.raises(ValueError, match=r"logits of shape .* \(2, 3\); got \(2, 7\)"):
+        classifier(nn.Sequential(nn.Flatten(), nn.Linear(96, 7))).fit(X, y)
+    given = module()
+    given.register_parameter("scale", nn.Parameter(torch.ones(())))
+    with pytest.raises(ValueError, match="draws the parameter 'scale'; give"):
+        classifier(given).fit(X, y)
+    given = module()
+    given.kept = (given[0].weight * 2).sum()
+    with pytest.raises(ValueError, match="a module Sequential, cannot be copied"):
+        classifier(given).fit(X, y)
+
+
+def test_networks_of_torchvision(data):
+    models = pytest.importorskip("torchvision.models")
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(6, 32, 32, 3)).astype(np.float32)
+    y = np.arange(6) % 3
+    network = classifier(models.squeezenet1_1, max_iter=1).fit(X, y)
+    assert network.predict_proba(X).shape == (6, 3)
+    assert isinstance(network.module_, models.SqueezeNet)
+    with pytest.raises(ValueError, match=r"must take images .*channels"):
+        classifier(models.resnet18, max_iter=1).fit(data[0], data[1])
+    with pytest.raises(ValueError, match=r"called with num_classes=3 it raised"):
+        classifier(partial(models.resnet18, block=None), max_iter=1).fit(X, y)
