@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test oldest lint doc links bench resolve soak fuzz clean browser
+.PHONY: help demo test oldest lint doc links bench bench-methods resolve soak fuzz clean browser
 # One environment: two targets must not install into it at once.
 .NOTPARALLEL:
 
@@ -25,7 +25,7 @@ UV ?= $(shell command -v uv)
 export PYTHONUNBUFFERED := 1
 
 help:  ## Show this list.
-	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
 
 demo: $(VENV)/.installed  ## From a catalog to distilled galaxies (DATA=folder: on your own).
 	$(VENV_PYTHON) examples/plot_discover_galaxies.py $(if $(DATA),--data "$(DATA)")
@@ -71,6 +71,10 @@ links: $(VENV)/.installed-dev  ## Check the links of the built documentation.
 
 bench: $(VENV)/.installed-dev  ## Run every benchmark, one after the other.
 	for script in benchmarks/[!_]*.py; do $(VENV_PYTHON) "$$script"; done
+
+# The table of all methods at equal cost: hours; it resumes where it was.
+bench-methods: $(VENV)/.installed-dev  ## Compare all methods at equal cost (DATA="folder ...").
+	OMP_NUM_THREADS=1 $(VENV_PYTHON) benchmarks/methods.py $(if $(DATA),--data $(DATA))
 
 # The CUDA libraries and triton are left out: torch's own metadata chooses them.
 RESOLVE := uv pip compile --quiet --universal --python-version 3.11 --upgrade \

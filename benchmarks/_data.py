@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
@@ -140,6 +141,21 @@ def real_galaxies(
     )
 
 
+def labeled_galaxies(folder, size, n_jobs=None):
+    """Read all galaxies of a folder with ``labels.csv`` and ``images/``."""
+    folder = Path(folder)
+    table = pd.read_csv(folder / "labels.csv")
+    paths = [str(folder / "images" / f"{galaxy}.jpg") for galaxy in table["galaxy_id"]]
+    X = ImageReader(size=size, crop=0.5, n_jobs=n_jobs).transform(paths)
+    return X, table["label"].to_numpy()
+
+
+def split_galaxies(folder, size, share=0.1, n_jobs=None):
+    """Galaxies with labels, three tenths of each class for testing."""
+    X, y, X_test, y_test = held_out(*labeled_galaxies(folder, size, n_jobs), 0.3)
+    return (*held_out(X, y, share), X_test, y_test)
+
+
 def without_rare(parts, least):
     """Leave out the classes that have fewer training images, from all parts."""
     names, counts = np.unique(parts[1], return_counts=True)
@@ -190,7 +206,11 @@ def any_images(folder, scale, n_jobs=None):
         return "galaxies", scaled(
             real_galaxies(folder, scale.size, n_rotations=4, n_jobs=n_jobs, **shared)
         )
+    if (Path(folder) / "labels.csv").is_file():
+        return "labeled galaxies", scaled(
+            split_galaxies(folder, scale.size, n_jobs=n_jobs, **shared)
+        )
     raise SystemExit(
-        f"--data: {folder} holds neither CIFAR-10 nor votes.csv and images/, and is "
-        f"not '{SIMULATED}' or '{DIGITS}'"
+        f"--data: {folder} holds neither CIFAR-10 nor votes.csv or labels.csv and "
+        f"images/, and is not '{SIMULATED}' or '{DIGITS}'"
     )

@@ -85,7 +85,7 @@ def write_report(folder, title, rows, summary, compared, notes, figure, options)
         if (shown[name].dropna() % 1 == 0).all():
             shown[name] = shown[name].astype("Int64").astype(object)
     for name in ("mean", "std_networks", "std_seeds"):
-        shown[name] = [_percent(value) for value in summary[name]]
+        shown[name] = [percent(value) for value in summary[name]]
     shown["minutes"] = [f"{value:.1f}" for value in summary["minutes"]]
     lines = [
         f"# {title}",
@@ -93,7 +93,7 @@ def write_report(folder, title, rows, summary, compared, notes, figure, options)
         "Test accuracy in %. Deviations are those of networks that learned from one "
         "set, and of the means of sets made with different seeds.",
         "",
-        _markdown(shown),
+        markdown(shown),
         "",
         "![accuracies](figure.png)",
         "",
@@ -102,13 +102,13 @@ def write_report(folder, title, rows, summary, compared, notes, figure, options)
         "In points, with 95 % intervals of Student's t, sets as runs. A difference "
         "counts only where its interval excludes zero.",
         "",
-        _markdown(
+        markdown(
             pd.DataFrame(
                 {
                     "comparison": compared["comparison"],
-                    "difference": [_signed(v) for v in compared["difference"]],
+                    "difference": [signed(v) for v in compared["difference"]],
                     "interval": [
-                        f"{_signed(row.low)} to {_signed(row.high)}"
+                        f"{signed(row.low)} to {signed(row.high)}"
                         if np.isfinite(row.low)
                         else "too few sets"
                         for row in compared.itertuples()
@@ -128,21 +128,21 @@ def write_report(folder, title, rows, summary, compared, notes, figure, options)
         f"{_counts(rows['learning_rate'])}",
         f"- time of all cells: {summary['minutes'].sum():.1f} min of one "
         f"{'GPU' if torch.cuda.is_available() else 'core'}",
-        *(f"- {name}: {value}" for name, value in environment(options).items()),
+        *(f"- {name}: {value}" for name, value in environment(options.device).items()),
         "",
     ]
     write_text(folder / "table.md", "\n".join(lines))
     print("\n".join(lines))
 
 
-def environment(options) -> dict[str, Any]:
+def environment(device) -> dict[str, Any]:
     """Say where and with what something was run."""
-    device = "CPU"
-    if torch.cuda.is_available() and options.device != "cpu":
-        device = torch.cuda.get_device_name()
+    processor = "CPU"
+    if torch.cuda.is_available() and device != "cpu":
+        processor = torch.cuda.get_device_name()
     return {
         "date": time.strftime("%Y-%m-%d"),
-        "machine": f"{_processor()}, {os.cpu_count()} cores, {device}",
+        "machine": f"{_processor()}, {os.cpu_count()} cores, {processor}",
         "versions": (
             f"skdistill {skdistill.__version__}, Python {platform.python_version()}, "
             f"PyTorch {torch.__version__}, NumPy {np.__version__}, "
@@ -164,15 +164,15 @@ def _counts(values):
     return ", ".join(f"{value:g} ({count} networks)" for value, count in counts.items())
 
 
-def _percent(value):
+def percent(value):
     return "-" if pd.isna(value) else f"{100 * value:.1f}"
 
 
-def _signed(value):
+def signed(value):
     return f"{100 * value:+.1f}"
 
 
-def _markdown(table):
+def markdown(table):
     def row(cells):
         return "| " + " | ".join(cells) + " |"
 

@@ -212,6 +212,125 @@ def test_validation_and_test_images_are_no_training_images(run):
         assert set(y) == set(y_validation) == set(y_test)
 
 
+METHODS = [
+    *("--data", "digits", "--size=8", "--train=100", "--test=60", "--width=4"),
+    *("--ipc", "1", "--seeds=2", "--seconds=0.05", "--networks=2", "--rates", "0.05"),
+    *("--validation-networks=1", "--score-steps=4", "--full-epochs=1"),
+]
+
+
+@pytest.fixture
+def methods(tmp_path, monkeypatch):
+    """Run methods.py as from the command line, and return its table of cells."""
+    pytest.importorskip("sklearn.callback", reason="needs scikit-learn 1.9")
+    script = load_script("methods", monkeypatch, rate=False)
+
+    def run_methods(*more):
+        argv = ["methods.py", *METHODS, f"--out={tmp_path}", *more]
+        monkeypatch.setattr(sys, "argv", argv)
+        script.main()
+        return pd.read_csv(tmp_path / "cells.csv")
+
+    yield run_methods, script, tmp_path
+    sys.modules.pop("_data", None)
+
+
+def test_all_methods_have_a_cell(methods, capsys):
+    run, script, folder = methods
+    table = run("--seeds=1", "--transfer")
+    assert "error" not in table, table["error"].dropna().tolist()
+    assert set(table["method"]) == set(script.all_methods())
+    for row in table.itertuples():
+        accuracies = np.array(row.accuracies.split(), float)
+        assert len(accuracies) == 2
+        assert ((accuracies >= 0) & (accuracies <= 1)).all()
+    made = table[table["method"] != "FullData"]
+    assert (made["bytes"] > 10 * 64 * 4).all()
+    assert (
+        made[["kernel", "logistic", "mlp"]]
+        .apply(lambda c: c.between(0, 1))
+        .all(axis=None)
+    )
+    ended = made[made["stop_reason"] == "callback"]
+    assert len(ended) > 5
+    assert (ended["iterations"] >= 1).all()
+    with_teachers = table["teachers"] != "none"
+    assert set(table.loc[with_teachers, "method"]) == set(script.NEED_TEACHERS)
+    # All share the teachers of a seed, and are charged for them where they count.
+    inside = table[table["teachers"] == "inside the budget"]
+    assert inside["teacher_seconds"].nunique() == 1
+    assert (inside["core_seconds"] > inside["teacher_seconds"]).all()
+    soft = made[made["labels"] != "hard"]["method"]
+    assert {"KIPDistiller, labels learned", "KIPDistiller, labels solved"} <= set(soft)
+    page = (folder / "table.md").read_text(encoding="utf-8")
+    assert "| STM, teachers given | hard |" in page
+    assert "command: python methods.py --data digits" in page
+
+
+def test_cells_of_a_killed_run_are_not_computed_again(methods, monkeypatch, capsys):
+    run, script, folder = methods
+    some = ("--methods", "RandomSubset", "KMeansPrototypes", "DMDistiller")
+    compute, n_calls = script.compute, 0
+
+    def killed(*args):
+        nonlocal n_calls
+        n_calls += 1
+        if n_calls == 3:
+            raise KeyboardInterrupt
+        if n_calls == 2:
+            raise ValueError("of this cell")
+        return compute(*args)
+
+    with monkeypatch.context() as context:
+        context.setattr(script, "compute", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(*some)
+    before = pd.read_csv(folder / "cells.csv")
+    assert before["error"].tolist()[1] == "ValueError: of this cell"
+    assert "failed: digits, 1 per class" in (folder / "table.md").read_text()
+    capsys.readouterr()
+    # What failed is tried again, what is there is left.
+    table = run(*some)
+    assert "1 of 6 cells are there" in capsys.readouterr().out
+    assert len(table) == 6
+    assert not table.duplicated(["method", "seed"]).any()
+    assert table["accuracies"].notna().all()
+    same = ["method", "seed", "accuracies", "core_seconds", "bytes"]
+    assert table[same].iloc[0].tolist() == before[same].iloc[0].tolist()
+    written = (folder / "table.md").read_text(encoding="utf-8")
+    (folder / "table.md").unlink()
+    run("--report")
+    assert (folder / "table.md").read_text(encoding="utf-8") == written
+    # Another budget is another table.
+    more = run("--methods", "DMDistiller", "--seeds=1", "--seconds=0.1")
+    assert len(more) == 7
+
+
+def test_a_fit_ends_at_the_iteration_nearest_to_the_budget(methods, monkeypatch):
+    _, script, _ = methods
+    now = 0.0
+    monkeypatch.setattr(script.time, "process_time", lambda: now)
+    for seconds, n_iterations in ((10, 3), (11.9, 4), (1, 1), (0, 1)):
+        now = 0.0
+        budget = script.Budget(seconds)
+        iteration, stop = 0, False
+        while not stop:
+            iteration += 1
+            now += 3.0
+            stop = budget.on_fit_task_end(None, None)
+        assert iteration == n_iterations
+
+
+def test_data_that_is_not_there_is_left_out(methods, tmp_path, capsys):
+    run, *_ = methods
+    one = ("--methods", "RandomSubset", "--seeds=1")
+    table = run(*one, "--data", str(tmp_path / "nothing"), "digits")
+    assert table["data"].tolist() == ["digits"]
+    assert "left out: --data: " in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="none of the sets is there"):
+        run(*one, "--data", str(tmp_path / "nothing"))
+
+
 class Connection:
     """What a form of a benchmark sends its result by."""
 
@@ -219,14 +338,15 @@ class Connection:
         self.result = result
 
 
-def load_script(name, monkeypatch):
+def load_script(name, monkeypatch, rate=True):
     """Import a script, for the parts that it runs in other processes."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     path = BENCHMARKS / f"{name}.py"
     spec = importlib.util.spec_from_file_location(f"benchmark_{name}", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    monkeypatch.setattr(module, "matrix_rate", lambda device: 1.0)
+    if rate:
+        monkeypatch.setattr(module, "matrix_rate", lambda device: 1.0)
     return module
 
 

@@ -1,0 +1,521 @@
+"""Every distiller and every baseline on one protocol, at equal cost.
+
+A cell is one method, one data set, one number of images per class and one seed.  Each
+iterative method runs until it has used as many core-seconds as all others: the CPU time
+of this process, which other work on the machine changes little, in one thread.  It
+stops after the iteration that ends nearest to the budget, and what it has then is
+scored.  All parameters but the width of the networks are the defaults.
+
+Teachers are trained for as many epochs as half the budget allows, on all training
+images.  They are counted: such a method iterates for what is left.  "teachers given" is
+the same method with the same teachers and the whole budget for itself, as where
+teachers serve for so many distillations that their share of the cost is small.
+
+All sets are scored by networks of the same architecture and the same number of steps.
+Their learning rate is that of a grid which is best on validation images, which no
+distillation sees; nothing is chosen on test images.  Kernel regression has a column of
+its own, and sets with soft labels are marked.
+
+    python benchmarks/methods.py --data digits ../shared/data/cifar10
+
+Each cell is stored as soon as it is done: a run that was killed is resumed by the same
+command.  ``--report`` only writes the table of the cells that are there.
+"""
+
+import argparse
+import inspect
+import shlex
+import shutil
+import sys
+import time
+import traceback
+import warnings
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from _data import any_images
+from _report import environment, markdown, percent, signed, write_text
+from filelock import FileLock, Timeout
+from sklearn.linear_model import LogisticRegression
+from sklearn.neural_network import MLPClassifier
+from threadpoolctl import threadpool_limits
+
+from skdistill import ConvNetClassifier, TrajectoryBuffer, distillation
+from skdistill.metrics import compare_scores, evaluate_synthetic
+from skdistill.neural_network import NeuralKernelClassifier
+from skdistill.utils._threads import single_threaded_torch
+
+FULL = "FullData"
+# What the others are compared with.
+REFERENCES = ("RandomSubset", "KMeansPrototypes", "STMDistiller")
+NOT_METHODS = ("DistilledClassifier",)
+NEED_TEACHERS = ("MTTDistiller", "NCFMDistiller", "STMDistiller")
+# Beside the defaults of each method: its name in the table, class and parameters.
+VARIANTS = {
+    "KIPDistiller, labels learned": ("KIPDistiller", {"labels": "learned"}),
+    "KIPDistiller, labels solved": (
+        "KIPDistiller",
+        {"images": "fixed", "labels": "solved"},
+    ),
+}
+INSIDE, GIVEN, NONE = "inside the budget", "given", "none"
+# More than any budget allows; the callback ends the fit.
+ENDLESS = 10**7
+ADAM_RATES = (0.0003, 0.001, 0.003)
+MAX_TEACHERS, MAX_EPOCHS = 10, 30
+CELL = ["data", "ipc", "seed", "method", "teachers", "protocol"]
+
+
+class Sizes(NamedTuple):
+    """What any_images asks for; CIFAR-10 as in table2.py."""
+
+    size: int = 32
+    n_train: int | None = 6000
+    n_test: int | None = 2000
+    validation: float = 0.25
+
+
+class Budget:
+    """A callback that ends a fit when its CPU time is used."""
+
+    def __init__(self, seconds):
+        self._end = time.process_time() + seconds
+        self._last = time.process_time()
+
+    def setup(self, estimator, context):
+        pass
+
+    def teardown(self, estimator, context):
+        pass
+
+    def on_fit_task_begin(self, estimator, context):
+        pass
+
+    def on_fit_task_end(self, estimator, context):
+        now = time.process_time()
+        took, self._last = now - self._last, now
+        return now + took / 2 >= self._end
+
+
+def all_methods():
+    """Return the names of baselines and distillers, and what they stand for."""
+    names = [name for name in distillation.__all__ if name not in NOT_METHODS]
+    # Baselines first, all images last.
+    names.sort(key=lambda name: (name == FULL, "Distiller" in name))
+    return {name: (name, {}) for name in names} | VARIANTS
+
+
+def parameters_of(kind):
+    return inspect.signature(getattr(distillation, kind)).parameters
+
+
+def cells(options, names, split):
+    """Return the cells in the order in which they tell most."""
+    smallest = {
+        name: np.unique(split[name].y, return_counts=True)[1].min() for name in names
+    }
+    protocol = (
+        f"{options.seconds:g} core-seconds, width {options.width}, "
+        f"{options.networks} networks of {options.score_steps} steps, "
+        f"rates {' '.join(f'{rate:g}' for rate in options.rates)} by "
+        f"{options.validation_networks} networks"
+    )
+    found = []
+    for seed in range(options.seeds):
+        for ipc in options.ipc:
+            for name in names:
+                if ipc > smallest[name]:
+                    print(f"{name}, {ipc} per class: left out, a class is smaller")
+                    continue
+                for method in options.methods:
+                    kind = all_methods()[method][0]
+                    if "ipc" not in parameters_of(kind) and (ipc > 1 or kind == FULL):
+                        continue
+                    kinds = [INSIDE, GIVEN] if kind in NEED_TEACHERS else [NONE]
+                    found += [
+                        (name, ipc, seed, method, teachers, protocol)
+                        for teachers in kinds
+                    ]
+    if FULL in options.methods:
+        # They take longest, and depend on no seed of a distillation.
+        found += [(name, 0, 0, FULL, NONE, protocol) for name in names]
+    return [dict(zip(CELL, cell, strict=True)) for cell in found]
+
+
+def train_teachers(split, seconds, width, seed, folder):
+    """Return teachers whose training took about so many core-seconds, and the cost."""
+    begin = time.process_time()
+
+    def fitted(n_teachers, n_epochs, path=None):
+        return TrajectoryBuffer(
+            n_teachers=n_teachers,
+            n_epochs=n_epochs,
+            width=width,
+            device="cpu",
+            random_state=seed,
+            path=path,
+        ).fit(split.X, split.y)
+
+    # The first epoch pays for what all others use.
+    fitted(1, 1)
+    before = time.process_time()
+    fitted(1, 1)
+    per_epoch = time.process_time() - before
+    left = seconds - (time.process_time() - begin)
+    n_epochs = max(int(left / per_epoch), 3)
+    n_teachers = int(np.clip(n_epochs // 10, 1, MAX_TEACHERS))
+    buffer = fitted(n_teachers, min(n_epochs // n_teachers, MAX_EPOCHS), folder)
+    return buffer, time.process_time() - begin
+
+
+class Teachers:
+    """Those of each data set and seed: trained once, charged to each that uses them."""
+
+    def __init__(self, folder, options):
+        self._folder = folder
+        self._options = options
+
+    def find(self, cell, split):
+        options = self._options
+        name = f"{cell['data']}-{cell['seed']}-{options.seconds:g}-{options.width}"
+        folder = self._folder / name.replace(" ", "_")
+        # Written last: teachers without it were cut off.
+        cost = folder / "core_seconds"
+        if cost.exists():
+            return TrajectoryBuffer.load(folder), float(cost.read_text())
+        shutil.rmtree(folder, ignore_errors=True)
+        buffer, took = train_teachers(
+            split, options.seconds / 2, options.width, cell["seed"], folder
+        )
+        write_text(cost, str(took))
+        return buffer, took
+
+
+def make_distiller(cell, buffer, width):
+    """Return the distiller of a cell."""
+    kind, parameters = all_methods()[cell["method"]]
+    shared = {"ipc": cell["ipc"], "width": width, "device": "cpu"}
+    shared |= {"random_state": cell["seed"]}
+    known = parameters_of(kind)
+    # STM decides itself how long it stays with an epoch.
+    if "max_iter" in known and "max_total_iter" not in known:
+        shared["max_iter"] = ENDLESS
+    if buffer is not None:
+        shared["buffer"] = buffer
+        if "max_start_epoch" in known:
+            n_epochs = buffer.n_epochs
+            shared["max_start_epoch"] = min(10, n_epochs - 1)
+    shared = {name: value for name, value in shared.items() if name in known}
+    return getattr(distillation, kind)(**shared, **parameters)
+
+
+def compute(cell, split, teachers, options, folder):
+    """Distil and score a cell; return what there is to say of it."""
+    buffer, teachers_took = None, 0.0
+    if cell["teachers"] != NONE:
+        buffer, teachers_took = teachers.find(cell, split)
+    distiller = make_distiller(cell, buffer, options.width)
+    inside = cell["teachers"] == INSIDE
+    begin = time.process_time()
+    if hasattr(distiller, "max_iter"):
+        left = options.seconds - (teachers_took if inside else 0)
+        distiller.set_callbacks(Budget(left))
+    synthetic = distiller.fit(split.X, split.y).synthetic_
+    took = time.process_time() - begin
+    found = {
+        "images": len(synthetic),
+        "core_seconds": round(took + (teachers_took if inside else 0), 2),
+        "teacher_seconds": round(teachers_took, 2) if buffer is not None else np.nan,
+        "teacher_epochs": None
+        if buffer is None
+        else f"{buffer.n_teachers} x {buffer.n_epochs}",
+        "iterations": getattr(distiller, "n_iter_", np.nan),
+        "stop_reason": getattr(distiller, "stop_reason_", None),
+    }
+    soft = [name for name in ("targets", "probabilities")
+            if getattr(synthetic, name) is not None]  # fmt: skip
+    found["labels"] = " ".join(soft) or "hard"
+    if cell["method"] != FULL:
+        name = "-".join(str(cell[key]) for key in CELL[:-1])
+        name += f"-{options.seconds:g}.safetensors"
+        path = folder / "sets" / name.replace(" ", "_").replace(",", "")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        synthetic.save(path)
+        found["bytes"] = path.stat().st_size
+    return found | scores(synthetic, split, cell, options)
+
+
+def scores(synthetic, split, cell, options):
+    """Score a set by new networks, kernel regression and, if asked for, others."""
+    begin = time.process_time()
+    is_full = cell["method"] == FULL
+    batch_size = 64 if is_full else 256
+    n_epochs = options.score_steps // -(-len(synthetic) // batch_size)
+    # Regression targets are no classes: networks come close to them, by Adam.
+    on_targets = synthetic.targets is not None
+    own = {"loss": "squared", "optimizer": "adam"} if on_targets else {}
+    test = split.X_test, split.y_test
+    shared = {"random_state": cell["seed"]}
+    score = evaluate_synthetic(
+        synthetic,
+        *test,
+        estimator=ConvNetClassifier(
+            width=options.width,
+            batch_size=batch_size,
+            max_iter=options.full_epochs if is_full else max(n_epochs, 1),
+            device="cpu",
+            **own,
+        ),
+        protocol="honest",
+        X_validation=split.X_validation,
+        y_validation=split.y_validation,
+        param_grid={"learning_rate": list(ADAM_RATES if on_targets else options.rates)},
+        n_validation_repeats=options.validation_networks,
+        n_repeats=options.networks,
+        **shared,
+    )
+    found = {
+        "accuracies": " ".join(f"{value:.5f}" for value in score.scores),
+        "learning_rate": score.parameters["learning_rate"],
+    }
+    if is_full:
+        return found | {"scoring_seconds": round(time.process_time() - begin, 2)}
+    # That of the distiller, where it is one of kernels.
+    said = synthetic.metadata.get("default_estimator") or {}
+    of_kernel = said.get("name") == "NeuralKernelClassifier"
+    regression = None if of_kernel else NeuralKernelClassifier()
+    found["kernel"] = evaluate_synthetic(
+        synthetic, *test, estimator=regression, n_repeats=1, **shared
+    ).mean
+    if options.transfer:
+        for name, estimator in {
+            "logistic": LogisticRegression(max_iter=1000),
+            "mlp": MLPClassifier((256,), max_iter=500),
+        }.items():
+            found[name] = evaluate_synthetic(
+                synthetic, *test, estimator=estimator, n_repeats=options.networks,
+                **shared,
+            ).mean  # fmt: skip
+    return found | {"scoring_seconds": round(time.process_time() - begin, 2)}
+
+
+def read(path):
+    """Return the cells that are stored, as a list of dicts."""
+    if not path.exists():
+        return []
+    return pd.read_csv(path, dtype={"accuracies": str}).to_dict("records")
+
+
+def run(options, folder, data):
+    """Compute the cells that are missing, storing each when it is done."""
+    path = folder / "cells.csv"
+    rows = read(path)
+    wanted = cells(options, list(data), data)
+    # What failed is tried again.
+    done = {identity(row) for row in rows if not failed(row)}
+    missing = [cell for cell in wanted if identity(cell) not in done]
+    print(f"{len(wanted) - len(missing)} of {len(wanted)} cells are there", flush=True)
+    teachers = Teachers(folder / "teachers", options)
+    said = {"command": f"python {shlex.join(sys.argv)}", **environment("cpu")}
+    for count, cell in enumerate(missing, start=1):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            try:
+                found = compute(cell, data[cell["data"]], teachers, options, folder)
+            except Exception as error:
+                # One method that fails must not keep the others from the table.
+                traceback.print_exc()
+                found = {"error": f"{type(error).__name__}: {error}"}
+        told = dict.fromkeys(str(warning.message) for warning in caught)
+        found["warnings"] = " | ".join(told) or None
+        rows = [row for row in rows if identity(row) != identity(cell)]
+        rows.append(cell | found | said)
+        write_text(path, pd.DataFrame(rows).to_csv(index=False))
+        report(folder, rows)
+        name = ", ".join(str(value) for value in list(cell.values())[:-1])
+        outcome = found.get("accuracies", found.get("error"))
+        print(f"{count}/{len(missing)} {name}: {outcome}", flush=True)
+
+
+def identity(row):
+    return tuple(row[key] for key in CELL)
+
+
+def failed(row):
+    return isinstance(row.get("error"), str)
+
+
+def report(folder, rows):
+    """Write the table of the cells that are there."""
+    table = pd.DataFrame(rows)
+    lines = ["# Methods at equal cost", ""]
+    for protocol, of_protocol in table.groupby("protocol", sort=False):
+        lines += [f"Protocol: {protocol}.", "", *EXPLAINED, ""]
+        good = of_protocol[of_protocol["accuracies"].notna()]
+        for (name, ipc), part in good.groupby(["data", "ipc"], sort=False):
+            title = f"{ipc} per class" if ipc else "all images"
+            shown = summary(part)
+            lines += [f"## {name}, {title}", "", markdown(shown), ""]
+        broken = of_protocol[of_protocol["accuracies"].isna()]
+        lines += [
+            f"- failed: {row.data}, {row.ipc} per class, seed {row.seed}, "
+            f"{row.method}: {row.error}"
+            for row in broken.itertuples()
+        ]
+    lines += ["", "## How it was made", ""]
+    for name in ("command", "date", "machine", "versions"):
+        lines += [f"- {name}: {value}" for value in table[name].unique()]
+    write_text(folder / "table.md", "\n".join([*lines, ""]))
+
+
+EXPLAINED = [
+    "Test accuracy of the ConvNet in %, with the deviations of networks that learned "
+    "from one set and of the means of sets made with different seeds; differences in "
+    "points with 95 % intervals of Student's t, sets as runs, bold where the interval "
+    "excludes zero. Kernel: accuracy of kernel regression on the set, not to be "
+    "compared with that of networks; in italics where the method distils for it. "
+    "Core-seconds include teachers inside the budget; those that are given have cost "
+    "the figure beside it, once for all sets."
+]
+
+
+def summary(part):
+    """Return a row of text per method, the best first."""
+    scored = {}
+    for (method, teachers), arm in part.groupby(["method", "teachers"], sort=False):
+        arm = arm.sort_values("seed")
+        scored[method, teachers] = (
+            arm,
+            [np.array(text.split(), float) for text in arm["accuracies"]],
+        )
+    order = sorted(scored, key=lambda k: -np.mean([s.mean() for s in scored[k][1]]))
+    shown = []
+    for method, teachers in order:
+        arm, found = scored[method, teachers]
+        means = np.array([one.mean() for one in found])
+        row = {
+            "method": method.replace("Distiller", "")
+            + (", teachers given" if teachers == GIVEN else ""),
+            "labels": "hard" if (arm["labels"] == "hard").all() else "soft",
+            "accuracy": percent(means.mean()),
+            "networks": percent(
+                np.sqrt(np.mean([one.var(ddof=1) for one in found]))
+                if len(found[0]) > 1
+                else np.nan
+            ),
+            "sets": percent(means.std(ddof=1) if len(means) > 1 else np.nan),
+        }
+        for other in REFERENCES:
+            key = other, INSIDE if other in NEED_TEACHERS else NONE
+            row[f"to {other.replace('Distiller', '')}"] = (
+                difference(means, scored[key][1])
+                if key in scored and key != (method, teachers)
+                else "-"
+            )
+        kernel = percent(arm["kernel"].mean()) if "kernel" in arm else "-"
+        stored = arm["bytes"].mean() / 1000 if "bytes" in arm else np.nan
+        row["kernel"] = f"*{kernel}*" if method.startswith("KIP") else kernel
+        for name in ("logistic", "mlp"):
+            if name in arm and arm[name].notna().any():
+                row[name] = percent(arm[name].mean())
+        row |= {
+            "core s": f"{arm['core_seconds'].mean():.1f}",
+            "teachers s": number(arm["teacher_seconds"].mean(), ".1f"),
+            "iterations": number(arm["iterations"].mean(), ".0f"),
+            "kB": number(stored, ".1f"),
+            "n": str(len(means)),
+        }
+        shown.append(row)
+    return pd.DataFrame(shown)
+
+
+def difference(means, other):
+    result = compare_scores(means, [one.mean() for one in other])
+    if not np.isfinite(result.low):
+        return signed(result.difference)
+    text = (
+        f"{signed(result.difference)} ({signed(result.low)} to {signed(result.high)})"
+    )
+    return f"**{text}**" if result.differs else text
+
+
+def number(value, form):
+    return "-" if pd.isna(value) else format(value, form)
+
+
+def arguments():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--data",
+        nargs="+",
+        default=["digits", "simulated"],
+        help="folders of images, or 'digits' or 'simulated'; one that is not there is "
+        "left out",
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path(__file__).parent / "results" / "methods"
+    )
+    methods = list(all_methods())
+    parser.add_argument("--methods", nargs="+", choices=methods, default=methods)
+    parser.add_argument("--ipc", nargs="+", type=int, default=[1, 10, 50])
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=120, help="the budget")
+    parser.add_argument("--width", type=int, default=32)
+    parser.add_argument("--networks", type=int, default=5)
+    parser.add_argument("--validation-networks", type=int, default=2)
+    parser.add_argument(
+        "--rates", nargs="+", type=float, default=[0.001, 0.005, 0.01, 0.05, 0.1]
+    )
+    parser.add_argument("--score-steps", type=int, default=120)
+    parser.add_argument("--full-epochs", type=int, default=10)
+    parser.add_argument("--size", type=int, default=Sizes().size)
+    parser.add_argument("--train", type=int, default=Sizes().n_train)
+    parser.add_argument("--test", type=int, default=Sizes().n_test)
+    parser.add_argument("--transfer", action="store_true", help="score others, too")
+    parser.add_argument("--report", action="store_true", help="only write the table")
+    return parser
+
+
+def main():
+    options = arguments().parse_args()
+    folder = options.out
+    if options.report:
+        rows = read(folder / "cells.csv")
+        if not rows:
+            raise SystemExit(f"--out: {folder} holds no cells.csv of a run")
+        report(folder, rows)
+        print((folder / "table.md").read_text(encoding="utf-8"))
+        return
+    if not hasattr(distillation.STMDistiller, "set_callbacks"):
+        raise SystemExit("needs scikit-learn 1.9 or newer: a callback ends each fit")
+    folder.mkdir(parents=True, exist_ok=True)
+    sizes = Sizes(options.size, options.train, options.test)
+    data = {}
+    for place in options.data:
+        try:
+            name, split = any_images(place, sizes)
+        except SystemExit as missing:
+            print(f"left out: {missing}", flush=True)
+            continue
+        data[name] = split
+    if not data:
+        raise SystemExit("--data: none of the sets is there")
+    lock = FileLock(folder / "running.lock")
+    try:
+        with (
+            lock.acquire(blocking=False),
+            single_threaded_torch(),
+            threadpool_limits(1),
+        ):
+            run(options, folder, data)
+    except Timeout:
+        raise SystemExit(f"--out: another run writes to {folder}") from None
+    print((folder / "table.md").read_text(encoding="utf-8"))
+
+
+if __name__ == "__main__":
+    main()
