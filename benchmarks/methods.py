@@ -224,6 +224,9 @@ def compute(cell, split, teachers, options, folder):
         distiller.set_callbacks(Budget(left))
     synthetic = distiller.fit(split.X, split.y).synthetic_
     took = time.process_time() - begin
+    if getattr(distiller, "stop_reason_", None) == "interrupted":
+        # The fit kept what it had, which is no cell.
+        raise KeyboardInterrupt
     found = {
         "images": len(synthetic),
         "core_seconds": round(took + (teachers_took if inside else 0), 2),

@@ -306,6 +306,18 @@ def test_cells_of_a_killed_run_are_not_computed_again(methods, monkeypatch, caps
     assert len(more) == 7
 
 
+def test_a_fit_that_was_interrupted_is_no_cell(methods, monkeypatch):
+    run, script, folder = methods
+
+    def interrupted(self, estimator, context):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(script.Budget, "on_fit_task_end", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run("--methods", "DMDistiller", "--seeds=1")
+    assert not (folder / "cells.csv").exists()
+
+
 def test_a_fit_ends_at_the_iteration_nearest_to_the_budget(methods, monkeypatch):
     _, script, _ = methods
     now = 0.0
