@@ -20,7 +20,7 @@ from skdistill.utils._maps import scratch_array
 class RandomSubset(BaselineDistiller):
     """Take random real images of each class.
 
-    Read more in the :ref:`User Guide <evaluation>`.
+    Read more in the :ref:`User Guide <baselines>`.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ class Herding(FeatureDistiller):
     Each image is the one that brings the mean of those taken so far closest to the
     mean of the class [1]_: the first ones are a good subset of any size.
 
-    Read more in the :ref:`User Guide <evaluation>`.
+    Read more in the :ref:`User Guide <baselines>`.
 
     Parameters
     ----------
@@ -181,7 +181,7 @@ class Herding(FeatureDistiller):
 class FullData(BaselineDistiller):
     """Take all real images: what no distilled set of any size is expected to beat.
 
-    Read more in the :ref:`User Guide <evaluation>`.
+    Read more in the :ref:`User Guide <baselines>`.
 
     Parameters
     ----------

@@ -15,7 +15,7 @@ from skdistill.utils._images import Images, select, take, weighted_mean
 class ClassMeans(BaselineDistiller):
     """Take the mean image of each class.
 
-    Read more in the :ref:`User Guide <evaluation>`.
+    Read more in the :ref:`User Guide <baselines>`.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ class ClassMeans(BaselineDistiller):
 class KMeansPrototypes(FeatureDistiller):
     """Take prototypes of each class that k-means finds.
 
-    Read more in the :ref:`User Guide <evaluation>`.
+    Read more in the :ref:`User Guide <baselines>`.
 
     Parameters
     ----------
