@@ -156,6 +156,16 @@ def test_no_parameter_that_several_classes_share_is_forgotten():
     assert not PARAMETERS.keys() & OF_EACH_CLASS
 
 
+def test_no_line_of_a_raw_docstring_is_continued():
+    # It would be for Python alone, which does not see it there.
+    broken = [
+        name
+        for name, thing in public_classes().items()
+        if "\\\n" in inspect.getdoc(thing)
+    ]
+    assert not broken
+
+
 def test_each_class_links_its_chapter_of_the_guide():
     folder = Path(__file__).parents[1] / "doc"
     labels = set()

@@ -95,10 +95,10 @@ class BPTTDistiller(NetworkMatchingDistiller):
         momentum.  0 leaves it as it is.
     max_iter : int, default=1000
         Number of iterations.
-    init : {"real", "noise"} or array-like of shape (n_classes * ipc, height, width, \
-            channels), default="real"
-        What the synthetic images start from, as for
-        :class:`~skdistill.distillation.STMDistiller`.
+    init : {"real", "noise"} or array-like, default="real"
+        What the synthetic images start from: random real images of their class,
+        Gaussian noise with the mean and deviation of each channel, or given images of
+        shape (n_classes * ipc, height, width, channels) in the order of the classes.
     pixel_size : int, default=1
         Side of a synthetic image's pixels, in pixels of the real ones, as for
         :class:`~skdistill.distillation.STMDistiller`.

@@ -85,11 +85,10 @@ class CAFEDistiller(NetworkMatchingDistiller):
         Number of networks whose gradients are averaged in an iteration: it takes as
         many times longer, and steps are less noisy.  "auto" is 1, or one in each of
         the processes of a torch.distributed group.
-    init : {"real", "noise"} or array-like of shape (n_classes * ipc, height, width, \
-            channels), default="noise"
+    init : {"real", "noise"} or array-like, default="noise"
         What the synthetic images start from: random real images of their class,
-        Gaussian noise with the mean and deviation of each channel, or given images in
-        the order of the classes.
+        Gaussian noise with the mean and deviation of each channel, or given images of
+        shape (n_classes * ipc, height, width, channels) in the order of the classes.
     pixel_size : int, default=1
         Side of a synthetic image's pixels, in pixels of the real ones.  With 2 an
         image is a quarter as many numbers, and four times as many images take the same

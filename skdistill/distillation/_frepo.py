@@ -128,11 +128,10 @@ class FRePoDistiller(NetworkMatchingDistiller):
         Whether each synthetic image enters a second time, mirrored left to right.
         "auto" does so with more than one channel: digits and letters, which are no
         longer themselves in a mirror, most often have one.
-    init : {"real", "noise"} or array-like of shape (n_classes * ipc, height, width, \
-            channels), default="real"
+    init : {"real", "noise"} or array-like, default="real"
         What the synthetic images start from: random real images of their class,
-        Gaussian noise with the mean and deviation of each channel, or given images in
-        the order of the classes.
+        Gaussian noise with the mean and deviation of each channel, or given images of
+        shape (n_classes * ipc, height, width, channels) in the order of the classes.
     pixel_size : int, default=1
         Side of a synthetic image's pixels, in pixels of the real ones.
     pixel_lr : float or "auto", default="auto"
@@ -151,11 +150,10 @@ class FRePoDistiller(NetworkMatchingDistiller):
     normalization : {"instance", "layer", "group", "none"}, default="instance"
         What follows each convolution.  "batch" is refused: it makes the features of
         an image depend on the rest of its batch.
-    architecture : {"alexnet", "mlp", "resnet18", "vgg11"}, callable or None, \
-            default=None
-        Another network than the ConvNet, as for
-        :class:`~skdistill.neural_network.NetworkClassifier`; ``width`` and ``depth``
-        have no meaning then.  Features are what its last :class:`torch.nn.Linear` is
+    architecture : str, callable or None, default=None
+        Another network than the ConvNet: "alexnet", "mlp", "resnet18", "vgg11" or a
+        callable, as for :class:`~skdistill.neural_network.NetworkClassifier`; ``width``
+        and ``depth`` have no meaning then.  Features are what its last :class:`torch.nn.Linear` is
         given.
     checkpoint : path-like, default=None
         A folder for the state of the fit, from which the same fit resumes;
@@ -502,11 +500,10 @@ class RFADDistiller(FRePoDistiller):
         Whether each synthetic image enters a second time, mirrored left to right.
         "auto" does so with more than one channel: digits and letters, which are no
         longer themselves in a mirror, most often have one.
-    init : {"real", "noise"} or array-like of shape (n_classes * ipc, height, width, \
-            channels), default="real"
+    init : {"real", "noise"} or array-like, default="real"
         What the synthetic images start from: random real images of their class,
-        Gaussian noise with the mean and deviation of each channel, or given images in
-        the order of the classes.
+        Gaussian noise with the mean and deviation of each channel, or given images of
+        shape (n_classes * ipc, height, width, channels) in the order of the classes.
     pixel_size : int, default=1
         Side of a synthetic image's pixels, in pixels of the real ones.
     pixel_lr : float or "auto", default="auto"
@@ -525,11 +522,10 @@ class RFADDistiller(FRePoDistiller):
     normalization : {"instance", "layer", "group", "none"}, default="none"
         What follows each convolution.  "batch" is refused: it makes the features of
         an image depend on the rest of its batch.
-    architecture : {"alexnet", "mlp", "resnet18", "vgg11"}, callable or None, \
-            default=None
-        Another network than the ConvNet, as for
-        :class:`~skdistill.neural_network.NetworkClassifier`; ``width`` and ``depth``
-        have no meaning then.  Features are what its last :class:`torch.nn.Linear` is
+    architecture : str, callable or None, default=None
+        Another network than the ConvNet: "alexnet", "mlp", "resnet18", "vgg11" or a
+        callable, as for :class:`~skdistill.neural_network.NetworkClassifier`; ``width``
+        and ``depth`` have no meaning then.  Features are what its last :class:`torch.nn.Linear` is
         given.
     checkpoint : path-like, default=None
         A folder for the state of the fit, from which the same fit resumes;

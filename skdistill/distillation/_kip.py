@@ -81,11 +81,10 @@ class KIPDistiller(IterativeDistiller):
         Number of real images in an iteration, as many of each class; None means all.
     max_iter : int, default=300
         Number of iterations.
-    init : {"real", "noise"} or array-like of shape (n_classes * ipc, height, width, \
-            channels), default="real"
+    init : {"real", "noise"} or array-like, default="real"
         What the synthetic images start from: random real images of their class,
-        Gaussian noise with the mean and deviation of each channel, or given images in
-        the order of the classes.
+        Gaussian noise with the mean and deviation of each channel, or given images of
+        shape (n_classes * ipc, height, width, channels) in the order of the classes.
     pixel_size : int, default=1
         Side of a synthetic image's pixels, in pixels of the real ones.
     pixel_lr : float or "auto", default="auto"

@@ -105,7 +105,7 @@ class NeuralKernelClassifier(ClassifierMixin, DocLinkMixin, BaseEstimator):
     ----------
     classes_ : ndarray of shape (n_classes,)
         The class labels.
-    X_fit_ : ndarray of shape (n_samples, n_features_in_)
+    X_fit_ : ndarray of shape (n_samples, `n_features_in_`)
         The training images of positive weight, a row each, in their type.
     dual_coef_ : ndarray of shape (n_samples, n_classes), float64
         What their kernels are multiplied with.
