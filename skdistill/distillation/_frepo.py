@@ -153,8 +153,8 @@ class FRePoDistiller(NetworkMatchingDistiller):
     architecture : str, callable or None, default=None
         Another network than the ConvNet: "alexnet", "mlp", "resnet18", "vgg11" or a
         callable, as for :class:`~skdistill.neural_network.NetworkClassifier`; ``width``
-        and ``depth`` have no meaning then.  Features are what its last :class:`torch.nn.Linear` is
-        given.
+        and ``depth`` have no meaning then.  Features are what its last
+        :class:`torch.nn.Linear` is given.
     checkpoint : path-like, default=None
         A folder for the state of the fit, from which the same fit resumes;
         ``max_iter`` may be larger than before.  In a search or a cross-validation of
@@ -525,8 +525,8 @@ class RFADDistiller(FRePoDistiller):
     architecture : str, callable or None, default=None
         Another network than the ConvNet: "alexnet", "mlp", "resnet18", "vgg11" or a
         callable, as for :class:`~skdistill.neural_network.NetworkClassifier`; ``width``
-        and ``depth`` have no meaning then.  Features are what its last :class:`torch.nn.Linear` is
-        given.
+        and ``depth`` have no meaning then.  Features are what its last
+        :class:`torch.nn.Linear` is given.
     checkpoint : path-like, default=None
         A folder for the state of the fit, from which the same fit resumes;
         ``max_iter`` may be larger than before.  In a search or a cross-validation of
