@@ -12,9 +12,13 @@ from . import (
 from .curation import GalaxyZooCurator, ImageReader, RotationAugmenter
 from .datasets import (
     fetch_galaxy_zoo2,
+    from_huggingface,
+    from_pil_images,
+    from_torch_dataset,
     load_cifar10,
     load_cifar100,
     load_galaxy_zoo2,
+    load_image_folder,
     make_galaxies,
 )
 from .distillation import (
@@ -79,10 +83,14 @@ __all__ = [
     "distillation",
     "evaluate_synthetic",
     "fetch_galaxy_zoo2",
+    "from_huggingface",
+    "from_pil_images",
+    "from_torch_dataset",
     "inspection",
     "load_cifar10",
     "load_cifar100",
     "load_galaxy_zoo2",
+    "load_image_folder",
     "make_galaxies",
     "metrics",
     "neural_network",

@@ -48,34 +48,59 @@ def decode(
     Exception
         Whatever a damaged file leads the decoders to; the message says what is wrong.
     """
-    if content.startswith(_GZIP):
-        content = _unzip(content)
+    content = unpacked(content)
     if content.startswith(SIGNATURE):
         return decode_fits(content, bands, note)
-    try:
-        if content.startswith(_JPEG):
-            return _to_rgb(decode_jpeg(content), note)
-        if content.startswith(_PNG):
-            # Pillow checks what the image is made of only when it is asked to.
-            open_checked(io.BytesIO(content), ("PNG",)).verify()
-        image = open_checked(io.BytesIO(content), _formats())
-    except UnidentifiedImageError as error:
-        raise ValueError(name_unknown(content)) from error
-    check_picture(content, image)
-    image.load()
-    return _to_rgb(image, note)
-
-
-def _to_rgb(image: Image.Image, note: Callable[[str], None]) -> Image.Image:
+    image = decode_picture(content)
     describe_loss(image, note)
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
+def decode_picture(content: bytes, *, deep: bool = False) -> Image.Image:
+    """Decode the content of an image file that is not FITS, in the mode that it has.
+
+    Parameters
+    ----------
+    content : bytes
+        A file in a format of Pillow, not in gzip.
+    deep : bool, default=False
+        Whether gray of 16 bits or of floats will do.
+
+    Returns
+    -------
+    image : PIL.Image.Image
+        The decoded image.
+
+    Raises
+    ------
+    Exception
+        Whatever a damaged file leads the decoders to; the message says what is wrong.
+    """
+    try:
+        if content.startswith(_JPEG):
+            return decode_jpeg(content)
+        if content.startswith(_PNG):
+            # Pillow checks what the image is made of only when it is asked to.
+            open_checked(io.BytesIO(content), ("PNG",)).verify()
+        image = open_checked(io.BytesIO(content), known_formats())
+    except UnidentifiedImageError as error:
+        raise ValueError(name_unknown(content)) from error
+    check_picture(content, image, deep=deep)
+    image.load()
+    return image
+
+
 @cache
-def _formats() -> tuple[str, ...]:
+def known_formats() -> tuple[str, ...]:
+    """Return the formats that are tried on files that are neither JPEG nor FITS."""
     # Pillow can be built without some.
     Image.init()
     return tuple(name for name in _FORMATS if name in Image.OPEN)
+
+
+def unpacked(content: bytes) -> bytes:
+    """Return the content of a file in gzip, of another what it is."""
+    return _unzip(content) if content.startswith(_GZIP) else content
 
 
 def _unzip(content: bytes) -> bytes:

@@ -1,14 +1,24 @@
-"""Images to distil: simulated galaxies, Galaxy Zoo 2 and CIFAR."""
+"""Images to distil: simulated galaxies, Galaxy Zoo 2, CIFAR, and those of your own."""
 
 from skdistill.datasets._cifar import load_cifar10, load_cifar100
 from skdistill.datasets._fetch import fetch_galaxy_zoo2
+from skdistill.datasets._from_dataset import (
+    from_huggingface,
+    from_pil_images,
+    from_torch_dataset,
+)
 from skdistill.datasets._galaxies import make_galaxies
 from skdistill.datasets._galaxy_zoo import load_galaxy_zoo2
+from skdistill.datasets._image_folder import load_image_folder
 
 __all__ = [
     "fetch_galaxy_zoo2",
+    "from_huggingface",
+    "from_pil_images",
+    "from_torch_dataset",
     "load_cifar10",
     "load_cifar100",
     "load_galaxy_zoo2",
+    "load_image_folder",
     "make_galaxies",
 ]

@@ -127,12 +127,10 @@ def _refuse_other_things(X: Any, name: str) -> None:
             raise TypeError(
                 f"{name} must hold images; got a torch {type(X).__name__}, which holds "
                 + ("batches" if loads else "pairs")
-                + " of images and labels. Collect them: `images, labels = zip(*"
-                + ("loader" if loads else "dataset")
-                + ")`, then `X = np."
-                + ("concatenate" if loads else "stack")
-                + "(images)`, with .transpose(0, 2, 3, 1) where they are in PyTorch's "
-                "order of axes"
+                + " of images and labels. Collect them: "
+                "`X, y = from_torch_dataset("
+                + ("loader.dataset" if loads else "dataset")
+                + ", return_X_y=True)`"
             )
     if isinstance(X, Mapping):
         keys = ", ".join(repr(key) for key in list(X)[:_MAX_NAMED])

@@ -36,7 +36,12 @@ _VARIETIES = {
 }
 
 
-def check_picture(content: bytes, image: Image.Image) -> None:
+def is_deep(image: Image.Image) -> bool:
+    """Tell whether a picture is gray of 16 bits, or of floats, as Pillow reads it."""
+    return image.mode == "F" or image.mode.startswith("I;16")
+
+
+def check_picture(content: bytes, image: Image.Image, *, deep: bool = False) -> None:
     """Refuse an image of which Pillow would drop bits, bands or frames.
 
     Parameters
@@ -45,6 +50,8 @@ def check_picture(content: bytes, image: Image.Image) -> None:
         The file.
     image : PIL.Image.Image
         What Pillow opened, not yet decoded.
+    deep : bool, default=False
+        Whether gray of 16 bits or of floats will do.
 
     Raises
     ------
@@ -52,9 +59,10 @@ def check_picture(content: bytes, image: Image.Image) -> None:
         If a channel has more than 8 bits or is none of whole numbers from 0, if there
         are bands beside colors and transparency, or several frames or pages.
     """
-    n_bits = _bits(content, image)
+    deep &= is_deep(image)
+    n_bits = 8 if deep else _bits(content, image)
     # Pillow would clip these to 255.
-    if image.mode.startswith(("I", "F")):
+    if image.mode.startswith(("I", "F")) and not deep:
         raise ValueError(f"mode {image.mode!r} has more than 8 bits per channel")
     if n_bits > 8:
         raise ValueError(
@@ -63,7 +71,7 @@ def check_picture(content: bytes, image: Image.Image) -> None:
         )
     tags = getattr(image, "tag_v2", {})
     numbers = [_NUMBERS.get(kind) for kind in _all(tags, _FORMAT)]
-    if any(numbers):
+    if any(numbers) and not deep:
         raise ValueError(
             f"its pixels are {next(filter(None, numbers))}, not of 0 to 255"
         )

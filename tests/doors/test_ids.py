@@ -29,6 +29,7 @@ from skdistill import (
     load_cifar10,
     load_cifar100,
     load_galaxy_zoo2,
+    load_image_folder,
     make_galaxies,
 )
 
@@ -219,7 +220,20 @@ def load_folder(table, place):
     load_galaxy_zoo2(table, place)
 
 
-PLACE_DOORS = {"ImageReader": read_folder, "load_galaxy_zoo2": load_folder}
+def load_classes(table, place):
+    load_image_folder(
+        table.assign(label="a"),
+        images_dir=place,
+        file_column="asset_id",
+        verbose=0,
+    )
+
+
+PLACE_DOORS = {
+    "ImageReader": read_folder,
+    "load_galaxy_zoo2": load_folder,
+    "load_image_folder": load_classes,
+}
 
 
 def test_every_place_has_a_door():
@@ -261,10 +275,17 @@ def cifar(load):
     return read
 
 
+def folder_of_classes(content, folder):
+    (folder / "a").mkdir()
+    (folder / "a" / "1.png").write_bytes(content)
+    load_image_folder(folder, verbose=0)
+
+
 BYTE_DOORS = {
     "ImageReader": read_bytes,
     "load_cifar10": cifar(load_cifar10),
     "load_cifar100": cifar(load_cifar100),
+    "load_image_folder": folder_of_classes,
 }
 
 

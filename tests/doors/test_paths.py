@@ -38,9 +38,13 @@ from skdistill import (
     SyntheticSet,
     TrajectoryBuffer,
     ZCAWhitener,
+    from_huggingface,
+    from_pil_images,
+    from_torch_dataset,
     load_cifar10,
     load_cifar100,
     load_galaxy_zoo2,
+    load_image_folder,
 )
 from skdistill.datasets import fetch_galaxy_zoo2
 from skdistill.inspection import EvolutionDisplay, report
@@ -61,6 +65,7 @@ NO_PATHS = {
 NETWORK = {"width": 2, "depth": 1, "device": "cpu", "random_state": 0}
 X = np.random.default_rng(0).uniform(size=(8, 8, 8, 3)).astype(np.float32)
 Y = np.arange(8) % 2
+PICTURES = [Image.new("RGB", (8, 8), (i, 0, 0)) for i in range(8)]
 SET = SyntheticSet(X[:2], Y[:2], 0.02)
 TEACHERS = TrajectoryBuffer(n_teachers=1, n_epochs=2, **NETWORK)
 CLASSIFIER = ConvNetClassifier(max_iter=1, **NETWORK)
@@ -174,6 +179,40 @@ def images_of(path, home):
     assert galaxies["path"].tolist() == [str(home / "place" / "3.png")]
 
 
+def folder_of_classes(path, home):
+    (home / "place" / "a").mkdir(parents=True)
+    image(home / "place" / "a" / "3.png")
+    found = load_image_folder(path, verbose=0)
+    assert found.filenames.tolist() == [str(home / "place" / "a" / "3.png")]
+
+
+def table_of_classes(path, home):
+    (home / "place").mkdir()
+    image(home / "place" / "3.png")
+    table = pd.DataFrame({"file": ["3.png"], "class": ["a"]})
+    load_image_folder(table, images_dir=path, verbose=0)
+
+
+def out_of_folder(path, home):
+    (home / "b").mkdir()
+    image(home / "b" / "3.png")
+    table = pd.DataFrame({"file": ["b/3.png"], "class": ["a"]})
+    load_image_folder(table, images_dir=home, out=path, verbose=0)
+
+
+class Hub:
+    """What of a data set of Hugging Face is used."""
+
+    features = {"image": type("Image", (), {})(), "label": None}
+    column_names = ("image", "label")
+
+    def __len__(self):
+        return len(PICTURES)
+
+    def __getitem__(self, i):
+        return {"image": PICTURES[i], "label": Y[i]}
+
+
 def images_dir(path, home):
     (home / "place").mkdir()
     image(home / "place" / "3.png")
@@ -222,6 +261,18 @@ DOORS = {
     ("load_cifar10", "path"): cifar(load_cifar10),
     ("load_cifar100", "path"): cifar(load_cifar100),
     ("fetch_galaxy_zoo2", "data_home"): fetched,
+    ("load_image_folder", "path"): folder_of_classes,
+    ("load_image_folder", "images_dir"): table_of_classes,
+    ("load_image_folder", "out"): out_of_folder,
+    ("from_torch_dataset", "out"): lambda path, home: (
+        from_torch_dataset(list(zip(PICTURES, Y, strict=True)), out=path, verbose=0),
+    ),
+    ("from_huggingface", "out"): lambda path, home: (
+        from_huggingface(Hub(), label_column="label", out=path, verbose=0),
+    ),
+    ("from_pil_images", "out"): lambda path, home: (
+        from_pil_images(PICTURES, out=path, verbose=0),
+    ),
     ("load_galaxy_zoo2", "images_dir"): images_of,
     ("load_galaxy_zoo2", "votes"): lambda path, home: (
         table(home / "place.csv", "asset_id"),

@@ -1,0 +1,357 @@
+"""What is in a folder of images, or in a table of them: files and their classes."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from skdistill.curation._rows import locate_all
+from skdistill.curation._sources import Sources
+from skdistill.datasets._image_table import (
+    ENDINGS,
+    choose_columns,
+    classes_of,
+    is_image_name,
+)
+from skdistill.datasets._tables import read_table
+from skdistill.utils._files import expand_path
+from skdistill.utils._frames import is_polars
+from skdistill.utils._image_files import list_folders, several_endings
+from skdistill.utils._warnings import warn
+
+_TABLES = (".csv", ".csv.gz", ".parquet")
+# What parts of a data set are called, which are no classes.
+_PARTS = {"train", "training", "test", "testing", "val", "valid", "validation", "dev"}
+_NO_FILES = ("thumbs.db", "desktop.ini", "__macosx")
+_N_NAMED = 5
+
+
+@dataclass
+class Entries:
+    """Images and their classes, before anything is read."""
+
+    files: Sources
+    # A path, bytes or an id for each.
+    values: list
+    by_id: bool
+    classes: np.ndarray
+    missing: np.ndarray
+    # Of rows of a table, for messages; empty where the paths say all.
+    names: list[str]
+    frame: pd.DataFrame
+
+    @property
+    def n_images(self) -> int:
+        """How many there are."""
+        return len(self.values)
+
+    def locate(self, skip: bool) -> tuple[list[tuple | None], dict[int, Exception]]:
+        """Find the source of each image, and say why others have none.
+
+        With `skip` those are no error.
+        """
+        sources, missing = locate_all(self.files, self.values, self.by_id)
+        if self.files.chosen:
+            warn(
+                several_endings(
+                    len(self.files.chosen), self.files.chosen[0], self.files.folder
+                )
+            )
+        elsewhere = _Elsewhere(self.files.folder)
+        moved = []
+        failures: dict[int, Exception] = {}
+        for i, error in missing.items():
+            value = self.values[i]
+            found = elsewhere.find(value) if not self.by_id else None
+            if isinstance(found, str):
+                sources[i] = (found, None)
+                moved.append((value, found))
+            else:
+                start = f"{self.names[i]}: " if self.names else ""
+                error = found or error
+                failures[i] = type(error)(f"{start}{error}")
+        if moved and (skip or not failures):
+            warn(
+                f"{len(moved)} of {self.n_images} files were found in a sub-folder, or "
+                f"under a name in other capitals; the first, {moved[0][0]!r}, as "
+                f"{moved[0][1]!r}."
+            )
+        return sources, failures
+
+    def without_class(self) -> dict[int, str]:
+        """Say which images have no class."""
+        return {
+            int(i): f"{self.names[i]} has no class"
+            for i in np.flatnonzero(self.missing)
+        }
+
+
+class _Elsewhere:
+    """Files by their names alone, in a folder and its direct sub-folders."""
+
+    def __init__(self, folder: str):
+        self._folder = folder or "."
+        self._index: dict[str, list[str]] | None = None
+
+    def find(self, value: Any) -> str | ValueError | None:
+        """Return the one file of a name that was not where the table says."""
+        if not isinstance(value, (str, os.PathLike)):
+            return None
+        name = os.fspath(value).strip().replace("\\", "/")
+        straight = os.path.join(self._folder, name)
+        if os.path.isfile(straight):
+            return straight
+        base = name.rpartition("/")[2].lower()
+        paths = self._listed().get(base, [])
+        # The folders that the table names stay; only what is above them may differ.
+        paths = [p for p in paths if _ends_alike(p, name)]
+        if len(paths) > 1:
+            return ValueError(
+                f"{self._folder!r} has several files of {name!r}: {paths[:_N_NAMED]}"
+            )
+        return paths[0] if paths else None
+
+    def _listed(self) -> dict[str, list[str]]:
+        if self._index is None:
+            self._index = {}
+            if os.path.isdir(self._folder):
+                for path in list_folders(self._folder):
+                    base = os.path.basename(path).lower()
+                    if base.endswith(ENDINGS):
+                        self._index.setdefault(base, []).append(path)
+        return self._index
+
+
+def _ends_alike(path: str, name: str) -> bool:
+    path = path.replace(os.sep, "/").lower()
+    return path.endswith("/" + name.lower().removeprefix("./").lstrip("/"))
+
+
+def find_entries(
+    path: Any, images_dir: Any, file_column: str | None, class_column: str | None
+) -> Entries:
+    """Find the images that a user means.
+
+    Parameters
+    ----------
+    path : path-like or DataFrame
+        A folder or a table.
+    images_dir : path-like or None
+        Where the files of a table are.
+    file_column, class_column : str or None
+        Columns of a table.
+
+    Returns
+    -------
+    entries : Entries
+        One for each image; one or more.
+    """
+    if isinstance(path, pd.DataFrame) or is_polars(path):
+        return _of_table(path, "the table", "", images_dir, file_column, class_column)
+    if isinstance(path, (list, tuple, np.ndarray, dict)):
+        raise TypeError(
+            "`path` must be a folder or a table of files and classes; got a "
+            f"{type(path).__name__}. from_pil_images takes pictures of Pillow, "
+            "ImageReader().transform a list of paths"
+        )
+    place = expand_path(path, "path")
+    if os.path.isfile(place):
+        if place.lower().endswith(".zip"):
+            raise ValueError(
+                f"`path` must be a folder or a table; got the archive {place!r}. "
+                "Extract it, or give a table of its files with `images_dir`"
+            )
+        folder = os.path.dirname(place)
+        return _of_table(
+            place, repr(place), folder, images_dir, file_column, class_column
+        )
+    if not os.path.isdir(place):
+        raise FileNotFoundError(
+            f"`path` must be an existing folder or table; there is none at {place!r}"
+        )
+    names = [n for n in sorted(os.listdir(place)) if not _is_hidden(n)]
+    folders = [n for n in names if os.path.isdir(os.path.join(place, n))]
+    tables = [n for n in names if n.lower().endswith(_TABLES) and n not in folders]
+    loose = [n for n in names if n.lower().endswith(ENDINGS) and n not in folders]
+    wants_table = file_column is not None or class_column is not None
+    if len(tables) == 1 and (wants_table or loose or len(folders) < 2):
+        table = os.path.join(place, tables[0])
+        if not wants_table:
+            warn(
+                f"{place!r} has fewer than two folders of classes, or images beside "
+                f"them: the classes are taken from {table!r}. Its path says so."
+            )
+        return _of_table(
+            table, repr(table), place, images_dir, file_column, class_column
+        )
+    given = {
+        "images_dir": images_dir,
+        "file_column": file_column,
+        "class_column": class_column,
+    }
+    useless = [f"`{name}`" for name, value in given.items() if value is not None]
+    if useless:
+        raise ValueError(
+            f"{' and '.join(useless)} are for a table of files and classes; `path` is "
+            f"the folder {place!r}, "
+            + (f"with several tables, {tables}" if tables else "without a table")
+        )
+    return _of_folders(place, folders, loose, tables)
+
+
+def _of_folders(
+    place: str, folders: list[str], loose: list[str], tables: list[str]
+) -> Entries:
+    """Entries of a folder with a folder for each class."""
+    paths: list[str] = []
+    classes: list[str] = []
+    others: list[str] = []
+    empty: list[str] = []
+    for folder in folders:
+        found: list[str] = []
+        for path in _walk(os.path.join(place, folder)):
+            (found if path.lower().endswith(ENDINGS) else others).append(path)
+        if not found:
+            empty.append(folder)
+        paths += found
+        classes += [folder] * len(found)
+    with_images = sorted(set(classes))
+    hint = (
+        f". There are tables, {tables[:_N_NAMED]}, which may be given instead"
+        if tables
+        else ""
+    )
+    if not paths:
+        arrays = [p for p in others if is_image_name(p)]
+        what = (
+            f"{len(loose)} images, the first {loose[0]!r}, but no folder for each class"
+            if loose
+            else "no image in folders of classes"
+        )
+        if arrays:
+            what += (
+                f", but {len(arrays)} files such as {arrays[0]!r}, which are no images"
+            )
+        raise ValueError(
+            "`path` must be a folder with a folder of images for each class; "
+            f"{place!r} has {what}{hint}"
+        )
+    if len(with_images) > 1 and {name.lower() for name in with_images} <= _PARTS:
+        deeper = os.path.join(place, with_images[0])
+        raise ValueError(
+            f"`path` must be a folder with a folder for each class; {place!r} has "
+            f"parts of a data set, {with_images}. Load one after the other, beginning "
+            f"with {deeper!r}"
+        )
+    if empty:
+        warn(
+            f"{len(empty)} folders in {place!r} have no images and make no class: "
+            f"{empty[:_N_NAMED]}"
+        )
+    if loose:
+        warn(
+            f"{len(loose)} images in {place!r} are in no folder of a class and are "
+            f"left out; the first is {loose[0]!r}"
+        )
+    if others:
+        warn(
+            f"{len(others)} files in {place!r} do not end as images do and are left "
+            f"out; the first is {others[0]!r}"
+        )
+    frame = pd.DataFrame({"file": paths, "class": classes})
+    return Entries(
+        # Paths begin with the folder already.
+        files=Sources(""),
+        values=paths,
+        by_id=False,
+        classes=np.array(classes),
+        missing=np.zeros(len(paths), dtype=bool),
+        names=[],
+        frame=frame,
+    )
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name.lower() in _NO_FILES
+
+
+def _walk(folder: str) -> Iterator[str]:
+    """Yield the files below a folder, hidden ones aside, links to folders followed."""
+    seen = set()
+    for here, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(here)
+        if real in seen:
+            folders[:] = []
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not _is_hidden(name))
+        for name in sorted(names):
+            if not _is_hidden(name):
+                yield os.path.join(here, name)
+
+
+def _of_table(
+    table: Any,
+    source: str,
+    folder: str,
+    images_dir: Any,
+    file_column: str | None,
+    class_column: str | None,
+) -> Entries:
+    """Entries of a table of files and classes."""
+    frame = read_table(table, "path")
+    if not len(frame):
+        raise ValueError(f"{source} must have at least one row; it has none")
+    files_in, classes_in = choose_columns(frame, file_column, class_column, source)
+    classes, lacking = classes_of(frame[classes_in])
+    values = frame[files_in].tolist()
+    values = [v.strip() if isinstance(v, str) else v for v in values]
+    known = [v for v in values if isinstance(v, (str, os.PathLike, bytes, dict))]
+    # Text without the ending of an image is an id that the file is named after.
+    by_id = not any(isinstance(v, (bytes, dict)) or is_image_name(v) for v in known)
+    place = folder if images_dir is None else expand_path(images_dir, "images_dir")
+    if images_dir is not None and not os.path.exists(place.partition("!/")[0]):
+        raise FileNotFoundError(
+            f"`images_dir` must be an existing folder or zip archive; got {place!r}"
+        )
+    rows = [f"Row {name!r}" for name in frame.index.tolist()]
+    _check_repeated(values, classes, lacking, rows)
+    files = Sources(place)
+    if images_dir is None and folder and not by_id:
+        # Paths that start from the working directory, as other programs write them.
+        texts = [v for v in known if isinstance(v, (str, os.PathLike))]
+        here = [os.path.isfile(os.path.join(place, v)) for v in texts[:100]]
+        there = [os.path.isfile(v) for v in texts[:100]]
+        if not any(here) and any(there):
+            files = Sources("")
+    return Entries(files, values, by_id, classes, lacking, rows, frame)
+
+
+def _check_repeated(
+    values: list, classes: np.ndarray, lacking: np.ndarray, rows: list[str]
+) -> None:
+    """Refuse a file of two classes, and tell of one that is there more than once."""
+    first: dict[str, int] = {}
+    again = []
+    for i, value in enumerate(values):
+        if lacking[i] or not isinstance(value, (str, int)):
+            continue
+        earlier = first.setdefault(str(value), i)
+        if earlier == i:
+            continue
+        again.append(i)
+        if classes[earlier] != classes[i]:
+            raise ValueError(
+                f"{rows[i]}: the file {value!r} has the class {classes[i].item()!r}, "
+                f"and {classes[earlier].item()!r} in {rows[earlier].lower()}. An image "
+                "must have one class"
+            )
+    if again:
+        warn(
+            f"{len(again)} rows repeat a file of an earlier one, the first "
+            f"{rows[again[0]].lower()}, {values[again[0]]!r}: the image is there as "
+            "often. table.drop_duplicates() takes each once."
+        )

@@ -1,0 +1,195 @@
+"""Images and labels as data sets give them: pictures, tensors, arrays, bytes."""
+
+from collections.abc import Callable, Mapping, Sequence
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from skdistill.curation._decode import decode_picture, unpacked
+from skdistill.datasets._modes import look_at, pixels_of, resize_values
+from skdistill.utils._image_input import unmasked
+
+_MAX_CHANNELS = 4
+
+
+class ItemReader:
+    """Makes pixels of images one after the other; the first decides what all become.
+
+    Parameters
+    ----------
+    mode : {"auto", "L", "RGB", "RGBA"}
+        What pictures become.
+    size : tuple (height, width) or None
+        What they are resized to.
+    note : callable
+        Takes what is guessed or lost, in the plural.
+    """
+
+    def __init__(
+        self, mode: str, size: tuple[int, int] | None, note: Callable[[str], None]
+    ):
+        self._mode = mode
+        self._size = size
+        self._note = note
+        # What the first picture was, and so all must be.
+        self._chosen: str | None = None
+
+    def pixels(self, image: Any) -> np.ndarray:
+        """Return the pixels of an image.
+
+        Parameters
+        ----------
+        image : PIL.Image.Image, tensor, array-like, bytes or dict with "bytes"
+            The image; tensors have their channels first.
+
+        Returns
+        -------
+        pixels : ndarray of shape (height, width, channels)
+            Its pixels.
+        """
+        if isinstance(image, Mapping) and {"bytes", "path"} & set(image):
+            image = _content(image)
+        if isinstance(image, (bytes, bytearray)):
+            image = decode_picture(unpacked(bytes(image)), deep=True)
+        if isinstance(image, Image.Image):
+            return pixels_of(image, self._settle(image), self._size, self._note)
+        if isinstance(image, str):
+            raise ValueError(
+                f"the image is a text, {image!r:.80}; load_image_folder reads the "
+                "files that a table names"
+            )
+        is_tensor = hasattr(image, "detach")
+        array = _as_array(image)
+        if self._mode != "auto":
+            raise ValueError(
+                f"`mode={self._mode!r}` is for pictures of Pillow; the image is "
+                f"{'a tensor' if is_tensor else 'an array'} of shape {array.shape}"
+            )
+        array = self._channels_last(array, is_tensor)
+        return resize_values(array, self._size)
+
+    def _settle(self, image: Image.Image) -> str:
+        kind = look_at(image).kind
+        deep = {"gray of 16 bits": "I;16", "gray of floats": "F"}.get(kind)
+        if deep is not None and self._mode != "auto":
+            raise ValueError(
+                f"`mode={self._mode!r}` is for images of 8 bits; it is {kind}"
+            )
+        able = deep or {"gray": "L", "color": "RGB"}[kind]
+        if self._mode != "auto":
+            return self._mode
+        if self._chosen is None:
+            self._chosen = able
+        if able == self._chosen:
+            return able
+        if able == "L" and self._chosen == "RGB":
+            self._note(
+                "are gray, the first in color: gray is repeated in three channels"
+            )
+            return "RGB"
+        cure = "; `mode='RGB'` or `mode='L'` says what all become" * (deep is None)
+        raise ValueError(
+            f"the picture is {kind}, of mode {image.mode!r}; the first becomes "
+            f"{self._chosen!r}{cure}"
+        )
+
+    def _channels_last(self, array: np.ndarray, is_tensor: bool) -> np.ndarray:
+        if array.ndim == 2:
+            return array[..., np.newaxis]
+        if array.ndim != 3:
+            raise ValueError(
+                f"an image must have 2 or 3 axes; its shape is {array.shape}"
+            )
+        first, last = (
+            axis <= _MAX_CHANNELS for axis in (array.shape[0], array.shape[-1])
+        )
+        if first == last:
+            channels_first = is_tensor
+        else:
+            channels_first = first
+            if channels_first != is_tensor:
+                what = "first" if first else "last"
+                self._note(
+                    f"are {'tensors' if is_tensor else 'arrays'} whose {what} axis is "
+                    f"taken for that of the channels, as their shape is {array.shape}"
+                )
+        return np.moveaxis(array, 0, -1) if channels_first else array
+
+
+def _content(image: Mapping) -> bytes:
+    content = image.get("bytes")
+    if content is None and image.get("path") is not None:
+        with open(image["path"], "rb") as file:
+            content = file.read()
+    if content is None:
+        raise ValueError("it has neither bytes nor a path")
+    return content
+
+
+def _as_array(image: Any) -> np.ndarray:
+    if image is None:
+        raise ValueError("the image is missing: it is None")
+    if hasattr(image, "detach"):
+        image = image.detach().cpu()
+        try:
+            image = image.numpy()
+        except TypeError:
+            # A type that NumPy lacks, such as bfloat16.
+            image = image.float().numpy()
+    array = np.asarray(unmasked(image, "the image"))
+    if array.dtype.kind not in "buif":
+        raise ValueError(
+            "an image must be a picture of Pillow, a tensor or an array of numbers; "
+            f"got {type(image).__name__} of {array.dtype}"
+        )
+    return array.astype(np.uint8) if array.dtype.kind == "b" else array
+
+
+def as_label(label: Any) -> Any:
+    """Return the one class that a label is, as Python has it.
+
+    Parameters
+    ----------
+    label : int, str, bool, or tensor or array of one of them
+        The label.
+
+    Raises
+    ------
+    ValueError
+        If it is missing, several, or a number that is not whole.
+    """
+    if hasattr(label, "detach"):
+        label = label.detach().cpu().numpy()
+    if isinstance(label, (np.ndarray, np.generic)):
+        if label.size != 1:
+            raise ValueError(
+                f"a label must be one class; it has shape {label.shape}. Of one-hot "
+                "rows give the position, label.argmax()"
+            )
+        label = label.item()
+    if isinstance(label, (str, bool, Integral)):
+        return label
+    if isinstance(label, Real) and float(label).is_integer():
+        return int(float(label))
+    raise ValueError(f"a label must be text or a whole number; it is {label!r:.80}")
+
+
+def as_names(classes: Any) -> list[str] | None:
+    """Return names of classes, None where they do not tell all apart.
+
+    Parameters
+    ----------
+    classes : sequence of str or of tuples of str
+        Names in the order of their numbers; of tuples the synonyms are joined.
+    """
+    if isinstance(classes, (str, bytes)) or not isinstance(
+        classes, (Sequence, np.ndarray)
+    ):
+        return None
+    names = [
+        ", ".join(map(str, name)) if isinstance(name, (tuple, list)) else str(name)
+        for name in classes
+    ]
+    return names if names and len(set(names)) == len(names) else None

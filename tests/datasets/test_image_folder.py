@@ -1,0 +1,573 @@
+"""Folders of classes, and tables of files and classes, as people have them."""
+
+import io
+import os
+import warnings
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import polars
+import pytest
+from PIL import Image
+
+from skdistill import ImageReader, RandomSubset, load_image_folder
+
+RNG = np.random.default_rng(0)
+PIXELS = RNG.integers(0, 256, (8, 6, 8, 3), dtype=np.uint8)
+CLASSES = ["spiral", "smooth"] * 4
+
+
+def picture(i, mode="RGB"):
+    return Image.fromarray(PIXELS[i]).convert(mode)
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Four images of 8 x 6 pixels in each of two folders."""
+    for i, name in enumerate(CLASSES):
+        (tmp_path / name).mkdir(exist_ok=True)
+        picture(i).save(tmp_path / name / f"{i}.png")
+    return tmp_path
+
+
+@pytest.fixture
+def table(tmp_path):
+    """Images in a folder, and a table beside it."""
+    (tmp_path / "images").mkdir()
+    for i in range(8):
+        picture(i).save(tmp_path / "images" / f"{i}.png")
+    frame = pd.DataFrame(
+        {"file": [f"images/{i}.png" for i in range(8)], "class": CLASSES}
+    )
+    frame.to_csv(tmp_path / "classes.csv", index=False)
+    return tmp_path / "classes.csv"
+
+
+@pytest.fixture(autouse=True)
+def no_warning():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        yield
+
+
+SORTED = [1, 3, 5, 7, 0, 2, 4, 6]
+
+
+def test_folders(folders):
+    found = load_image_folder(folders, verbose=0)
+    np.testing.assert_array_equal(found.data, PIXELS[SORTED])
+    assert found.images is found.data
+    assert found.target.tolist() == ["smooth"] * 4 + ["spiral"] * 4
+    assert found.target_names == ["smooth", "spiral"]
+    assert found.filenames[0] == str(folders / "smooth" / "1.png")
+    assert found.frame["class"].tolist() == found.target.tolist()
+    X, y = load_image_folder(folders, return_X_y=True, verbose=0)
+    distilled = RandomSubset(random_state=0).fit(X, y).synthetic_
+    assert distilled.y.tolist() == ["smooth", "spiral"]
+
+
+def test_table(table):
+    found = load_image_folder(table, verbose=0)
+    np.testing.assert_array_equal(found.data, PIXELS)
+    assert found.target.tolist() == CLASSES
+    assert list(found.frame) == ["file", "class"]
+
+
+@pytest.mark.parametrize("n_jobs", [None, 2])
+def test_map(folders, tmp_path, n_jobs):
+    out = tmp_path / "X.npy"
+    X, _ = load_image_folder(
+        folders, out=out, return_X_y=True, verbose=0, n_jobs=n_jobs
+    )
+    assert isinstance(X, np.memmap)
+    np.testing.assert_array_equal(np.load(out), PIXELS[SORTED])
+    assert not list(tmp_path.glob("*.part*"))
+
+
+def test_progress(folders, capsys, monkeypatch):
+    monkeypatch.setattr("skdistill.datasets._collect._BAR_DELAY", 0)
+    load_image_folder(folders)
+    assert "images: 100%" in capsys.readouterr().err
+
+
+# What lies in folders beside the images.
+
+
+def test_capitals_hidden_files_and_deeper_folders(folders):
+    os.rename(folders / "spiral" / "0.png", folders / "spiral" / "0.PNG")
+    (folders / "smooth" / "more" / "still").mkdir(parents=True)
+    os.rename(folders / "smooth" / "7.png", folders / "smooth" / "more/still/7.png")
+    for name in (".DS_Store", "smooth/._1.png", "smooth/Thumbs.db", "spiral/.x.jpg"):
+        (folders / name).write_bytes(b"x")
+    (folders / "__MACOSX").mkdir()
+    (folders / ".ipynb_checkpoints").mkdir()
+    (folders / "smooth" / ".ipynb_checkpoints").mkdir()
+    picture(0).save(folders / "smooth" / ".ipynb_checkpoints" / "0.png")
+    found = load_image_folder(folders, verbose=0)
+    np.testing.assert_array_equal(found.data, PIXELS[SORTED])
+
+
+def test_same_name_in_two_folders(folders):
+    picture(7).save(folders / "spiral" / "1.png")
+    assert len(load_image_folder(folders, verbose=0).data) == 9
+
+
+def test_what_is_passed_over_is_told(folders):
+    (folders / "irregular").mkdir()
+    with pytest.warns(UserWarning, match=r"1 folders .* no class: \['irregular'\]"):
+        found = load_image_folder(folders, verbose=0)
+    assert found.target_names == ["smooth", "spiral"]
+    (folders / "irregular").rmdir()
+    (folders / "smooth" / "notes.txt").write_text("x")
+    with pytest.warns(UserWarning, match=r"1 files .*notes.txt'"):
+        load_image_folder(folders, verbose=0)
+    (folders / "smooth" / "notes.txt").unlink()
+    picture(0).save(folders / "loose.png")
+    with pytest.warns(UserWarning, match=r"1 images .*in no folder.* 'loose.png'"):
+        load_image_folder(folders, verbose=0)
+
+
+def test_link_to_itself_ends(folders):
+    os.symlink(folders / "smooth", folders / "smooth" / "again")
+    assert len(load_image_folder(folders, verbose=0).data) == 8
+    os.symlink(folders / "gone.png", folders / "smooth" / "gone.png")
+    with pytest.raises(FileNotFoundError, match=r"gone.png"):
+        load_image_folder(folders, verbose=0)
+
+
+def test_no_folder_of_classes(folders, tmp_path):
+    with pytest.raises(ValueError, match=r"4 images, the first '1.png', but no folder"):
+        load_image_folder(folders / "smooth", verbose=0)
+    (tmp_path / "empty" / "a").mkdir(parents=True)
+    with pytest.raises(ValueError, match="no image in folders of classes"):
+        load_image_folder(tmp_path / "empty", verbose=0)
+    with pytest.raises(FileNotFoundError, match="there is none at"):
+        load_image_folder(tmp_path / "nothing", verbose=0)
+
+
+def test_parts_of_a_data_set_are_no_classes(folders, tmp_path):
+    for part in ("train", "Val"):
+        (tmp_path / "whole" / part / "cat").mkdir(parents=True)
+        picture(0).save(tmp_path / "whole" / part / "cat" / "0.png")
+    with pytest.raises(ValueError, match=r"parts of a data set, \['Val', 'train'\]"):
+        load_image_folder(tmp_path / "whole", verbose=0)
+
+
+def test_arrays_are_named(tmp_path):
+    (tmp_path / "a").mkdir()
+    np.save(tmp_path / "a" / "0.npy", PIXELS[0])
+    with pytest.raises(ValueError, match=r"1 files such as .*0.npy'"):
+        load_image_folder(tmp_path, verbose=0)
+
+
+# Modes.
+
+
+def test_gray_stays_gray(folders):
+    for i, name in enumerate(CLASSES):
+        picture(i, "LA" if i % 2 else "L").save(folders / name / f"{i}.png")
+    X = load_image_folder(folders, verbose=0).data
+    assert X.shape == (8, 6, 8, 1)
+    np.testing.assert_array_equal(X[0, ..., 0], np.asarray(picture(1, "L")))
+    X = load_image_folder(folders, mode="RGB", verbose=0).data
+    np.testing.assert_array_equal(X[..., :1].repeat(3, -1), X)
+
+
+def test_modes_mix(folders):
+    picture(0, "L").save(folders / "spiral" / "0.png")
+    with pytest.warns(UserWarning, match=r"1 of 8 images are gray, the first .*0.png"):
+        X = load_image_folder(folders, verbose=0).data
+    np.testing.assert_array_equal(X[4], np.asarray(picture(0, "L").convert("RGB")))
+    assert load_image_folder(folders, mode="RGB", verbose=0).data.shape[-1] == 3
+    assert load_image_folder(folders, mode="L", verbose=0).data.shape[-1] == 1
+
+
+def test_palette_is_color(folders):
+    palette = picture(0).convert("P", palette=Image.Palette.ADAPTIVE, colors=48)
+    palette.save(folders / "spiral" / "0.png")
+    X = load_image_folder(folders, verbose=0).data
+    np.testing.assert_array_equal(X[4], np.asarray(palette.convert("RGB")))
+    X = load_image_folder(folders, mode="L", verbose=0).data
+    expected = np.asarray(palette.convert("RGB").convert("L"))
+    np.testing.assert_array_equal(X[4, ..., 0], expected)
+
+
+def test_transparency(folders):
+    rgba = picture(0, "RGBA")
+    rgba.save(folders / "spiral" / "0.png")
+    # All opaque: nothing is lost.
+    assert load_image_folder(folders, verbose=0).data.shape[-1] == 3
+    rgba.putpixel((0, 0), (1, 2, 3, 0))
+    rgba.save(folders / "spiral" / "0.png")
+    with pytest.warns(UserWarning, match=r"transparent pixels.*0.png"):
+        X = load_image_folder(folders, verbose=0).data
+    assert X[4, 0, 0].tolist() == [1, 2, 3]
+    X = load_image_folder(folders, mode="RGBA", verbose=0).data
+    assert X.shape[-1] == 4
+    assert X[4, 0, 0].tolist() == [1, 2, 3, 0]
+
+
+def test_sixteen_bits(folders):
+    deep = RNG.integers(0, 2**16, (8, 6, 8), dtype=np.uint16)
+    for i, name in enumerate(CLASSES[:7]):
+        Image.fromarray(deep[i]).save(folders / name / f"{i}.png")
+    with pytest.raises(ValueError, match=r"7.png' is of 8 bits; 7 of 8 .*16 bits"):
+        load_image_folder(folders, verbose=0)
+    Image.fromarray(deep[7]).save(folders / "smooth" / "7.png")
+    X = load_image_folder(folders, verbose=0).data
+    assert X.dtype == np.uint16
+    np.testing.assert_array_equal(X[..., 0], deep[SORTED])
+    X = load_image_folder(folders, size=(3, 4), verbose=0).data
+    means = deep[SORTED].reshape(8, 3, 2, 4, 2).mean(axis=(2, 4))
+    np.testing.assert_allclose(X[..., 0], means, atol=0.51)
+    with pytest.raises(ValueError, match=r"`mode='L'` is for images of 8 bits"):
+        load_image_folder(folders, mode="L", verbose=0)
+
+
+def test_fits(folders):
+    fits = pytest.importorskip("astropy.io.fits")
+    cube = RNG.normal(size=(8, 5, 6, 8)).astype(np.float32)
+    cube[3, 0, 0, 0] = np.nan
+    for i, name in enumerate(CLASSES):
+        (folders / name / f"{i}.png").unlink()
+        fits.PrimaryHDU(cube[i]).writeto(folders / name / f"{i}.FITS")
+    with pytest.warns(UserWarning, match="1 of 8 images have pixels without a value"):
+        X = load_image_folder(folders, verbose=0).data
+    assert X.shape == (8, 6, 8, 5)
+    expected = np.moveaxis(np.nan_to_num(cube[SORTED]), 1, -1)[:, ::-1]
+    np.testing.assert_array_equal(X, expected)
+
+
+# Images that are wrong.
+
+
+def _cut(path):
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+def _animate(path):
+    path.unlink()
+    picture(0).save(path.with_suffix(".gif"), save_all=True, append_images=[picture(1)])
+
+
+WRONG = {
+    "another size": (lambda p: picture(0).resize((5, 6)).save(p), "5 x 6 pixels"),
+    "empty": (lambda p: p.write_bytes(b""), "it is empty"),
+    "no image": (lambda p: p.write_bytes(b"hello world"), "cannot be read"),
+    "cut short": (_cut, "cannot be read"),
+    "a page of an error": (lambda p: p.write_text("<!DOCTYPE html><html>"), "web page"),
+    "animated": (_animate, "several frames"),
+    "color of 16 bits": (
+        lambda p: p.write_bytes(_deep_color()),
+        "16 bits are more than 8 bits",
+    ),
+}
+
+
+def _deep_color():
+    import struct
+    import zlib
+
+    def chunk(kind, data):
+        crc = struct.pack(">I", zlib.crc32(kind + data))
+        return struct.pack(">I", len(data)) + kind + data + crc
+
+    head = struct.pack(">IIBBBBB", 8, 6, 16, 2, 0, 0, 0)
+    rows = zlib.compress((b"\0" + bytes(8 * 6)) * 6)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        chunk(*part) for part in ((b"IHDR", head), (b"IDAT", rows), (b"IEND", b""))
+    )
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_wrong_image_is_named(folders, tmp_path, kind):
+    spoil, message = WRONG[kind]
+    spoil(folders / "spiral" / "2.png")
+    with pytest.raises(ValueError, match=rf"spiral/2\.(png|gif)'.*{message}"):
+        load_image_folder(folders, verbose=0)
+    for out in (None, tmp_path / "X.npy"):
+        with pytest.warns(UserWarning, match="1 of 8 images are left out"):
+            found = load_image_folder(folders, on_error="skip", out=out, verbose=0)
+        np.testing.assert_array_equal(found.data, PIXELS[[1, 3, 5, 7, 0, 4, 6]])
+        assert len(found.target) == len(found.filenames) == len(found.frame) == 7
+        assert message in found.skipped["error"].iloc[0]
+
+
+def test_damaged_jpeg(folders):
+    for i, name in enumerate(CLASSES):
+        (folders / name / f"{i}.png").unlink()
+        Image.fromarray(PIXELS[i].repeat(8, 0).repeat(8, 1)).save(
+            folders / name / f"{i}.jpeg"
+        )
+    _cut(folders / "spiral" / "4.jpeg")
+    with pytest.raises(ValueError, match=r"spiral/4.jpeg' cannot be read"):
+        load_image_folder(folders, verbose=0)
+
+
+def test_all_wrong(folders):
+    for path in folders.glob("*/*.png"):
+        path.write_bytes(b"x")
+    with pytest.raises(ValueError, match="8 of 8 images cannot be read"):
+        load_image_folder(folders, on_error="skip", verbose=0)
+
+
+# Sizes.
+
+
+def test_size(folders):
+    picture(0).resize((16, 12), Image.Resampling.NEAREST).save(
+        folders / "spiral" / "0.png"
+    )
+    X = load_image_folder(folders, size=(6, 8), verbose=0).data
+    np.testing.assert_array_equal(X, PIXELS[SORTED])
+    with pytest.warns(UserWarning, match=r"8 of 8 .*proportions.*size=\(4, 4\)"):
+        assert load_image_folder(folders, size=4, verbose=0).data.shape[1:3] == (4, 4)
+    for size in (0, -1, (2, 3, 4), (2.5, 2), True):
+        with pytest.raises(ValueError, match="`size` must be a number of pixels"):
+            load_image_folder(folders, size=size, verbose=0)
+
+
+def test_size_agrees_with_image_reader(folders):
+    for i, name in enumerate(CLASSES):
+        Image.fromarray(PIXELS[i].repeat(4, 0).repeat(3, 1)).save(
+            folders / name / f"{i}.png"
+        )
+    found = load_image_folder(folders, size=5, verbose=0)
+    read = ImageReader(size=5, crop=1).transform(list(found.filenames))
+    np.testing.assert_array_equal(found.data, read)
+
+
+# Tables.
+
+
+def test_columns_are_guessed_and_told(table):
+    frame = pd.read_csv(table)
+    strange = frame.rename(columns={"file": "Bild", "class": "Art"}).assign(z=0.5)
+    strange.to_csv(table, index=False)
+    with pytest.raises(ValueError, match=r"`class_column` must say .*'Bild', 'Art'"):
+        load_image_folder(table, verbose=0)
+    with pytest.warns(UserWarning, match=r"'Bild' is taken for the files; `file_col"):
+        load_image_folder(table, class_column="Art", verbose=0)
+    found = load_image_folder(table, file_column="Bild", class_column="Art", verbose=0)
+    assert found.target.tolist() == CLASSES
+    with pytest.raises(ValueError, match=r"`file_column='x'` must be a column"):
+        load_image_folder(table, file_column="x", verbose=0)
+
+
+def test_two_columns_of_classes(table):
+    frame = pd.read_csv(table)
+    frame.insert(1, "label", [0, 1] * 4)
+    frame.to_csv(table, index=False)
+    with pytest.warns(UserWarning, match="'class' is taken for the classes"):
+        assert load_image_folder(table, verbose=0).target.tolist() == CLASSES
+    frame["label"] = range(8)
+    frame.to_csv(table, index=False)
+    with pytest.raises(ValueError, match=r"\['label', 'class'\] .*they differ"):
+        load_image_folder(table, verbose=0)
+    found = load_image_folder(table, class_column="label", verbose=0)
+    assert found.target.tolist() == list(range(8))
+
+
+@pytest.mark.parametrize("kind", ["pandas", "polars", "parquet"])
+def test_tables_of_all_kinds(table, kind):
+    frame = pd.read_csv(table)
+    given = frame
+    if kind == "polars":
+        given = polars.DataFrame({c: frame[c].tolist() for c in frame})
+    elif kind == "parquet":
+        given = table.with_suffix(".parquet")
+        frame.to_parquet(given)
+    found = load_image_folder(given, images_dir=table.parent, verbose=0)
+    np.testing.assert_array_equal(found.data, PIXELS)
+
+
+def test_paths_from_the_working_directory(table, monkeypatch):
+    monkeypatch.chdir(table.parent.parent)
+    frame = pd.read_csv(table)
+    frame["file"] = table.parent.name + "/" + frame["file"]
+    frame.to_csv(table, index=False)
+    assert len(load_image_folder(table, verbose=0).data) == 8
+
+
+def test_windows_paths_other_capitals_and_names_alone(table):
+    frame = pd.read_csv(table)
+    for change in (
+        lambda f: f.replace("/", "\\"),
+        lambda f: f.upper(),
+        lambda f: f.removeprefix("images/"),
+    ):
+        frame.assign(file=frame["file"].map(change)).to_csv(table, index=False)
+        with pytest.warns(UserWarning, match="8 of 8 files were found in a sub-folder"):
+            found = load_image_folder(table, verbose=0)
+        np.testing.assert_array_equal(found.data, PIXELS)
+
+
+def test_same_name_in_two_sub_folders(table):
+    (table.parent / "other").mkdir()
+    picture(1).save(table.parent / "other" / "0.png")
+    frame = pd.read_csv(table)
+    frame["file"] = frame["file"].str.removeprefix("images/")
+    frame.to_csv(table, index=False)
+    with pytest.raises(ValueError, match=r"Row 0: .*several files of '0.png'"):
+        load_image_folder(table, verbose=0)
+
+
+def test_ids_of_any_name(table):
+    frame = pd.DataFrame({"galaxy_id": range(8), "Morph": CLASSES})
+    frame.to_csv(table, index=False)
+    with pytest.warns(UserWarning, match=r"'galaxy_id' is taken for the files and"):
+        found = load_image_folder(table, verbose=0)
+    np.testing.assert_array_equal(found.data, PIXELS)
+    # The folder is as good as the table in it.
+    with (
+        pytest.warns(UserWarning, match="'galaxy_id' is taken for the files"),
+        pytest.warns(UserWarning, match="fewer than two folders of classes"),
+    ):
+        found = load_image_folder(table.parent, verbose=0)
+    np.testing.assert_array_equal(found.data, PIXELS)
+    found = load_image_folder(
+        table.parent, file_column="galaxy_id", class_column="Morph", verbose=0
+    )
+    np.testing.assert_array_equal(found.data, PIXELS)
+
+
+def test_archive(table):
+    archive = table.with_suffix(".zip")
+    with zipfile.ZipFile(archive, "w") as file:
+        for i in range(8):
+            file.write(table.parent / "images" / f"{i}.png", f"images/{i}.png")
+    found = load_image_folder(table, images_dir=archive, verbose=0)
+    np.testing.assert_array_equal(found.data, PIXELS)
+    with pytest.raises(ValueError, match="got the archive"):
+        load_image_folder(archive, verbose=0)
+
+
+def test_missing_files_are_named(table):
+    frame = pd.read_csv(table)
+    frame.loc[[2, 5], "file"] = ["images/none.png", np.nan]
+    frame.to_csv(table, index=False)
+    match = r"Row 2: there is no file '.*none.png' \(2 of 8 images\)"
+    with pytest.raises(FileNotFoundError, match=match):
+        load_image_folder(table, verbose=0)
+    with pytest.warns(UserWarning, match="2 of 8 images are left out"):
+        found = load_image_folder(table, on_error="skip", verbose=0)
+    np.testing.assert_array_equal(found.data, PIXELS[[0, 1, 3, 4, 6, 7]])
+    assert found.skipped.index.tolist() == [2, 5]
+
+
+@pytest.mark.parametrize("missing", [np.nan, None, ""])
+def test_missing_classes_are_named(table, missing):
+    frame = pd.read_csv(table)
+    frame["class"] = frame["class"].astype(object)
+    frame.loc[3, "class"] = missing
+    with pytest.raises(ValueError, match=r"Row 3 has no class"):
+        load_image_folder(frame, images_dir=table.parent, verbose=0)
+    with pytest.warns(UserWarning, match="1 of 8 images are left out"):
+        found = load_image_folder(
+            frame, images_dir=table.parent, on_error="skip", verbose=0
+        )
+    assert found.target_names == ["smooth", "spiral"]
+    # Beside a NaN whole numbers became floats.
+    numbers = frame.assign(**{"class": [0, 1, 0, np.nan, 0, 1, 0, 1]})
+    with pytest.warns(UserWarning, match="left out"):
+        found = load_image_folder(
+            numbers, images_dir=table.parent, on_error="skip", verbose=0
+        )
+    assert found.target.dtype == np.int64
+
+
+def test_classes_that_are_none(table):
+    frame = pd.read_csv(table)
+    for values, message in (
+        (np.linspace(0, 1, 8), r"got 0\.14.* in row 1"),
+        (["a", 1] * 4, r"all of one kind; got \['int', 'str'\]"),
+        ([None] * 8, "empty in all of the 8 rows"),
+        ([[0, 1]] * 8, r"got \['list'\]"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            load_image_folder(
+                frame.assign(**{"class": values}), images_dir=table.parent, verbose=0
+            )
+
+
+def test_repeated_files(table):
+    frame = pd.read_csv(table)
+    frame.loc[2, "file"] = "images/0.png"
+    with pytest.warns(UserWarning, match=r"1 rows repeat .*row 2, 'images/0.png'"):
+        load_image_folder(frame, images_dir=table.parent, verbose=0)
+    frame.loc[2, "class"] = "smooth"
+    with pytest.raises(ValueError, match=r"Row 2: .*'smooth', and 'spiral' in row 0"):
+        load_image_folder(frame, images_dir=table.parent, verbose=0)
+
+
+def test_no_header(table):
+    table.write_text("".join(f"images/{i}.png,{CLASSES[i]}\n" for i in range(8)))
+    with pytest.raises(ValueError, match="the names of the columns are missing"):
+        load_image_folder(table, verbose=0)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_table_of_bytes(tmp_path, packed):
+    contents = []
+    for i in range(8):
+        file = io.BytesIO()
+        picture(i).save(file, "WEBP", lossless=True)
+        content = file.getvalue()
+        contents.append({"bytes": content, "path": None} if packed else content)
+    frame = pd.DataFrame({"image": contents, "label": [0, 1] * 4})
+    frame.to_parquet(tmp_path / "train.parquet")
+    found = load_image_folder(tmp_path / "train.parquet", verbose=0)
+    np.testing.assert_array_equal(found.data, PIXELS)
+    assert found.target.tolist() == [0, 1] * 4
+    assert found.filenames.tolist() == [None] * 8
+    frame.at[5, "image"] = b"no image"
+    with pytest.raises(ValueError, match=r"Row 5: an image in the table cannot be re"):
+        load_image_folder(frame, verbose=0)
+
+
+def test_parameters_of_tables_need_one(folders):
+    with pytest.raises(ValueError, match=r"`images_dir` are for a table"):
+        load_image_folder(folders, images_dir=folders, verbose=0)
+    with pytest.raises(FileNotFoundError, match=r"`images_dir` must be an existing"):
+        load_image_folder(
+            pd.DataFrame({"file": ["a.png"], "class": [1]}),
+            images_dir=folders / "none",
+            verbose=0,
+        )
+    with pytest.raises(TypeError, match="from_pil_images takes pictures"):
+        load_image_folder([picture(0)], verbose=0)
+
+
+def test_interrupted_map_resumes(folders, tmp_path, monkeypatch):
+    """What was read is not read again, and a changed file is."""
+    monkeypatch.setattr("skdistill.datasets._collect._BATCH_SIZE", 2)
+    (folders / "spiral" / "6.png").rename(folders / "six")
+    picture(6).save(folders / "spiral" / "6.png")
+    content = (folders / "spiral" / "6.png").read_bytes()
+    (folders / "spiral" / "6.png").write_bytes(content[:-20])
+    (folders / "six").unlink()
+    out = tmp_path / "X.npy"
+    with pytest.raises(ValueError, match=r"6\.png"):
+        load_image_folder(folders, out=out, verbose=0)
+    assert not out.exists()
+    (folders / "spiral" / "6.png").write_bytes(content)
+    read = []
+    from skdistill.datasets import _image_folder
+
+    whole = _image_folder._Reader.pixels
+
+    def spy(self, i, shape=None, dtype=None):
+        read.append(i)
+        return whole(self, i, shape, dtype)
+
+    monkeypatch.setattr(_image_folder._Reader, "pixels", spy)
+    X = load_image_folder(folders, out=out, verbose=0).data
+    np.testing.assert_array_equal(X, PIXELS[SORTED])
+    assert set(read) == {0, 6, 7}
+
+
+def test_home_folder(folders, monkeypatch):
+    monkeypatch.setenv("HOME", str(Path(folders).parent))
+    assert len(load_image_folder(f"~/{folders.name}", verbose=0).data) == 8
