@@ -63,7 +63,7 @@ galaxies = load_image_folder(survey / "catalog.csv", **columns)
 print(galaxies.data.shape, galaxies.data.dtype, galaxies.target_names)
 
 # %%
-# What is wrong is named: here a galaxy without a class, and an image that was cut short.
+# What is wrong is named: here a galaxy without a class, and an image cut short.
 
 broken = catalog.copy()
 broken.loc[7, "Morphology"] = None
