@@ -376,6 +376,24 @@ def test_arms_of_the_training_of_teachers(arm, monkeypatch):
     assert rate == 1.0
 
 
+def test_forms_of_a_match_of_any_network_agree(monkeypatch):
+    script = load_script("any_network", monkeypatch, rate=False)
+    options = Namespace(
+        device="cpu", classes=3, ipc=1, steps=2, width=4, width_multiplier=0.07
+    )
+    vars(options).update(normalization="group", size=8, repeats=1)
+    with single_threaded_torch():
+        for name, forms in (("convnet", script.FORMS), ("resnet18", script.FORMS[:2])):
+            found = []
+            for form in forms:
+                connection = Connection()
+                script.measure(form, name, options, connection)
+                found.append(connection.result[2])
+            for gradient in found[1:]:
+                scale = np.abs(found[0]).max()
+                np.testing.assert_allclose(gradient, found[0], atol=1e-4 * scale)
+
+
 def test_forms_of_a_matching_iteration_agree(monkeypatch):
     script = load_script("matching", monkeypatch)
     options = Namespace(device="cpu", width=4, size=8, repeats=1, keep="auto")
