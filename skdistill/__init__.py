@@ -1,4 +1,4 @@
-"""Dataset distillation by trajectory matching, in the manner of scikit-learn.
+"""Dataset distillation in the manner of scikit-learn.
 
 skdistill condenses a large labeled image set into a few synthetic images per
 class on which a network trains almost as well as on the whole set.  Names are

@@ -13,6 +13,7 @@ import pytest
 from numpydoc.validate import validate
 
 import skdistill
+from skdistill.base import BaseDistiller
 
 PUBLIC = [name for name in skdistill.__all__ if name != "__version__"]
 INSPECTION = [f"inspection.{name}" for name in skdistill.inspection.__all__]
@@ -61,6 +62,24 @@ def test_api_page_lists_every_public_name():
     )
     public = {name for name in PUBLIC if not inspect.ismodule(getattr(skdistill, name))}
     assert listed == public | set(INSPECTION)
+
+
+@pytest.mark.parametrize("page", ["distillers", "choosing", "baselines"])
+def test_guide_has_every_distiller(page):
+    text = (Path(__file__).parents[1] / "doc" / f"{page}.rst").read_text()
+    named = set(re.findall(r":class:`(?:[^`<]*<)?(\w+)>?`", text))
+    distillers = {
+        name
+        for name in skdistill.distillation.__all__
+        if issubclass(getattr(skdistill, name), BaseDistiller)
+    }
+    learn = {
+        name
+        for name in distillers
+        if hasattr(getattr(skdistill, name), "_make_objective")
+    }
+    wanted = {"distillers": distillers, "choosing": learn}
+    assert wanted.get(page, distillers - learn) <= named
 
 
 @pytest.mark.parametrize("name", [*PUBLIC, *INSPECTION])
