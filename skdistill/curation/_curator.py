@@ -76,6 +76,11 @@ class GalaxyZooCurator(TransformerMixin, DocLinkMixin, BaseEstimator):
         `"{question}_{answer}"`. `votes` does not matter then, but for `{votes}` in the
         pattern. None also finds columns with `.`, `-`, `:`, a blank or nothing between
         question and answer.
+    vote_unit : {"fraction", "percent", "count"}, default="fraction"
+        What the votes are stored as: shares in [0, 1], the same in percent, or numbers
+        of votes. The latter need a column for every answer of a question in the tree,
+        also of one that leads to no class, and are divided by their sum; where that is
+        0, nobody was asked.
     id_column : str, sequence of str or None, default=None
         Column that tells galaxies apart, or several that do so together; "index" is
         the index. None takes the first that has the name of an id, see the notes.
@@ -223,6 +228,7 @@ class GalaxyZooCurator(TransformerMixin, DocLinkMixin, BaseEstimator):
         "votes": [str, None],
         "cumulative": ["boolean", StrOptions({"auto"})],
         "columns": [str, Mapping, None],
+        "vote_unit": [StrOptions({"fraction", "percent", "count"})],
         "id_column": [str, "array-like", None],
         "tree": [StrOptions(set(TREES)), dict],
         "min_votes": [Interval(Integral, 0, None, closed="left")],
@@ -240,6 +246,7 @@ class GalaxyZooCurator(TransformerMixin, DocLinkMixin, BaseEstimator):
         votes: str | None = "fraction",
         cumulative: bool | str = "auto",
         columns: str | Mapping[str, str] | None = None,
+        vote_unit: str = "fraction",
         id_column: str | Sequence[str] | None = None,
         tree: str | dict = "nine",
         min_votes: int = 0,
@@ -253,6 +260,7 @@ class GalaxyZooCurator(TransformerMixin, DocLinkMixin, BaseEstimator):
         self.votes = votes
         self.cumulative = cumulative
         self.columns = columns
+        self.vote_unit = vote_unit
         self.id_column = id_column
         self.tree = tree
         self.min_votes = min_votes
@@ -281,7 +289,8 @@ class GalaxyZooCurator(TransformerMixin, DocLinkMixin, BaseEstimator):
         TypeError
             If `catalog` is not a DataFrame of pandas or polars.
         ValueError
-            If vote columns are missing or hold anything but numbers in [0, 1] and NaN,
+            If vote columns are missing or hold anything but numbers in [0, 1] and NaN
+            (or what `vote_unit` says),
             if object ids were read as floats and have lost digits, if `min_votes` is
             set and the catalog does not say how many votes there are, if `tree` is
             no tree, if `clean` is set and the tree asks other questions than Galaxy
@@ -297,7 +306,7 @@ class GalaxyZooCurator(TransformerMixin, DocLinkMixin, BaseEstimator):
         """
         catalog = as_pandas(catalog)
         tree = self._parse_tree()
-        votes = read_votes(catalog, self.votes, tree, columns=self.columns)
+        votes = self._read_votes(catalog, tree)
         able = have_votes(catalog, self.min_votes)
         id_ranks, notes = object_ranks(catalog, self.id_column)
         self.cumulative_ = self._are_cumulative(votes, tree)
@@ -377,7 +386,7 @@ class GalaxyZooCurator(TransformerMixin, DocLinkMixin, BaseEstimator):
         check_is_fitted(self)
         tree = self._parse_tree()
         catalog = as_pandas(catalog)
-        votes = read_votes(catalog, self.votes, tree, columns=self.columns)
+        votes = self._read_votes(catalog, tree)
         return leaf_scores(votes, self.confidence, tree, self.cumulative_)
 
     def fit_resample(self, catalog: Any, y: None = None) -> tuple[Any, np.ndarray]:
@@ -423,6 +432,11 @@ class GalaxyZooCurator(TransformerMixin, DocLinkMixin, BaseEstimator):
         """
         check_is_fitted(self)
         return self.classes_.astype(object)
+
+    def _read_votes(self, catalog: pd.DataFrame, tree: VoteTree) -> np.ndarray:
+        return read_votes(
+            catalog, self.votes, tree, columns=self.columns, unit=self.vote_unit
+        )
 
     def _parse_tree(self) -> VoteTree:
         tree = TREES[self.tree]() if isinstance(self.tree, str) else self.tree

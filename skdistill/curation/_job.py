@@ -13,7 +13,7 @@ from skdistill._version import __version__
 from skdistill.curation._array_file import ArrayFile
 from skdistill.curation._cutout import cut_out, cut_out_bands
 from skdistill.curation._decode import decode
-from skdistill.curation._sources import Sources, describe
+from skdistill.curation._sources import Bands, Sources, describe
 from skdistill.curation._stretch import asinh_stretch
 
 # Of the cutouts of Galaxy Zoo 2 and its successors, and what of them a galaxy fills.
@@ -153,12 +153,20 @@ class Job:
             # Rotations of one galaxy stand together: its file is decoded once.
             if kept.get("source") != source:
                 kept.clear()
-                content = self.files.read(source)
-                kept["image"] = decode(
-                    content,
-                    self.settings.bands,
-                    # Threads do no harm: each note is added by itself.
-                    lambda text: self.notes.setdefault(text, set()).add(i),
+                parts = source if isinstance(source, Bands) else (source,)
+                images = [
+                    decode(
+                        self.files.read(part),
+                        self.settings.bands,
+                        # Threads do no harm: each note is added by itself.
+                        lambda text: self.notes.setdefault(text, set()).add(i),
+                    )
+                    for part in parts
+                ]
+                kept["image"] = (
+                    join_bands(images, parts)
+                    if isinstance(source, Bands)
+                    else images[0]
                 )
                 kept["source"] = source
             self._settle_crop(kept["image"])
@@ -188,6 +196,44 @@ class Job:
                 f"of which the central {GALAXY_ZOO_CROP} are kept. `crop` must say how "
                 "to crop both"
             )
+
+
+def join_bands(images: Sequence[Any], sources: Sequence[tuple]) -> np.ndarray:
+    """Make one image of files with a band each.
+
+    Parameters
+    ----------
+    images : sequence of ndarray of shape (height, width, 1)
+        What `decode` returned for each.
+    sources : sequence of tuple
+        Where they are from.
+
+    Returns
+    -------
+    image : ndarray of shape (height, width, n_bands)
+        Their bands in this order.
+
+    Raises
+    ------
+    ValueError
+        If a file is not FITS, has several bands, or another shape than the first.
+    """
+    for image, source in zip(images, sources, strict=True):
+        if isinstance(image, Image.Image):
+            raise ValueError(
+                f"{describe(source)} is not FITS, as files of one band must be"
+            )
+        if image.shape[-1] != 1:
+            raise ValueError(
+                f"{describe(source)} has {image.shape[-1]} bands, and files of one "
+                "band each are joined; `bands` takes one of each"
+            )
+        if image.shape != images[0].shape:
+            raise ValueError(
+                f"{describe(source)} has {image.shape[1]} x {image.shape[0]} pixels, "
+                f"{describe(sources[0])} {images[0].shape[1]} x {images[0].shape[0]}"
+            )
+    return np.concatenate(images, axis=-1)
 
 
 def render(

@@ -58,13 +58,14 @@ class ImageReader(TransformerMixin, DocLinkMixin, BaseEstimator):
     images_dir : str, path-like or None, default=None
         Folder that relative paths start from; or a zip archive, `images.zip`, or a
         folder in one, `images.zip!/folder`. None stands for the working directory.
-    path_column : str or None, default=None
+    path_column : str, sequence of str or None, default=None
         Column that names the files, or holds them as bytes or as `{"bytes": ...,
         "path": ...}`. A file in an archive is named `{archive}!/{member}`. None
         takes `path` or `file_loc`, whichever is there, else `image` if that holds
         bytes, else `asset_id`, which stands for `{asset_id}.jpg` (or `.jpeg`, `.png`,
         `.tif`, `.webp`, `.fits`, `.fits.gz`, `.fits.fz`) in `images_dir` or a direct
-        sub-folder, in an archive in any folder.
+        sub-folder, in an archive in any folder. Several columns name a FITS file for
+        each band, in this order; `bands` then takes one of each file.
     size : int, default=128
         Height and width of the resulting images in pixels.
     crop : float or "auto", default="auto"
@@ -178,7 +179,7 @@ class ImageReader(TransformerMixin, DocLinkMixin, BaseEstimator):
 
     _parameter_constraints: ClassVar[dict] = {
         "images_dir": [str, os.PathLike, None],
-        "path_column": [str, None],
+        "path_column": [str, "array-like", None],
         "size": [Interval(Integral, 1, None, closed="left")],
         "crop": [Interval(Real, 0, 1, closed="right"), StrOptions({"auto"})],
         "bands": ["array-like", None],
@@ -195,7 +196,7 @@ class ImageReader(TransformerMixin, DocLinkMixin, BaseEstimator):
         self,
         *,
         images_dir: str | os.PathLike[str] | None = None,
-        path_column: str | None = None,
+        path_column: str | Sequence[str] | None = None,
         size: int = 128,
         crop: float | str = "auto",
         bands: Sequence[int | str] | None = None,

@@ -1,19 +1,19 @@
 """What the rows of a table say of their images, and where these are."""
 
 import os
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from numbers import Integral
 from typing import Any
 
 import pandas as pd
 
-from skdistill.curation._sources import Sources
+from skdistill.curation._sources import Bands, Sources
 
 _PATH_COLUMNS = ("path", "file_loc")
 
 
 def images_of_rows(
-    rows: Any, path_column: str | None, images_dir: Any
+    rows: Any, path_column: str | Sequence[str] | None, images_dir: Any
 ) -> tuple[pd.Index, list, bool]:
     """Return what names the image of each row.
 
@@ -21,8 +21,8 @@ def images_of_rows(
     ----------
     rows : DataFrame or sequence
         As a user gave them to an ImageReader.
-    path_column : str or None
-        The column of paths; None looks for one.
+    path_column : str, sequence of str or None
+        The column of paths; None looks for one.  Several have a band each.
     images_dir : path-like or None
 
     Returns
@@ -30,7 +30,7 @@ def images_of_rows(
     names : Index
         Names of the rows, for messages.
     values : list
-        A path, bytes, a dict of these, or an asset id for each row.
+        A path, bytes, a dict of these, an asset id, or a tuple of paths for each row.
     by_asset : bool
         Whether they are asset ids.
 
@@ -41,6 +41,8 @@ def images_of_rows(
     TypeError
         If `rows` is neither a DataFrame nor a sequence of images.
     """
+    if path_column is not None and not isinstance(path_column, str):
+        return _bands_of_rows(rows, list(path_column))
     if isinstance(rows, pd.DataFrame):
         if path_column is None:
             candidates = [*_PATH_COLUMNS, "image", "asset_id"]
@@ -80,7 +82,26 @@ def images_of_rows(
     return pd.Index(names), values, False
 
 
-def advise_column(path_column: str | None, value: Any) -> str:
+def _bands_of_rows(rows: Any, columns: list) -> tuple[pd.Index, list, bool]:
+    """Return the files of the bands of each row."""
+    if not isinstance(rows, pd.DataFrame):
+        raise TypeError(
+            f"`path_column={columns!r}` needs a DataFrame with a column for each band; "
+            f"got {type(rows).__name__}"
+        )
+    missing = [name for name in columns if name not in rows.columns]
+    if missing or not columns:
+        raise ValueError(
+            f"`path_column={columns!r}` must name a column for each band; {missing} "
+            f"are none of {rows.columns.tolist()}"
+        )
+    if len(set(columns)) < len(columns):
+        raise ValueError(f"`path_column={columns!r}` has a column twice")
+    values = [rows[name].tolist() for name in columns]
+    return rows.index, [Bands(v) for v in zip(*values, strict=True)], False
+
+
+def advise_column(path_column: Any, value: Any) -> str:
     """Say what to do about a number, or a name without ending, as a path."""
     is_name = isinstance(value, str) and not os.path.splitext(value)[1]
     if path_column is None or not (is_name or isinstance(value, Integral)):
@@ -114,7 +135,7 @@ def locate_all(
     sources: list[tuple | None] = []
     missing: dict[int, Exception] = {}
     for i, value in enumerate(values):
-        if not isinstance(value, Hashable):
+        if isinstance(value, Bands) or not isinstance(value, Hashable):
             found = _locate(files, value, by_asset)
         else:
             if value not in known:
@@ -130,6 +151,8 @@ def locate_all(
 
 def _locate(files: Sources, value: Any, by_asset: bool) -> tuple | Exception:
     try:
+        if isinstance(value, Bands):
+            return Bands(files.locate(band, by_asset) for band in value)
         return files.locate(value, by_asset)
     except (FileNotFoundError, ValueError) as error:
         return error

@@ -23,14 +23,25 @@ from skdistill.utils._untrusted import max_unpacked, whatever_is_wrong
 _BORDER = "!/"
 
 
+class Bands(tuple):
+    """What there is of one image for each band: values of a table, or sources."""
+
+
 def path_of(source: tuple | None) -> str | None:
-    """Path of a source, with that of the member; None for bytes from a table."""
+    """Path of a source, with that of the member; None for bytes from a table.
+
+    Where each band has a file, it is that of the first.
+    """
+    if isinstance(source, Bands):
+        return path_of(source[0])
     path, member = source or (None, None)
     return path if path is None or member is None else f"{path}{_BORDER}{member}"
 
 
 def describe(source: tuple | None) -> str:
     """Name a source in a message."""
+    if isinstance(source, Bands):
+        return " and ".join(map(describe, source))
     path = path_of(source)
     return "an image in the table" if path is None else repr(path)
 
@@ -149,6 +160,8 @@ class Sources:
             Name, size and time of the last change; for an archive also the checksum of
             the member; for bytes from the table the content itself.
         """
+        if isinstance(source, Bands):
+            return "\n".join(map(self.stamp, source))
         path, member = source
         if path is None:
             return member.hex()

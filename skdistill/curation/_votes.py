@@ -36,6 +36,7 @@ def read_votes(
     answers: tuple[str, ...] | None = None,
     columns: str | Mapping[str, str] | None = None,
     limit: float = 1.0,
+    unit: str = "fraction",
 ) -> np.ndarray:
     """Read the votes for the answers of a tree.
 
@@ -53,6 +54,8 @@ def read_votes(
         Pattern of the names of the columns, or a column for each answer.
     limit : float, default=1.0
         The largest possible vote.
+    unit : {"fraction", "percent", "count"}, default="fraction"
+        What they are stored as; `limit` is that of fractions.
 
     Returns
     -------
@@ -68,6 +71,10 @@ def read_votes(
         raise ValueError("`catalog` must have at least one row; got none")
 
     answers = tree.answers if answers is None else answers
+    if unit == "count":
+        return _shares(catalog, suffix, tree, answers, columns)
+    if unit == "percent":
+        limit *= 100
     names = _vote_columns(catalog, suffix, tree, answers, columns)
     table = catalog[names]
     if table.shape[1] != len(names):
@@ -94,7 +101,36 @@ def read_votes(
             f"({len(wrong)} such values with `votes={suffix!r}`)."
             f"{_cure(votes[tuple(wrong.T)], votes)}"
         )
-    return votes
+    if unit == "fraction":
+        return votes
+    if 0 < np.nanmax(votes, initial=0) <= 1:
+        raise ValueError(
+            "Votes in percent must reach beyond 1; the largest is "
+            f"{np.nanmax(votes):g}, as of fractions: `vote_unit='fraction'`"
+        )
+    return votes / 100
+
+
+def _shares(
+    catalog: pd.DataFrame,
+    suffix: str | None,
+    tree: VoteTree,
+    answers: tuple[str, ...],
+    columns: str | Mapping[str, str] | None,
+) -> np.ndarray:
+    """Return the share of each answer in the numbers of votes for its question."""
+    question_of = {a: q for q, some in tree.answers_of.items() for a in some}
+    shares = {}
+    for question in dict.fromkeys(question_of[answer] for answer in answers):
+        some = tree.answers_of[question]
+        counts = read_votes(
+            catalog, suffix, tree, answers=some, columns=columns, limit=np.inf
+        )
+        total = np.nansum(counts, axis=1, keepdims=True)
+        # Nobody was asked: no share.
+        total[total == 0] = np.nan
+        shares |= dict(zip(some, (counts / total).T, strict=True))
+    return np.stack([shares[answer] for answer in answers], axis=1)
 
 
 def _cure(wrong: np.ndarray, votes: np.ndarray) -> str:
@@ -111,11 +147,11 @@ def _cure(wrong: np.ndarray, votes: np.ndarray) -> str:
     known = votes[np.isfinite(votes)]
     if (known == np.rint(known)).all():
         return (
-            " They look like numbers of votes: divide them by the number of votes for "
-            "all answers of the question."
+            " They look like numbers of votes: `vote_unit='count'` divides them by the "
+            "number of votes for all answers of the question."
         )
     if known.max() <= 100 + _SUM_TOLERANCE and len(wrong) > 0.05 * len(known):
-        return " They look like percent: divide them by 100."
+        return " They look like percent: `vote_unit='percent'` divides them by 100."
     return ""
 
 

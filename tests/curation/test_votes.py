@@ -92,10 +92,10 @@ def test_names_of_columns(challenge):
 @pytest.mark.parametrize(
     ("change", "cure"),
     [
-        (lambda v: 100 * v, "look like percent: divide them by 100"),
+        (lambda v: 100 * v, "look like percent: `vote_unit='percent'` divides them"),
         (
             lambda v: (40 * v).round(),
-            "look like numbers of votes: divide them by the n",
+            "look like numbers of votes: `vote_unit='count'` divides",
         ),
         (lambda v: v.mask(v < 0.01, -99), "-99 often stands for a missing vote"),
         (lambda v: v.mask(v < 0.01, -9999), "-9999 often stands for a missing vote"),
@@ -120,3 +120,75 @@ def test_no_thresholds_for_cumulative_votes():
     _, _, votes = make_galaxies(90, size=8, random_state=0, return_votes=True)
     with pytest.raises(ValueError, match="the votes are cumulative"):
         GalaxyZooCurator(n_train=1, clean=10, cumulative=True).fit(votes)
+
+
+SURVEY = {
+    "shape": {
+        "smooth": "elliptical",
+        "disc": {"arms": {"yes": "spiral", "no": "lenticular"}},
+        "star": None,
+    }
+}
+# Numbers of votes; nobody was asked for the arms of the last.
+COUNTS = pd.DataFrame(
+    {
+        "Smooth?": [30, 4, 10],
+        "Disc?": [8, 36, 0],
+        "Star?": [2, 0, 0],
+        "Arms": [6, 9, 0],
+        "No arms": [2, 27, 0],
+        "name": ["M1", "M2", "M3"],
+    }
+)
+ANY_NAMES = {
+    "shape_smooth": "Smooth?",
+    "shape_disc": "Disc?",
+    "shape_star": "Star?",
+    "arms_yes": "Arms",
+    "arms_no": "No arms",
+}
+# Of elliptical, spiral, lenticular.
+SCORES = [[0.75, 0.2 * 0.75, 0.2 * 0.25], [0.1, 0.9 * 0.25, 0.9 * 0.75], [1, 0, 0]]
+
+
+@pytest.mark.parametrize("unit", ["count", "percent", "fraction"])
+def test_votes_of_any_unit_and_name(unit):
+    table = COUNTS.copy()
+    columns = list(ANY_NAMES.values())
+    if unit != "count":
+        for some in (columns[:3], columns[3:]):
+            table[some] = table[some].div(table[some].sum(axis=1), axis=0)
+    if unit == "percent":
+        table[columns] *= 100
+    fitted = GalaxyZooCurator(
+        tree=SURVEY,
+        columns=ANY_NAMES,
+        vote_unit=unit,
+        n_train=1,
+        n_test=0,
+        id_column="name",
+        rare_classes="drop",
+    ).fit(table)
+    np.testing.assert_allclose(fitted.scores_, SCORES, atol=1e-12)
+    np.testing.assert_allclose(fitted.transform(table), SCORES, atol=1e-12)
+
+
+def test_units_that_are_wrong():
+    def fit(unit, table=COUNTS, columns=ANY_NAMES):
+        GalaxyZooCurator(
+            tree=SURVEY, columns=columns, vote_unit=unit, n_train=1, n_test=0
+        ).fit(table)
+
+    with pytest.raises(ValueError, match=r"numbers of votes: `vote_unit='count'`"):
+        fit("fraction")
+    with pytest.raises(ValueError, match=r"lie in \[0, 100\]"):
+        fit("percent", COUNTS.assign(Arms=101))
+    names = list(ANY_NAMES.values())
+    with pytest.raises(ValueError, match=r"largest is 0.36.*`vote_unit='fraction'`"):
+        fit("percent", COUNTS.assign(**COUNTS[names] / 100))
+    with pytest.raises(ValueError, match="-9 often stands for a missing vote"):
+        fit("count", COUNTS.assign(Arms=-9))
+    # Without the votes for a star the others would be shares of too few.
+    fewer = {k: v for k, v in ANY_NAMES.items() if k != "shape_star"}
+    with pytest.raises(ValueError, match=r"it has none for \['shape_star'\]"):
+        fit("count", columns=fewer)
