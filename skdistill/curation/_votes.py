@@ -120,7 +120,7 @@ def _shares(
 ) -> np.ndarray:
     """Return the share of each answer in the numbers of votes for its question."""
     question_of = {a: q for q, some in tree.answers_of.items() for a in some}
-    shares = {}
+    shares: dict[str, np.ndarray] = {}
     for question in dict.fromkeys(question_of[answer] for answer in answers):
         some = tree.answers_of[question]
         counts = read_votes(
