@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
+from skdistill._exchange import Exchange
 from skdistill.utils._class_rows import check_class_rows
 from skdistill.utils._figures import bounded_figures
 from skdistill.utils._files import as_path, atomic_path
@@ -46,10 +47,12 @@ _CONTENT = ("classes", "step_size", "metadata")
 
 
 @dataclass(eq=False)
-class SyntheticSet:
+class SyntheticSet(Exchange):
     """A few synthetic images with their labels and the step size to train on them.
 
-    A set unpacks as ``X, y``.
+    A set unpacks as ``X, y``.  ``np.asarray`` makes its images of it.  Indexed by the
+    name of a class, by integers, slices or booleans it gives a part of itself, a set
+    again; classes of any label are had by :meth:`of_class`.
 
     Parameters
     ----------
@@ -398,10 +401,14 @@ class SyntheticSet:
         pixels = ""
         if self.pixel_size > 1:
             pixels = f" in pixels of {self.pixel_size}x{self.pixel_size}"
-        targets = "" if self.targets is None else ", regression targets"
+        labels = ""
+        if self.targets is not None:
+            labels = ", regression targets"
+        elif self.probabilities is not None:
+            labels = ", soft labels"
         return (
             f"<SyntheticSet: {len(self)} images of {height}x{width}x{channels}"
-            f"{pixels}, {len(np.unique(self.y))} classes{targets}{step_size}>"
+            f"{pixels}, {len(np.unique(self.y))} classes{labels}{step_size}>"
         )
 
     def _repr_html_(self) -> str:

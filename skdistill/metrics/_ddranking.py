@@ -2,10 +2,7 @@
 
 import io
 import os
-import pickletools
-import re
 import warnings
-import zipfile
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -18,24 +15,11 @@ from sklearn.utils._param_validation import StrOptions, validate_params
 from skdistill.synthetic import SyntheticSet, _as_set
 from skdistill.utils._files import as_path, atomic_path
 from skdistill.utils._tensors import to_images, to_tensor
+from skdistill.utils._torch_files import read_torch
 from skdistill.utils._torch_state import with_own_torch_state
-from skdistill.utils._untrusted import whatever_is_wrong
 from skdistill.utils._warnings import warn
 
 IMAGES, LABELS, RATE = "images.pt", "labels.pt", "lr.pt"
-
-# What torch.save writes of a tensor or a number, and no more.
-_MAX_PICKLE_BYTES = 2**16
-_OPERATIONS = {
-    *("PROTO", "STOP", "MARK", "BINPUT", "LONG_BINPUT", "BINGET", "LONG_BINGET"),
-    *("BINUNICODE", "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "NONE"),
-    *("NEWTRUE", "NEWFALSE", "EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"),
-    *("EMPTY_DICT", "SETITEM", "SETITEMS", "GLOBAL", "BINPERSID", "REDUCE", "BUILD"),
-}
-_GLOBALS = re.compile(
-    r"torch\._utils _rebuild_(tensor_v2|parameter)|torch \w+Storage|"
-    r"torch\.storage UntypedStorage|collections OrderedDict"
-)
 
 
 @validate_params(
@@ -276,43 +260,14 @@ def _codes_of(probabilities: np.ndarray, path: Path) -> np.ndarray:
 
 
 def _load(path: Path, n_axes: int | None) -> torch.Tensor:
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}")
-    with whatever_is_wrong(f"{path} cannot be read: {{error}}"):
-        _check_file(path)
-        # Mapped, so that no tensor can reach beyond the file.
-        value = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        if isinstance(value, torch.Tensor):
-            stored = value.untyped_storage().nbytes()
-            if value.layout != torch.strided or value.nbytes > stored:
-                raise ValueError("its tensor is larger than what the file holds")
+    value = read_torch(path)
     if isinstance(value, (int, float)):
-        value = torch.tensor(value)
-    if not isinstance(value, torch.Tensor) or n_axes not in (None, value.ndim):
+        value = np.asarray(value)
+    if not isinstance(value, np.ndarray) or n_axes not in (None, value.ndim):
         found = getattr(value, "shape", type(value).__name__)
         raise ValueError(
             f"{path} must hold a tensor"
             + ("" if n_axes is None else f" of {n_axes} axes")
             + f"; got {found}"
         )
-    return value.detach()
-
-
-def _check_file(path: Path) -> None:
-    """Raise an error unless a file holds one tensor or number, as torch.save writes it.
-
-    The unpickler that torch restricts runs no code, but makes what a file claims to be
-    of any size.
-    """
-    with zipfile.ZipFile(path) as archive:
-        members = archive.infolist()
-        packed = [m.filename for m in members if m.compress_type != zipfile.ZIP_STORED]
-        pickles = [m for m in members if m.filename.endswith("/data.pkl")]
-        if packed or len(pickles) != 1 or pickles[0].file_size > _MAX_PICKLE_BYTES:
-            raise ValueError("it is not a tensor as torch.save writes it")
-        content = archive.read(pickles[0])
-    for operation, argument, _ in pickletools.genops(content):
-        if operation.name not in _OPERATIONS or (
-            operation.name == "GLOBAL" and not _GLOBALS.fullmatch(str(argument))
-        ):
-            raise ValueError(f"it has {operation.name} {argument}, which no tensor has")
+    return torch.from_numpy(value.copy())

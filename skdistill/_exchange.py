@@ -1,0 +1,512 @@
+"""What a distilled set shares with others: their files, their types, its parts."""
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+from sklearn.utils.validation import check_scalar
+
+from skdistill.utils._files import as_path
+from skdistill.utils._layouts import LAYOUTS, write_layout, write_pictures
+from skdistill.utils._pixel_space_checks import differences
+from skdistill.utils._published import (
+    LABEL_KINDS,
+    channels_last,
+    enlarge_pieces,
+    find_parts,
+    understand_labels,
+)
+from skdistill.utils._untrusted import whatever_is_wrong
+from skdistill.utils._warnings import warn
+
+# The whole set, in a folder that has it in other forms, too.
+OWN_FILE = "synthetic_set.safetensors"
+# Pieces of an image are enlarged: what they become is not in the file.
+_MAX_FACTOR = 8
+
+
+class Exchange:
+    """The part of :class:`~skdistill.SyntheticSet` that meets others."""
+
+    X: np.ndarray
+    y: np.ndarray
+    step_size: float | None
+    metadata: dict[str, Any]
+    probabilities: np.ndarray | None
+    pixel_space: Any
+    pixel_size: int
+    targets: np.ndarray | None
+
+    @classmethod
+    def from_published(
+        cls: Any,
+        path: str | os.PathLike[str],
+        *,
+        classes: Any = None,
+        label_kind: str = "auto",
+        experiment: int | None = None,
+        channels_first: bool | None = None,
+        factor: int = 1,
+    ) -> Any:
+        """Read a distilled set that another code wrote.
+
+        The layout is told by what is in the files:
+
+        - a dict with ``"data"``, ``res_*.pt`` of DC, DSA, DM and many after them;
+        - images, labels and step size in files of their own: ``images_best.pt``,
+          ``labels_best.pt`` and ``lr_best.pt`` of MTT, TESLA, DATM or STM,
+          ``images.pt``, ``labels.pt`` and ``lr.pt`` of DD-Ranking, or the same as
+          ``.npy``;
+        - a pair of images and labels in one file, as of IDC, DREAM or NCFM;
+        - arrays by name, ``.npz`` of KIP, FRePo or RFAD, or a dict of tensors;
+        - what :meth:`export` writes.
+
+        Nothing that is in a file is run, neither is it unpickled, and reading takes
+        memory in proportion to its size.
+
+        Parameters
+        ----------
+        path : path-like
+            The file, that of the images where labels are in another, or a folder with
+            one set in it.
+        classes : array-like of shape (n_classes,), default=None
+            The class labels, in the order of the codes in the file; None takes the
+            codes.
+        label_kind : {"auto", "hard", "probabilities", "logits", "targets"}, \
+                default="auto"
+            What labels are.  "hard" takes the largest of a row.  Logits become
+            probabilities by softmax.  "auto" takes one-hot rows for hard labels, rows
+            that are not negative and sum to 1 for probabilities, one-hot rows less
+            their mean for regression targets, and other rows for logits in a file of
+            PyTorch and for targets in one of NumPy, with a warning.
+        experiment : int, default=None
+            Which set of a file that holds those of several experiments; None takes the
+            first, with a warning where there are more.
+        channels_first : bool, default=None
+            Whether images are (n_images, channels, height, width) in the file.  None
+            takes the shortest axis for the channels, and warns where that does not
+            tell.
+        factor : int, default=1
+            Number of pieces a side that each image is cut into, which are enlarged
+            bilinearly, as sets of IDC, DREAM and NCFM have to be: most often 2.  The
+            files do not tell.
+
+        Returns
+        -------
+        synthetic : SyntheticSet
+            The set.  Its metadata tell layout, kind of labels and, where the file has
+            them, the accuracies that its makers measured.  It has no ``pixel_space``:
+            real images are compared with its own pixels where it is scored.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file, or one without labels.
+        ValueError
+            If a file is damaged or holds something else; the message names it, and
+            what was found.
+
+        Warns
+        -----
+        UserWarning
+            If something had to be guessed; the message names the parameter that says
+            otherwise.
+
+        See Also
+        --------
+        SyntheticSet.export : Write such files.
+        SyntheticSet.load : Read what :meth:`SyntheticSet.save` wrote.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> import torch
+        >>> from skdistill import SyntheticSet
+        >>> path = tempfile.mkdtemp() + "/res_DC.pt"
+        >>> torch.save({"data": [[torch.zeros(2, 3, 8, 8), torch.arange(2)]]}, path)
+        >>> SyntheticSet.from_published(path, classes=["cat", "dog"])
+        <SyntheticSet: 2 images of 8x8x3, 2 classes>
+        """
+        if label_kind not in LABEL_KINDS:
+            raise ValueError(
+                f"`label_kind` must be one of {', '.join(LABEL_KINDS)}; got "
+                f"{label_kind!r}"
+            )
+        if experiment is not None:
+            check_scalar(experiment, "experiment", Integral, min_val=0)
+        check_scalar(factor, "factor", Integral, min_val=1, max_val=_MAX_FACTOR)
+        path = as_path(path)
+        if (path / OWN_FILE).is_file():
+            return cls.load(path / OWN_FILE)
+        parts = find_parts(path, experiment)
+        images = channels_last(parts.images, channels_first, parts.from_torch, path)
+        labels = understand_labels(
+            parts.labels, len(images), label_kind, parts.from_torch, path
+        )
+        rows = labels.rows
+        y = labels.codes
+        if classes is not None:
+            classes = np.asarray(classes)
+            if classes.ndim != 1 or not (
+                y.min(initial=0) >= 0 and labels.n_classes <= len(classes)
+            ):
+                raise ValueError(
+                    f"`classes` must name the {labels.n_classes} classes of {path}; "
+                    f"got shape {classes.shape}"
+                )
+            order = np.argsort(classes)
+            y = classes[y]
+            if rows is not None:
+                rows = rows[:, order]
+        if factor > 1:
+            images = enlarge_pieces(images, factor)
+            y = y.repeat(factor**2)
+            rows = None if rows is None else rows.repeat(factor**2, axis=0)
+        metadata = {
+            "source": parts.layout,
+            "labels": labels.kind,
+            **({"factor": int(factor)} if factor > 1 else {}),
+            **parts.numbers,
+        }
+        step_size = None
+        if parts.step_sizes is not None:
+            step_sizes = parts.step_sizes.ravel()
+            if step_sizes.size:
+                step_size = float(step_sizes[-1])
+            if step_sizes.size > 1:
+                warn(
+                    f"{path} comes with {step_sizes.size} step sizes, of which a set "
+                    f"holds one: the last, {step_size:.3g}, is taken"
+                )
+        name = "targets" if labels.kind == "targets" else "probabilities"
+        with whatever_is_wrong(f"{path} holds no set that can be used: {{error}}"):
+            return cls(
+                np.array(images, np.float32), y, step_size, metadata, **{name: rows}
+            )
+
+    def export(
+        self, path: str | os.PathLike[str], layout: str = "mtt", **card: Any
+    ) -> None:
+        """Write the set as other codes read it.
+
+        Parameters
+        ----------
+        path : path-like
+            The folder, or the file of "dc" and "npz".  What has the names is replaced.
+        layout : {"mtt", "dc", "npz", "huggingface"}, default="mtt"
+            - "mtt": a folder with ``images_best.pt``, float32 of shape (n_images,
+              channels, height, width), ``labels_best.pt``, class codes or rows of
+              probabilities or targets, and ``lr_best.pt``, the step size, if there is
+              one;
+            - "dc": one file of ``torch.save``, a dict with ``"data"``: images as above
+              and class codes;
+            - "npz": one file of NumPy with ``images`` of shape (n_images, height,
+              width, channels), ``labels``, and ``step_size``;
+            - "huggingface": a folder that ``datasets.load_dataset`` reads, with
+              pictures of 8 bits to look at, the pixels as they are, labels, a card
+              (``README.md``), and the whole set as :meth:`SyntheticSet.save` writes it.
+              It takes pyarrow.
+        **card : str
+            With "huggingface" what the front of the card says: ``license``, ``name``,
+            ``source`` (the data that were distilled).
+
+        Warns
+        -----
+        UserWarning
+            If the layout cannot hold something that the set has, such as the names of
+            its classes.
+
+        See Also
+        --------
+        skdistill.metrics.export_ddranking : The layout of DD-Ranking.
+        SyntheticSet.to_image_folder : Pictures in a folder per class.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> import numpy as np
+        >>> from skdistill import SyntheticSet
+        >>> folder = tempfile.mkdtemp()
+        >>> SyntheticSet(np.zeros((2, 8, 8, 3)), [0, 1], 0.02).export(folder)
+        >>> SyntheticSet.from_published(folder)
+        <SyntheticSet: 2 images of 8x8x3, 2 classes, step size 0.02>
+        """
+        if layout not in LAYOUTS:
+            raise ValueError(
+                f"`layout` must be one of {', '.join(LAYOUTS)}; got {layout!r}"
+            )
+        # What was changed in a set since it was made is checked, too.
+        synthetic: Any = self
+        write_layout(replace(synthetic), as_path(path), layout, card)
+
+    def to_torch(self, *, soft: bool = True) -> Any:
+        """Return the set as a data set of PyTorch.
+
+        Parameters
+        ----------
+        soft : bool, default=True
+            Whether labels are the probabilities or regression targets where the set
+            has them, float32 of shape (n_images, n_classes), rather than the codes of
+            the classes.  Both fit :class:`torch.nn.CrossEntropyLoss`; targets fit
+            :class:`torch.nn.MSELoss`.
+
+        Returns
+        -------
+        dataset : torch.utils.data.TensorDataset
+            Of images, float32 of shape (n_images, channels, height, width), and
+            labels; code i stands for the class ``np.unique(y)[i]``.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skdistill import SyntheticSet
+        >>> synthetic = SyntheticSet(np.zeros((2, 8, 8, 3)), ["spiral", "smooth"])
+        >>> images, labels = synthetic.to_torch().tensors
+        >>> images.shape, labels
+        (torch.Size([2, 3, 8, 8]), tensor([1, 0]))
+        """
+        import torch
+        from torch.utils.data import TensorDataset
+
+        from skdistill.utils._tensors import to_tensor
+
+        rows = self.probabilities if self.targets is None else self.targets
+        if rows is None or not soft:
+            rows = np.unique(self.y, return_inverse=True)[1].astype(np.int64)
+        cpu = torch.device("cpu")
+        return TensorDataset(to_tensor(self.X, cpu), torch.from_numpy(rows.copy()))
+
+    def to_image_folder(
+        self,
+        path: str | os.PathLike[str],
+        preprocessing: Any = None,
+        value_range: tuple[float, float] | None = None,
+    ) -> None:
+        """Write the images as pictures, PNG, in a folder for each class.
+
+        Parameters
+        ----------
+        path : path-like
+            The folder; it must be new or empty.
+        preprocessing, value_range
+            As of :meth:`SyntheticSet.to_images`.
+
+        Raises
+        ------
+        FileExistsError
+            If there is something in the folder.
+
+        Warns
+        -----
+        UserWarning
+            That pictures of 8 bits are no longer the images that were distilled, nor
+            come with soft labels, targets or step size, as far as the set has them.
+        """
+        path = as_path(path)
+        synthetic: Any = self
+        pixels = synthetic.to_images(preprocessing, value_range)
+        write_pictures(synthetic, pixels, path)
+
+    def of_class(self, label: Any) -> Any:
+        """Return the images of one class as a set.
+
+        Parameters
+        ----------
+        label : str, int, float or bool
+            The class label, as in ``y``.
+
+        Returns
+        -------
+        part : SyntheticSet
+            In the order of the set.
+
+        Raises
+        ------
+        KeyError
+            If the set has no such class; the message lists those it has.
+        """
+        return self._rows(np.flatnonzero(self._is_class([label])))
+
+    def __getitem__(self, key: Any) -> Any:
+        """Return some of the images as a set: by class name or by place."""
+        if isinstance(key, str):
+            return self.of_class(key)
+        if isinstance(key, (bool, np.bool_)) or key is None or isinstance(key, tuple):
+            raise TypeError(
+                "a set is indexed by a class name, an integer, a slice, or arrays of "
+                f"these or of booleans; got {key!r}.  `of_class` takes any class label"
+            )
+        if not isinstance(key, slice):
+            key = np.asarray(key)
+            if key.dtype.kind in "UT" or (key.dtype == object and key.size):
+                return self._rows(np.flatnonzero(self._is_class(key.tolist())))
+            key = key.astype(np.int64) if not key.size else key
+            if key.dtype.kind not in "biu" or key.ndim > 1:
+                raise TypeError(
+                    f"a set is indexed by class names, integers or booleans; got "
+                    f"{key.dtype} of {key.ndim} axes.  `of_class` takes any class label"
+                )
+        return self._rows(np.atleast_1d(np.arange(len(self.X))[key]))
+
+    def _is_class(self, labels: Sequence[Any]) -> np.ndarray:
+        is_one = np.zeros(len(self.y), dtype=bool)
+        for label in labels:
+            same = np.asarray(self.y == label)
+            if same.shape != is_one.shape or not same.any():
+                known = np.unique(self.y).tolist()
+                raise KeyError(
+                    f"the set has no class {label!r}; it has "
+                    f"{', '.join(map(repr, known[:20]))}"
+                    + (", ..." if len(known) > 20 else "")
+                )
+            is_one |= same
+        return is_one
+
+    def _rows(self, rows: np.ndarray) -> Any:
+        y = self.y[rows]
+        soft: dict[str, Any] = {}
+        for name in ("probabilities", "targets"):
+            values = getattr(self, name)
+            if values is not None and len(np.unique(y)) < values.shape[1]:
+                warn(
+                    f"`{name}` are left out of a part of the set that has "
+                    f"{len(np.unique(y))} of its {values.shape[1]} classes"
+                )
+                values = None
+            soft[name] = None if values is None else values[rows]
+        return replace(self, X=self.X[rows], y=y, metadata=dict(self.metadata), **soft)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """Return the images."""
+        return np.array(self.X, dtype=dtype, copy=copy)
+
+    @classmethod
+    def concat(cls: Any, sets: Sequence[Any]) -> Any:
+        """Put several sets together.
+
+        Parameters
+        ----------
+        sets : sequence of SyntheticSet
+            With images of one shape.  Where some have probabilities, the certain
+            labels of the others become such; a class that a set does not have is
+            improbable there.
+
+        Returns
+        -------
+        synthetic : SyntheticSet
+            All images, in the order given.  It has the step size and those metadata
+            on which all sets agree.
+
+        Raises
+        ------
+        ValueError
+            If images or labels are of different kinds; the message names the set.
+
+        Warns
+        -----
+        UserWarning
+            If the sets have different step sizes or are in different pixel spaces.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skdistill import SyntheticSet
+        >>> one = SyntheticSet(np.zeros((1, 8, 8, 3)), ["spiral"])
+        >>> two = SyntheticSet(np.ones((1, 8, 8, 3)), ["smooth"])
+        >>> SyntheticSet.concat([one, two]).y.tolist()
+        ['spiral', 'smooth']
+        """
+        sets = [sets] if isinstance(sets, cls) else list(sets)
+        for place, part in enumerate(sets):
+            if not isinstance(part, cls):
+                raise TypeError(
+                    f"`sets` must be SyntheticSets; number {place} is a "
+                    f"{type(part).__name__}"
+                )
+            for what, value, wanted in (
+                ("images of shape", part.X.shape[1:], sets[0].X.shape[1:]),
+                ("labels that are text", _is_text(part.y), _is_text(sets[0].y)),
+                (
+                    "regression targets",
+                    part.targets is not None,
+                    sets[0].targets is not None,
+                ),
+            ):
+                if value != wanted:
+                    raise ValueError(
+                        f"`sets` must be alike: of number {place} {what}: {value}, of "
+                        f"number 0: {wanted}"
+                    )
+        if not sets:
+            raise ValueError("`sets` must hold one set or more; got none")
+        first = sets[0]
+        y = np.concatenate([part.y for part in sets])
+        classes = np.unique(y)
+        soft: dict[str, Any] = {}
+        if first.targets is not None:
+            for place, part in enumerate(sets):
+                if not np.array_equal(np.unique(part.y), classes):
+                    raise ValueError(
+                        "`sets` with regression targets must have the same classes; "
+                        f"number {place} has {np.unique(part.y).tolist()} of "
+                        f"{classes.tolist()}"
+                    )
+            soft["targets"] = np.concatenate([part.targets for part in sets])
+        elif any(part.probabilities is not None for part in sets):
+            soft["probabilities"] = np.concatenate(
+                [_probabilities(part, classes) for part in sets]
+            )
+        step_size = first.step_size
+        if any(part.step_size != step_size for part in sets):
+            warn(
+                "the sets have different step sizes, "
+                f"{[part.step_size for part in sets]}: the whole has none"
+            )
+            step_size = None
+        return cls(
+            np.concatenate([part.X for part in sets]),
+            y,
+            step_size,
+            {
+                name: value
+                for name, value in first.metadata.items()
+                if all(part.metadata.get(name) == value for part in sets)
+            },
+            pixel_space=_common_space(sets),
+            pixel_size=math.gcd(*(part.pixel_size for part in sets)),
+            **soft,
+        )
+
+
+def _is_text(labels: np.ndarray) -> bool:
+    return labels.dtype.kind in "UTO"
+
+
+def _probabilities(part: Any, classes: np.ndarray) -> np.ndarray:
+    """Return the probabilities of a set in the columns of more classes."""
+    rows = np.zeros((len(part.y), len(classes)), np.float32)
+    if part.probabilities is None:
+        rows[np.arange(len(part.y)), np.searchsorted(classes, part.y)] = 1
+    else:
+        rows[:, np.searchsorted(classes, np.unique(part.y))] = part.probabilities
+    return rows
+
+
+def _common_space(sets: Sequence[Any]) -> Any:
+    """Return the pixel space of all sets, None if they have not one."""
+    spaces = [part.pixel_space for part in sets]
+    if any(space is None for space in spaces):
+        return None
+    for place, space in enumerate(spaces):
+        found = differences(spaces[0], space)
+        if found:
+            warn(
+                f"set number {place} is in another pixel space than number 0: "
+                + "; ".join(found)
+            )
+            return None
+    return spaces[0]
