@@ -378,7 +378,8 @@ class Exchange:
                 )
                 values = None
             soft[name] = None if values is None else values[rows]
-        return replace(self, X=self.X[rows], y=y, metadata=dict(self.metadata), **soft)
+        whole: Any = self
+        return replace(whole, X=self.X[rows], y=y, metadata=dict(self.metadata), **soft)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         """Return the images."""
