@@ -65,6 +65,8 @@ class BPTTDistiller(NetworkMatchingDistiller):
     The memory is that of one step and of the window's parameter vectors: one of each
     step for SGD, four for Adam.
 
+    Read more in the :ref:`User Guide <through_training>`.
+
     Parameters
     ----------
     ipc : int, default=1

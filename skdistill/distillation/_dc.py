@@ -62,6 +62,8 @@ class DCDistiller(NetworkMatchingDistiller):
     Teachers are not needed.  Options turn it into the method of [2]_, which is more
     accurate: see ``buffer``.
 
+    Read more in the :ref:`User Guide <gradients>`.
+
     Parameters
     ----------
     ipc : int, default=1
@@ -360,6 +362,8 @@ class DSADistiller(DCDistiller):
 
     and with first images that are real.  Whatever differs are the defaults of
     ``augmentation`` and ``init``.
+
+    Read more in the :ref:`User Guide <gradients>`.
 
     Parameters
     ----------

@@ -58,6 +58,8 @@ class MTTDistiller(TrajectoryDistiller):
     epochs are drawn at random from a pool whose size has to be chosen beforehand,
     which is what :class:`~skdistill.distillation.STMDistiller` does away with.
 
+    Read more in the :ref:`User Guide <trajectories>`.
+
     Parameters
     ----------
     ipc : int, default=1

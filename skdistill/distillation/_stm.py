@@ -28,6 +28,8 @@ class STMDistiller(TrajectoryDistiller):
     epoch, and when they do not within ``max_iter`` iterations, the images hold what
     they can, and the fit ends.
 
+    Read more in the :ref:`User Guide <trajectories>`.
+
     Parameters
     ----------
     ipc : int, default=1
