@@ -54,6 +54,8 @@ class SyntheticSet(Exchange):
     name of a class, by integers, slices or booleans it gives a part of itself, a set
     again; classes of any label are had by :meth:`of_class`.
 
+    Read more in the :ref:`User Guide <user_guide>`.
+
     Parameters
     ----------
     X : ndarray of shape (n_images, height, width, channels), float32

@@ -72,7 +72,7 @@ class BPTTDistiller(NetworkMatchingDistiller):
     ipc : int, default=1
         Number of synthetic images per class.
     n_steps : int, default=200
-        The most steps that a network is trained for.
+        Maximum number of steps that a network is trained for.
     window : int or "auto", default="auto"
         Number of steps that derivatives pass through, at most ``n_steps``; "auto" is
         60, or all if there are fewer.
@@ -89,24 +89,34 @@ class BPTTDistiller(NetworkMatchingDistiller):
         Learning rate of the inner optimizer; "auto" is 0.001 for "adam" and 0.01 for
         "sgd".
     momentum : float, default=0.9
-        That of "sgd"; of no meaning to "adam".
+        Momentum of the optimizer, in [0, 1), for "sgd"; without effect for "adam".
     weight_decay : float, default=0.0
-        So many times the parameters are added to each gradient.
+        Strength of the L2 penalty: so many times the parameters are added to each
+        gradient.
     step_size_lr : float, default=0.0
         Learning rate of the logarithm of the step size: that of gradient descent with
         momentum.  0 leaves it as it is.
     max_iter : int, default=1000
         Number of iterations.
     init : {"real", "noise"} or array-like, default="real"
-        What the synthetic images start from: random real images of their class,
-        Gaussian noise with the mean and deviation of each channel, or given images of
-        shape (n_classes * ipc, height, width, channels) in the order of the classes.
+        What the synthetic images start from:
+
+        - "real": random real images of their class;
+        - "noise": Gaussian noise with the mean and standard deviation of each channel;
+        - an array of shape (n_classes * ipc, height, width, channels): these images,
+          in the order of the classes.
+
     pixel_size : int, default=1
-        Side of a synthetic image's pixels, in pixels of the real ones, as for
-        :class:`~skdistill.distillation.STMDistiller`.
+        Side of a synthetic image's pixels, in pixels of the real ones.  With 2 an image
+        is a quarter as many numbers, and four times as many images take the same
+        storage.  ``ipc`` is the number of images.  Real and given first images become
+        means over these pixels.
     labels : {"hard", "learned"}, default="hard"
-        Whether each image stands for its class alone, or for probabilities of all
-        classes that are learned with it.
+        The label of each image:
+
+        - "hard": its class alone;
+        - "learned": probabilities of all classes that are learned with it.
+
     batch_size : int, "auto" or None, default="auto"
         Synthetic images per step of the training, in reshuffled passes, as for
         :class:`~skdistill.distillation.STMDistiller`.
@@ -114,8 +124,9 @@ class BPTTDistiller(NetworkMatchingDistiller):
         Number of real images in the loss, as many of each class; the loss is the mean
         of those of the classes.  None means all.
     n_networks : int or "auto", default="auto"
-        Number of networks whose gradients are averaged in an iteration; "auto" is 1,
-        or one in each of the processes of a torch.distributed group.
+        Number of networks whose gradients are averaged in an iteration: it takes as
+        many times longer, and steps are less noisy.  "auto" is 1, or one in each of the
+        processes of a torch.distributed group.
     width : int, default=128
         Number of channels of the network's convolutions.
     depth : int, default=3
@@ -125,8 +136,8 @@ class BPTTDistiller(NetworkMatchingDistiller):
     augmentation : "dsa", None or sequence of str, default="dsa"
         Families of which one is drawn for each step, and one for the real images.
     clip : float or None, default=2.0
-        The most that the norm of the gradient by the pixels may be, as a multiple of
-        its running mean; None means any.
+        Maximum norm of the gradient by the pixels, as a multiple of its running mean;
+        None means any.
     pixel_lr : float or "auto", default="auto"
         Learning rate of the pixels, as for
         :class:`~skdistill.distillation.STMDistiller`.
@@ -134,23 +145,24 @@ class BPTTDistiller(NetworkMatchingDistiller):
         Learning rate of learned labels' logits.
     average : bool, default=True
         Whether ``synthetic_`` holds averages of the images (and learned labels) over
-        all iterations, the later with more weight, as for
-        :class:`~skdistill.distillation.STMDistiller`.
+        all iterations, the later with more weight: those of iteration t with t^2.  They
+        are less noisy than the last ones, which False takes.
     keep_activations : bool or "auto", default="auto"
-        Whether to keep what each step of the window computed, as for
+        Whether to keep the activations of each step of the window, as for
         :class:`~skdistill.distillation.STMDistiller`.
     checkpoint : path-like, default=None
         A folder for the state of the fit, from which the same fit is resumed;
         ``max_iter`` may be larger than before.  In a search or a cross-validation of
         scikit-learn each fit has a folder ``fit-...`` of its own inside of it.
     estimator : classifier, default=None
-        The network that :meth:`score` trains.  None takes that of the distillation.
+        The classifier that :meth:`score` trains; None takes that of the distillation.
     image_shape : tuple (height, width, channels), default=None
-        How 2-D X is to be read.  None reads one row of pixels with one channel.
+        Shape to which the rows of a 2-D X are reshaped.  None takes each for one row of
+        pixels with one channel.
     device : str or torch.device, default="auto"
         Where to compute; "auto" takes a GPU if there is one.
     random_state : int, RandomState instance or None, default=None
-        Controls all randomness.  Pass an int for reproducible results.
+        Controls all randomness; pass an int for reproducible results.
     verbose : int, default=0
         Shows a progress bar if positive.
 

@@ -27,7 +27,7 @@ class RandomSubset(BaselineDistiller):
     ipc : int, default=1
         Number of images per class.
     estimator : classifier, default=None
-        The network that :meth:`score` trains; None takes that of the benchmarks.
+        The classifier that :meth:`score` trains; None takes that of the benchmarks.
     image_shape : tuple (height, width, channels), default=None
         Shape to which the rows of a 2-D X are reshaped.  None takes each for one row of
         pixels with one channel.
@@ -111,7 +111,7 @@ class Herding(FeatureDistiller):
         is cloned and fitted on X, y; put a fitted one into a
         :class:`~sklearn.frozen.FrozenEstimator`.  None is the space of pixels.
     estimator : classifier, default=None
-        The network that :meth:`score` trains; None takes that of the benchmarks.
+        The classifier that :meth:`score` trains; None takes that of the benchmarks.
     image_shape : tuple (height, width, channels), default=None
         Shape to which the rows of a 2-D X are reshaped.  None takes each for one row of
         pixels with one channel.
@@ -186,7 +186,7 @@ class FullData(BaselineDistiller):
     Parameters
     ----------
     estimator : classifier, default=None
-        The network that :meth:`score` trains; None takes a
+        The classifier that :meth:`score` trains; None takes a
         :class:`~skdistill.neural_network.ConvNetClassifier` with its own number of
         epochs, since many images make many steps in each.
     image_shape : tuple (height, width, channels), default=None

@@ -90,8 +90,12 @@ class DCDistiller(NetworkMatchingDistiller):
         - "absolute": the sum of absolute differences.
 
     matched : {"weights", "kernels", "all"}, default="weights"
-        Which parameters' gradients are compared: kernels of convolutions and the
-        matrix of the last layer, kernels alone, or everything.
+        Which parameters' gradients are compared:
+
+        - "weights": kernels of convolutions and the matrix of the last layer;
+        - "kernels": kernels of convolutions alone;
+        - "all": those of all parameters.
+
     buffer : TrajectoryBuffer, FrozenEstimator or path-like, default=None
         Teachers, whose snapshots are taken for networks: of any teacher, after any
         epoch, another in each iteration.  ``n_rounds`` and what follows it, ``width``,
@@ -111,16 +115,19 @@ class DCDistiller(NetworkMatchingDistiller):
         Number of networks whose gradients are averaged in an iteration: it takes as
         many times longer, and steps are less noisy.  "auto" is 1, or one in each of
         the processes of a torch.distributed group.
-    init : {"real", "noise"} or array-like of shape (n_classes * ipc, height, width, \
-            channels), default="noise"
-        What the synthetic images start from: random real images of their class,
-        Gaussian noise with the mean and deviation of each channel, or given images in
-        the order of the classes.
+    init : {"real", "noise"} or array-like, default="noise"
+        What the synthetic images start from:
+
+        - "real": random real images of their class;
+        - "noise": Gaussian noise with the mean and standard deviation of each channel;
+        - an array of shape (n_classes * ipc, height, width, channels): these images,
+          in the order of the classes.
+
     pixel_size : int, default=1
-        Side of a synthetic image's pixels, in pixels of the real ones.  With 2 an
-        image is a quarter as many numbers, and four times as many images take the same
-        storage: the multi-formation of [2]_.  ``ipc`` is the number of images.  Real
-        and given first images become means over these pixels.
+        Side of a synthetic image's pixels, in pixels of the real ones.  With 2 an image
+        is a quarter as many numbers, and four times as many images take the same
+        storage.  ``ipc`` is the number of images.  Real and given first images become
+        means over these pixels.  That is the multi-formation of [2]_.
     augmentation : "dsa", None or sequence of str, default=None
         Families of which one is drawn for each class and iteration; real and
         synthetic images are augmented with the same parameters [3]_.  Networks that
@@ -130,9 +137,9 @@ class DCDistiller(NetworkMatchingDistiller):
         gradient descent, 0.1 in [1]_.  "auto" divides the gradient by its own running
         root mean square and measures steps in standard deviations of the real pixels.
     average : bool, default=True
-        Whether ``synthetic_`` holds averages of the images over all iterations, the
-        later with more weight: those of iteration t with t^2.  They are less noisy
-        than the last ones, which [1]_ takes and False stands for.
+        Whether ``synthetic_`` holds averages of the images (and learned labels) over
+        all iterations, the later with more weight: those of iteration t with t^2.  They
+        are less noisy than the last ones, which False takes, as does [1]_.
     width : int, default=128
         Number of channels of each convolution of the networks.
     depth : int, default=3
@@ -145,11 +152,11 @@ class DCDistiller(NetworkMatchingDistiller):
         ``max_iter`` may be larger than before.  In a search or a cross-validation of
         scikit-learn each fit has a folder ``fit-...`` of its own inside of it.
     estimator : classifier, default=None
-        The network that :meth:`score` trains.  None takes a
-        :class:`~skdistill.neural_network.ConvNetClassifier` of the networks'
-        structure.
+        The classifier that :meth:`score` trains; None takes a
+        :class:`~skdistill.neural_network.ConvNetClassifier` of the networks' structure.
     image_shape : tuple (height, width, channels), default=None
-        How 2-D X is to be read.  None reads one row of pixels with one channel.
+        Shape to which the rows of a 2-D X are reshaped.  None takes each for one row of
+        pixels with one channel.
     device : str or torch.device, default="auto"
         Where to compute; "auto" takes a GPU if there is one.
     random_state : int, RandomState instance or None, default=None
@@ -382,27 +389,44 @@ class DSADistiller(DCDistiller):
     network_batch_size : int, default=256
         Number of synthetic images in a step of that training.
     distance : {"cosine", "squared", "absolute"}, default="cosine"
-        How gradients are compared.
+        How gradients are compared: as for :class:`DCDistiller`.
     matched : {"weights", "kernels", "all"}, default="weights"
-        Which parameters' gradients are compared.
+        Which parameters' gradients are compared:
+
+        - "weights": kernels of convolutions and the matrix of the last layer;
+        - "kernels": kernels of convolutions alone;
+        - "all": those of all parameters.
+
     buffer : TrajectoryBuffer, FrozenEstimator or path-like, default=None
-        Teachers, whose snapshots are taken for networks.
+        Teachers, whose snapshots are taken for networks, as for :class:`DCDistiller`.
+        A fitted buffer, or the folder of one, is used as it is; an unfitted one is
+        cloned and fitted on X, y.
     batch_size : int, "auto" or None, default="auto"
         Number of real images of each class in an iteration.
     n_networks : int or "auto", default="auto"
         Number of networks whose gradients are averaged in an iteration.
-    init : {"real", "noise"} or array-like of shape (n_classes * ipc, height, width, \
-            channels), default="real"
-        What the synthetic images start from.
+    init : {"real", "noise"} or array-like, default="real"
+        What the synthetic images start from:
+
+        - "real": random real images of their class;
+        - "noise": Gaussian noise with the mean and standard deviation of each channel;
+        - an array of shape (n_classes * ipc, height, width, channels): these images,
+          in the order of the classes.
+
     pixel_size : int, default=1
-        Side of a synthetic image's pixels, in pixels of the real ones.
+        Side of a synthetic image's pixels, in pixels of the real ones.  With 2 an image
+        is a quarter as many numbers, and four times as many images take the same
+        storage.  ``ipc`` is the number of images.  Real and given first images become
+        means over these pixels.
     augmentation : "dsa", None or sequence of str, default="dsa"
         Families of which one is drawn for each class and iteration.  Of images that
         have a right and a left, as digits, "flip" should be left out.
     pixel_lr : float or "auto", default="auto"
         Learning rate of the pixels.
     average : bool, default=True
-        Whether ``synthetic_`` holds averages of the images over all iterations.
+        Whether ``synthetic_`` holds averages of the images (and learned labels) over
+        all iterations, the later with more weight: those of iteration t with t^2.  They
+        are less noisy than the last ones, which False takes.
     width : int, default=128
         Number of channels of each convolution of the networks.
     depth : int, default=3
@@ -410,11 +434,15 @@ class DSADistiller(DCDistiller):
     normalization : {"instance", "layer", "group", "none"}, default="instance"
         As for :class:`~skdistill.neural_network.ConvNetClassifier`.
     checkpoint : path-like, default=None
-        A folder for the state of the fit, from which the same fit is resumed.
+        A folder for the state of the fit, from which the same fit is resumed;
+        ``max_iter`` may be larger than before.  In a search or a cross-validation of
+        scikit-learn each fit has a folder ``fit-...`` of its own inside of it.
     estimator : classifier, default=None
-        The network that :meth:`score` trains.
+        The classifier that :meth:`score` trains; None takes a
+        :class:`~skdistill.neural_network.ConvNetClassifier` of the networks' structure.
     image_shape : tuple (height, width, channels), default=None
-        How 2-D X is to be read.  None reads one row of pixels with one channel.
+        Shape to which the rows of a 2-D X are reshaped.  None takes each for one row of
+        pixels with one channel.
     device : str or torch.device, default="auto"
         Where to compute; "auto" takes a GPU if there is one.
     random_state : int, RandomState instance or None, default=None

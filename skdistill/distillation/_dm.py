@@ -62,12 +62,16 @@ class DMDistiller(NetworkMatchingDistiller):
         many times longer, and steps are less noisy.  "auto" is 1, or one in each of
         the processes of a torch.distributed group.
     init : {"real", "noise"} or array-like, default="real"
-        What the synthetic images start from: random real images of their class,
-        Gaussian noise with the mean and deviation of each channel, or given images of
-        shape (n_classes * ipc, height, width, channels) in the order of the classes.
+        What the synthetic images start from:
+
+        - "real": random real images of their class;
+        - "noise": Gaussian noise with the mean and standard deviation of each channel;
+        - an array of shape (n_classes * ipc, height, width, channels): these images,
+          in the order of the classes.
+
     pixel_size : int, default=1
-        Side of a synthetic image's pixels, in pixels of the real ones.  With 2 an
-        image is a quarter as many numbers, and four times as many images take the same
+        Side of a synthetic image's pixels, in pixels of the real ones.  With 2 an image
+        is a quarter as many numbers, and four times as many images take the same
         storage.  ``ipc`` is the number of images.  Real and given first images become
         means over these pixels.
     augmentation : "dsa", None or sequence of str, default="dsa"
@@ -79,9 +83,9 @@ class DMDistiller(NetworkMatchingDistiller):
         gradient descent, 1 in [1]_.  "auto" divides the gradient by its own running
         root mean square and measures steps in standard deviations of the real pixels.
     average : bool, default=True
-        Whether ``synthetic_`` holds averages of the images over all iterations, the
-        later with more weight: those of iteration t with t^2.  They are less noisy
-        than the last ones, which [1]_ takes and False stands for.
+        Whether ``synthetic_`` holds averages of the images (and learned labels) over
+        all iterations, the later with more weight: those of iteration t with t^2.  They
+        are less noisy than the last ones, which False takes, as does [1]_.
     width : int, default=128
         Number of channels of each convolution of the networks.
     depth : int, default=3
@@ -94,14 +98,15 @@ class DMDistiller(NetworkMatchingDistiller):
         ``max_iter`` may be larger than before.  In a search or a cross-validation of
         scikit-learn each fit has a folder ``fit-...`` of its own inside of it.
     estimator : classifier, default=None
-        The network that :meth:`score` trains.  None takes one like those of the
-        distillation.
+        The classifier that :meth:`score` trains; None takes one like the networks of
+        the distillation.
     image_shape : tuple (height, width, channels), default=None
-        How 2-D X is to be read.  None reads one row of pixels with one channel.
+        Shape to which the rows of a 2-D X are reshaped.  None takes each for one row of
+        pixels with one channel.
     device : str or torch.device, default="auto"
         Where to compute; "auto" takes a GPU if there is one.
     random_state : int, RandomState instance or None, default=None
-        Controls all randomness.  Pass an int for reproducible results.
+        Controls all randomness; pass an int for reproducible results.
     verbose : int, default=0
         Shows progress bars if positive.
 

@@ -129,11 +129,18 @@ class FRePoDistiller(NetworkMatchingDistiller):
         "auto" does so with more than one channel: digits and letters, which are no
         longer themselves in a mirror, most often have one.
     init : {"real", "noise"} or array-like, default="real"
-        What the synthetic images start from: random real images of their class,
-        Gaussian noise with the mean and deviation of each channel, or given images of
-        shape (n_classes * ipc, height, width, channels) in the order of the classes.
+        What the synthetic images start from:
+
+        - "real": random real images of their class;
+        - "noise": Gaussian noise with the mean and standard deviation of each channel;
+        - an array of shape (n_classes * ipc, height, width, channels): these images,
+          in the order of the classes.
+
     pixel_size : int, default=1
-        Side of a synthetic image's pixels, in pixels of the real ones.
+        Side of a synthetic image's pixels, in pixels of the real ones.  With 2 an image
+        is a quarter as many numbers, and four times as many images take the same
+        storage.  ``ipc`` is the number of images.  Real and given first images become
+        means over these pixels.
     pixel_lr : float or "auto", default="auto"
         Learning rate of Adam for the pixels.  "auto" is 0.03 in standard deviations
         of the real pixels.
@@ -142,7 +149,8 @@ class FRePoDistiller(NetworkMatchingDistiller):
         deviations of one-hot labels.
     average : bool, default=True
         Whether ``synthetic_`` holds averages of the images (and learned labels) over
-        all iterations, the later with more weight: those of iteration t with t^2.
+        all iterations, the later with more weight: those of iteration t with t^2.  They
+        are less noisy than the last ones, which False takes.
     width : int, default=128
         Number of channels of each convolution of the networks.
     depth : int, default=3
@@ -156,12 +164,13 @@ class FRePoDistiller(NetworkMatchingDistiller):
         and ``depth`` have no meaning then.  Features are what its last
         :class:`torch.nn.Linear` is given.
     checkpoint : path-like, default=None
-        A folder for the state of the fit, from which the same fit resumes;
+        A folder for the state of the fit, from which the same fit is resumed;
         ``max_iter`` may be larger than before.  In a search or a cross-validation of
         scikit-learn each fit has a folder ``fit-...`` of its own inside of it.
     estimator : classifier, default=None
-        What :meth:`score` trains.  None takes the network of the distillation, which
-        learns the targets by least squares and Adam, for as many steps as in [1]_.
+        The classifier that :meth:`score` trains; None takes the network of the
+        distillation, which learns the targets by least squares and Adam, for as many
+        steps as in [1]_.
     image_shape : tuple (height, width, channels), default=None
         Shape to which the rows of a 2-D X are reshaped.  None takes each for one row of
         pixels with one channel.
@@ -501,11 +510,18 @@ class RFADDistiller(FRePoDistiller):
         "auto" does so with more than one channel: digits and letters, which are no
         longer themselves in a mirror, most often have one.
     init : {"real", "noise"} or array-like, default="real"
-        What the synthetic images start from: random real images of their class,
-        Gaussian noise with the mean and deviation of each channel, or given images of
-        shape (n_classes * ipc, height, width, channels) in the order of the classes.
+        What the synthetic images start from:
+
+        - "real": random real images of their class;
+        - "noise": Gaussian noise with the mean and standard deviation of each channel;
+        - an array of shape (n_classes * ipc, height, width, channels): these images,
+          in the order of the classes.
+
     pixel_size : int, default=1
-        Side of a synthetic image's pixels, in pixels of the real ones.
+        Side of a synthetic image's pixels, in pixels of the real ones.  With 2 an image
+        is a quarter as many numbers, and four times as many images take the same
+        storage.  ``ipc`` is the number of images.  Real and given first images become
+        means over these pixels.
     pixel_lr : float or "auto", default="auto"
         Learning rate of Adam for the pixels.  "auto" is 0.03 in standard deviations
         of the real pixels.
@@ -514,7 +530,8 @@ class RFADDistiller(FRePoDistiller):
         deviations of one-hot labels.
     average : bool, default=True
         Whether ``synthetic_`` holds averages of the images (and learned labels) over
-        all iterations, the later with more weight: those of iteration t with t^2.
+        all iterations, the later with more weight: those of iteration t with t^2.  They
+        are less noisy than the last ones, which False takes.
     width : int, default=128
         Number of channels of each convolution of the networks.
     depth : int, default=3
@@ -528,12 +545,13 @@ class RFADDistiller(FRePoDistiller):
         and ``depth`` have no meaning then.  Features are what its last
         :class:`torch.nn.Linear` is given.
     checkpoint : path-like, default=None
-        A folder for the state of the fit, from which the same fit resumes;
+        A folder for the state of the fit, from which the same fit is resumed;
         ``max_iter`` may be larger than before.  In a search or a cross-validation of
         scikit-learn each fit has a folder ``fit-...`` of its own inside of it.
     estimator : classifier, default=None
-        What :meth:`score` trains.  None takes the network of the distillation, which
-        learns the targets by least squares and Adam, for as many steps as in [2]_.
+        The classifier that :meth:`score` trains; None takes the network of the
+        distillation, which learns the targets by least squares and Adam, for as many
+        steps as in [2]_.
     image_shape : tuple (height, width, channels), default=None
         Shape to which the rows of a 2-D X are reshaped.  None takes each for one row of
         pixels with one channel.

@@ -82,11 +82,18 @@ class KIPDistiller(IterativeDistiller):
     max_iter : int, default=300
         Number of iterations.
     init : {"real", "noise"} or array-like, default="real"
-        What the synthetic images start from: random real images of their class,
-        Gaussian noise with the mean and deviation of each channel, or given images of
-        shape (n_classes * ipc, height, width, channels) in the order of the classes.
+        What the synthetic images start from:
+
+        - "real": random real images of their class;
+        - "noise": Gaussian noise with the mean and standard deviation of each channel;
+        - an array of shape (n_classes * ipc, height, width, channels): these images,
+          in the order of the classes.
+
     pixel_size : int, default=1
-        Side of a synthetic image's pixels, in pixels of the real ones.
+        Side of a synthetic image's pixels, in pixels of the real ones.  With 2 an image
+        is a quarter as many numbers, and four times as many images take the same
+        storage.  ``ipc`` is the number of images.  Real and given first images become
+        means over these pixels.
     pixel_lr : float or "auto", default="auto"
         Learning rate of Adam for the pixels.  "auto" is 0.04, that of [1]_ for
         CIFAR-10, in standard deviations of the real pixels.
@@ -95,20 +102,22 @@ class KIPDistiller(IterativeDistiller):
         of one-hot labels.
     average : bool, default=True
         Whether ``synthetic_`` holds averages of the images (and learned labels) over
-        all iterations, the later with more weight: those of iteration t with t^2.
+        all iterations, the later with more weight: those of iteration t with t^2.  They
+        are less noisy than the last ones, which False takes.
     checkpoint : path-like, default=None
-        A folder for the state of the fit, from which the same fit resumes;
+        A folder for the state of the fit, from which the same fit is resumed;
         ``max_iter`` may be larger than before.  In a search or a cross-validation of
         scikit-learn each fit has a folder ``fit-...`` of its own inside of it.
     estimator : classifier, default=None
-        What :meth:`score` trains.  None takes a
+        The classifier that :meth:`score` trains; None takes a
         :class:`~skdistill.neural_network.NeuralKernelClassifier` with the same kernel.
     image_shape : tuple (height, width, channels), default=None
-        How 2-D X is to be read.  None reads one row of pixels with one channel.
+        Shape to which the rows of a 2-D X are reshaped.  None takes each for one row of
+        pixels with one channel.
     device : str or torch.device, default="auto"
         Where to compute; "auto" takes a GPU if there is one.
     random_state : int, RandomState instance or None, default=None
-        Controls the first images and the choice of real images.  Pass an int for
+        Controls the first images and the choice of real images; pass an int for
         reproducible results.
     verbose : int, default=0
         Shows a progress bar if positive.

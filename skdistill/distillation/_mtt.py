@@ -84,15 +84,19 @@ class MTTDistiller(TrajectoryDistiller):
         Learning rate of the student at the start; it is learned with the images.
     max_iter : int, default=1000
         Number of iterations.
-    init : {"real", "noise"} or array-like of shape (n_classes * ipc, height, width, \
-            channels), default="real"
-        What the synthetic images start from, as for
-        :class:`~skdistill.distillation.STMDistiller`.
+    init : {"real", "noise"} or array-like, default="real"
+        What the synthetic images start from:
+
+        - "real": random real images of their class;
+        - "noise": Gaussian noise with the mean and standard deviation of each channel;
+        - an array of shape (n_classes * ipc, height, width, channels): these images,
+          in the order of the classes.
+
     pixel_size : int, default=1
-        Side of a synthetic image's pixels, in pixels of the real ones.  With 2 an
-        image is a quarter as many numbers, and four times as many images take as much
-        room: the multi-formation of [2]_.  ``ipc`` is the number of images.  Real and
-        given first images become means over these pixels.
+        Side of a synthetic image's pixels, in pixels of the real ones.  With 2 an image
+        is a quarter as many numbers, and four times as many images take the same
+        storage.  ``ipc`` is the number of images.  Real and given first images become
+        means over these pixels.  That is the multi-formation of [2]_.
     labels : {"hard", "learned", "teacher"}, default="hard"
         The label of each image:
 
@@ -122,22 +126,26 @@ class MTTDistiller(TrajectoryDistiller):
         Learning rate of learned labels' logits.
     average : bool, default=True
         Whether ``synthetic_`` holds averages of the images (and learned labels) over
-        all iterations, the later with more weight: those of iteration t with t^2.
-        They are less noisy than the last ones, which [1]_ takes, and so does
-        False.
+        all iterations, the later with more weight: those of iteration t with t^2.  They
+        are less noisy than the last ones, which False takes, as does [1]_.
     gradient : {"exact", "detached"}, default="exact"
-        The gradient through all of the student's steps, or the approximation of TESLA.
+        How the gradient of the pixels is computed:
+
+        - "exact": through all of the student's steps;
+        - "detached": with the approximation of TESLA.
+
     keep_activations : bool or "auto", default="auto"
-        Whether to keep what each of the student's steps computed, as for
+        Whether to keep the activations of each of the student's steps, as for
         :class:`~skdistill.distillation.STMDistiller`.
     checkpoint : path-like, default=None
-        A folder for the state of the fit, from which the same fit resumes;
+        A folder for the state of the fit, from which the same fit is resumed;
         ``max_iter`` may be larger than before.  In a search or a cross-validation of
         scikit-learn each fit has a folder ``fit-...`` of its own inside of it.
     estimator : classifier, default=None
-        The network that :meth:`score` trains.  None takes the teachers' network.
+        The classifier that :meth:`score` trains; None takes the teachers' network.
     image_shape : tuple (height, width, channels), default=None
-        How 2-D X is to be read.  None reads one row of pixels with one channel.
+        Shape to which the rows of a 2-D X are reshaped.  None takes each for one row of
+        pixels with one channel.
     device : str or torch.device, default="auto"
         Where to compute; "auto" takes a GPU if there is one.
     random_state : int, RandomState instance or None, default=None

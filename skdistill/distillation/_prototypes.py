@@ -20,7 +20,7 @@ class ClassMeans(BaselineDistiller):
     Parameters
     ----------
     estimator : classifier, default=None
-        The network that :meth:`score` trains; None takes that of the benchmarks.
+        The classifier that :meth:`score` trains; None takes that of the benchmarks.
     image_shape : tuple (height, width, channels), default=None
         Shape to which the rows of a 2-D X are reshaped.  None takes each for one row of
         pixels with one channel.
@@ -99,7 +99,7 @@ class KMeansPrototypes(FeatureDistiller):
         Number of k-means runs per class, of which the best counts.  Of a class whose
         features take more than 64 MiB, each run is one in mini-batches.
     estimator : classifier, default=None
-        The network that :meth:`score` trains; None takes that of the benchmarks.
+        The classifier that :meth:`score` trains; None takes that of the benchmarks.
     image_shape : tuple (height, width, channels), default=None
         Shape to which the rows of a 2-D X are reshaped.  None takes each for one row of
         pixels with one channel.

@@ -64,16 +64,19 @@ class STMDistiller(TrajectoryDistiller):
         a twentieth.
     max_total_iter : int, default=None
         Number of iterations after which the fit ends in any case.
-    init : {"real", "noise"} or array-like of shape (n_classes * ipc, height, width, \
-            channels), default="real"
-        What the synthetic images start from: random real images of their class,
-        Gaussian noise with the mean and deviation of each channel, or given images in
-        the order of the classes.
+    init : {"real", "noise"} or array-like, default="real"
+        What the synthetic images start from:
+
+        - "real": random real images of their class;
+        - "noise": Gaussian noise with the mean and standard deviation of each channel;
+        - an array of shape (n_classes * ipc, height, width, channels): these images,
+          in the order of the classes.
+
     pixel_size : int, default=1
-        Side of a synthetic image's pixels, in pixels of the real ones.  With 2 an
-        image is a quarter as many numbers, and four times as many images take as much
-        room: the multi-formation of [2]_.  ``ipc`` is the number of images.  Real and
-        given first images become means over these pixels.
+        Side of a synthetic image's pixels, in pixels of the real ones.  With 2 an image
+        is a quarter as many numbers, and four times as many images take the same
+        storage.  ``ipc`` is the number of images.  Real and given first images become
+        means over these pixels.  That is the multi-formation of [2]_.
     labels : {"hard", "learned", "teacher"}, default="hard"
         The label of each image:
 
@@ -114,17 +117,25 @@ class STMDistiller(TrajectoryDistiller):
     average : bool, default=True
         Whether ``synthetic_`` holds averages of the images (and learned labels) over
         the iterations since the pool was last expanded, the later with more weight:
-        those of the t-th with t^2.  They are less noisy than the last ones, which
-        [1]_ takes, and so does False.
+        those of the t-th with t^2.  They are less noisy than the last ones, which False
+        takes, as does [1]_.
     trend_on : {"misalignment", "loss"}, default="misalignment"
-        Which validation value the trend test sees.  "loss" is the rule of [1]_.  It
-        also falls when merely the step size shrinks; "misalignment" is 1 - cos^2 of
-        the angle between the student's way and the teacher's, the part of the loss that
-        no step size can remove.  With it the test also looks for a trend that all
-        teachers share beneath the differences between them.
+        Which validation value the trend test sees:
+
+        - "loss": the validation loss, the rule of [1]_.  It also falls when merely the
+          step size shrinks;
+        - "misalignment": 1 - cos^2 of the angle between the displacements of student
+          and teacher, the part of the loss that no step size can remove.  With it the
+          test also looks for a trend that all teachers share beneath the differences
+          between them.
+
     gradient : {"exact", "detached"}, default="exact"
-        The gradient through all of the student's steps, or the approximation of TESLA
-        that takes the student's way as given.
+        How the gradient of the pixels is computed:
+
+        - "exact": through all of the student's steps;
+        - "detached": with the approximation of TESLA, which treats the student's
+          parameters at each step as constants.
+
     keep_activations : bool or "auto", default="auto"
         Whether to keep the activations of each of the student's steps for the backward
         pass through them: faster by about a tenth, but memory grows with ``n_steps``.
@@ -137,9 +148,10 @@ class STMDistiller(TrajectoryDistiller):
         cross-validation of scikit-learn each fit has a folder ``fit-...`` of its own
         inside of it, so that the same search resumes where it was.
     estimator : classifier, default=None
-        The network that :meth:`score` trains.  None takes the teachers' network.
+        The classifier that :meth:`score` trains; None takes the teachers' network.
     image_shape : tuple (height, width, channels), default=None
-        How 2-D X is to be read.  None reads one row of pixels with one channel.
+        Shape to which the rows of a 2-D X are reshaped.  None takes each for one row of
+        pixels with one channel.
     device : str or torch.device, default="auto"
         Where to compute; "auto" takes a GPU if there is one.
     random_state : int, RandomState instance or None, default=None

@@ -63,6 +63,8 @@ class ConvNet(nn.Module):
     three blocks, are pooled in each, small ones in fewer, since a normalisation over
     a few values destroys them.  A map of one pixel is not normalised over itself.
 
+    Read more in the :ref:`User Guide <evaluation>`.
+
     Parameters
     ----------
     image_shape : tuple (height, width, channels)

@@ -73,6 +73,8 @@ class NeuralKernelClassifier(ClassifierMixin, DocLinkMixin, BaseEstimator):
 
     All is computed in float64.
 
+    Read more in the :ref:`User Guide <kernel_distillers>`.
+
     Parameters
     ----------
     kernel : {"ntk", "nngp", "linear"} or callable, default="ntk"

@@ -441,7 +441,7 @@ def test_at_once_is_for_convnets_and_a_gpu(data, network, monkeypatch):
     monkeypatch.setattr(
         module,
         "fit_together",
-        lambda classifiers, X, y, p: called.append(len(classifiers)) or [False] * 2,
+        lambda classifiers, X, y, p, t: called.append(len(classifiers)) or [False] * 2,
     )
     for kind, n_jobs, expected in [
         ("cpu", None, []),
