@@ -1,42 +1,22 @@
 """Images and labels out of the data sets of other libraries."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from numbers import Integral
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-import pandas as pd
-from PIL import Image
-from sklearn.utils import Bunch
-from sklearn.utils._param_validation import StrOptions, validate_params
+from sklearn.utils._param_validation import validate_params
 
-from skdistill.datasets._collect import check_out, collect
-from skdistill.datasets._image_table import classes_of
-from skdistill.datasets._items import ItemReader, as_label, as_names
-from skdistill.datasets._modes import (
-    MODES,
-    check_size,
-    look_at,
-    pixels_of,
-    settle_mode,
-)
+from skdistill.datasets._items import as_label, as_names
+from skdistill.datasets._stream import CONSTRAINTS, stream
 from skdistill.utils._ids import plain_name
 from skdistill.utils._warnings import warn
 
 _IMAGE_KEYS = ("image", "img", "picture", "pixelvalues", "x", "input", "data")
 _LABEL_KEYS = ("label", "labels", "target", "targets", "class", "finelabel", "y")
-_CONSTRAINTS: dict[str, Any] = {
-    "size": [Integral, "array-like", None],
-    "mode": [StrOptions(set(MODES))],
-    "out": [str, os.PathLike, None],
-    "return_X_y": ["boolean"],
-    "verbose": ["verbose"],
-}
 
 
 @validate_params(
-    {"dataset": "no_validation", **_CONSTRAINTS}, prefer_skip_nested_validation=True
+    {"dataset": "no_validation", **CONSTRAINTS}, prefer_skip_nested_validation=True
 )
 def from_torch_dataset(
     dataset: Any,
@@ -139,7 +119,7 @@ def from_torch_dataset(
     def pair(i: int) -> tuple[Any, Any]:
         return _as_pair(dataset[i])
 
-    return _stream(
+    return stream(
         len(dataset), pair, _classes_of(dataset), size, mode, out, return_X_y, verbose
     )
 
@@ -149,7 +129,7 @@ def from_torch_dataset(
         "dataset": "no_validation",
         "image_column": [str, None],
         "label_column": [str, None],
-        **_CONSTRAINTS,
+        **CONSTRAINTS,
     },
     prefer_skip_nested_validation=True,
 )
@@ -255,129 +235,7 @@ def from_huggingface(
             raise ValueError("its label is -1, which stands for none")
         return row[images], label
 
-    return _stream(len(dataset), pair, names, size, mode, out, return_X_y, verbose)
-
-
-@validate_params(
-    {"pictures": "no_validation", "labels": ["array-like", None], **_CONSTRAINTS},
-    prefer_skip_nested_validation=True,
-)
-def from_pil_images(
-    pictures: Any,
-    labels: Any = None,
-    *,
-    size: int | Sequence[int] | None = None,
-    mode: str = "auto",
-    out: str | os.PathLike[str] | None = None,
-    return_X_y: bool = False,
-    verbose: int = 1,
-) -> Any:
-    """Make one array of pictures of Pillow.
-
-    Parameters
-    ----------
-    pictures : sequence of PIL.Image.Image
-        The pictures, of any modes.
-    labels : array-like of shape (n_samples,), default=None
-        The class of each.
-    size : int, pair (height, width) or None, default=None
-        Pixels that all pictures are resized to, by means over areas.  None keeps them
-        as they are; they must then be of one size.
-    mode : {"auto", "L", "RGB", "RGBA"}, default="auto"
-        What they become: gray, in color, or with transparency as a fourth channel.
-        "auto" is gray if all are gray, else color.
-    out : str, path-like or None, default=None
-        A `.npy` file that the images are written to; the result is this file, mapped
-        into memory for reading.
-    return_X_y : bool, default=False
-        Whether to return `(data, target)` instead of a Bunch.
-    verbose : int, default=1
-        Whether to show a progress bar; 0 is silent.
-
-    Returns
-    -------
-    dataset : :class:`~sklearn.utils.Bunch`
-        As :func:`load_image_folder` returns it, with `data`, `images` and, where there
-        are labels, `target` and `target_names`.
-    (data, target) : tuple if `return_X_y=True`
-        Images and labels; None where there are none.
-
-    Raises
-    ------
-    TypeError
-        If there is anything but pictures of Pillow.
-    ValueError
-        If there are none, if one cannot be decoded or has another size or kind than
-        most, or if there are more or fewer labels.
-    OSError
-        If `out` cannot be written.
-
-    See Also
-    --------
-    load_image_folder : The notes there say what becomes of modes.
-
-    Examples
-    --------
-    >>> from PIL import Image
-    >>> from skdistill.datasets import from_pil_images
-    >>> pictures = [Image.new("L", (8, 6), color=i) for i in range(4)]
-    >>> X, y = from_pil_images(pictures, ["a", "b", "a", "b"], return_X_y=True)
-    >>> X.shape
-    (4, 6, 8, 1)
-    """
-    pair = check_size(size)
-    target = check_out(out)
-    if isinstance(pictures, Image.Image) or not hasattr(pictures, "__len__"):
-        raise TypeError(
-            "`pictures` must be a sequence of pictures of Pillow; got "
-            f"{type(pictures).__name__}: give a list"
-        )
-    pictures = list(pictures)
-    if not pictures:
-        raise ValueError("`pictures` must have at least one picture; it is empty")
-    looks = {}
-    for i, picture in enumerate(pictures):
-        if not isinstance(picture, Image.Image):
-            raise TypeError(
-                f"`pictures` must hold pictures of Pillow; pictures[{i}] is a "
-                f"{type(picture).__name__}"
-            )
-        try:
-            looks[i] = look_at(picture)
-        except ValueError as error:
-            raise ValueError(f"{_name(i, 'pictures')}: {error}") from error
-    classes = None
-    if labels is not None:
-        if len(labels) != len(pictures):
-            raise ValueError(
-                f"`labels` must have one for each of {len(pictures)} pictures; got "
-                f"{len(labels)}"
-            )
-        classes = _as_classes([as_label(label) for label in labels], None)
-    chosen, wrong = settle_mode(
-        looks, mode, lambda i: _name(i, "pictures"), resized=pair is not None
-    )
-    if wrong:
-        raise ValueError(
-            f"{wrong[min(wrong)]} ({len(wrong)} of {len(pictures)} images)"
-        )
-    notes = _Notes("pictures")
-
-    def read(i: int) -> np.ndarray:
-        try:
-            return pixels_of(pictures[i], chosen, pair, notes.at(i))
-        # Decoders raise whatever a damaged file leads them to.
-        except Exception as error:
-            raise ValueError(
-                f"{_name(i, 'pictures')} cannot be read: {error}"
-            ) from error
-
-    first = read(0)
-    images, _ = collect(
-        len(pictures), read, first.shape, first.dtype, out=target, verbose=verbose
-    )
-    notes.tell(len(pictures))
-    return _result(images, classes, return_X_y)
+    return stream(len(dataset), pair, names, size, mode, out, return_X_y, verbose)
 
 
 def _check_map_style(dataset: Any) -> None:
@@ -493,102 +351,3 @@ def _choose_feature(
         f"`{parameter}={found[0]!r}` says so."
     )
     return found[0]
-
-
-def _name(i: int, what: str) -> str:
-    return f"{what}[{i}]"
-
-
-class _Notes:
-    """What was guessed or lost in which images."""
-
-    def __init__(self, what: str):
-        self._what = what
-        self._notes: dict[str, set[int]] = {}
-
-    def at(self, i: int) -> Callable[[str], None]:
-        return lambda text: self._notes.setdefault(text, set()).add(i)
-
-    def tell(self, n: int) -> None:
-        for text, some in self._notes.items():
-            warn(
-                f"{len(some)} of {n} images {text}; the first is "
-                f"{_name(min(some), self._what)}."
-            )
-
-
-def _stream(
-    n: int,
-    pair: Callable[[int], tuple[Any, Any]],
-    names: list[str] | None,
-    size: Any,
-    mode: str,
-    out: Any,
-    return_X_y: bool,
-    verbose: int,
-) -> Any:
-    """Collect pairs of an image and a label."""
-    sides = check_size(size)
-    target = check_out(out)
-    notes = _Notes("dataset")
-    place = [0]
-    reader = ItemReader(mode, sides, lambda text: notes.at(place[0])(text))
-    labels: list[Any] = [None] * n
-
-    def read_pair(i: int) -> np.ndarray:
-        place[0] = i
-        try:
-            image, label = pair(i)
-            labels[i] = as_label(label)
-            return reader.pixels(image)
-        except (MemoryError, ImportError):
-            raise
-        # Data sets raise whatever a damaged file leads them to.
-        except Exception as error:
-            text = str(error) or type(error).__name__
-            raise ValueError(f"{_name(i, 'dataset')} cannot be read: {text}") from error
-
-    first = read_pair(0)
-
-    def read(i: int) -> np.ndarray:
-        # Once each: a data set may be slow.
-        pixels = first if i == 0 else read_pair(i)
-        if (pixels.shape, pixels.dtype) != (first.shape, first.dtype):
-            cure = "" if pixels.shape == first.shape else ". `size` resizes all"
-            raise ValueError(
-                f"{_name(i, 'dataset')} is an image of shape {pixels.shape} and type "
-                f"{pixels.dtype}; the first is of {first.shape} and {first.dtype} "
-                f"(height, width, channels){cure}"
-            )
-        return pixels
-
-    # In this thread alone: few data sets are made for several.
-    images, _ = collect(
-        n, read, first.shape, first.dtype, out=target, n_jobs=1, verbose=verbose
-    )
-    notes.tell(n)
-    return _result(images, _as_classes(labels, names), return_X_y)
-
-
-def _as_classes(labels: list[Any], names: list[str] | None) -> np.ndarray:
-    """Labels as an array of one type; names in place of their numbers."""
-    classes, _ = classes_of(pd.Series(labels, name="label", dtype=object))
-    if names is None or classes.dtype.kind != "i":
-        return classes
-    if classes.min() < 0 or classes.max() >= len(names):
-        outside = classes[(classes < 0) | (classes >= len(names))][0]
-        warn(
-            f"The labels do not fit to the names of the {len(names)} classes: there is "
-            f"the label {outside}. They stay numbers."
-        )
-        return classes
-    return np.array(names)[classes]
-
-
-def _result(images: np.ndarray, classes: np.ndarray | None, return_X_y: bool) -> Any:
-    if return_X_y:
-        return images, classes
-    bunch = Bunch(data=images, images=images)
-    if classes is not None:
-        bunch.update(target=classes, target_names=np.unique(classes).tolist())
-    return bunch
