@@ -140,6 +140,11 @@ def test_logits_and_targets_are_told_when_guessed(tmp_path):
         read(path, label_kind="soft")
 
 
+def test_labels_as_a_list_of_numbers(tmp_path):
+    for value in ([FIRST, Y.tolist()], {"images": FIRST, "labels": Y.tolist()}):
+        assert read(save(value, tmp_path / "1.pt")).y.tolist() == Y.tolist()
+
+
 def test_columns_follow_the_names_of_classes(tmp_path):
     found = read(save([FIRST, SOFT], tmp_path / "1.pt"), classes=["z", "a", "m"])
     assert found.y.tolist() == list("zzaamm")

@@ -264,6 +264,10 @@ def _parts_of(
     if experiment not in (None, 0):
         raise ValueError(f"{path} holds one set; got `experiment`={experiment}")
     step_sizes = None
+    if isinstance(value, (list, tuple)) and len(value) > 1:
+        # Labels may be a list of numbers.
+        labels = _numbers(value[1]) if isinstance(value[1], (list, tuple)) else None
+        value = [value[0], value[1] if labels is None else labels, *value[2:]]
     if _is_pair(value):
         images, labels = value[:2]
         if len(value) > 2:
