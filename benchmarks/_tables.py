@@ -228,7 +228,7 @@ def _compute_all(cells, split, teachers, scale, device, checkpoint, folder):
 
 
 def _compute(cell, split, teachers, scale, device, checkpoint):
-    """Distil and score one cell."""
+    """Distill and score one cell."""
     begin = time.perf_counter()
     distiller = make_distiller(cell, teachers, scale, device, checkpoint)
     synthetic = distiller.fit(split.X, split.y).synthetic_

@@ -95,7 +95,7 @@ DATA = {
 
 
 def distil(ipc, teachers, X, y, seed, seconds, max_iterations, settings):
-    """Distil for at most some seconds, if given; return images and what it took."""
+    """Distill for at most some seconds, if given; return images and what it took."""
     settings = {k: v for k, v in settings.items() if not k.startswith("buffer__")}
     ipc = images_in_budget(ipc, settings)
 

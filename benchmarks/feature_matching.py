@@ -266,7 +266,7 @@ def compare(name, data, options):
 
 
 def advance(data, build, synthetic, n_iterations):
-    """Distil for some iterations: what is left to learn is smaller then."""
+    """Distill for some iterations: what is left to learn is smaller then."""
     objective = FeatureMeans(
         data,
         ConvNetDerivatives(build()),

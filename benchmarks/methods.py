@@ -212,7 +212,7 @@ def make_distiller(cell, buffer, width):
 
 
 def compute(cell, split, teachers, options, folder):
-    """Distil and score a cell; return what there is to say of it."""
+    """Distill and score a cell; return what there is to say of it."""
     buffer, teachers_took = None, 0.0
     if cell["teachers"] != NONE:
         buffer, teachers_took = teachers.find(cell, split)
@@ -378,7 +378,7 @@ EXPLAINED = [
     "from one set and of the means of sets made with different seeds; differences in "
     "points with 95 % intervals of Student's t, sets as runs, bold where the interval "
     "excludes zero. Kernel: accuracy of kernel regression on the set, not to be "
-    "compared with that of networks; in italics where the method distils for it. "
+    "compared with that of networks; in italics where the method distills for it. "
     "Core-seconds include teachers inside the budget; those that are given have cost "
     "the figure beside it, once for all sets."
 ]

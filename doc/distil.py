@@ -1,4 +1,4 @@
-"""Distil in all processes that torchrun starts; settings as small as a test wants."""
+"""Distill in all processes that torchrun starts; settings as small as a test wants."""
 
 import os
 

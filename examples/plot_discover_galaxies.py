@@ -3,9 +3,9 @@
 Nine galaxies that stand for thousands of others
 ================================================
 
-From a catalogue of volunteers' votes and image cutouts to one distilled image per
+From a catalog of volunteers' votes and image cutouts to one distilled image per
 class: the images are chosen by the votes, teachers are trained on them, and nine
-synthetic images are optimised until a network that is trained on just those nine
+synthetic images are optimized until a network that is trained on just those nine
 follows the teachers.  How well does it classify galaxies that nobody has shown it?
 
 Without arguments the galaxies are simulated.  With a folder that holds ``votes.csv``
@@ -60,7 +60,7 @@ WIDTH = 32  # channels of their convolutions
 SEED = 0
 
 # %%
-# A catalogue with votes, and images
+# A catalog with votes, and images
 # ----------------------------------
 #
 # A simulated survey is written to disk in the layout of the real one, so that all
@@ -194,7 +194,7 @@ tqdm.write(f"{distiller.n_iter_} iterations, T = {distiller.n_epochs_matched_} e
 # -----------------------
 #
 # Above the training galaxy of each class that the volunteers were surest of, below
-# the distilled image, both in the colours that the camera saw.
+# the distilled image, both in the colors that the camera saw.
 
 classes = list(curator.classes_)  # in the order of the decision tree
 counts = curator.summary_["selected"]

@@ -48,13 +48,13 @@ class BaseDistiller(
 
     @abstractmethod
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "BaseDistiller":
-        """Distil X, y into ``synthetic_``."""
+        """Distill X, y into ``synthetic_``."""
 
     @with_own_torch_state
     def fit_resample(
         self, X: Any, y: Any, sample_weight: Any = None
     ) -> tuple[Any, Any]:
-        """Distil a set and return it in place of the given one.
+        """Distill a set and return it in place of the given one.
 
         Parameters
         ----------

@@ -75,7 +75,7 @@ class SyntheticSet(Exchange):
         ``targets``, not both: a network is trained on one of them.
     pixel_space : tuple (mean, deviation, correlation), default=None
         What the pixels of the real images were like: for each channel their mean,
-        their standard deviation and the correlation of neighbouring pixels.  Scores
+        their standard deviation and the correlation of neighboring pixels.  Scores
         on images of another unit or preprocessing are warned about.
     pixel_size : int, default=1
         Side of the blocks of equal pixels that the images consist of.  A file holds
@@ -370,7 +370,7 @@ class SyntheticSet(Exchange):
         Returns
         -------
         pixels : ndarray of shape (n_images, height, width, 3), uint8
-            The images in colour.
+            The images in color.
         """
         X = to_original_pixels(preprocessing, self.X)
         return to_displayable(X, value_range, composite, band_names, preprocessing)

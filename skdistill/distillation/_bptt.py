@@ -44,7 +44,7 @@ _AUTO_STEP_SIZE = {"adam": 0.001, "sgd": 0.01}
 
 
 class BPTTDistiller(NetworkMatchingDistiller):
-    r"""Distil an image set by backpropagation through a network's training (BPTT).
+    r"""Distill an image set by backpropagation through a network's training (BPTT).
 
     In each iteration a new network, with random weights :math:`\theta_0`, is trained
     on the synthetic images :math:`\mathcal{S}`, and its loss on a batch

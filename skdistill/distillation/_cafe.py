@@ -21,7 +21,7 @@ _EARLY_WEIGHT, _LAST_WEIGHT, _EMBEDDING_WEIGHT = 0.1, 1.0, 2.0
 
 
 class CAFEDistiller(NetworkMatchingDistiller):
-    r"""Distil an image set by aligning features of all layers (CAFE).
+    r"""Distill an image set by aligning features of all layers (CAFE).
 
     Synthetic images are optimized so that all layers of a network make of them, on
     average, the same features as of real images of their class, and so that real

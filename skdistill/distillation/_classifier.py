@@ -125,7 +125,7 @@ class DistilledClassifier(
     @_fit_context(prefer_skip_nested_validation=False)
     @with_own_torch_state
     def fit(self, X: Any, y: Any, **fit_params: Any) -> "DistilledClassifier":
-        """Distil X, y and train the classifier on the result.
+        """Distill X, y and train the classifier on the result.
 
         Parameters
         ----------

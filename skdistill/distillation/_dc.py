@@ -40,7 +40,7 @@ _AUTO_EPOCHS = 500
 
 
 class DCDistiller(NetworkMatchingDistiller):
-    """Distil an image set by matching gradients (DC).
+    """Distill an image set by matching gradients (DC).
 
     Synthetic images are optimized so that the gradients that networks get from them
     are those that they get from real images of the same class [1]_:
@@ -355,7 +355,7 @@ class DCDistiller(NetworkMatchingDistiller):
 
 
 class DSADistiller(DCDistiller):
-    """Distil an image set by matching gradients of augmented images (DSA).
+    """Distill an image set by matching gradients of augmented images (DSA).
 
     The method of :class:`DCDistiller` with an augmentation :math:`A_c`, drawn for each
     class and iteration and applied with the same parameters to real and to synthetic

@@ -19,7 +19,7 @@ from skdistill.neural_network._derivatives import ConvNetDerivatives
 
 
 class DMDistiller(NetworkMatchingDistiller):
-    r"""Distil an image set by matching mean features (DM).
+    r"""Distill an image set by matching mean features (DM).
 
     Synthetic images are optimized so that networks with random weights make of them,
     on average, the same features as of real images of their class [1]_:

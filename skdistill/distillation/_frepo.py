@@ -61,7 +61,7 @@ _POOL = 5
 
 
 class FRePoDistiller(NetworkMatchingDistiller):
-    r"""Distil an image set by ridge regression on features of networks (FRePo).
+    r"""Distill an image set by ridge regression on features of networks (FRePo).
 
     Images and regression targets are learned such that the features of a network,
     with the last layer that least squares on the synthetic images gives it, predict
@@ -446,7 +446,7 @@ class FRePoDistiller(NetworkMatchingDistiller):
 
 
 class RFADDistiller(FRePoDistiller):
-    r"""Distil an image set by ridge regression on random features (RFAD).
+    r"""Distill an image set by ridge regression on random features (RFAD).
 
     :class:`FRePoDistiller` with networks that are never trained: in each iteration
     ``n_networks`` of them are drawn, and what they make of an image is put side by

@@ -152,7 +152,7 @@ class IterativeDistiller(BaseDistiller):
     @_fit_context(prefer_skip_nested_validation=True)
     @with_own_torch_state
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "IterativeDistiller":
-        """Distil X, y into ``synthetic_``.
+        """Distill X, y into ``synthetic_``.
 
         An interrupt from the keyboard ends the fit early, with the images so far;
         where a search, a cross-validation or an ensemble makes the fit, it ends these

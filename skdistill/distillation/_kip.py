@@ -29,7 +29,7 @@ _AUTO_STEP = 0.04
 
 
 class KIPDistiller(IterativeDistiller):
-    r"""Distil an image set by kernel ridge regression (KIP): no network is needed.
+    r"""Distill an image set by kernel ridge regression (KIP): no network is needed.
 
     Images are learned on which the regression of
     :class:`~skdistill.neural_network.NeuralKernelClassifier` predicts real images best
@@ -149,7 +149,7 @@ class KIPDistiller(IterativeDistiller):
 
     See Also
     --------
-    skdistill.neural_network.NeuralKernelClassifier : What it distils for.
+    skdistill.neural_network.NeuralKernelClassifier : What it distills for.
     skdistill.metrics.evaluate_synthetic : Scores the distilled set, also by networks.
 
     Notes

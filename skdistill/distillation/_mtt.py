@@ -51,9 +51,9 @@ class FixedPoolMatching(TrajectoryMatching):
 
 
 class MTTDistiller(TrajectoryDistiller):
-    """Distil an image set by matching training trajectories (MTT).
+    """Distill an image set by matching training trajectories (MTT).
 
-    Synthetic images and a step size are optimised so that ``n_steps`` steps of a
+    Synthetic images and a step size are optimized so that ``n_steps`` steps of a
     student on them land where a teacher was ``n_target_epochs`` epochs later.  Start
     epochs are drawn at random from a pool whose size has to be chosen beforehand,
     which is what :class:`~skdistill.distillation.STMDistiller` does away with.

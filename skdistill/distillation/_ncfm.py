@@ -34,7 +34,7 @@ _CHARACTERISTIC_BATCH = 128
 
 
 class NCFMDistiller(NetworkMatchingDistiller):
-    r"""Distil an image set by matching distributions of features (NCFM, DANCE).
+    r"""Distill an image set by matching distributions of features (NCFM, DANCE).
 
     Synthetic images are optimized so that features which teachers make of them are
     distributed like those of real images of their class.  An iteration takes the

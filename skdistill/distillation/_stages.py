@@ -97,24 +97,24 @@ def trend(values: Sequence[float], groups: Sequence[int] | None = None) -> Trend
     if freedom < 1:
         return Trend(0.0, np.inf)
 
-    def centre(numbers: np.ndarray) -> np.ndarray:
+    def center(numbers: np.ndarray) -> np.ndarray:
         if groups is None:
             return numbers - numbers.mean()
         means = np.bincount(codes, numbers) / counts
         return numbers - means[codes]
 
-    time = centre(time)
+    time = center(time)
     spread = np.ptp(series)
     if spread <= 1e-12 * np.abs(series).max():
         # Rounding leaves a constant series with a tiny variance, and any correlation.
         correlation = 0.0
     else:
         # Of order 1: the squares neither overflow nor vanish.
-        centred = centre((series - series.mean()) / spread)
-        norm = np.sqrt((centred @ centred) * (time @ time))
+        centered = center((series - series.mean()) / spread)
+        norm = np.sqrt((centered @ centered) * (time @ time))
         # Within groups, too, a constant series has no correlation.
         negligible = norm <= 1e-12 * np.sqrt(time @ time)
-        correlation = 0.0 if negligible else float(centred @ time / norm)
+        correlation = 0.0 if negligible else float(centered @ time / norm)
     return Trend(correlation, float(np.sqrt(1.0 / freedom)))
 
 

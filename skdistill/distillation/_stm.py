@@ -17,9 +17,9 @@ from skdistill.trajectory import TrajectoryBuffer
 
 
 class STMDistiller(TrajectoryDistiller):
-    """Distil an image set by self-adaptive trajectory matching (STM).
+    """Distill an image set by self-adaptive trajectory matching (STM).
 
-    Synthetic images and a step size are optimised so that ``n_steps`` steps of a
+    Synthetic images and a step size are optimized so that ``n_steps`` steps of a
     student on them land where a teacher's next epoch on the real images did
     (algorithm 1 of [1]_).  Start epochs cycle through the first T epochs of the
     teachers, the epoch pool.  Before each update a validation loss is measured at epoch
@@ -212,7 +212,7 @@ class STMDistiller(TrajectoryDistiller):
     See Also
     --------
     skdistill.metrics.evaluate_synthetic : Scores the distilled set.
-    skdistill.distillation.DistilledClassifier : Distils and trains in one estimator.
+    skdistill.distillation.DistilledClassifier : Distills and trains in one estimator.
 
     Notes
     -----

@@ -143,7 +143,7 @@ def evaluate_synthetic(
     protocol : {"paper", "honest"}, default="paper"
         How the learning rate is found.  "paper" takes that of the estimator, and of the
         default network the set's step size where it has one, as [1]_ does: which
-        favours sets that have one.  "honest" treats all sets alike: each gets the rate
+        favors sets that have one.  "honest" treats all sets alike: each gets the rate
         of one grid that is best on the validation images, which is then used for new
         networks; without ``estimator`` all take the network of [1]_.  In neither have
         the test images a part in a choice.
@@ -173,7 +173,7 @@ def evaluate_synthetic(
         On a CPU True differentiates the networks by formulas that are written out
         rather than automatically, which saves a fifth of the time or more.
         "auto" does so on a GPU unless there is ``n_jobs``; only a
-        :class:`~skdistill.neural_network.ConvNetClassifier` without batch normalisation
+        :class:`~skdistill.neural_network.ConvNetClassifier` without batch normalization
         and callbacks can be trained so.
     n_jobs : int, default=None
         Number of networks trained at once, in processes of one thread each.  The
@@ -369,7 +369,7 @@ def _trains_at_once(at_once: bool | str, estimator: Any, n_jobs: int | None) -> 
         )
     if at_once and not possible:
         raise ValueError(
-            "`at_once`=True needs a ConvNetClassifier without batch normalisation and "
+            "`at_once`=True needs a ConvNetClassifier without batch normalization and "
             "callbacks, and without `class_weight` where `loss`='squared', as "
             f"`estimator`; got {estimator!r}"
         )

@@ -20,7 +20,7 @@ ImageShape = tuple[int, int, int]
 
 
 class _Plain(nn.Module):
-    """Convolutions, normalisations and ReLUs with max pooling, and one linear layer."""
+    """Convolutions, normalizations and ReLUs with max pooling, and one linear layer."""
 
     def __init__(
         self,
@@ -37,7 +37,7 @@ class _Plain(nn.Module):
         n_convolutions = 0
         for place, step in enumerate(plan, start=1):
             if isinstance(step, str):
-                # One pixel is normalised no more: images of 32 pixels come to it with
+                # One pixel is normalized no more: images of 32 pixels come to it with
                 # VGG11's last pooling, and smaller ones no sooner.
                 smallest = 1 if place == len(plan) else 2
                 pool = (

@@ -216,7 +216,7 @@ def augment(images: Tensor, draw: AugmentationDraw, scale: float = 1.0) -> Tenso
     draw : AugmentationDraw
     scale : float, default=1.0
         The standard deviation of the pixels, so that brightness changes by as much in
-        any unit of the pixels; 1 for standardised images, as in the literature.
+        any unit of the pixels; 1 for standardized images, as in the literature.
 
     Returns
     -------
@@ -235,11 +235,11 @@ def _per_image(values: Tensor) -> Tensor:
 
 
 def _color(images: Tensor, uniforms: Tensor, scale: float) -> Tensor:
-    """Brightness, then saturation about the grey value, then contrast."""
+    """Brightness, then saturation about the gray value, then contrast."""
     brightness, saturation, contrast = uniforms.unbind(1)
     images = images + _per_image((brightness - 0.5) * (BRIGHTNESS * scale))
-    grey = images.mean(dim=1, keepdim=True)
-    images = (images - grey) * _per_image(saturation * SATURATION) + grey
+    gray = images.mean(dim=1, keepdim=True)
+    images = (images - gray) * _per_image(saturation * SATURATION) + gray
     mean = images.mean(dim=(1, 2, 3), keepdim=True)
     return (images - mean) * _per_image(contrast + CONTRAST) + mean
 
@@ -273,12 +273,12 @@ def _crop(images: Tensor, uniforms: Tensor) -> Tensor:
 
 
 def _cutout(images: Tensor, uniforms: Tensor) -> Tensor:
-    """A square of zeros, its centre anywhere, its far parts clamped at the edges."""
+    """A square of zeros, its center anywhere, its far parts clamped at the edges."""
 
     def kept(size: int, draws: Tensor) -> Tensor:
         side = _reach(CUTOUT_RATIO, size)
-        centre = _uniform_integers(draws, 0, size - (side % 2))
-        first = (centre - side // 2)[:, None]
+        center = _uniform_integers(draws, 0, size - (side % 2))
+        first = (center - side // 2)[:, None]
         pixels = torch.arange(size, device=images.device)
         # An index outside the image is moved to its edge, as in the reference, where
         # the square then covers the edge row.

@@ -55,7 +55,7 @@ from skdistill.utils._validation import check_images
 from skdistill.utils._workers import map_pieces, worker_threads
 
 # Inference runs in batches of exactly this many images, the last one padded: kernels
-# differ with the batch size, and a prediction must not depend on its neighbours.
+# differ with the batch size, and a prediction must not depend on its neighbors.
 _INFERENCE_BATCH = 64
 
 

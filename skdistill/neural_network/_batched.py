@@ -51,7 +51,7 @@ from skdistill.utils._workers import worker_threads
 def can_fit_together(estimator: Any) -> bool:
     """Tell whether classifiers like this one can be trained at once.
 
-    A batch normalisation keeps statistics, callbacks want to see each network, and
+    A batch normalization keeps statistics, callbacks want to see each network, and
     weights of classes go into the labels, which the squared loss has no room for.
     """
     return (

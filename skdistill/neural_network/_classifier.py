@@ -15,7 +15,7 @@ class ConvNetClassifier(BaseNetworkClassifier):
     """A small ConvNet trained by gradient descent with augmentation.
 
     The network on which dataset distillers are compared: blocks of 3x3 convolution,
-    instance normalisation, ReLU and average pooling, and one linear layer.  It is
+    instance normalization, ReLU and average pooling, and one linear layer.  It is
     trained with differentiable Siamese augmentation (DSA) [1]_; after half of the
     epochs the learning rate falls to a tenth, as in the evaluation of [2]_.
 
@@ -28,7 +28,7 @@ class ConvNetClassifier(BaseNetworkClassifier):
     depth : int, default=3
         Number of blocks.  Each halves the sides of the image while they can be halved.
     normalization : {"instance", "layer", "group", "batch", "none"}, default="instance"
-        What each convolution's output is normalised over: each channel of an image,
+        What each convolution's output is normalized over: each channel of an image,
         all its channels, its channels in four groups, each channel of all images of a
         step, or not at all.  Teachers have the first, second or last.
     pooling : {"average", "max", "none"}, default="average"
@@ -45,7 +45,7 @@ class ConvNetClassifier(BaseNetworkClassifier):
         Number of epochs.  A distilled set of a few images makes one step per epoch;
         :func:`~skdistill.metrics.evaluate_synthetic` gives it 1000.
     loss : {"cross_entropy", "squared"}, default="cross_entropy"
-        What ``fit`` and ``fit_probabilities`` minimise: the cross-entropy of labels
+        What ``fit`` and ``fit_probabilities`` minimize: the cross-entropy of labels
         and softmax, or half the squared distance of the outputs from the
         probabilities of the classes, 0 and 1 for labels.  ``fit_targets`` always
         takes the latter.
@@ -80,7 +80,7 @@ class ConvNetClassifier(BaseNetworkClassifier):
         The class labels.
     parameters_ : ndarray of shape (n_parameters,), float32
         All weights of the network in one vector, and at its end the statistics of a
-        batch normalisation.  The type is PyTorch's default type,
+        batch normalization.  The type is PyTorch's default type,
         in which the network computes: float32 unless the user has set another.
     module_ : torch.nn.Module
         The trained network, in evaluation mode: a new one whenever it is asked for.

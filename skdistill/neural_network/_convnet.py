@@ -13,7 +13,7 @@ POOLINGS = ("average", "max", "none")
 EPSILON = 1e-5
 _GROUPS = 4
 
-# Pooling leaves the blocks to come a side of at least so many pixels.  Normalised over
+# Pooling leaves the blocks to come a side of at least so many pixels.  Normalized over
 # 2x2 values, a map is little more than their signs: the gradient through 20 steps of a
 # student then varies by a factor of a million between two draws of its augmentation.
 _SMALLEST_SIDE = 4
@@ -55,13 +55,13 @@ class Block(NamedTuple):
 
 
 class ConvNet(nn.Module):
-    """Blocks of convolution, normalisation, ReLU and pooling, then one layer.
+    """Blocks of convolution, normalization, ReLU and pooling, then one layer.
 
-    Each block is a 3x3 convolution with padding 1, an affine normalisation (epsilon
+    Each block is a 3x3 convolution with padding 1, an affine normalization (epsilon
     1e-5), ReLU and 2x2 pooling.  A side is not pooled below 4 pixels before the
     last block, nor one of 1 pixel in the last: images of 32 pixels, or of 16 with
-    three blocks, are pooled in each, small ones in fewer, since a normalisation over
-    a few values destroys them.  A map of one pixel is not normalised over itself.
+    three blocks, are pooled in each, small ones in fewer, since a normalization over
+    a few values destroys them.  A map of one pixel is not normalized over itself.
 
     Read more in the :ref:`User Guide <evaluation>`.
 
@@ -99,7 +99,7 @@ class ConvNet(nn.Module):
         layers: list[nn.Module] = []
         self.blocks: list[Block] = []
         for place in range(depth):
-            # The last block's output is not normalised any more.
+            # The last block's output is not normalized any more.
             smallest = 1 if place == depth - 1 else _SMALLEST_SIDE
             block = Block(
                 rows,
@@ -132,7 +132,7 @@ class ConvNet(nn.Module):
 
 
 def normalization_layer(kind: str, channels: int, n_pixels: int) -> nn.Module:
-    """Build an affine normalisation; none for maps of one pixel.
+    """Build an affine normalization; none for maps of one pixel.
 
     Parameters
     ----------
@@ -168,7 +168,7 @@ def n_parameters(module: nn.Module) -> int:
 def flatten_parameters(module: nn.Module) -> Tensor:
     """Copy the parameters of a module into one flat vector, detached.
 
-    Statistics that a module keeps, such as those of a batch normalisation, come last.
+    Statistics that a module keeps, such as those of a batch normalization, come last.
 
     A copy always: on a CPU ``detach().cpu()`` would alias the live parameters and
     every snapshot of a training run would become the last one.

@@ -61,7 +61,7 @@ class NeuralKernelClassifier(ClassifierMixin, DocLinkMixin, BaseEstimator):
     form: a regression with the neural tangent kernel (NTK) if it is trained by gradient
     descent [1]_, with the NNGP kernel if only its last layer is [2]_.  Nothing is drawn
     at random and no network is trained: on a few hundred images a fit takes
-    milliseconds.  :class:`~skdistill.distillation.KIPDistiller` distils for it.
+    milliseconds.  :class:`~skdistill.distillation.KIPDistiller` distills for it.
 
     Of n images with kernel :math:`K` and regression targets :math:`Y`, one-hot rows
     less :math:`1/C` for C classes, the decision function is
@@ -122,7 +122,7 @@ class NeuralKernelClassifier(ClassifierMixin, DocLinkMixin, BaseEstimator):
 
     See Also
     --------
-    skdistill.distillation.KIPDistiller : Distils for this classifier.
+    skdistill.distillation.KIPDistiller : Distills for this classifier.
     ConvNetClassifier : A network of finite width that is trained.
 
     Notes

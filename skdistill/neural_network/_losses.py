@@ -1,4 +1,4 @@
-"""What networks minimise, and the probabilities that their outputs stand for."""
+"""What networks minimize, and the probabilities that their outputs stand for."""
 
 import numpy as np
 import torch

@@ -67,7 +67,7 @@ class NetworkClassifier(BaseNetworkClassifier):
     max_iter : int, default=300
         Number of epochs.
     loss : {"cross_entropy", "squared"}, default="cross_entropy"
-        What ``fit`` and ``fit_probabilities`` minimise: the cross-entropy of labels
+        What ``fit`` and ``fit_probabilities`` minimize: the cross-entropy of labels
         and softmax, or half the squared distance of the outputs from the
         probabilities of the classes, 0 and 1 for labels.  ``fit_targets`` always
         takes the latter.
@@ -102,7 +102,7 @@ class NetworkClassifier(BaseNetworkClassifier):
     classes_ : ndarray of shape (n_classes,)
         The class labels.
     parameters_ : ndarray of shape (n_parameters,)
-        All weights of the network, and the statistics of a batch normalisation, in one
+        All weights of the network, and the statistics of a batch normalization, in one
         vector.
     module_ : torch.nn.Module
         The trained network, in evaluation mode: a new one whenever it is asked for.

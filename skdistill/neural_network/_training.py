@@ -21,8 +21,8 @@ from skdistill.utils._workers import map_pieces
 
 # In float32 the squares of larger pixels, summed over a map, would overflow.
 _MAX_PIXEL = 1e18
-# Where pixels deviate by less, a normalisation's epsilon outweighs the variance of its
-# maps; without a normalisation, larger ones let the training diverge.
+# Where pixels deviate by less, a normalization's epsilon outweighs the variance of its
+# maps; without a normalization, larger ones let the training diverge.
 _MIN_SCALE, _MAX_SCALE = 0.01, 100.0
 # Adam's decay rate of the mean squared gradient.
 _SQUARES_DECAY = 0.999

@@ -1,6 +1,6 @@
 """Several processes that work on one fit together, through torch.distributed.
 
-The user starts the processes (``torchrun``) and initialises their group; a fit finds it
+The user starts the processes (``torchrun``) and initializes their group; a fit finds it
 and shares its work.  In a process that is alone nothing of this costs anything.
 """
 
@@ -36,7 +36,7 @@ class Ranks:
     rank : int
         The number of this process.
     size : int
-        Number of processes; 1 where no group is initialised.
+        Number of processes; 1 where no group is initialized.
     """
 
     def __init__(self) -> None:

@@ -18,7 +18,7 @@ collect_ignore = ["rank_program.py"]
 def make_bars():
     """Make images of three classes: lying bars, standing bars and round blobs.
 
-    Place and colour are random, so that a class shows in the shape alone.
+    Place and color are random, so that a class shows in the shape alone.
     """
 
     def make(n_per_class=12, size=16, channels=3, seed=0):

@@ -142,7 +142,7 @@ def test_fit_moves_nothing_but_the_distiller(
 def test_unit_of_the_pixels_does_not_matter(make_distiller, make_teachers, bars):
     X, y = bars
     found = []
-    # The epsilon of the normalisation, 1e-5, knows the unit; beside it the variance of
+    # The epsilon of the normalization, 1e-5, knows the unit; beside it the variance of
     # these pixels is large in either.
     for unit in (10, 10_000):
         unit = np.float32(unit)
@@ -453,7 +453,7 @@ def test_float64_as_default_type_is_no_obstacle(make_distiller, make_teachers, b
 
 
 @pytest.mark.gpu
-def test_gpu_distils_as_the_cpu_does(make_distiller, make_teachers, bars):
+def test_gpu_distills_as_the_cpu_does(make_distiller, make_teachers, bars):
     buffer = make_teachers(n_epochs=2).fit(*bars)
     losses = [
         make_distiller(buffer=buffer, max_total_iter=3, device=device)

@@ -40,8 +40,8 @@ def _integer(u, low, high):
 
 def _reference_color(image, u, scale=1.0):
     image = image + (u[0] - 0.5) * scale
-    grey = image.mean(axis=0, keepdims=True)
-    image = grey + 2 * u[1] * (image - grey)
+    gray = image.mean(axis=0, keepdims=True)
+    image = gray + 2 * u[1] * (image - gray)
     return image.mean() + (0.5 + u[2]) * (image - image.mean())
 
 
@@ -60,13 +60,13 @@ def _reference_crop(image, u):
 def _reference_cutout(image, u):
     _, height, width = image.shape
     sides = int(0.5 * height + 0.5), int(0.5 * width + 0.5)
-    centre_y = _integer(u[0], 0, height - sides[0] % 2)
-    centre_x = _integer(u[1], 0, width - sides[1] % 2)
+    center_y = _integer(u[0], 0, height - sides[0] % 2)
+    center_x = _integer(u[1], 0, width - sides[1] % 2)
     result = image.copy()
     for i in range(sides[0]):
         for j in range(sides[1]):
-            row = min(max(centre_y + i - sides[0] // 2, 0), height - 1)
-            column = min(max(centre_x + j - sides[1] // 2, 0), width - 1)
+            row = min(max(center_y + i - sides[0] // 2, 0), height - 1)
+            column = min(max(center_x + j - sides[1] // 2, 0), width - 1)
             result[:, row, column] = 0
     return result
 
@@ -76,13 +76,13 @@ def _reference_flip(image, u):
 
 
 def _sampled(image, matrix):
-    """Bilinear samples at `matrix @ (pixel - centre) + centre`, zeros outside."""
-    centre = (np.array(image.shape[1:]) - 1) / 2
+    """Bilinear samples at `matrix @ (pixel - center) + center`, zeros outside."""
+    center = (np.array(image.shape[1:]) - 1) / 2
     return np.stack(
         [
             # grid-constant: pixels fade into the zeros around the image
             ndimage.affine_transform(
-                plane, matrix, centre - matrix @ centre, order=1, mode="grid-constant"
+                plane, matrix, center - matrix @ center, order=1, mode="grid-constant"
             )
             for plane in image
         ]
@@ -152,7 +152,7 @@ def test_cutout_at_the_edges():
     images = torch.ones(2, 1, 8, 8)
     uniforms = torch.tensor([[0.0, 0.0, 0.0], [1 - 2**-24, 0.5, 0.0]])
     corner, bottom = augment(images, AugmentationDraw("cutout", uniforms))[:, 0]
-    # Half of a square of 4 is inside; a centre of 8 leaves rows 6 and 7.
+    # Half of a square of 4 is inside; a center of 8 leaves rows 6 and 7.
     assert (corner[:2, :2] == 0).all()
     assert corner.sum() == 64 - 4
     assert (bottom[6:, 2:6] == 0).all()

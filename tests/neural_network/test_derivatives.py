@@ -222,7 +222,7 @@ def test_wide_networks_convolve_in_tiles(monkeypatch):
 )
 @pytest.mark.parametrize("depth", [1, 2, 3])
 def test_derivatives_of_every_kind_of_shape(shape, depth, normalization):
-    """Sides that are no longer pooled, and maps of a pixel, which are not normalised.
+    """Sides that are no longer pooled, and maps of a pixel, which are not normalized.
 
     Each output is compared: two pixels make scores of nearly 1 and -1, whose
     derivatives are small but not nothing.
@@ -431,7 +431,7 @@ def test_bytes_of_tapes_are_those_foretold(normalization):
     network = ConvNetDerivatives(case.module)
     foretold = network.tape_bytes(n_samples, torch.float64)
     # Not counted are logits, probabilities and residuals of the classes, and what
-    # normalisation has of each image: a scale, an offset and a slope.
+    # normalization has of each image: a scale, an offset and a slope.
     uncounted = 3 * n_classes
     uncounted += {
         "instance": 3 * depth * width,
@@ -601,10 +601,10 @@ def test_arrays_that_are_read_only():
 
 
 @pytest.mark.parametrize("normalization", NORMALIZATIONS)
-def test_images_of_one_colour(normalization):
+def test_images_of_one_color(normalization):
     """Scores of next to nothing: epsilon alone keeps them from being 0/0.
 
-    Instance normalisation sees the same in every pixel but those next to the edges.
+    Instance normalization sees the same in every pixel but those next to the edges.
     """
     case = make_case(normalization=normalization)
     case.images[:] = case.images[:, :, :1, :1]

@@ -198,10 +198,10 @@ def test_tensors_and_images_round_trip():
     tensor.zero_()
     assert back.any()
     # one channel: the transposed array is contiguous, and may not be written to
-    grey = np.ones((2, 3, 3, 1), dtype=np.float32)
-    grey.flags.writeable = False
-    to_tensor(grey, torch.device("cpu")).zero_()
-    assert grey.all()
+    gray = np.ones((2, 3, 3, 1), dtype=np.float32)
+    gray.flags.writeable = False
+    to_tensor(gray, torch.device("cpu")).zero_()
+    assert gray.all()
 
 
 def test_pixel_scale():

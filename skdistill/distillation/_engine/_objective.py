@@ -97,7 +97,7 @@ class Extra(Protocol):
 
 
 class Objective(ABC):
-    """What a distiller minimises.
+    """What a distiller minimizes.
 
     Nothing about it is random but by a :class:`Draw`, and its tensors are replaced,
     never changed in place: a state that was taken stays what it was.

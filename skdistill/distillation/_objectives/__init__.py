@@ -1,1 +1,1 @@
-"""What distillers minimise: plain functions of tensors, and the objectives on them."""
+"""What distillers minimize: plain functions of tensors, and the objectives on them."""

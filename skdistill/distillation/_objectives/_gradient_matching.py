@@ -242,7 +242,7 @@ class GradientMatching(Objective):
         dtype: torch.dtype,
         drawn: dict[str, Any],
     ) -> tuple[Tensor, Tensor]:
-        """Return the gradient from a class's real images, and the share recognised."""
+        """Return the gradient from a class's real images, and the share recognized."""
         batch = self._data.batch(draw, self._batch_size, [code], dtype=dtype)
         seen = augmentations(batch.images, batch.codes, self._data.pixel_scale)
         weights = batch.weights[:, None]

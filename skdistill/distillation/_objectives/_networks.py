@@ -50,7 +50,7 @@ class Networks(ABC):
 
 
 class RandomNetworks(Networks):
-    """Networks as they are initialised, each with other weights.
+    """Networks as they are initialized, each with other weights.
 
     Parameters
     ----------

@@ -117,7 +117,7 @@ class Quadratic(Objective):
 
 
 class QuadraticDistiller(IterativeDistiller):
-    """Distil by a quadratic objective."""
+    """Distill by a quadratic objective."""
 
     _parameter_constraints = {
         **IterativeDistiller._parameter_constraints,

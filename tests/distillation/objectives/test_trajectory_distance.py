@@ -187,14 +187,14 @@ def amplification(problem):
 
 
 def assume_that_rounding_stays_small(problem):
-    # Instance normalisation of a few equal pixels, or steps that are far too long,
+    # Instance normalization of a few equal pixels, or steps that are far too long,
     # make of a rounding error anything: two right ways to compute then differ too.
     assume(amplification(problem) < 1e4)
 
 
 def relative_error(found, expected):
     # A gradient that is 0 but for rounding has no relative error: instance
-    # normalisation of two pixels, say, leaves nothing of an image but a sign.
+    # normalization of two pixels, say, leaves nothing of an image but a sign.
     return float((found - expected).norm() / expected.norm().clamp_min(1e-3))
 
 
