@@ -352,6 +352,14 @@ DOORS = {
         SET.save(home / "place"),
         SyntheticSet.load(path),
     ),
+    ("SyntheticSet.to_image_folder", "path"): lambda path, home: SET.to_image_folder(
+        path
+    ),
+    ("SyntheticSet.export", "path"): lambda path, home: SET.export(path, "mtt"),
+    ("SyntheticSet.from_published", "path"): lambda path, home: (
+        SET.export(home / "place", "mtt"),
+        SyntheticSet.from_published(path),
+    ),
     ("export_ddranking", "folder"): lambda path, home: export_ddranking(SET, path),
     ("load_ddranking", "folder"): lambda path, home: (
         export_ddranking(SET, home / "place"),
