@@ -30,7 +30,10 @@ from skdistill.neural_network._default import (
     describe_estimator,
 )
 from skdistill.neural_network._derivatives import ConvNetDerivatives
-from skdistill.neural_network._module_derivatives import ModuleDerivatives
+from skdistill.neural_network._module_derivatives import (
+    ModuleDerivatives,
+    with_embedding,
+)
 from skdistill.neural_network._modules import (
     call_architecture,
     has_lazy_layers,
@@ -407,7 +410,9 @@ class FRePoDistiller(NetworkMatchingDistiller):
         module = module.to(data.device)
         tried = np.asarray(select(data.images, some))
         try_module(module, tried, data.n_classes, data.device)
-        return ModuleDerivatives(module, data.read(some), loss="squared")
+        network = ModuleDerivatives(module, data.read(some), loss="squared")
+        with_embedding(network)
+        return network
 
     def _attributes(self, state: DistillationState) -> dict[str, Any]:
         objective = state.objective
