@@ -348,7 +348,7 @@ def test_other_things_than_images(door, tmp_path):
         (np.array(["a.png", "b.png"]), "ImageReader"),
         (np.array([["a.png"], ["b.png"]]), "ImageReader"),
         (dataset, r"dataset\.tensors"),
-        (Pairs(), r"zip\(\*dataset\)"),
+        (Pairs(), r"from_torch_dataset\(dataset"),
         (torch.utils.data.DataLoader(dataset), r"zip\(\*loader\)"),
         (iter(X), r"np\.stack\(list\(X\)\)"),
         ({"images": X}, "'images'"),
