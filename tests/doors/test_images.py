@@ -349,7 +349,7 @@ def test_other_things_than_images(door, tmp_path):
         (np.array([["a.png"], ["b.png"]]), "ImageReader"),
         (dataset, r"dataset\.tensors"),
         (Pairs(), r"from_torch_dataset\(dataset"),
-        (torch.utils.data.DataLoader(dataset), r"zip\(\*loader\)"),
+        (torch.utils.data.DataLoader(dataset), r"from_torch_dataset\(loader"),
         (iter(X), r"np\.stack\(list\(X\)\)"),
         ({"images": X}, "'images'"),
         (SET, "its `X`"),
