@@ -178,7 +178,7 @@ def _extract(path: str | os.PathLike[str], folder: Path, progress: bool) -> None
     with open_archive(path) as archive:
         todo = []
         for member in image_members(archive):
-            # The name is made anew: nothing of the archive's own path is used.
+            # The name is made again: nothing of the archive's own path is used.
             target = unfinished / PurePosixPath(member.filename).name
             if not target.exists() or target.stat().st_size != member.file_size:
                 todo.append((member, target))

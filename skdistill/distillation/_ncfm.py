@@ -76,7 +76,7 @@ class NCFMDistiller(NetworkMatchingDistiller):
         unfitted one is cloned and fitted on X, y; None stands for an unfitted
         :class:`~skdistill.trajectory.TrajectoryBuffer` with its default parameters,
         that uses all cores.  In a search or a cross-validation a fitted buffer is
-        trained anew on the images of each fold, unless it is wrapped in a
+        trained again on the images of each fold, unless it is wrapped in a
         :class:`~sklearn.frozen.FrozenEstimator`.  First and last snapshots are all
         that is used of a teacher.
     max_iter : int, default=10000

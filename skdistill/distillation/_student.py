@@ -88,7 +88,7 @@ def make_labels(
     Parameters
     ----------
     labels : {"learned", "hard", "teacher"}
-        As the user gave it; a teacher's are made anew in each iteration.
+        As the user gave it; a teacher's are made again in each iteration.
     codes : Tensor of shape (n_images,), int64
     n_classes : int
     learning_rate : float or "auto"

@@ -353,7 +353,7 @@ class BaseNetworkClassifier(
     def module_(self) -> nn.Module:
         """The trained network, a torch.nn.Module in evaluation mode.
 
-        Made anew, on the device of the classifier, whenever it is asked for: whatever
+        Made again, on the device of the classifier, whenever it is asked for: whatever
         is done to it, the classifier stays what it is.
         """
         check_is_fitted(self)

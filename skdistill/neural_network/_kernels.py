@@ -42,7 +42,7 @@ class Kernel(ABC):
 
     @abstractmethod
     def with_pull_back(self, x: Tensor, z: Tensor | None) -> tuple[Tensor, PullBack]:
-        """Return the kernel of all pairs, and the way back from it to ``x``.
+        """Return the kernel of all pairs, and the backward pass from it to ``x``.
 
         Parameters
         ----------
@@ -69,7 +69,7 @@ class Kernel(ABC):
 
 
 class _Layer(NamedTuple):
-    """What the way back through a hidden layer needs of the way forward."""
+    """What the backward pass through a hidden layer needs of the forward pass."""
 
     k: Tensor
     t: Tensor

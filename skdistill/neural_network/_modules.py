@@ -33,7 +33,7 @@ def call_architecture(
     architecture : callable or torch.nn.Module
         A callable gets ``image_shape`` and ``n_classes``; one of torchvision's kind,
         which knows the number of classes by the name of ``num_classes``, is given
-        that.  A module is copied and initialized anew.
+        that.  A module is copied and initialized again.
     image_shape : tuple (height, width, channels)
     n_classes : int
 

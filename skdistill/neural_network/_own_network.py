@@ -1,4 +1,4 @@
-"""Networks that a user brings: how they are made anew, and how they are recognized."""
+"""Networks that a user brings: how they are made again, and how they are recognized."""
 
 import hashlib
 import json

@@ -301,7 +301,7 @@ class NetworkPool:
                 self._networks[place] = network
 
     def renew(self, place: int) -> None:
-        """Draw the network at a place anew."""
+        """Draw the network at a place again."""
         self._generations[place] += 1
         self._networks[place] = self._drawn(place, self._generations[place])
 

@@ -34,7 +34,7 @@ def copy_of(module: nn.Module) -> nn.Module:
 
 @torch.no_grad()
 def reinitialize(module: nn.Module) -> nn.Module:
-    """Draw the weights of a module anew, in place.
+    """Draw the weights of a module again, in place.
 
     Every layer draws its own, those inside of it before it, from PyTorch's global
     generator.  Parameters that are not trained (``requires_grad`` is False) keep their
@@ -53,7 +53,7 @@ def reinitialize(module: nn.Module) -> nn.Module:
     Raises
     ------
     ValueError
-        If a parameter that is trained is none that a layer draws anew.
+        If a parameter that is trained is none that a layer draws again.
     """
     kept = [
         (parameter, parameter.clone())
@@ -77,8 +77,8 @@ def reinitialize(module: nn.Module) -> nn.Module:
         except Exception as error:
             raise ValueError(
                 f"`architecture`, a module {type(module).__name__}, cannot be "
-                f"initialized anew: `{method}` of its part {name or 'itself'!r} raised "
-                f"{type(error).__name__}: {error}; {_INSTEAD}"
+                f"initialized again: `{method}` of its part {name or 'itself'!r} "
+                f"raised {type(error).__name__}: {error}; {_INSTEAD}"
             ) from error
     for parameter, values in kept:
         parameter.copy_(values)
@@ -87,7 +87,7 @@ def reinitialize(module: nn.Module) -> nn.Module:
         more = f" and {len(wrong) - 1} others" if len(wrong) > 1 else ""
         raise ValueError(
             f"`architecture`, a module {type(module).__name__}, cannot be initialized "
-            f"anew: none of its layers draws the parameter {wrong[0]!r}{more}; "
+            f"again: none of its layers draws the parameter {wrong[0]!r}{more}; "
             f"{_INSTEAD}"
         )
     return module

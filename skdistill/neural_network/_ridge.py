@@ -1,4 +1,4 @@
-"""Kernel ridge regression: coefficients, and the way back through them.
+"""Kernel ridge regression: coefficients, and the backward pass through them.
 
 With the kernel K of n images, their targets Y and the ridge ``l = reg tr(K) / n``, the
 coefficients are ``A = (K + l I)^-1 Y``, and what is predicted of others is ``K_t A``,

@@ -194,7 +194,7 @@ def _npy(content: bytes) -> np.ndarray:
     values = np.frombuffer(content, dtype, offset=file.tell())
     if any(size < 0 for size in shape) or len(shape) > 16:
         raise ValueError("it has an array of no possible shape")
-    # A product of Python's integers, which has no end where NumPy's begins anew.
+    # A product of Python's integers, which has no end where NumPy's begins again.
     n_values = 1
     for size in shape:
         n_values *= size

@@ -18,6 +18,7 @@ from skdistill.utils._axes import check_shape_order, warn_of_flattened_squares
 from skdistill.utils._image_input import as_images, looks_like_pixels, some_of, unmasked
 from skdistill.utils._images import Images, Rows, batches, select, take
 from skdistill.utils._labels import check_labels, warn_of_doubtful_classes
+from skdistill.utils._warnings import warn
 
 ImageShape = tuple[int, int, int]
 
@@ -261,11 +262,19 @@ def check_weights(
     used = weight > 0
     if used.all():
         return X, y, weight
-    n_classes = len(np.unique(y[used]))
-    if n_classes < min(2, len(np.unique(y))):
+    classes = np.unique(y)
+    left = np.unique(y[used])
+    n_classes = len(left)
+    if n_classes < min(2, len(classes)):
         raise ValueError(
             "y must hold at least two classes of images whose `sample_weight` is above "
             f"0; got {n_classes}"
+        )
+    if n_classes < len(classes):
+        lost = np.setdiff1d(classes, left).tolist()
+        warn(
+            f"all images of the classes {lost} have a `sample_weight` of 0: these "
+            "classes are left out"
         )
     return select(X, used), y[used], weight[used]
 

@@ -198,6 +198,15 @@ def test_images_of_weight_zero_are_as_if_they_were_not_there(distiller, data):
 
 
 @every
+def test_a_class_without_weight_is_named(distiller, data):
+    X, y = data
+    weight = np.where(y == "blob", 0.0, 1.0)
+    with pytest.warns(UserWarning, match=r"\['blob'\] have a `sample_weight` of 0"):
+        found = variant(distiller).fit(X, y, weight).synthetic_
+    assert set(found.y.tolist()) == {"bar", "disc"}
+
+
+@every
 def test_weights_decide_what_comes_out(distiller, data):
     if isinstance(distiller, FullData):
         pytest.skip("it keeps all images, whatever they weigh")

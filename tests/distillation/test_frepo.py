@@ -141,7 +141,7 @@ def test_draws_are_averaged(tiny_bars):
     assert len({round(loss, 6) for loss in (one, second, third)}) == 3
     with pytest.raises(ValueError, match=r"`n_networks` must be at least .* draws"):
         make(n_draws=4).fit(*tiny_bars)
-    # Networks that are drawn anew are as many as are asked for.
+    # Networks that are drawn again are as many as are asked for.
     assert make(RFADDistiller, n_draws=4).fit(*tiny_bars).n_draws_ == 4
 
 

@@ -12,7 +12,7 @@ from skdistill.utils._tensors import to_images as as_images
 def test_labels_of_the_teacher_are_those_where_the_student_shall_end(
     tiny_bars, tiny_teachers, monkeypatch, n_matches
 ):
-    """As the teacher's own network says, in each match anew; none are learned."""
+    """As the teacher's own network says, in each match; none are learned."""
     seen = []
     real = matcher_module.match_gradient
 

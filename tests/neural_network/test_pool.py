@@ -1,4 +1,4 @@
-"""Pools of networks: drawn, trained, renewed, and resumed to the same bits."""
+"""Pools of networks: drawn, trained, renewed, and resumed bitwise identically."""
 
 import io
 from functools import partial

@@ -1,4 +1,4 @@
-"""Ridge regression on the features of a network, and the way back to these features.
+"""Ridge regression on the features of a network, and the backward pass to them.
 
 With the features F of n synthetic images, their targets Y, and the features F_t of
 real images ::

@@ -89,7 +89,7 @@ class GradientMatching(Objective):
         Only its structure is used.
     networks : Networks
     training : Training or None
-        None draws networks anew in each iteration, and trains none.
+        None draws new networks in each iteration, and trains none.
     distance : {"cosine", "squared", "absolute"}
     matched : {"weights", "kernels", "all"}
     batch_size : int or None

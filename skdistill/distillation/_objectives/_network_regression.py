@@ -73,7 +73,7 @@ class NetworkRegression(Objective):
     """The loss on real images of a regression on features of the synthetic ones.
 
     In each iteration one network of a pool makes the features, and learns from the
-    synthetic images afterwards; or several do together, and are all drawn anew.
+    synthetic images afterwards; or several do together, and are all drawn again.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ class NetworkRegression(Objective):
     pool : NetworkPool
     n_joined : int or None
         The number of networks that make features together: with n draws the pool has
-        n times as many, and all of them are drawn anew after each iteration.  None
+        n times as many, and all of them are drawn again after each iteration.  None
         means one of the pool for each draw.
     reg : float
         The ridge, in units of the mean squared length of the features.
@@ -203,7 +203,7 @@ class NetworkRegression(Objective):
         return ""
 
     def rolled_back(self, synthetic: SyntheticParameters, n_times: int) -> None:
-        """Draw all networks anew: they have learned from images that were wrong."""
+        """Draw all networks again: they have learned from images that were wrong."""
         for place in range(len(self._pool)):
             self._pool.renew(place)
 

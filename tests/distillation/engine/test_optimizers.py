@@ -219,7 +219,7 @@ def test_adam_is_that_of_torch(rate, factor, betas, seed):
     reference = torch.optim.Adam([leaf], lr=rate * factor, betas=betas)
     for place, gradient in enumerate(draw_gradients(seed)):
         if place == 3:
-            # The average begins anew, the moments do not.
+            # The average begins again, the moments do not.
             optimizer.restart_average()
         optimizer.step(gradient.double(), factor)
         leaf.grad = gradient.double()

@@ -135,7 +135,7 @@ def test_solved_labels_have_no_derivative(name, n):
 
 
 def test_the_gradient_of_solved_labels_is_that_of_the_images_alone():
-    """Labels that are solved anew move with the images: to first order for nothing."""
+    """Labels that are solved again move with the images: to first order for nothing."""
     kernel = kernel_of("ntk")
     x, direction = draw(3, 5), draw(3, 5, seed=5)
     _, parts = real_images(15, 5, 3, size=4)

@@ -1,0 +1,210 @@
+"""DSADistiller: gradient matching with siamese augmentation."""
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from skdistill.distillation._dc import DCDistiller
+from skdistill.trajectory import TrajectoryBuffer
+
+
+class DSADistiller(DCDistiller):
+    """Distill an image set by matching gradients of augmented images (DSA).
+
+    The method of :class:`DCDistiller` with an augmentation :math:`A_c`, drawn for each
+    class and iteration and applied with the same parameters to real and to synthetic
+    images [1]_:
+
+    .. math::
+
+        \\mathcal{L}(S) = \\sum_c \\sum_l D\\bigl(
+        \\nabla_{\\theta_l} \\ell(\\theta; A_c(S_c)),
+        \\nabla_{\\theta_l} \\ell(\\theta; A_c(R_c))\\bigr),
+
+    and with first images that are real.  Whatever differs are the defaults of
+    ``augmentation`` and ``init``.
+
+    Read more in the :ref:`User Guide <gradients>`.
+
+    Parameters
+    ----------
+    ipc : int, default=1
+        Number of synthetic images per class.
+    max_iter : int, default=1000
+        Number of iterations, each an update of the images; as all that follows as for
+        :class:`DCDistiller`.
+    n_rounds : int or "auto", default="auto"
+        Number of updates of the images that a network serves for.
+    n_network_epochs : int or "auto", default="auto"
+        Number of epochs on the synthetic images that a network is trained for between
+        two updates.
+    network_lr : float, default=0.01
+        Learning rate of that training.
+    network_batch_size : int, default=256
+        Number of synthetic images in a step of that training.
+    distance : {"cosine", "squared", "absolute"}, default="cosine"
+        How gradients are compared: as for :class:`DCDistiller`.
+    matched : {"weights", "kernels", "all"}, default="weights"
+        Which parameters' gradients are compared:
+
+        - "weights": kernels of convolutions and the matrix of the last layer;
+        - "kernels": kernels of convolutions alone;
+        - "all": those of all parameters.
+
+    buffer : TrajectoryBuffer, FrozenEstimator or path-like, default=None
+        Teachers, whose snapshots are taken for networks, as for :class:`DCDistiller`.
+        A fitted buffer, or the folder of one, is used as it is; an unfitted one is
+        cloned and fitted on X, y.
+    batch_size : int, "auto" or None, default="auto"
+        Number of real images of each class in an iteration.
+    n_networks : int or "auto", default="auto"
+        Number of networks whose gradients are averaged in an iteration.
+    init : {"real", "noise"} or array-like, default="real"
+        What the synthetic images start from:
+
+        - "real": random real images of their class;
+        - "noise": Gaussian noise with the mean and standard deviation of each channel;
+        - an array of shape (n_classes * ipc, height, width, channels): these images,
+          in the order of the classes.
+
+    pixel_size : int, default=1
+        Side of a synthetic image's pixels, in pixels of the real ones.  With 2 an image
+        is a quarter as many numbers, and four times as many images take the same
+        storage.  ``ipc`` is the number of images.  Real and given first images become
+        means over these pixels.
+    augmentation : "dsa", None or sequence of str, default="dsa"
+        Families of which one is drawn for each class and iteration.  Of images that
+        have a right and a left, as digits, "flip" should be left out.
+    pixel_lr : float or "auto", default="auto"
+        Learning rate of the pixels.
+    average : bool, default=True
+        Whether ``synthetic_`` holds averages of the images (and learned labels) over
+        all iterations, the later with more weight: those of iteration t with t^2.  They
+        are less noisy than the last ones, which False takes.
+    width : int, default=128
+        Number of channels of each convolution of the networks.
+    depth : int, default=3
+        Number of their blocks.
+    normalization : {"instance", "layer", "group", "none"}, default="instance"
+        As for :class:`~skdistill.neural_network.ConvNetClassifier`.
+    checkpoint : path-like, default=None
+        A folder for the state of the fit, from which the same fit is resumed;
+        ``max_iter`` may be larger than before.  In a search or a cross-validation of
+        scikit-learn each fit has a folder ``fit-...`` of its own inside of it.
+    estimator : classifier, default=None
+        The classifier that :meth:`score` trains; None takes a
+        :class:`~skdistill.neural_network.ConvNetClassifier` of the networks' structure.
+    image_shape : tuple (height, width, channels), default=None
+        Shape to which the rows of a 2-D X are reshaped.  None takes each for one row of
+        pixels with one channel.
+    device : str or torch.device, default="auto"
+        Where to compute; "auto" takes a GPU if there is one.
+    random_state : int, RandomState instance or None, default=None
+        Controls all randomness; pass an int for reproducible results.
+    verbose : int, default=0
+        Shows progress bars if positive.
+
+    Attributes
+    ----------
+    synthetic_ : SyntheticSet
+        The distilled images and their labels.
+    best_synthetic_ : SyntheticSet
+        The set when the mean loss of ten iterations was least.
+    best_iteration_ : int
+        The number of iterations that it was after.
+    buffer_ : TrajectoryBuffer
+        The fitted teachers; only with ``buffer``.
+    history_ : DataFrame of `n_iter_` rows, but at most 10,000
+        Per iteration, as for :class:`DCDistiller`.
+    n_networks_ : int
+        Number of networks in an iteration.
+    n_iter_ : int
+        Number of iterations.
+    stop_reason_ : str
+        Why the fit ended: "max_iter", "diverged",
+        "interrupted" from the keyboard, or "callback" by one of scikit-learn's.
+    classes_ : ndarray of shape (n_classes,)
+        The class labels.
+    image_shape_ : tuple (height, width, channels)
+        Shape of an image.
+    n_features_in_ : int
+        Number of pixel values of an image.
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of the columns of X; only if X had names that are all strings.
+
+    See Also
+    --------
+    DCDistiller : The same without augmentation; describes all parameters.
+
+    References
+    ----------
+    .. [1] Zhao and Bilen, "Dataset Condensation with Differentiable Siamese
+       Augmentation", ICML 2021.
+
+    Examples
+    --------
+    >>> from skdistill import DSADistiller, make_galaxies
+    >>> X, y = make_galaxies(90, size=16, random_state=0)
+    >>> distiller = DSADistiller(max_iter=3, width=8, random_state=0).fit(X, y)
+    >>> distiller.synthetic_
+    <SyntheticSet: 9 images of 16x16x3, 9 classes>
+    """
+
+    def __init__(
+        self,
+        ipc: int = 1,
+        *,
+        max_iter: int = 1000,
+        n_rounds: int | str = "auto",
+        n_network_epochs: int | str = "auto",
+        network_lr: float = 0.01,
+        network_batch_size: int = 256,
+        distance: str = "cosine",
+        matched: str = "weights",
+        buffer: TrajectoryBuffer | str | os.PathLike[str] | None = None,
+        batch_size: int | str | None = "auto",
+        n_networks: int | str = "auto",
+        init: Any = "real",
+        pixel_size: int = 1,
+        augmentation: str | Sequence[str] | None = "dsa",
+        pixel_lr: float | str = "auto",
+        average: bool = True,
+        width: int = 128,
+        depth: int = 3,
+        normalization: str = "instance",
+        checkpoint: str | os.PathLike[str] | None = None,
+        estimator: Any = None,
+        image_shape: tuple[int, int, int] | None = None,
+        device: str | torch.device = "auto",
+        random_state: Any = None,
+        verbose: int = 0,
+    ) -> None:
+        super().__init__(
+            ipc,
+            max_iter=max_iter,
+            n_rounds=n_rounds,
+            n_network_epochs=n_network_epochs,
+            network_lr=network_lr,
+            network_batch_size=network_batch_size,
+            distance=distance,
+            matched=matched,
+            buffer=buffer,
+            batch_size=batch_size,
+            n_networks=n_networks,
+            init=init,
+            pixel_size=pixel_size,
+            augmentation=augmentation,
+            pixel_lr=pixel_lr,
+            average=average,
+            width=width,
+            depth=depth,
+            normalization=normalization,
+            checkpoint=checkpoint,
+            estimator=estimator,
+            image_shape=image_shape,
+            device=device,
+            random_state=random_state,
+            verbose=verbose,
+        )

@@ -1,0 +1,249 @@
+"""RFADDistiller: ridge regression on features of random networks."""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from skdistill.distillation._frepo import FRePoDistiller
+
+
+class RFADDistiller(FRePoDistiller):
+    r"""Distill an image set by ridge regression on random features (RFAD).
+
+    :class:`FRePoDistiller` with networks that are never trained: in each iteration
+    ``n_networks`` of them are drawn, and what they make of an image is put side by
+    side.  The more features there are, the closer their scalar products come to a
+    kernel, that of the network's Gaussian process [1]_; so this is to a network with
+    convolutions what :class:`KIPDistiller` is to one that is fully connected.  Real
+    images are predicted with probabilities,
+
+    .. math::
+
+        L = \frac{1}{m} \sum_i -\log \mathrm{softmax}\left(
+        e^{\tau} f(x_i)\right)_{y_i}, \quad
+        f(x) = F(x) F^T (K + \lambda I)^{-1} Y, \quad K = F F^T,
+
+    where :math:`\tau`, the logarithm of an inverse temperature, is learned (Platt
+    scaling), and :math:`\lambda = \mathrm{reg} \cdot \mathrm{tr}(K) / n`.
+
+    Only defaults are other than those of :class:`FRePoDistiller`.
+
+    Read more in the :ref:`User Guide <feature_regression>`.
+
+    Parameters
+    ----------
+    ipc : int, default=1
+        Number of synthetic images per class.
+    max_iter : int, default=2000
+        Number of iterations, each an update of the images.
+    n_networks : int, default=8
+        Number of networks: of the pool, one of which is drawn in each iteration; with
+        ``max_network_steps=0``, of those that make features together.
+    max_network_steps : int, default=0
+        Number of steps after which a network of the pool is replaced.  With 0 networks
+        are not trained: all are drawn again in each iteration, and their features are
+        put side by side.
+    network_lr : float, default=3e-4
+        Learning rate of Adam by which networks learn from the synthetic images.
+    reg : float, default=5e-3
+        The ridge, in units of the mean squared length of the features of an image.
+    loss : {"squared", "platt"}, default="platt"
+        How predictions of real images are judged.
+
+        - "squared": by their squared distance from the targets.
+        - "platt": by the cross-entropy of the softmax of predictions divided by a
+          temperature, which is learned.
+
+    labels : {"learned", "hard"}, default="learned"
+        What the synthetic images are labeled with.
+
+        - "learned": regression targets that follow their gradient, as the images do;
+          at first they are one-hot rows less :math:`1/C`.
+        - "hard": the class of each.
+
+    n_real : int or None, default=1024
+        Number of real images in an iteration, as many of each class; None means all.
+    n_draws : int or "auto", default="auto"
+        Number of draws of networks and real images whose gradients are averaged in an
+        iteration; of a pool at most as many as there are networks.  "auto" is 1, or one
+        in each of the processes of a torch.distributed group.
+    mirror : bool or "auto", default="auto"
+        Whether each synthetic image enters a second time, mirrored left to right.
+        "auto" does so with more than one channel: digits and letters, which are no
+        longer themselves in a mirror, most often have one.
+    init : {"real", "noise"} or array-like, default="real"
+        What the synthetic images start from:
+
+        - "real": random real images of their class;
+        - "noise": Gaussian noise with the mean and standard deviation of each channel;
+        - an array of shape (n_classes * ipc, height, width, channels): these images,
+          in the order of the classes.
+
+    pixel_size : int, default=1
+        Side of a synthetic image's pixels, in pixels of the real ones.  With 2 an image
+        is a quarter as many numbers, and four times as many images take the same
+        storage.  ``ipc`` is the number of images.  Real and given first images become
+        means over these pixels.
+    pixel_lr : float or "auto", default="auto"
+        Learning rate of Adam for the pixels.  "auto" is 0.03 in standard deviations
+        of the real pixels.
+    label_lr : float or "auto", default="auto"
+        Learning rate of Adam for learned labels.  "auto" is 0.03 in standard
+        deviations of one-hot labels.
+    average : bool, default=True
+        Whether ``synthetic_`` holds averages of the images (and learned labels) over
+        all iterations, the later with more weight: those of iteration t with t^2.  They
+        are less noisy than the last ones, which False takes.
+    width : int, default=128
+        Number of channels of each convolution of the networks.
+    depth : int, default=3
+        Number of their blocks.
+    normalization : {"instance", "layer", "group", "none"}, default="none"
+        What follows each convolution.  "batch" is refused: it makes the features of
+        an image depend on the rest of its batch.
+    architecture : str, callable or None, default=None
+        Another network than the ConvNet: "alexnet", "mlp", "resnet18", "vgg11" or a
+        callable, as for :class:`~skdistill.neural_network.NetworkClassifier`; ``width``
+        and ``depth`` have no meaning then.  Features are what its last
+        :class:`torch.nn.Linear` is given.
+    checkpoint : path-like, default=None
+        A folder for the state of the fit, from which the same fit is resumed;
+        ``max_iter`` may be larger than before.  In a search or a cross-validation of
+        scikit-learn each fit has a folder ``fit-...`` of its own inside of it.
+    estimator : classifier, default=None
+        The classifier that :meth:`score` trains; None takes the network of the
+        distillation, which learns the targets by least squares and Adam, for as many
+        steps as in [2]_.
+    image_shape : tuple (height, width, channels), default=None
+        Shape to which the rows of a 2-D X are reshaped.  None takes each for one row of
+        pixels with one channel.
+    device : str or torch.device, default="auto"
+        Where to compute; "auto" takes a GPU if there is one.
+    random_state : int, RandomState instance or None, default=None
+        Controls all randomness; pass an int for reproducible results.
+    verbose : int, default=0
+        Shows a progress bar if positive.
+
+    Attributes
+    ----------
+    synthetic_ : SyntheticSet
+        The distilled images and, unless they are hard, their labels as ``targets``.
+    best_synthetic_ : SyntheticSet
+        The set when the mean loss of ten iterations was least.
+    best_iteration_ : int
+        The number of iterations that it was after.
+    temperature_ : float
+        What predictions were divided by in the end; only with ``loss="platt"``.
+    history_ : DataFrame of `n_iter_` rows, but at most 10,000
+        Per iteration: ``n_network_steps`` that the network had made, only if networks
+        are trained; ``loss``; ``network_accuracy``, the share of the real images that
+        the regression recognizes; ``temperature``, only with ``loss="platt"``; and
+        ``event``: "rolled back" where images went back to their last good state.
+    n_draws_ : int
+        Number of draws in an iteration.
+    n_iter_ : int
+        Number of iterations.
+    stop_reason_ : str
+        Why the fit ended: "max_iter", "diverged", "interrupted" from the keyboard, or
+        "callback" by one of scikit-learn's.
+    classes_ : ndarray of shape (n_classes,)
+        The class labels.
+    image_shape_ : tuple (height, width, channels)
+        Shape of an image.
+    n_features_in_ : int
+        Number of pixel values of an image.
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of the columns of X; only if X had names that are all strings.
+
+    See Also
+    --------
+    FRePoDistiller : The same with networks that learn meanwhile.
+    KIPDistiller : A kernel in closed form in place of networks.
+
+    Notes
+    -----
+    In [1]_ networks have a width of 256, the pixels a learned linear preconditioner,
+    steps are those of AdaBelief, and 0.01 is added to the kernel; here nothing is, so
+    that the scale of features has no meaning.
+
+    References
+    ----------
+    .. [1] Loo, Hasani, Amini and Rus, "Efficient Dataset Distillation using Random
+       Feature Approximation", NeurIPS 2022.
+    .. [2] Zhou, Nezhadarya and Ba, "Dataset Distillation using Neural Feature
+       Regression", NeurIPS 2022.
+
+    Examples
+    --------
+    >>> from skdistill import RFADDistiller, make_galaxies
+    >>> X, y = make_galaxies(90, size=16, random_state=0)
+    >>> distiller = RFADDistiller(
+    ...     n_networks=2, max_iter=20, width=8, random_state=0).fit(X, y)
+    >>> distiller.synthetic_.targets.shape
+    (9, 9)
+    >>> losses = distiller.history_["loss"]
+    >>> bool(losses[-5:].mean() < losses[:5].mean())
+    True
+    """
+
+    def __init__(
+        self,
+        ipc: int = 1,
+        *,
+        max_iter: int = 2000,
+        n_networks: int = 8,
+        max_network_steps: int = 0,
+        network_lr: float = 3e-4,
+        reg: float = 5e-3,
+        loss: str = "platt",
+        labels: str = "learned",
+        n_real: int | None = 1024,
+        n_draws: int | str = "auto",
+        mirror: bool | str = "auto",
+        init: Any = "real",
+        pixel_size: int = 1,
+        pixel_lr: float | str = "auto",
+        label_lr: float | str = "auto",
+        average: bool = True,
+        width: int = 128,
+        depth: int = 3,
+        normalization: str = "none",
+        architecture: str | Callable[..., nn.Module] | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
+        estimator: Any = None,
+        image_shape: tuple[int, int, int] | None = None,
+        device: str | torch.device = "auto",
+        random_state: Any = None,
+        verbose: int = 0,
+    ) -> None:
+        super().__init__(
+            ipc,
+            max_iter=max_iter,
+            n_networks=n_networks,
+            max_network_steps=max_network_steps,
+            network_lr=network_lr,
+            reg=reg,
+            loss=loss,
+            labels=labels,
+            n_real=n_real,
+            n_draws=n_draws,
+            mirror=mirror,
+            init=init,
+            pixel_size=pixel_size,
+            pixel_lr=pixel_lr,
+            label_lr=label_lr,
+            average=average,
+            width=width,
+            depth=depth,
+            normalization=normalization,
+            architecture=architecture,
+            checkpoint=checkpoint,
+            estimator=estimator,
+            image_shape=image_shape,
+            device=device,
+            random_state=random_state,
+            verbose=verbose,
+        )
