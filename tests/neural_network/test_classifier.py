@@ -235,7 +235,8 @@ def test_images_of_weight_zero_are_left_out(network, stripes):
     weighted = clone(network).fit(X, y, sample_weight=weight)
     network.fit(X[20:], y[20:])
     np.testing.assert_array_equal(weighted.parameters_, network.parameters_)
-    weighted.fit(X, np.r_[["ghost"] * 20, y[20:]], sample_weight=weight)
+    with pytest.warns(UserWarning, match="'ghost'"):
+        weighted.fit(X, np.r_[["ghost"] * 20, y[20:]], sample_weight=weight)
     assert "ghost" not in weighted.classes_
 
 
