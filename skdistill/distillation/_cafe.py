@@ -63,14 +63,16 @@ class CAFEDistiller(NetworkMatchingDistiller):
         A network is replaced once its accuracies before the last ten rounds span less.
     inner_tolerance : float, default=0.03
         In a round a network trains until its accuracies after the last ten epochs span
-        more.
+        more; only with more than ten ``max_network_epochs``.
     n_watched : int, default=128
         Number of real images whose accuracy is watched, at least one of each class:
         the same ones as long as a network serves.
     max_rounds : int, default=50
         A network serves for no more rounds than these.
-    max_network_epochs : int, default=50
-        A network trains for no more epochs in a round.
+    max_network_epochs : int, default=10
+        A network trains for no more epochs in a round.  Ten are what the code of [1]_
+        comes to in most rounds, and need no watching, which is most of the cost of
+        more.
     network_lr : float, default=0.01
         Learning rate of that training, plain stochastic gradient descent.
     network_batch_size : int, default=256
@@ -209,7 +211,7 @@ class CAFEDistiller(NetworkMatchingDistiller):
         inner_tolerance: float = 0.03,
         n_watched: int = 128,
         max_rounds: int = 50,
-        max_network_epochs: int = 50,
+        max_network_epochs: int = 10,
         network_lr: float = 0.01,
         network_batch_size: int = 256,
         batch_size: int | str | None = "auto",

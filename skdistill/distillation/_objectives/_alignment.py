@@ -303,14 +303,19 @@ class LayerAlignment(FeatureMatching):
             scale=self._data.pixel_scale,
         )
         parameters = served.parameters[None].clone()
+        # So few epochs end for their number, and watching is most of their cost.
+        is_watched = rounds.max_epochs > N_WATCHED_VALUES
         accuracies: list[float] = []
-        while len(accuracies) < rounds.max_epochs and not has_moved(
-            accuracies, rounds.inner_tolerance
-        ):
+        for _ in range(rounds.max_epochs):
+            if has_moved(accuracies, rounds.inner_tolerance):
+                break
             plan = plan_epoch(len(images), rounds.batch_size, self._families, generator)
             descend_epoch(
                 self._gradients, parameters, None, images, labels, [plan], descent
             )
+            if is_watched:
+                accuracies.append(self._accuracy(parameters[0], watched))
+        if not is_watched:
             accuracies.append(self._accuracy(parameters[0], watched))
         return served._replace(
             parameters=parameters[0],
