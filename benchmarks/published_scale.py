@@ -1,4 +1,4 @@
-"""Accuracies that papers print, met at their scale: all of CIFAR-10, networks of width 128.
+"""Accuracies of papers at their scale: all of CIFAR-10, networks of width 128.
 
 One method in a call.  Settings are those of the method's authors; where we depart from
 them, ``--ours`` says so.  A run lasts for hours: it keeps a checkpoint, may be stopped
