@@ -13,7 +13,6 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pandas as pd
 import torch
 from _data import any_images
@@ -143,9 +142,9 @@ def main():
     )
     print((100 * table).round(1).to_string())
     shortfall = table.max(axis=1).to_numpy()[:, None] - table.to_numpy()
-    means = dict(zip(table.columns, 100 * shortfall.mean(axis=0), strict=True))
-    print("mean shortfall:", {step: round(value, 1) for step, value in means.items()})
-    print("largest:", dict(zip(table.columns, 100 * np.max(shortfall, axis=0))))
+    shortfall = pd.DataFrame(100 * shortfall, columns=table.columns)
+    print("points short of the best step")
+    print(shortfall.agg(["mean", "max"]).round(1).to_string())
 
 
 if __name__ == "__main__":
