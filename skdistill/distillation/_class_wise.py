@@ -11,17 +11,14 @@ from sklearn.utils._param_validation import HasMethods, Interval
 
 from skdistill.base import BaseDistiller
 from skdistill.neural_network._base import BaseNetworkClassifier
+from skdistill.neural_network._embedding import embed
 from skdistill.synthetic import SyntheticSet
 from skdistill.utils._callbacks import FitTasks
-from skdistill.utils._images import Images, batches, select
-from skdistill.utils._maps import scratch_array
+from skdistill.utils._images import Images, select
 from skdistill.utils._pixel_space import check_contrast, pixel_space
 from skdistill.utils._random import child_seed, root_seed
 from skdistill.utils._torch_state import with_own_torch_state
 from skdistill.utils._validation import check_class_sizes, check_images, check_weights
-
-# A network extracts features of more images at once than are averaged at once.
-_EXTRACTED_VALUES = 2**23
 
 IPC_CONSTRAINTS = {"ipc": [Interval(Integral, 1, None, closed="left")]}
 
@@ -141,22 +138,4 @@ class FeatureDistiller(BaselineDistiller):
         # Others than ours may not know what leaves rows where they are.
         is_ours = isinstance(extractor, BaseNetworkClassifier)
         extractor.fit(X if is_ours else np.asarray(X), y)
-        if hasattr(extractor, "extract_features"):
-            extract = extractor.extract_features
-        else:
-            extract = extractor.transform
-        found: np.ndarray | None = None
-        for part in batches(X, _EXTRACTED_VALUES):
-            features = np.asarray(extract(X[part]))
-            n_wanted = part.stop - part.start
-            if len(features) != n_wanted or not np.isfinite(features).all():
-                raise ValueError(
-                    "`features` must make a row of finite numbers for each image; for "
-                    f"{n_wanted} images it made shape {features.shape}"
-                )
-            features = features.reshape(n_wanted, -1)
-            if found is None:
-                found = scratch_array((len(X), features.shape[1]), features.dtype)
-            found[part] = features
-        assert found is not None
-        return found
+        return embed(extractor, X, "features")

@@ -9,6 +9,7 @@ from skdistill.inspection._images import SyntheticSetDisplay
 from skdistill.inspection._matching import MatchingDisplay
 from skdistill.inspection._measures import MorphologyMeasures
 from skdistill.inspection._measures_display import MeasuresDisplay
+from skdistill.inspection._neighbors_display import NeighborsDisplay
 from skdistill.inspection._occlusion import occlusion_maps
 from skdistill.inspection._occlusion_display import OcclusionDisplay
 from skdistill.inspection._placement import place_distilled
@@ -25,6 +26,7 @@ __all__ = [
     "MatchingDisplay",
     "MeasuresDisplay",
     "MorphologyMeasures",
+    "NeighborsDisplay",
     "OcclusionDisplay",
     "ProfileDisplay",
     "SyntheticSetDisplay",

@@ -10,6 +10,7 @@ from skdistill.inspection._plotting import plain_text, wrapped
 
 _GAP = 0.06  # between two images of a grid, in widths of one
 _GROUP_GAP = 0.25  # and between two groups of columns or of lines
+_CAPTION = 0.32  # and the height of two lines below an image
 MAX_INCHES = 14.0  # of a figure that a display makes
 MAX_ROWS = 40  # of names that can still be read
 _MAX_SIDE = 2.0  # inches of an image
@@ -207,6 +208,8 @@ def draw_grid(
     per_group: int = 1,
     *,
     wrap: bool = False,
+    n_apart: int = 0,
+    captions: Sequence[Sequence[tuple[str, str]]] = (),
     title: str = "",
     note: str = "",
     beside: float = 0.0,
@@ -227,6 +230,10 @@ def draw_grid(
         Number of columns after which there is a wider gap.
     wrap : bool, default=False
         Whether rows of many images are broken into several lines.
+    n_apart : int, default=0
+        Number of first columns that stand apart from the others; not with ``wrap``.
+    captions : sequence of sequences of tuple (text, color), default=()
+        What is written below each image of each row, in at most two lines.
     title, note : str, default=""
         Above and below.
     beside : float, default=0.0
@@ -249,13 +256,17 @@ def draw_grid(
     left = np.arange(n_columns) * (1 + _GAP)
     if per_group > 1:
         left = left + (np.arange(n_columns) // per_group) * _GROUP_GAP
+    if n_apart:
+        left = left + (np.arange(n_columns) >= n_apart) * _GROUP_GAP
+    below = _CAPTION if captions else 0.0
+    pitch = aspect + below + _GAP
     n_lines = np.array([max(1, -(-len(row) // n_columns)) for row in rows])
     first = np.concatenate([[0], np.cumsum(n_lines)[:-1]])
     apart = _GROUP_GAP * aspect if n_lines.max() > 1 else 0.0
-    top = first * (aspect + _GAP) + np.arange(len(rows)) * apart
-    heights = n_lines * (aspect + _GAP) - _GAP
+    top = first * pitch + np.arange(len(rows)) * apart
+    heights = n_lines * pitch - _GAP - below
 
-    wide, high = left[-1] + 1, top[-1] + heights[-1]
+    wide, high = left[-1] + 1, top[-1] + heights[-1] + below
     limit = MAX_INCHES - 3.0
     side = min(_MAX_SIDE, limit / wide, 0.85 * limit / high)
     if ax is not None:
@@ -285,9 +296,11 @@ def draw_grid(
         drawn.append([])
         for number, image in enumerate(images):
             line, column = divmod(number, n_columns)
-            x, here = left[column], y + line * (aspect + _GAP)
+            x, here = left[column], y + line * pitch
             extent = (x, x + 1, here + aspect, here)
             drawn[-1].append(ax.imshow(image, extent=extent, **imshow_kw))
+    for images, y, texts in zip(rows, top, captions, strict=False):
+        _write_below(ax, texts, left[: len(images)] + 0.5, y + aspect, side)
     ax.set(
         xlim=(-_GAP, left[-1] + 1 + _GAP),
         ylim=(high + _GAP, -_GAP),
@@ -307,6 +320,29 @@ def draw_grid(
     ax.spines[:].set_visible(False)
     plain_text(ax)
     return ax, drawn, say(ax, title, note, size)
+
+
+def _write_below(
+    ax: Any, texts: Sequence[tuple[str, str]], places: np.ndarray, y: float, side: float
+) -> None:
+    """Write below the images of a row, in letters that the images have room for."""
+    size = float(np.clip(72 * side * _CAPTION / 2.6, 4, 10))
+    letters = max(4, int(72 * side / (0.58 * size)))
+    for x, (text, color) in zip(places, texts, strict=True):
+        lines = [
+            line if len(line) <= letters else f"{line[: letters - 1]}…"
+            for line in text.split("\n")
+        ]
+        ax.text(
+            x,
+            y + 0.03,
+            "\n".join(lines),
+            color=color,
+            fontsize=size,
+            ha="center",
+            va="top",
+            linespacing=1.1,
+        )
 
 
 def _columns(numbers: Sequence[int], aspect: float, per_group: int) -> int:

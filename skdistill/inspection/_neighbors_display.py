@@ -1,0 +1,324 @@
+"""NeighborsDisplay: distilled images beside the real ones that are nearest."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from skdistill.inspection._grid import MAX_ROWS, choose, draw_grid, join_notes
+from skdistill.inspection._neighbors import (
+    as_distilled,
+    check_extractor,
+    find_neighbors,
+    real_labels,
+)
+from skdistill.inspection._plotting import (
+    check_matplotlib,
+    check_names,
+    class_rows,
+    find_look,
+    to_pixels,
+)
+from skdistill.inspection._public import public
+from skdistill.utils._pixel_space_checks import warn_of_other_pixels
+from skdistill.utils._validation import image_array
+
+_OTHER = "tab:red"  # captions of images of another class
+
+
+class NeighborsDisplay:
+    """Distilled images, each beside the real images that are nearest to it.
+
+    Near is what a trained network takes for alike: distances are those between the
+    features that go into its last layer.  Made by :meth:`from_set`; everything that is
+    given to the constructor is stored as it is.
+
+    Read more in the :ref:`User Guide <inspection>`.
+
+    Parameters
+    ----------
+    images : ndarray of shape (n_rows, height, width, 3), uint8
+        The distilled images.
+    neighbors : list of ndarray of shape (n_neighbors, height, width, 3), uint8
+        The real images beside each, nearest first.
+    captions : list of list of str
+        What is written below each of these.
+    table : DataFrame
+        A row for each real image, in the order in which they are shown: ``class`` and
+        ``image``, the label of the distilled image and its number among those of its
+        class; ``rank``, 1 for the nearest; ``neighbor``, the position of the real
+        image in X; ``name``, what it is called, its position unless names were given;
+        ``neighbor_class``, its label; and ``distance``, in the unit of the features.
+    row_names : list of str
+        The names of the rows.
+    title, note : str, default=""
+        What is written above, and below in small print.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+        The axes of the grid.
+    figure_ : matplotlib Figure
+        Its figure.
+    images_ : list of list of matplotlib AxesImage
+        What is drawn, by row.
+    note_ : matplotlib Annotation or None
+        The small print: how distance is measured, which values are black and white,
+        and what is left out.
+
+    See Also
+    --------
+    place_distilled : Where distilled images are among real ones by their measures.
+
+    Examples
+    --------
+    >>> import matplotlib.pyplot as plt
+    >>> from skdistill import ConvNetClassifier, RandomSubset, make_galaxies
+    >>> from skdistill.inspection import NeighborsDisplay
+    >>> X, y = make_galaxies(45, size=16, random_state=0)
+    >>> synthetic = RandomSubset(random_state=0).fit(X, y).synthetic_
+    >>> network = ConvNetClassifier(width=8, max_iter=2, random_state=0).fit(X, y)
+    >>> display = NeighborsDisplay.from_set(
+    ...     synthetic, X, y, estimator=network, n_neighbors=3)
+    >>> display.table.shape
+    (27, 7)
+
+    A random real image is its own nearest neighbor:
+
+    >>> float(display.table["distance"].iloc[0])
+    0.0
+    >>> plt.close(display.figure_)
+    """
+
+    def __init__(
+        self,
+        images: np.ndarray,
+        neighbors: list[np.ndarray],
+        *,
+        captions: list[list[str]],
+        table: pd.DataFrame,
+        row_names: list[str],
+        title: str = "",
+        note: str = "",
+    ) -> None:
+        self.images = images
+        self.neighbors = neighbors
+        self.captions = captions
+        self.table = table
+        self.row_names = row_names
+        self.title = title
+        self.note = note
+
+    @classmethod
+    @public()
+    def from_set(
+        cls,
+        synthetic: Any,
+        X: Any,
+        y: Any,
+        *,
+        estimator: Any,
+        n_neighbors: int = 5,
+        metric: str = "euclidean",
+        same_class: bool = False,
+        names: Any = None,
+        preprocessing: Any = None,
+        classes: ArrayLike | None = None,
+        class_names: Any = None,
+        value_range: tuple[float, float] | None = None,
+        composite: ArrayLike | None = None,
+        band_names: Sequence[str] | None = None,
+        max_images: int = 12,
+        title: str = "",
+        ax: Any = None,
+        **imshow_kw: Any,
+    ) -> "NeighborsDisplay":
+        """Show the real images that are nearest to those of a distilled set.
+
+        Parameters
+        ----------
+        synthetic : SyntheticSet or tuple (X, y)
+            The distilled images and their labels.
+        X : array-like of shape (n_samples, height, width, channels) or \
+                (n_samples, height * width * channels)
+            Real images in the same pixel space.
+        y : array-like of shape (n_samples,)
+            Their labels.  Images of classes that the set does not have may be
+            neighbors, too.
+        estimator : estimator instance
+            What makes features of images in this pixel space: a fitted network with
+            ``extract_features``, such as
+            :class:`~skdistill.neural_network.ConvNetClassifier` or a teacher,
+            ``buffer.classifier(teacher=0)``; of a
+            :class:`~skdistill.distillation.DistilledClassifier` its network; or a
+            fitted transformer, such as scikit-learn's ``PCA``, which gets rows of
+            pixels.
+        n_neighbors : int, default=5
+            Number of real images beside each distilled one.
+        metric : {"euclidean", "cosine", "manhattan"}, default="euclidean"
+            How far apart two rows of features are.
+        same_class : bool, default=False
+            Whether real images of the distilled image's own class alone are looked at,
+            or those of all classes.
+        names : array-like of shape (n_samples,), default=None
+            What the real images are called, such as the ids of a catalog, for
+            ``table``.
+        preprocessing : transformer, default=None
+            A fitted transformer whose ``inverse_transform`` turns the images into
+            pixels to look at.
+        classes : array-like, default=None
+            The classes of the set to show, from the top; None shows all, sorted.
+        class_names : sequence of str or mapping of label to str, default=None
+            Names of the classes that are shown, if other than the labels.
+        value_range : tuple (low, high), default=None
+            The pixel values that become black and white; None takes what fits the
+            images, as in :meth:`~skdistill.SyntheticSet.to_images`, and the note below
+            the picture says what that is.
+        composite : array-like of shape (3,) or (3, channels), default=None
+            How channels become red, green and blue, as in
+            :meth:`~skdistill.SyntheticSet.to_images`.
+        band_names : sequence of str, default=None
+            Names of the channels, such as ``"ugriz"``, by which a composite goes from
+            red to blue.
+        max_images : int, default=12
+            Number of distilled images to show at most, 40 in any case: of more the
+            first of each class are shown, and the note below says so.
+        title : str, default=""
+            What to write above.
+        ax : matplotlib Axes, default=None
+            Where to draw; None makes a new figure.
+        **imshow_kw : dict
+            For :meth:`matplotlib.axes.Axes.imshow`, such as ``interpolation``.
+
+        Returns
+        -------
+        display : NeighborsDisplay
+            The display, drawn.
+
+        Raises
+        ------
+        TypeError
+            If ``estimator`` makes no features.
+        ValueError
+            If images, labels and names do not fit each other or the set, or if there is
+            no real image of a class and ``same_class`` asks for some.
+        """
+        check_matplotlib(f"{cls.__name__}.from_set")
+        synthetic = as_distilled(synthetic)
+        extractor = check_extractor(estimator)
+        X = image_array(X, shape=synthetic.X.shape[1:])
+        y = real_labels(X, y, synthetic)
+        if names is not None:
+            names = np.asarray(names)
+            if names.shape != (len(X),):
+                raise ValueError(
+                    f"`names` must hold one for each of the {len(X)} images of X; got "
+                    f"shape {names.shape}"
+                )
+        shown, positions = class_rows(synthetic.y, classes)
+        warn_of_other_pixels(synthetic, X)
+        look = find_look(
+            synthetic.X,
+            preprocessing,
+            value_range=value_range,
+            composite=composite,
+            band_names=band_names,
+        )
+        labels = check_names(class_names, shown)
+        chosen, left_out = choose(positions, min(max_images, MAX_ROWS))
+        prototypes = [
+            (label, number, int(position))
+            for label, place in zip(shown, chosen, strict=False)
+            for number, position in enumerate(place)
+        ]
+        table = find_neighbors(
+            prototypes,
+            synthetic,
+            X,
+            y,
+            names,
+            estimator=extractor,
+            n_neighbors=int(n_neighbors),
+            metric=metric,
+            same_class=bool(same_class),
+        )
+        known = dict(zip(shown, labels, strict=True))
+        if isinstance(class_names, Mapping):
+            # Of classes too that the set does not have.
+            known = {**class_names, **known}
+        groups = [some for _, some in table.groupby((table["rank"] == 1).cumsum())]
+        captions = [
+            [
+                f"{known.get(label, label)}\n{distance:.3g}"
+                for label, distance in zip(
+                    some["neighbor_class"], some["distance"], strict=True
+                )
+            ]
+            for some in groups
+        ]
+        fewer = ""
+        if min(map(len, captions)) < n_neighbors:
+            fewer = f"of some classes there are fewer than {n_neighbors} real images"
+            if not same_class:
+                fewer = f"there are {len(X)} real images"
+        measured = (
+            f"below: class and {metric} distance by the features of "
+            f"{type(extractor).__name__}, red for images of another class"
+        )
+        display = cls(
+            look(to_pixels(synthetic.X[[p for *_, p in prototypes]], preprocessing)),
+            [
+                look(to_pixels(X[some["neighbor"].to_numpy()], preprocessing))
+                for some in groups
+            ],
+            captions=captions,
+            table=table,
+            row_names=[known[label] for label, *_ in prototypes],
+            title=title,
+            note=join_notes(measured, fewer, left_out, look.note),
+        )
+        return display.plot(ax=ax, **imshow_kw)
+
+    @public()
+    def plot(self, *, ax: Any = None, **imshow_kw: Any) -> "NeighborsDisplay":
+        """Draw a row for each distilled image.
+
+        Captions of real images of another class than the distilled one are red.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Where to draw; None makes a new figure.
+        **imshow_kw : dict
+            For :meth:`matplotlib.axes.Axes.imshow`, such as ``interpolation``.
+
+        Returns
+        -------
+        display : NeighborsDisplay
+            The display itself.
+        """
+        check_matplotlib(f"{type(self).__name__}.plot")
+        other = iter((self.table["class"] != self.table["neighbor_class"]).tolist())
+        captions = [
+            [("", "black"), *((text, _OTHER if next(other) else "0.2") for text in row)]
+            for row in self.captions
+        ]
+        n_columns = max(map(len, self.neighbors))
+        ax, self.images_, self.note_ = draw_grid(
+            ax,
+            [
+                [one, *rest]
+                for one, rest in zip(self.images, self.neighbors, strict=True)
+            ],
+            self.row_names,
+            ["distilled", "nearest", *[""] * (n_columns - 1)],
+            n_apart=1,
+            captions=captions,
+            title=self.title,
+            note=self.note,
+            **imshow_kw,
+        )
+        self.ax_, self.figure_ = ax, ax.figure
+        return self
