@@ -46,6 +46,7 @@ from skdistill.inspection import (
     EvolutionDisplay,
     MeasuresDisplay,
     MorphologyMeasures,
+    NeighborsDisplay,
     OcclusionDisplay,
     ProfileDisplay,
     SyntheticSetDisplay,
@@ -62,6 +63,7 @@ MADE_ELSEWHERE = {
     "DifferenceDisplay",
     "EvolutionDisplay",
     "MeasuresDisplay",
+    "NeighborsDisplay",
     "OcclusionDisplay",
     "ProfileDisplay",
     "SyntheticSetDisplay",
@@ -195,6 +197,12 @@ DOORS = {
     ),
     "MeasuresDisplay.from_estimator": lambda Z: MeasuresDisplay.from_estimator(
         fitted(SUBSET), Z, Y
+    ),
+    "NeighborsDisplay.from_set": lambda Z: NeighborsDisplay.from_set(
+        SET, Z, Y, estimator=fitted(NETWORK)
+    ),
+    "NeighborsDisplay.from_set, synthetic": lambda Z: NeighborsDisplay.from_set(
+        (Z, Y), X, Y, estimator=fitted(NETWORK)
     ),
     "OcclusionDisplay.from_estimator": lambda Z: OcclusionDisplay.from_estimator(
         fitted(NETWORK), Z

@@ -22,6 +22,7 @@ from skdistill import (
 )
 from skdistill.inspection import (
     MeasuresDisplay,
+    NeighborsDisplay,
     OcclusionDisplay,
     TreeConfusionDisplay,
     occlusion_maps,
@@ -160,7 +161,13 @@ def takes_test_labels(name, parameters):
     )
 
 
-PICTURES = ("MeasuresDisplay", "ProfileDisplay", "DifferenceDisplay", "TreeDisplay")
+PICTURES = (
+    "DifferenceDisplay",
+    "MeasuresDisplay",
+    "NeighborsDisplay",
+    "ProfileDisplay",
+    "TreeDisplay",
+)
 
 
 def test_doors_for_labels_are_listed(data, fitted, tmp_path):
@@ -220,6 +227,9 @@ def set_doors(data, fitted, folder):
         "MeasuresDisplay.from_estimator": lambda X: MeasuresDisplay.from_estimator(
             distiller, X, y
         ),
+        "NeighborsDisplay.from_set": lambda X: NeighborsDisplay.from_set(
+            distilled, X, y, estimator=network
+        ),
     }
 
 
@@ -237,7 +247,8 @@ def compares_with_a_set(name, parameters):
 
 
 def test_doors_for_real_images_are_listed(data, fitted, tmp_path):
-    listed = set(set_doors(data, fitted, tmp_path)) - {"MeasuresDisplay.from_estimator"}
+    pictures = {"MeasuresDisplay.from_estimator", "NeighborsDisplay.from_set"}
+    listed = set(set_doors(data, fitted, tmp_path)) - pictures
     assert doors(compares_with_a_set) == listed
 
 
@@ -249,6 +260,7 @@ def test_doors_for_real_images_are_listed(data, fitted, tmp_path):
         "DistilledClassifier.predict_proba",
         "DistilledClassifier.score",
         "MeasuresDisplay.from_estimator",
+        "NeighborsDisplay.from_set",
         "cross_architecture",
         "evaluate_synthetic",
         "report",

@@ -37,6 +37,7 @@ from skdistill import (
 )
 from skdistill.inspection import (
     MeasuresDisplay,
+    NeighborsDisplay,
     OcclusionDisplay,
     TreeConfusionDisplay,
     compare_classes,
@@ -186,6 +187,12 @@ DO = {
     "OcclusionDisplay": lambda _: figure(
         OcclusionDisplay.from_estimator(FITTED, X[:2], value_range=(-3, 3)),
         lambda display: display.maps,
+    ),
+    "NeighborsDisplay": lambda _: figure(
+        NeighborsDisplay.from_set(
+            DISTILLED.distiller_.synthetic_, X, Y, estimator=FITTED, value_range=(-3, 3)
+        ),
+        lambda display: display.table["distance"],
     ),
     "TreeConfusionDisplay": lambda _: figure(
         TreeConfusionDisplay.from_estimator(FITTED, X, Y, tree=TREE),
