@@ -12,6 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 
 from skdistill import STMDistiller, SyntheticSet
@@ -404,3 +405,32 @@ def test_forms_of_a_matching_iteration_agree(monkeypatch):
             script.measure(form, [3, 1, 2], options, connection)
             norms.append(connection.result[2])
     assert norms[1] == pytest.approx(norms[0], rel=1e-4)
+
+
+def test_everything_for_a_gpu_works_the_first_time(monkeypatch, tmp_path, capsys):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    out = tmp_path / "gpu.csv"
+    argv = ["gpu.py", "--tiny", "--device=cpu", f"--out={out}"]
+    monkeypatch.setattr(sys, "argv", argv)
+    try:
+        runpy.run_path(str(BENCHMARKS / "gpu.py"), run_name="__main__")
+    finally:
+        torch.compiler.set_stance("default")
+        sys.modules.pop("matching", None)
+    table = pd.read_csv(out)
+    assert table["part"].drop_duplicates().tolist() == [
+        "agreement",
+        "iteration",
+        "teachers",
+        "precision",
+        "compiling",
+        "distillation",
+    ]
+    # Without a gain in speed compiling never pays.
+    may_be_infinite = table["what"] == "pays after"
+    assert np.isfinite(table["value"][~may_be_infinite]).all()
+    errors = table.set_index("what")["value"]
+    assert errors["cpu float32 against float64"] < 1e-4
+    assert 1e-4 < errors["bfloat16: error of the gradient"] < 1
+    assert errors["error of the gradient"] < 1e-4
+    assert len(capsys.readouterr().out.splitlines()) >= len(table)
