@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
+from skdistill._described import Described
 from skdistill._exchange import Exchange
 from skdistill.utils._class_rows import check_class_rows
 from skdistill.utils._figures import bounded_figures
@@ -47,7 +48,7 @@ _CONTENT = ("classes", "step_size", "metadata")
 
 
 @dataclass(eq=False)
-class SyntheticSet(Exchange):
+class SyntheticSet(Exchange, Described):
     """A few synthetic images with their labels and the step size to train on them.
 
     A set unpacks as ``X, y``.  ``np.asarray`` makes its images of it.  Indexed by the
@@ -64,11 +65,14 @@ class SyntheticSet(Exchange):
         Class labels: integers, booleans, floats or strings.
     step_size : float, default=None
         The learning rate that was learned with the images, None if there is none.
-    metadata : dict of str to str, default={}
-        Anything worth keeping with the set, as far as JSON can hold it: how it was
-        made, its pixel space, rights.  ``"default_estimator"`` is what the set is
-        scored by where nobody names a classifier, such as ``{"name":
-        "ConvNetClassifier", "width": 64}``; distillers write it.
+    metadata : dict, default={}
+        Anything worth keeping with the set, as far as JSON can hold it.  Distillers
+        write what they know: ``"distiller"``, ``"parameters"``, ``"seed"``,
+        ``"n_iter"``, ``"teachers"``, ``"n_real_images"`` of each class, and
+        ``"run"``: date, command, versions, in which alone sets of equal fits differ.
+        :meth:`described` adds whose data they were.  ``"default_estimator"`` is what
+        the set is scored by where nobody names a classifier, such as ``{"name":
+        "ConvNetClassifier", "width": 64}``; distillers write it, too.
     probabilities : ndarray of shape (n_images, n_classes), float32, default=None
         Learned soft labels: the probability of each class, in sorted order, for each
         image.  None stands for labels that are certain.  A set has these or
@@ -98,7 +102,7 @@ class SyntheticSet(Exchange):
     X: np.ndarray
     y: np.ndarray
     step_size: float | None = None
-    metadata: dict[str, str] = field(default_factory=dict)
+    metadata: dict[str, Any] = field(default_factory=dict)
     probabilities: np.ndarray | None = None
     pixel_space: PixelSpace | None = None
     pixel_size: int = 1

@@ -222,7 +222,12 @@ def content(path):
     # The entries of a set's header come in any order.
     data = path.read_bytes()
     end = 8 + int.from_bytes(data[:8], "little")
-    return json.dumps(json.loads(data[8:end]), sort_keys=True).encode() + data[end:]
+    header = json.loads(data[8:end])
+    said = json.loads(header["__metadata__"]["metadata"])
+    # When and by what command it was made.
+    said.pop("run", None)
+    header["__metadata__"]["metadata"] = said
+    return json.dumps(header, sort_keys=True).encode() + data[end:]
 
 
 class Soak:

@@ -15,6 +15,7 @@ from skdistill.neural_network._embedding import embed
 from skdistill.synthetic import SyntheticSet
 from skdistill.utils._callbacks import FitTasks
 from skdistill.utils._images import Images, select
+from skdistill.utils._metadata import describe_fit
 from skdistill.utils._pixel_space import check_contrast, pixel_space
 from skdistill.utils._random import child_seed, root_seed
 from skdistill.utils._torch_state import with_own_torch_state
@@ -85,14 +86,14 @@ class BaselineDistiller(BaseDistiller):
         self.synthetic_ = SyntheticSet(
             self._joined(images),
             np.asarray(labels, dtype=self.classes_.dtype),
-            metadata={"distiller": type(self).__name__, **self._metadata()},
+            metadata={**describe_fit(self, y, seed), **self._metadata()},
             pixel_space=space,
         )
         tasks.end(self._for_callbacks)
         return self
 
     def _metadata(self) -> dict[str, Any]:
-        """Return what the set says beside the name of the distiller."""
+        """Return what the set says beside what :func:`describe_fit` does."""
         return {}
 
     def _joined(self, images: list[Images]) -> np.ndarray:

@@ -345,7 +345,7 @@ class DCDistiller(NetworkMatchingDistiller):
     def _metadata(self) -> dict[str, Any]:
         if self.buffer is None:
             return super()._metadata()
-        return describe_teachers(self.buffer_.settings_)
+        return describe_teachers(self.buffer_)
 
     def _default_estimator(self) -> Any:
         estimator = super()._default_estimator()

@@ -41,6 +41,7 @@ from skdistill.utils._device import resolve_device
 from skdistill.utils._distributed import Ranks
 from skdistill.utils._files import as_path
 from skdistill.utils._memory import reused_memory
+from skdistill.utils._metadata import describe_fit
 from skdistill.utils._pixel_space_checks import warn_of_other_space
 from skdistill.utils._random import root_seed
 from skdistill.utils._tensors import to_images, to_tensor
@@ -140,7 +141,7 @@ class IterativeDistiller(BaseDistiller):
         return SGD(images, self.pixel_lr, data.pixel_scale)
 
     def _metadata(self) -> dict[str, Any]:
-        """Return what the sets say beside the name of the distiller."""
+        """Return what the sets say beside what :func:`describe_fit` does."""
         return {}
 
     def _attributes(self, state: DistillationState) -> dict[str, Any]:
@@ -180,6 +181,9 @@ class IterativeDistiller(BaseDistiller):
         with ExitStack() as held:
             fit = self._open(data, held)
             objective = self._make_objective(data, fit.seed)
+            self._described_fit = describe_fit(
+                self, data.classes[data.codes], fit.seed, data.device
+            )
             state = self._begin(data, objective, fit)
             self._optimize(state, fit, data.device)
             self._keep(state)
@@ -357,19 +361,19 @@ class IterativeDistiller(BaseDistiller):
         self.best_iteration_ = state.progress.best_iteration
         now = parameters.state()
         parameters.restore(state.best)
-        self.best_synthetic_ = self._synthetic_set(state)
+        self.best_synthetic_ = self._synthetic_set(state, self.best_iteration_)
         parameters.restore(now)
 
     def _learned(self, state: DistillationState) -> dict[str, Any]:
         """Return what the fit would leave behind if it ended here."""
         return {
-            "synthetic_": self._synthetic_set(state),
+            "synthetic_": self._synthetic_set(state, len(state.history)),
             "history_": state.history.table(),
             "n_iter_": len(state.history),
             **self._attributes(state),
         }
 
-    def _synthetic_set(self, state: DistillationState) -> SyntheticSet:
+    def _synthetic_set(self, state: DistillationState, n_iter: int) -> SyntheticSet:
         images, labels = state.parameters.result(self.average)
         found = state.objective.probabilities(images)
         if state.parameters.has_probabilities:
@@ -381,7 +385,7 @@ class IterativeDistiller(BaseDistiller):
             to_images(images),
             self.classes_.repeat(self.ipc),
             state.objective.student_learning_rate(),
-            {"distiller": type(self).__name__, **self._metadata()},
+            {**self._described_fit, "n_iter": n_iter, **self._metadata()},
             probabilities=probabilities,
             targets=targets,
             pixel_space=self._pixel_space,

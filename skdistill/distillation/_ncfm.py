@@ -300,7 +300,7 @@ class NCFMDistiller(NetworkMatchingDistiller):
         )
 
     def _metadata(self) -> dict[str, Any]:
-        return describe_teachers(self.buffer_.settings_)
+        return describe_teachers(self.buffer_)
 
     def _default_estimator(self) -> Any:
         estimator = super()._default_estimator()

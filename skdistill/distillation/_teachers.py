@@ -11,7 +11,6 @@ from sklearn.frozen import FrozenEstimator
 from skdistill.distillation._engine._real_batches import RealData
 from skdistill.neural_network import NetworkClassifier
 from skdistill.neural_network._default import describe_network
-from skdistill.neural_network._modules import name_of
 from skdistill.neural_network._own_network import OwnNetwork
 from skdistill.trajectory import TrajectoryBuffer
 from skdistill.trajectory._as_classifier import network_parameters
@@ -19,6 +18,7 @@ from skdistill.trajectory._settings import TeacherSettings
 from skdistill.trajectory._store import manifest_path
 from skdistill.utils._distributed import Ranks
 from skdistill.utils._files import as_path
+from skdistill.utils._metadata import qualified_name
 from skdistill.utils._pixel_space import check_contrast
 from skdistill.utils._warnings import warn
 
@@ -117,18 +117,30 @@ def _check_buffer(buffer: TrajectoryBuffer, data: RealData) -> None:
         )
 
 
-def describe_teachers(settings: TeacherSettings, **parameters: Any) -> dict[str, Any]:
-    """Return what a set's metadata say of the teachers' network.
+def describe_teachers(buffer: TrajectoryBuffer, **parameters: Any) -> dict[str, Any]:
+    """Return what a set's metadata say of the teachers and of their network.
 
     Parameters
     ----------
-    settings : TeacherSettings
+    buffer : TrajectoryBuffer
+        Fitted.
     **parameters : dict
         Of the classifier that a set is scored by, if that is one that a set can name.
     """
+    settings = buffer.settings_
+    described = {
+        "n_teachers": buffer.n_teachers_,
+        "n_epochs": buffer.n_epochs_,
+        "seed": buffer.seed_,
+    }
     if isinstance(settings.architecture, OwnNetwork):
-        return {"architecture": name_of(settings.architecture.source)}
-    return describe_network(**network_parameters(settings), **parameters)
+        name = qualified_name(settings.architecture.source)
+        teachers = {**described, **settings.to_plain(), "architecture": name}
+        return {"teachers": teachers, "architecture": name}
+    return {
+        "teachers": {**described, **settings.to_plain()},
+        **describe_network(**network_parameters(settings), **parameters),
+    }
 
 
 def network_of_teachers(

@@ -174,7 +174,7 @@ class TrajectoryDistiller(IterativeDistiller):
 
     def _metadata(self) -> dict[str, Any]:
         # The teachers' own network, whichever buffer they came from.
-        return describe_teachers(self.buffer_.settings_, augmentation=self.augmentation)
+        return describe_teachers(self.buffer_, augmentation=self.augmentation)
 
     def _default_estimator(self) -> Any:
         return network_of_teachers(

@@ -2,7 +2,6 @@
 
 import inspect
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -94,15 +93,6 @@ def _arguments(
         if "n_classes" in names or inspect.Parameter.VAR_KEYWORD in kinds:
             return (), by_name | {name: image_shape[2] for name in channels}
     return ours
-
-
-def name_of(architecture: Any) -> str:
-    """Return the qualified name of a callable, or of a module's class."""
-    while isinstance(architecture, partial):
-        architecture = architecture.func
-    if not hasattr(architecture, "__qualname__"):
-        architecture = type(architecture)
-    return f"{architecture.__module__}.{architecture.__qualname__}"
 
 
 def has_lazy_layers(module: nn.Module) -> bool:

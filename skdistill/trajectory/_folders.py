@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from skdistill.neural_network._modules import name_of
 from skdistill.neural_network._own_network import (
     OwnNetwork,
     differences_of_networks,
@@ -30,6 +29,7 @@ from skdistill.trajectory._store import (
 )
 from skdistill.trajectory._told import Trained
 from skdistill.utils._files import SharedFolder, check_writable
+from skdistill.utils._metadata import qualified_name
 from skdistill.utils._untrusted import class_labels
 
 # Parameters of one run, not of the teachers.
@@ -153,7 +153,7 @@ def plain_parameters(parameters: dict[str, Any]) -> dict[str, Any]:
         del plain["architecture"]
     elif not isinstance(plain["architecture"], str):
         # What makes a network cannot be stored, nor imported from a file's word.
-        plain["architecture"] = name_of(plain["architecture"])
+        plain["architecture"] = qualified_name(plain["architecture"])
     for name in ("image_shape", "augmentation", "snapshots_per_epoch"):
         if plain[name] is not None:
             plain[name] = np.asarray(plain[name]).tolist()
@@ -223,8 +223,8 @@ def with_architecture(
     differences = differences_of_networks(own.to_plain(), given.to_plain())
     if differences:
         raise ValueError(
-            f"`architecture`={name_of(architecture)} makes another network than that "
-            f"of the teachers in {folder}, {name}: {differences}"
+            f"`architecture`={qualified_name(architecture)} makes another network than "
+            f"that of the teachers in {folder}, {name}: {differences}"
         )
     return replace(settings, architecture=given)
 

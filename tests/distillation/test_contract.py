@@ -3,8 +3,11 @@
 ``TINY`` has one of each; what only some can is asked of those whose parameters say so.
 """
 
+import json
 import pickle
 import warnings
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +15,7 @@ import torch
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 
+import skdistill
 import skdistill.distillation as package
 import skdistill.distillation._engine._loop as loop_module
 from skdistill import (
@@ -130,6 +134,11 @@ def ended_after(distiller, n_iter, buffer=None, **changes):
     return variant(distiller, buffer, **{distiller._limit_name: n_iter}, **changes)
 
 
+def lasting(metadata):
+    """Return what sets of equal fits say alike: all but when and how they ran."""
+    return {name: value for name, value in metadata.items() if name != "run"}
+
+
 def assert_same_set(found, expected):
     assert np.array_equal(found.X, expected.X)
     assert found.y.tolist() == expected.y.tolist()
@@ -157,8 +166,33 @@ def test_fit_gives_a_set_of_all_classes(distiller, data, buffer):
     assert found.X.shape[1:] == X.shape[1:]
     assert found.X.dtype == np.float32
     assert np.isfinite(found.X).all()
-    assert found.metadata["distiller"] == name_of(distiller)
+    check_metadata(found.metadata, distiller, y)
     np.testing.assert_allclose(found.pixel_space.mean, X.mean((0, 1, 2)), atol=1e-5)
+
+
+def check_metadata(metadata, distiller, y):
+    """See that a set says all that its distiller knows, and nobody's folders."""
+    assert metadata["distiller"] == name_of(distiller)
+    parameters = variant(distiller).get_params(deep=False)
+    hidden = {"buffer", "checkpoint", "device", "n_jobs", "random_state", "verbose"}
+    assert set(metadata["parameters"]) == set(parameters) - hidden
+    assert metadata["parameters"].get("ipc") == parameters.get("ipc")
+    assert metadata["seed"] == parameters["random_state"]
+    labels, counts = np.unique(y, return_counts=True)
+    expected = dict(zip(labels.tolist(), counts.tolist(), strict=True))
+    assert metadata["n_real_images"] == expected
+    assert ("n_iter" in metadata) == hasattr(distiller, "max_iter")
+    if parameters.get("buffer") is not None:
+        assert metadata["teachers"]["n_teachers"] >= 1
+    run = metadata["run"]
+    assert abs(datetime.fromisoformat(run["date"]) - datetime.now(UTC)) < (
+        timedelta(minutes=10)
+    )
+    assert run["versions"]["skdistill"] == skdistill.__version__
+    text = json.dumps(metadata, allow_nan=False)
+    assert len(text) < 6000
+    assert str(Path.cwd()) not in text
+    assert str(Path.home()) not in text
 
 
 def legacy_state():
@@ -172,6 +206,7 @@ def test_one_seed_gives_one_set(distiller, data, buffer):
     found = variant(distiller, buffer).fit(*data)
     again = variant(distiller, buffer).fit(*data)
     assert_same_set(found.synthetic_, again.synthetic_)
+    assert lasting(found.synthetic_.metadata) == lasting(again.synthetic_.metadata)
     # Nobody else's random numbers are drawn.
     assert torch.equal(torch.get_rng_state(), state[0])
     assert np.array_equal(legacy_state(), state[1])
@@ -195,6 +230,7 @@ def test_images_of_weight_zero_are_as_if_they_were_not_there(distiller, data):
     expected = variant(distiller).fit(X, y, np.ones(len(X)))
     found = variant(distiller).fit(more, np.concatenate([y, y]), weight)
     assert_same_set(found.synthetic_, expected.synthetic_)
+    assert lasting(found.synthetic_.metadata) == lasting(expected.synthetic_.metadata)
 
 
 @every

@@ -10,7 +10,8 @@ from sklearn.exceptions import NotFittedError
 from torch import nn
 
 from skdistill.neural_network import ConvNetClassifier, NetworkClassifier
-from skdistill.neural_network._modules import call_architecture, name_of
+from skdistill.neural_network._modules import call_architecture
+from skdistill.utils._metadata import qualified_name
 
 SHAPE, N_CLASSES = (8, 6, 2), 3
 
@@ -92,10 +93,10 @@ def test_callables_get_what_they_ask_for(architecture):
 
 
 def test_names_say_where_a_callable_is_from():
-    assert name_of(ours).endswith("test_modules.ours")
-    assert name_of(partial(ours)) == name_of(ours)
-    assert name_of(nn.Linear(2, 2)) == name_of(nn.Linear)
-    assert name_of(Method()).endswith(".Method")
+    assert qualified_name(ours).endswith("test_modules.ours")
+    assert qualified_name(partial(ours)) == qualified_name(ours)
+    assert qualified_name(nn.Linear(2, 2)) == qualified_name(nn.Linear)
+    assert qualified_name(Method()).endswith(".Method")
 
 
 @pytest.fixture(scope="module")

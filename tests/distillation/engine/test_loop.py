@@ -108,7 +108,11 @@ def test_images_fall_to_what_they_are_measured_by(squares):
     np.testing.assert_allclose(distiller.synthetic_.X, means.repeat(2, 0), atol=0.05)
     assert distiller.synthetic_.y.tolist() == [0, 0, 1, 1, 2, 2]
     np.testing.assert_allclose(distiller.synthetic_.probabilities, 1 / 3, atol=0.02)
-    assert distiller.synthetic_.metadata == {"distiller": "QuadraticDistiller"}
+    metadata = distiller.synthetic_.metadata
+    assert metadata["distiller"] == "QuadraticDistiller"
+    assert metadata["n_iter"] == distiller.n_iter_
+    best = distiller.best_synthetic_.metadata
+    assert best == {**metadata, "n_iter": distiller.best_iteration_}
     assert distiller.stop_reason_ == "max_iter"
     losses = distiller.history_["distance"]
     assert losses.iloc[-10:].mean() < 0.1 * losses.iloc[:10].mean()
