@@ -1,6 +1,7 @@
 """Labels, and a balanced choice of galaxies, from the votes of volunteers."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from numbers import Integral
 from typing import Any, ClassVar
 
@@ -94,8 +95,9 @@ class GalaxyZooCurator(TransformerMixin, DocLinkMixin, BaseEstimator):
     min_votes : int, default=0
         Galaxies that fewer volunteers looked at get a label but are never selected. The
         number is read from `total_classifications`, else `total_votes`, else
-        `smooth-or-featured-gz2_total-votes`; where it is missing the galaxy counts as
-        having too few.
+        `smooth-or-featured-gz2_total-votes`, for which a mapping `columns` may have
+        other names; else, where votes are counts, it is that for the first question.
+        Where it is missing the galaxy counts as having too few.
     clean : {None, 10, 20}, default=None
         Select only galaxies whose way to the leaf is well sampled, by the thresholds of
         [1]_, table 3, for at least 10 or 20 votes: `votes` of each answer that leads to
@@ -307,7 +309,13 @@ class GalaxyZooCurator(TransformerMixin, DocLinkMixin, BaseEstimator):
         catalog = as_pandas(catalog)
         tree = self._parse_tree()
         votes = self._read_votes(catalog, tree)
-        able = have_votes(catalog, self.min_votes)
+        counted = self.vote_unit == "count"
+        able = have_votes(
+            catalog,
+            self.min_votes,
+            self.columns,
+            partial(self._n_asked, catalog, tree) if counted else None,
+        )
         id_ranks, notes = object_ranks(catalog, self.id_column)
         self.cumulative_ = self._are_cumulative(votes, tree)
 
@@ -316,7 +324,13 @@ class GalaxyZooCurator(TransformerMixin, DocLinkMixin, BaseEstimator):
         able &= codes >= 0
         if self.clean is not None:
             able &= are_clean(
-                catalog, codes, votes, tree, int(self.clean), self.cumulative_
+                catalog,
+                codes,
+                votes,
+                tree,
+                int(self.clean),
+                self.cumulative_,
+                self.columns,
             )
         candidates = np.flatnonzero(able)
         candidates = _rank_candidates(candidates, codes, confidence, id_ranks)
@@ -437,6 +451,19 @@ class GalaxyZooCurator(TransformerMixin, DocLinkMixin, BaseEstimator):
         return read_votes(
             catalog, self.votes, tree, columns=self.columns, unit=self.vote_unit
         )
+
+    def _n_asked(self, catalog: pd.DataFrame, tree: VoteTree) -> np.ndarray:
+        """Return the number of votes of each galaxy for the first question."""
+        first = next(iter(tree.questions.values()))[0]
+        counts = read_votes(
+            catalog,
+            self.votes,
+            tree,
+            answers=tree.answers_of[first],
+            columns=self.columns,
+            limit=np.inf,
+        )
+        return np.nansum(counts, axis=1)
 
     def _parse_tree(self) -> VoteTree:
         tree = TREES[self.tree]() if isinstance(self.tree, str) else self.tree

@@ -66,6 +66,10 @@ class ImageReader(TransformerMixin, DocLinkMixin, BaseEstimator):
         `.tif`, `.webp`, `.fits`, `.fits.gz`, `.fits.fz`) in `images_dir` or a direct
         sub-folder, in an archive in any folder. Several columns name a FITS file for
         each band, in this order; `bands` then takes one of each file.
+    id_column : str or None, default=None
+        Column of ids that the files in `images_dir` are named after, whatever it is
+        called, as `asset_id` is in the tables of Galaxy Zoo; "index" is the index.
+        Instead of `path_column`.
     size : int, default=128
         Height and width of the resulting images in pixels.
     crop : float or "auto", default="auto"
@@ -180,6 +184,7 @@ class ImageReader(TransformerMixin, DocLinkMixin, BaseEstimator):
     _parameter_constraints: ClassVar[dict] = {
         "images_dir": [str, os.PathLike, None],
         "path_column": [str, "array-like", None],
+        "id_column": [str, None],
         "size": [Interval(Integral, 1, None, closed="left")],
         "crop": [Interval(Real, 0, 1, closed="right"), StrOptions({"auto"})],
         "bands": ["array-like", None],
@@ -197,6 +202,7 @@ class ImageReader(TransformerMixin, DocLinkMixin, BaseEstimator):
         *,
         images_dir: str | os.PathLike[str] | None = None,
         path_column: str | Sequence[str] | None = None,
+        id_column: str | None = None,
         size: int = 128,
         crop: float | str = "auto",
         bands: Sequence[int | str] | None = None,
@@ -210,6 +216,7 @@ class ImageReader(TransformerMixin, DocLinkMixin, BaseEstimator):
     ):
         self.images_dir = images_dir
         self.path_column = path_column
+        self.id_column = id_column
         self.size = size
         self.crop = crop
         self.bands = bands
@@ -294,7 +301,7 @@ class ImageReader(TransformerMixin, DocLinkMixin, BaseEstimator):
             without being FITS, has its bands on the last axis of a FITS cube, or has
             more pixels than
             `PIL.Image.MAX_IMAGE_PIXELS` or other bands than the first; if no column
-            with images is there, if a row has none or an `asset_id` several files in
+            with images is there, if a row has none or an id several files in
             different folders, or if the column `rotation` holds
             anything but finite numbers.
         TypeError
@@ -313,7 +320,7 @@ class ImageReader(TransformerMixin, DocLinkMixin, BaseEstimator):
         out = None if self.out is None else check_map_path(self.out, "out")
         rows = as_pandas(rows)
         names, values, by_asset = images_of_rows(
-            rows, self.path_column, self.images_dir
+            rows, self.path_column, self.images_dir, self.id_column
         )
         if len(values) == 0:
             raise ValueError("`rows` must have at least one row; got none")
@@ -335,7 +342,7 @@ class ImageReader(TransformerMixin, DocLinkMixin, BaseEstimator):
                 for message in find_leaks(
                     rows.drop(columns=["path"], errors="ignore"),
                     rows["split"],
-                    object_ids(rows),
+                    object_ids(rows, self.id_column),
                     paths=[path_of(source) for source in sources],
                 ):
                     warn(message)

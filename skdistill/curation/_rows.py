@@ -8,12 +8,17 @@ from typing import Any
 import pandas as pd
 
 from skdistill.curation._sources import Bands, Sources
+from skdistill.utils._ids import exact_ids
+from skdistill.utils._image_files import split_name
 
 _PATH_COLUMNS = ("path", "file_loc")
 
 
 def images_of_rows(
-    rows: Any, path_column: str | Sequence[str] | None, images_dir: Any
+    rows: Any,
+    path_column: str | Sequence[str] | None,
+    images_dir: Any,
+    id_column: str | None = None,
 ) -> tuple[pd.Index, list, bool]:
     """Return what names the image of each row.
 
@@ -24,23 +29,33 @@ def images_of_rows(
     path_column : str, sequence of str or None
         The column of paths; None looks for one.  Several have a band each.
     images_dir : path-like or None
+        Folder of the images.
+    id_column : str or None, default=None
+        The column of ids that files are named after.
 
     Returns
     -------
     names : Index
         Names of the rows, for messages.
     values : list
-        A path, bytes, a dict of these, an asset id, or a tuple of paths for each row.
+        A path, bytes, a dict of these, an id, or a tuple of paths for each row.
     by_asset : bool
-        Whether they are asset ids.
+        Whether they are ids.
 
     Raises
     ------
     ValueError
-        If there is no such column, or asset ids without a folder.
+        If there is no such column, ids without a folder, or ids that are none.
     TypeError
         If `rows` is neither a DataFrame nor a sequence of images.
     """
+    if id_column is not None:
+        if path_column is not None:
+            raise ValueError(
+                "`path_column` and `id_column` must not both be given: files are named "
+                f"by paths or by ids; got {path_column!r} and {id_column!r}"
+            )
+        return _ids_of_rows(rows, id_column, images_dir)
     if path_column is not None and not isinstance(path_column, str):
         return _bands_of_rows(rows, list(path_column))
     if isinstance(rows, pd.DataFrame):
@@ -54,7 +69,8 @@ def images_of_rows(
             raise ValueError(
                 f"`path_column={path_column!r}` needs one of the columns "
                 f"{candidates}; the columns of `rows` are "
-                f"{rows.columns.tolist()}"
+                f"{rows.columns.tolist()}. `id_column` names one of ids that the files "
+                "are named after"
             )
         by_asset = path_column is None and column == "asset_id"
         if by_asset and images_dir is None:
@@ -101,17 +117,41 @@ def _bands_of_rows(rows: Any, columns: list) -> tuple[pd.Index, list, bool]:
     return rows.index, [Bands(v) for v in zip(*values, strict=True)], False
 
 
+def _ids_of_rows(
+    rows: Any, column: str, images_dir: Any
+) -> tuple[pd.Index, list, bool]:
+    """Return the ids that the files of the rows are named after."""
+    if not isinstance(rows, pd.DataFrame):
+        raise TypeError(
+            f"`id_column={column!r}` needs a DataFrame; got {type(rows).__name__}"
+        )
+    if images_dir is None:
+        raise ValueError(
+            f"`images_dir` must name the folder of the images with `id_column="
+            f"{column!r}`; got None"
+        )
+    ids = exact_ids(rows, column, "id_column")
+    known = ids.dropna()
+    if len(known) and split_name(known.iloc[0]) is not None:
+        raise ValueError(
+            f"`id_column={column!r}` must have ids; the first is {known.iloc[0]!r}, "
+            f"the name of a file: `path_column={column!r}`"
+        )
+    if not len(known) and len(ids):
+        raise ValueError(f"`id_column={column!r}` has no id in any of {len(ids)} rows")
+    return rows.index, ids.tolist(), True
+
+
 def advise_column(path_column: Any, value: Any) -> str:
     """Say what to do about a number, or a name without ending, as a path."""
     is_name = isinstance(value, str) and not os.path.splitext(value)[1]
-    if path_column is None or not (is_name or isinstance(value, Integral)):
+    is_id = is_name or isinstance(value, (Integral, float))
+    if not isinstance(path_column, str) or not is_id or pd.isna(value):
         return ""
-    cure = "leave `path_column` at None"
-    if path_column != "asset_id":
-        cure += f", and rows.rename(columns={{{path_column!r}: 'asset_id'}})"
     return (
-        " Numbers, and names without the ending of a file, are read from a column "
-        f"`asset_id`: {cure}."
+        " Numbers, and names without the ending of a file, are ids that files are "
+        f"named after: `id_column={path_column!r}` instead of `path_column`, with "
+        "`images_dir`."
     )
 
 

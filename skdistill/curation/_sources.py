@@ -106,7 +106,9 @@ class Sources:
             value = value.get("path") if content is None else content
         if isinstance(value, (bytes, bytearray, memoryview)):
             return None, bytes(value)
-        if by_asset and not pd.isna(value):
+        if by_asset:
+            if pd.isna(value):
+                raise ValueError(f"{value!r} is not an id")
             return self._locate_asset(value)
         if not isinstance(value, (str, os.PathLike)):
             raise ValueError(f"{value!r} is not a path")

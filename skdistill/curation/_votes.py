@@ -1,7 +1,7 @@
 """Votes of volunteers from the columns of a catalog, and what they amount to."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 import pandas as pd
@@ -181,6 +181,12 @@ def _vote_columns(
         else:
             given = dict(columns)
         lacking = [answer for answer in answers if answer not in given]
+        if lacking and set(lacking) <= set(map(str, given.values())):
+            raise ValueError(
+                "`columns` must have the answers of the tree as keys and the columns "
+                "as values; it is the other way round: "
+                "{v: k for k, v in columns.items()}"
+            )
         if lacking:
             raise ValueError(
                 f"`columns` must have a column for each answer of the tree; it has "
@@ -227,6 +233,7 @@ def are_clean(
     tree: VoteTree,
     n_votes: int,
     cumulative: bool = False,
+    columns: str | Mapping[str, str] | None = None,
 ) -> np.ndarray:
     """Tell which galaxies are clean in the sense of Willett et al.
 
@@ -244,6 +251,8 @@ def are_clean(
         Which thresholds.
     cumulative : bool, default=False
         Whether the votes are cumulative, for which there are no thresholds.
+    columns : str, mapping or None, default=None
+        As of :func:`read_votes`; only a pattern with `{votes}` has several suffixes.
 
     Returns
     -------
@@ -261,7 +270,9 @@ def are_clean(
             f"`clean={n_votes}` has thresholds for questions of Galaxy Zoo 2; the tree "
             f"asks others: {strange}"
         )
-    debiased = read_votes(catalog, "debiased", tree)
+    has_suffixes = isinstance(columns, str) and "{votes}" in columns
+    pattern = columns if has_suffixes else None
+    debiased = read_votes(catalog, "debiased", tree, columns=pattern)
     column = {answer: i for i, answer in enumerate(tree.answers)}
     counts: dict[str, np.ndarray] = {}
     clean = np.zeros(len(catalog), dtype=bool)
@@ -281,7 +292,14 @@ def are_clean(
             if question not in counts:
                 answers = tree.answers_of[question]
                 counts[question] = np.nan_to_num(
-                    read_votes(catalog, "count", tree, answers=answers, limit=np.inf)
+                    read_votes(
+                        catalog,
+                        "count",
+                        tree,
+                        answers=answers,
+                        columns=pattern,
+                        limit=np.inf,
+                    )
                 ).sum(axis=1)
             passed &= counts[question][rows] >= n_votes
         if gates:
@@ -299,7 +317,12 @@ def _add_votes(
     return np.nan_to_num(votes[:, [column[answer] for answer in step]]).sum(axis=1)
 
 
-def have_votes(catalog: pd.DataFrame, min_votes: int) -> np.ndarray:
+def have_votes(
+    catalog: pd.DataFrame,
+    min_votes: int,
+    columns: str | Mapping[str, str] | None = None,
+    counted: Callable[[], np.ndarray] | None = None,
+) -> np.ndarray:
     """Tell which galaxies enough volunteers looked at.
 
     Parameters
@@ -308,6 +331,11 @@ def have_votes(catalog: pd.DataFrame, min_votes: int) -> np.ndarray:
         One row per galaxy.
     min_votes : int
         How many are enough.
+    columns : str, mapping or None, default=None
+        As of :func:`read_votes`; a mapping may have a name for the number of votes.
+    counted : callable, default=None
+        Returns the number of votes of each galaxy for the first question; None where
+        votes are no numbers of votes.
 
     Returns
     -------
@@ -316,11 +344,16 @@ def have_votes(catalog: pd.DataFrame, min_votes: int) -> np.ndarray:
     """
     if min_votes == 0:
         return np.ones(len(catalog), dtype=bool)
-    column = next((c for c in _COUNT_COLUMNS if c in catalog.columns), None)
+    names = dict(columns) if isinstance(columns, Mapping) else {}
+    candidates = [names.get(name, name) for name in _COUNT_COLUMNS]
+    column = next((c for c in candidates if c in catalog.columns), None)
+    if column is None and counted is not None:
+        return np.asarray(counted() >= min_votes)
     if column is None:
         raise ValueError(
-            f"`min_votes={min_votes}` needs one of the columns {list(_COUNT_COLUMNS)}; "
-            "the catalog has none of them. Set `min_votes=0` to do without"
+            f"`min_votes={min_votes}` needs one of the columns {candidates}; the "
+            "catalog has none of them. `columns={'total_votes': ...}` names it, "
+            "`min_votes=0` does without"
         )
     if not pd.api.types.is_numeric_dtype(catalog[column]):
         raise ValueError(

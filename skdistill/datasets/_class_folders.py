@@ -302,7 +302,8 @@ def _of_table(
     class_column: str | None,
 ) -> Entries:
     """Entries of a table of files and classes."""
-    frame = read_table(table, "path")
+    # Files may be named after ids, which must be read exactly.
+    frame = read_table(table, "path", () if file_column is None else (file_column,))
     if not len(frame):
         raise ValueError(f"{source} must have at least one row; it has none")
     files_in, classes_in = choose_columns(frame, file_column, class_column, source)

@@ -7,6 +7,7 @@ import itertools
 import re
 import warnings
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,18 +39,20 @@ class _Start:
     header: list[str]
 
 
-def read_csv(path: Path) -> pd.DataFrame:
+def read_csv(path: Path, ids: Sequence[str] = ()) -> pd.DataFrame:
     """Read a CSV file, or say why it is none.
 
     Parameters
     ----------
     path : Path
         The file, in gzip if it ends in `.gz`.
+    ids : sequence of str, default=()
+        Columns of ids whose names do not say so.
 
     Returns
     -------
     frame : DataFrame
-        The table. Columns with the name of an id are text.
+        The table. Columns of ids, by `ids` or their names, are text.
 
     Raises
     ------
@@ -71,7 +74,7 @@ def read_csv(path: Path) -> pd.DataFrame:
     how: dict[str, Any] = {"skiprows": start.n_skipped, "encoding": start.encoding}
     header = _parse(path, nrows=0, **how).columns
     # As text first: one missing identifier would turn all of them to floats.
-    how["dtype"] = dict.fromkeys([name for name in header if is_id_name(name)], str)
+    how["dtype"] = {c: str for c in header if is_id_name(c) or c.strip() in ids}
     with warnings.catch_warnings():
         warnings.simplefilter("error", pd.errors.DtypeWarning)
         # Rows with more fields than the header: pandas would make an index of some,
@@ -85,9 +88,11 @@ def read_csv(path: Path) -> pd.DataFrame:
     _check_rows(path, start, frame)
     counts = Counter(start.header)
     twice = [name for name, count in counts.items() if count > 1 and name]
-    ids = [name for name in twice if is_id_name(name)]
-    if ids:
-        raise ValueError(f"it has the column {ids[0]!r} {counts[ids[0]]} times")
+    ids_twice = [name for name in twice if is_id_name(name) or name.strip() in ids]
+    if ids_twice:
+        raise ValueError(
+            f"it has the column {ids_twice[0]!r} {counts[ids_twice[0]]} times"
+        )
     if twice:
         warn(
             f"'{path}' has columns of one name, {twice[:10]}; those behind the first "

@@ -23,6 +23,7 @@ _KEYS = ("dr7objid", "objid", "id_str")
         "votes": "no_validation",
         "images_dir": [str, os.PathLike, None],
         "mapping": "no_validation",
+        "id_column": [str, None],
     },
     prefer_skip_nested_validation=True,
 )
@@ -30,6 +31,8 @@ def load_galaxy_zoo2(
     votes: TableLike,
     images_dir: str | os.PathLike[str] | None = None,
     mapping: TableLike | None = None,
+    *,
+    id_column: str | None = None,
 ) -> pd.DataFrame:
     """Load the Galaxy Zoo 2 votes and the paths of the images.
 
@@ -50,6 +53,11 @@ def load_galaxy_zoo2(
         Table with the columns `objid` and `asset_id`, as published with the images.
         Needed only if images are named by `asset_id` and `votes` has no such column;
         ignored if it has.
+    id_column : str or None, default=None
+        Column of `votes` with the id of each galaxy, whatever it is called; "index" is
+        the index of a DataFrame.  Images are named by these ids, unless `mapping` leads
+        from them to an `asset_id`; its column `objid` may have the same name.  None
+        takes `asset_id`, else the first column with the name of an id.
 
     Returns
     -------
@@ -119,16 +127,19 @@ def load_galaxy_zoo2(
     """
     if images_dir is not None:
         images_dir = expand_path(images_dir, "images_dir")
-    galaxies = read_table(votes, "votes")
+    galaxies = read_table(votes, "votes", () if id_column is None else (id_column,))
+    if "split" in galaxies or id_column is not None:
+        ids = object_ids(galaxies, id_column)
     if "split" in galaxies:
-        for message in find_leaks(galaxies, galaxies["split"], object_ids(galaxies)):
+        for message in find_leaks(galaxies, galaxies["split"], ids):
             warn(message)
     if mapping is not None and "asset_id" not in galaxies:
-        galaxies["asset_id"] = _asset_ids(galaxies, mapping)
+        galaxies["asset_id"] = _asset_ids(galaxies, mapping, id_column)
     if images_dir is None:
         return galaxies
 
-    galaxies, n_dropped = with_images(galaxies, images_dir)
+    named_by = id_column if mapping is None else None
+    galaxies, n_dropped = with_images(galaxies, images_dir, named_by)
     if n_dropped:
         warn(dropped_message(n_dropped, galaxies, images_dir))
     return (
@@ -137,7 +148,9 @@ def load_galaxy_zoo2(
 
 
 def with_images(
-    galaxies: pd.DataFrame, images_dir: str | os.PathLike[str]
+    galaxies: pd.DataFrame,
+    images_dir: str | os.PathLike[str],
+    id_column: str | None = None,
 ) -> tuple[pd.DataFrame, int]:
     """Find the image of each galaxy.
 
@@ -147,6 +160,8 @@ def with_images(
         A table with identifiers, which gets the column `path`.
     images_dir : str or path-like
         Folder or zip archive with images.
+    id_column : str or None, default=None
+        Column that images are named by; None looks for one.
 
     Returns
     -------
@@ -162,7 +177,7 @@ def with_images(
     ValueError
         If there are no identifiers, or no galaxy at all has an image.
     """
-    name, ids = _image_ids(galaxies)
+    name, ids = _image_ids(galaxies, id_column)
     place = os.fspath(images_dir)
     files = image_paths(place)
     paths: dict[str, str | None] = {None: None}  # type: ignore[dict-item]
@@ -176,7 +191,8 @@ def with_images(
     galaxies["path"] = [paths.get(key) for key in ids]
     found = galaxies["path"].notna()
     if not found.any():
-        hint = "" if "asset_id" in galaxies else " Names by asset_id need `mapping`."
+        named = "asset_id" in galaxies or id_column is not None
+        hint = "" if named else " Names by asset_id need `mapping`."
         raise ValueError(
             f"`images_dir` must contain an image of at least one of the {len(found)} "
             f"galaxies, named '{{{name}}}.jpg'; found none in '{images_dir}'."
@@ -216,23 +232,27 @@ def dropped_message(
     )
 
 
-def _asset_ids(galaxies: pd.DataFrame, mapping: TableLike) -> pd.Series:
+def _asset_ids(
+    galaxies: pd.DataFrame, mapping: TableLike, id_column: str | None
+) -> pd.Series:
     """Asset of each galaxy, Int64 with missing values where it has none."""
-    table = read_table(mapping, "mapping")
+    table = read_table(mapping, "mapping", () if id_column is None else (id_column,))
     plain = {plain_name(name): name for name in table.columns[::-1]}
     asset = plain.get("assetid")
-    objects = object_ids(table.drop(columns=[] if asset is None else asset))
+    same = id_column if id_column in table and id_column != asset else None
+    objects = object_ids(table.drop(columns=[] if asset is None else asset), same)
     if asset is None or objects is None:
         missing = [n for n in ("objid", "asset_id") if plain_name(n) not in plain]
         raise ValueError(
             f"`mapping` must have the columns 'objid' and 'asset_id'; missing "
             f"{missing}, got {column_names(table)}"
         )
-    keys = object_ids(galaxies)
+    keys = object_ids(galaxies, id_column)
     if keys is None:
         raise ValueError(
             f"`votes` must have one of the columns {list(_KEYS)}, or another with the "
             f"name of an id, to be joined with `mapping`; got {column_names(galaxies)}"
+            ". `id_column` names another"
         )
     pairs = pd.DataFrame(
         {"object": objects.values.to_numpy(), "asset": table[asset].array}
@@ -258,14 +278,18 @@ def _asset_ids(galaxies: pd.DataFrame, mapping: TableLike) -> pd.Series:
     return matched if matched.hasnans else matched.astype("int64")
 
 
-def _image_ids(galaxies: pd.DataFrame) -> tuple[str, pd.Series]:
+def _image_ids(galaxies: pd.DataFrame, id_column: str | None) -> tuple[str, pd.Series]:
     """Return the ids that the images are named by, and the name of their column."""
-    asset = next((c for c in galaxies.columns if plain_name(c) == "assetid"), None)
-    ids = object_ids(galaxies, asset)
-    if ids is None or plain_name(ids.name) in (*PATHS, "index"):
+    column = id_column
+    if column is None:
+        names = galaxies.columns
+        column = next((c for c in names if plain_name(c) == "assetid"), None)
+    ids = object_ids(galaxies, column)
+    guessed = column is None
+    if ids is None or (guessed and plain_name(ids.name) in (*PATHS, "index")):
         raise ValueError(
             f"`votes` must have a column 'asset_id' or one of {list(_KEYS)}, or "
             "another with the name of an id, to find images; got "
-            f"{column_names(galaxies)}"
+            f"{column_names(galaxies)}. `id_column` names another"
         )
     return ids.name.strip("'"), ids.values

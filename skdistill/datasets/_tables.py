@@ -4,7 +4,7 @@ import io
 import os
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ _WHOLE = re.compile(r"0|[1-9]\d{0,17}")
 TableLike = str | os.PathLike[str] | pd.DataFrame
 
 
-def read_table(table: TableLike, name: str) -> pd.DataFrame:
+def read_table(table: TableLike, name: str, ids: Sequence[str] = ()) -> pd.DataFrame:
     """Read a table of galaxies.
 
     Parameters
@@ -43,6 +43,9 @@ def read_table(table: TableLike, name: str) -> pd.DataFrame:
         `.fit`, each also with `.gz`).
     name : str
         Name of the caller's parameter, for errors.
+    ids : sequence of str, default=()
+        Columns of identifiers whose names do not say so: they are read from a file
+        exactly, as those that are called like one.
 
     Returns
     -------
@@ -87,9 +90,10 @@ def read_table(table: TableLike, name: str) -> pd.DataFrame:
                 "given as a DataFrame"
             )
         with whatever_is_wrong(f"{source} cannot be read: {{error}}"):
-            frame = reader(path)
+            frame = reader(path, ids)
         for column in frame.columns:
-            if is_id_name(column) and not _ID_NAME.match(column):
+            is_id = is_id_name(column) or column in ids
+            if is_id and not (isinstance(column, str) and _ID_NAME.match(column)):
                 frame[column] = _as_numbers(frame[column])
     for column in _id_columns(frame.columns):
         if isinstance(frame[column], pd.DataFrame):
@@ -125,7 +129,7 @@ def _id_columns(columns: Any) -> list[str]:
     return [c for c in columns if isinstance(c, str) and _ID_NAME.match(c)]
 
 
-def _reader(path: Path) -> Callable[[Path], pd.DataFrame] | None:
+def _reader(path: Path) -> Callable[[Path, Sequence[str]], pd.DataFrame] | None:
     name = path.name.lower()
     if name.endswith((".csv", ".csv.gz")):
         return read_csv
@@ -136,7 +140,7 @@ def _reader(path: Path) -> Callable[[Path], pd.DataFrame] | None:
     return None
 
 
-def _read_parquet(path: Path) -> pd.DataFrame:
+def _read_parquet(path: Path, ids: Sequence[str]) -> pd.DataFrame:
     try:
         import pyarrow.parquet
     except ImportError as error:
@@ -166,7 +170,8 @@ def _read_parquet(path: Path) -> pd.DataFrame:
         for name in table.column_names:
             column = table[name]
             is_whole = pyarrow.types.is_integer(column.type)
-            if is_whole and column.null_count and name in frame and is_id_name(name):
+            is_id = is_id_name(name) or name in ids
+            if is_whole and column.null_count and name in frame and is_id:
                 # Beside a NaN integers became floats, which large ids do not fit in.
                 frame[name] = pd.array(column.to_pylist(), dtype="Int64")
     return _with_index(frame)
@@ -218,7 +223,7 @@ def _check_size(claimed: int, n_bytes: int) -> None:
         )
 
 
-def _read_fits(path: Path) -> pd.DataFrame:
+def _read_fits(path: Path, ids: Sequence[str]) -> pd.DataFrame:
     try:
         from astropy.io import fits
         from astropy.table import Table

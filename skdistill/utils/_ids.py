@@ -161,6 +161,32 @@ def object_ids(
     return Ids(name, values, notes)
 
 
+def exact_ids(table: pd.DataFrame, column: str, parameter: str) -> pd.Series:
+    """Return the ids in a column as canonical text, None where one is missing.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Any table.
+    column : str
+        Its column, or the name of its index; "index" is the index.
+    parameter : str
+        What the caller calls `column`.
+
+    Returns
+    -------
+    ids : Series of object
+        The ids, on the index of the table.
+
+    Raises
+    ------
+    ValueError
+        If there is no such column, or if ids have lost digits as floats.
+    """
+    (name,) = _chosen(table, column, parameter)
+    return _canonical(_column(table, name), name)
+
+
 def _chosen(
     table: pd.DataFrame, column: str | Sequence[str] | None, parameter: str
 ) -> list[Any]:

@@ -298,7 +298,7 @@ def test_missing_files_are_found_before_any_is_read(folder, rows, monkeypatch):
         named = ImageReader(images_dir=folder, path_column="objid", size=4)
         with pytest.raises(
             (FileNotFoundError, ValueError),
-            match=r"2 of 2 rows .* rows\.rename\(columns={'objid': 'asset_id'}\)",
+            match=r"2 of 2 rows .*`id_column='objid'` instead of `path_column`",
         ):
             named.transform(table)
     with pytest.raises(TypeError, match=r"sorted\(Path\(folder\)\.glob"):
@@ -307,10 +307,10 @@ def test_missing_files_are_found_before_any_is_read(folder, rows, monkeypatch):
         reader.transform(["0.jpg", "zero.jpg"])
     with pytest.raises(FileNotFoundError, match="there is no file"):
         reader.transform([folder])
-    with pytest.raises(ValueError, match="Row 'a': nan is not a path"):
+    with pytest.raises(ValueError, match="Row 'a': nan is not an id"):
         reader.transform(rows.assign(asset_id=[1, None, 2, 3]))
     with pytest.raises(
-        ValueError, match=r"Row 'd': 3 is not a path.*leave `path_column` at None\.$"
+        ValueError, match=r"Row 'd': 3 is not a path.*`id_column='asset_id'` instead"
     ):
         ImageReader(images_dir=folder, path_column="asset_id").transform(rows)
 
