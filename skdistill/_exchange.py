@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import check_scalar
 
+from skdistill.utils._card import OWN_FILE
 from skdistill.utils._files import as_path
 from skdistill.utils._layouts import LAYOUTS, write_layout, write_pictures
 from skdistill.utils._pixel_space_checks import differences
@@ -23,8 +24,6 @@ from skdistill.utils._published import (
 from skdistill.utils._untrusted import whatever_is_wrong
 from skdistill.utils._warnings import warn
 
-# The whole set, in a folder that has it in other forms, too.
-OWN_FILE = "synthetic_set.safetensors"
 # Pieces of an image are enlarged: what they become is not in the file.
 _MAX_FACTOR = 8
 
@@ -207,12 +206,12 @@ class Exchange:
             - "npz": one file of NumPy with ``images`` of shape (n_images, height,
               width, channels), ``labels``, and ``step_size``;
             - "huggingface": a folder that ``datasets.load_dataset`` reads, with
-              pictures of 8 bits to look at, the pixels as they are, labels, a card
-              (``README.md``), and the whole set as :meth:`SyntheticSet.save` writes it.
-              It takes pyarrow.
+              pictures of 8 bits to look at, the pixels as they are, labels, and what
+              :meth:`SyntheticSet.card` writes: a card (``README.md``) and the whole
+              set.  It takes pyarrow.
         **card : str
-            With "huggingface" what the front of the card says: ``license``, ``name``,
-            ``source`` (the data that were distilled).
+            With "huggingface" the parameters ``name``, ``data`` and ``license`` of
+            :meth:`SyntheticSet.card`.
 
         Warns
         -----

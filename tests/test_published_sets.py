@@ -497,7 +497,7 @@ def test_round_trips(tmp_path, kind, layout):
 def test_hugging_face(tmp_path, kind):
     pq = pytest.importorskip("pyarrow.parquet")
     given_set = sets()[kind]
-    given_set.export(tmp_path, "huggingface", license="cc-by-4.0", source="CIFAR: 10")
+    given_set.export(tmp_path, "huggingface", license="cc-by-4.0", data="CIFAR: 10")
     same(read(tmp_path), given_set)
     table = pq.read_table(tmp_path / "data" / "train.parquet")
     pixels = np.array(table["pixels"].to_pylist(), np.float32)
@@ -508,7 +508,10 @@ def test_hugging_face(tmp_path, kind):
     assert b"ClassLabel" in table.schema.metadata[b"huggingface"]
     card = (tmp_path / "README.md").read_text()
     assert card.startswith('---\nlicense: "cc-by-4.0"\n')
-    assert "Distilled from: CIFAR: 10" in card
+    assert "| data | CIFAR: 10 |" in card
+    assert '"path": "data/train.parquet"' in card
+    assert (tmp_path / "card_images" / "class_0.png").exists()
+    given_set.export(tmp_path, "huggingface")
     with pytest.raises(TypeError, match="no 'licence'"):
         given_set.export(tmp_path, "huggingface", licence="x")
     with pytest.raises(ValueError, match="a line of text"):

@@ -3,7 +3,7 @@
 import io
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from skdistill.utils._card import card_files, remove_old_pictures
 from skdistill.utils._files import atomic_path
 from skdistill.utils._warnings import warn
 
 LAYOUTS = ("mtt", "dc", "npz", "huggingface")
-CARD_ENTRIES = ("license", "name", "source")
+CARD_ENTRIES = ("data", "license", "name")
+_TABLE = "data/train.parquet"
 
 
 def write_layout(synthetic: Any, path: Path, layout: str, card: dict[str, Any]) -> None:
@@ -164,9 +166,8 @@ def _write_huggingface(synthetic: Any, path: Path, card: dict[str, Any]) -> None
         raise TypeError(
             f"the card has no {unknown[0]!r}; it has {', '.join(CARD_ENTRIES)}"
         )
-    for name, value in card.items():
-        if not isinstance(value, str) or "\n" in value:
-            raise ValueError(f"`{name}` must be a line of text; got {value!r}")
+    name = card.pop("name", None)
+    synthetic = synthetic.described(**card)
     try:
         import pyarrow
         import pyarrow.parquet
@@ -175,11 +176,11 @@ def _write_huggingface(synthetic: Any, path: Path, card: dict[str, Any]) -> None
             "layout='huggingface' takes pyarrow: pip install 'skdistill[parquet]'"
         ) from error
     classes, codes = np.unique(synthetic.y, return_inverse=True)
-    pictures = [{"bytes": _png(p), "path": None} for p in synthetic.to_images()]
-    shape = list(synthetic.X.shape[1:])
+    pictures = synthetic.to_images()
+    encoded = [{"bytes": _png(picture), "path": None} for picture in pictures]
     binary = pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])
     columns = {
-        "image": pyarrow.array(pictures, binary),
+        "image": pyarrow.array(encoded, binary),
         "label": pyarrow.array(codes.astype(np.int64)),
         "pixels": pyarrow.array(list(synthetic.X.reshape(len(codes), -1))),
     }
@@ -189,77 +190,43 @@ def _write_huggingface(synthetic: Any, path: Path, card: dict[str, Any]) -> None
         "label": {"_type": "ClassLabel", "names": [str(c) for c in classes.tolist()]},
         "pixels": sequence,
     }
-    for name in ("probabilities", "targets"):
-        rows = getattr(synthetic, name)
+    for labels in ("probabilities", "targets"):
+        rows = getattr(synthetic, labels)
         if rows is not None:
-            columns[name] = pyarrow.array(list(rows))
-            features[name] = sequence
+            columns[labels] = pyarrow.array(list(rows))
+            features[labels] = sequence
     info = json.dumps({"info": {"features": features}})
     table = pyarrow.table(columns).replace_schema_metadata({"huggingface": info})
-    name = card.get("name", "distilled set")
-    text = _card(synthetic, classes, shape, name, card)
-    _write_all(
-        {
-            path / "data" / "train.parquet": lambda file: pyarrow.parquet.write_table(
-                table, file
-            ),
-            path / "synthetic_set.safetensors": lambda file: synthetic.save(file),
-            path / "README.md": lambda file: file.write_text(text, encoding="utf-8"),
-        }
+    write_card(
+        synthetic,
+        path,
+        pictures,
+        {path / _TABLE: lambda file: pyarrow.parquet.write_table(table, file)},
+        name=name,
+        table=_TABLE,
     )
 
 
-def _card(
-    synthetic: Any, classes: np.ndarray, shape: list[int], name: str, card: dict
-) -> str:
-    front = {
-        **({"license": card["license"]} if "license" in card else {}),
-        "pretty_name": name,
-        "task_categories": ["image-classification"],
-        "tags": ["dataset-distillation", "skdistill"],
-        "configs": [
-            {
-                "config_name": "default",
-                "data_files": [{"split": "train", "path": "data/train.parquet"}],
-            }
-        ],
-    }
-    # JSON is YAML, whatever the names have in them.
-    head = "\n".join(f"{key}: {json.dumps(value)}" for key, value in front.items())
-    kind = "class labels"
-    for attribute, words in (
-        ("probabilities", "soft labels (column `probabilities`)"),
-        ("targets", "regression targets (column `targets`)"),
-    ):
-        if getattr(synthetic, attribute) is not None:
-            kind = words
-    step = (
-        "none" if synthetic.step_size is None else f"{synthetic.step_size:.6g}, learned"
-    )
-    origin = f"\n- Distilled from: {card['source']}" if "source" in card else ""
-    return f"""---
-{head}
----
+def write_card(
+    synthetic: Any,
+    path: Path,
+    pictures: np.ndarray,
+    more: Mapping[Path, Callable[[Path], object]] | None = None,
+    **settings: Any,
+) -> None:
+    """Write a card, its pictures and the set.
 
-# {name}
-
-{len(synthetic)} synthetic images of {shape[0]}x{shape[1]} pixels and {shape[2]}
-channels for {len(classes)} classes, made by dataset distillation: networks are trained
-on them in place of the real images.
-{origin}
-- Labels: {kind}
-- Step size: {step}
-
-Column `image` has pictures to look at, of 8 bits; `pixels` has the images that networks
-are trained on, row by row, channels last: `np.reshape(pixels, {shape})`.
-
-The whole set, with step size and pixel space:
-
-```python
-from huggingface_hub import hf_hub_download
-from skdistill import SyntheticSet
-
-file = hf_hub_download("OWNER/NAME", "synthetic_set.safetensors", repo_type="dataset")
-synthetic = SyntheticSet.load(file)
-```
-"""
+    Parameters
+    ----------
+    synthetic : SyntheticSet
+    path : Path
+        A folder, or the card.
+    pictures : ndarray of shape (n_images, height, width, 3), uint8
+    more : dict of Path to callable, default=None
+        Other files to write with it.
+    **settings : dict
+        Of :func:`card_files`.
+    """
+    files = card_files(synthetic, path, pictures, **settings)
+    _write_all({**files, **(more or {})})
+    remove_old_pictures(path, files)

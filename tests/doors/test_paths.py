@@ -355,6 +355,7 @@ DOORS = {
     ("SyntheticSet.to_image_folder", "path"): lambda path, home: SET.to_image_folder(
         path
     ),
+    ("SyntheticSet.card", "path"): lambda path, home: SET.card(path),
     ("SyntheticSet.export", "path"): lambda path, home: SET.export(path, "mtt"),
     ("SyntheticSet.from_published", "path"): lambda path, home: (
         SET.export(home / "place", "mtt"),
