@@ -17,6 +17,7 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from torch import Tensor
 
 from skdistill.base import BaseDistiller
+from skdistill.distillation._cost import estimate_cost
 from skdistill.distillation._engine._checkpoint import SEED, Checkpoint
 from skdistill.distillation._engine._initialization import (
     check_pixel_size,
@@ -35,8 +36,10 @@ from skdistill.distillation._engine._parameters import (
 from skdistill.distillation._engine._real_batches import RealData
 from skdistill.distillation._engine._state import DistillationState
 from skdistill.synthetic import SyntheticSet
+from skdistill.trajectory import TrajectoryBuffer
 from skdistill.utils._callbacks import FitTasks
 from skdistill.utils._callers import folder_of_fit, interrupt_ends_all
+from skdistill.utils._cost import CostEstimate
 from skdistill.utils._device import resolve_device
 from skdistill.utils._distributed import Ranks
 from skdistill.utils._files import as_path
@@ -140,6 +143,13 @@ class IterativeDistiller(BaseDistiller):
         """Return how the pixels follow their gradient, from the first images on."""
         return SGD(images, self.pixel_lr, data.pixel_scale)
 
+    def _given_buffer(self) -> Any:
+        """Return the teachers, or what trains them; None if there are none."""
+        return getattr(self, "buffer", None)
+
+    def _check_teachers(self, buffer: TrajectoryBuffer) -> None:
+        """Raise a ValueError if teachers, as they will be, do not do."""
+
     def _metadata(self) -> dict[str, Any]:
         """Return what the sets say beside what :func:`describe_fit` does."""
         return {}
@@ -189,6 +199,37 @@ class IterativeDistiller(BaseDistiller):
             self._keep(state)
             self._end(state, fit)
         return self
+
+    @with_own_torch_state
+    def estimate_cost(self, X: Any, y: Any, sample_weight: Any = None) -> CostEstimate:
+        """Estimate what a fit to X, y takes: time, memory and disk.
+
+        Some iterations are made and timed, for some seconds, and some steps of teachers
+        if the fit trains these; nothing is fitted or stored.  What ``checkpoint`` or
+        the teachers' ``path`` may hold already is not known of: the estimate is that
+        of a fit from the beginning.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, height, width, channels) or \
+                (n_samples, height * width * channels)
+            Images.
+        y : array-like of shape (n_samples,)
+            Class labels.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the images.
+
+        Returns
+        -------
+        cost : CostEstimate
+            Its ``teachers`` are the part of teachers that are trained before.
+
+        Notes
+        -----
+        Time is that of this machine as busy as it is now.
+        """
+        self._validate_params()
+        return estimate_cost(self, X, y, sample_weight)
 
     def _validate(self, X: Any, y: Any, sample_weight: Any) -> RealData:
         device = resolve_device(self.device)

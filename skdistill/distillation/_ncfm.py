@@ -21,6 +21,7 @@ from skdistill.distillation._objectives._networks import teachers_signature
 from skdistill.distillation._teachers import (
     describe_teachers,
     fit_teachers,
+    given_buffer,
     network_of_teachers,
 )
 from skdistill.neural_network._module_derivatives import with_embedding
@@ -267,17 +268,12 @@ class NCFMDistiller(NetworkMatchingDistiller):
     def _check_networks(self, data: RealData) -> None:
         """Leave it to the teachers, who look at their images themselves."""
 
+    def _given_buffer(self) -> Any:
+        return given_buffer(self)
+
     def _make_objective(self, data: RealData, seed: int) -> FeatureDistributions:
-        buffer = self.buffer
-        if buffer is None:
-            buffer = TrajectoryBuffer(
-                augmentation=self.augmentation,
-                n_jobs=-1,
-                device=self.device,
-                verbose=self.verbose,
-            )
         self.buffer_ = fit_teachers(
-            buffer,
+            self._given_buffer(),
             data,
             seed=child_seed(seed, 1) % 2**31,
             ranks=Ranks(),

@@ -261,6 +261,10 @@ class SelfAdaptiveMatching(TrajectoryMatching):
         self._n_fine_tuned = 0
         self._stages: list[dict[str, Any]] = []
         self.step_sizes.extend(n_epochs_matched)
+        # A stage for each number of epochs, those of the last one again and again, and
+        # the fine-tuning.
+        n_stages = last_epoch - n_target_epochs - n_epochs_matched + 1 + _MAX_RENEWALS
+        self.max_n_iter = n_stages * max_iter + _N_DECAYS * self._decay_period
 
     def task(self, iteration: int, rng: np.random.Generator) -> Task:
         start = iteration % self.n_epochs_matched
@@ -306,10 +310,13 @@ class SelfAdaptiveMatching(TrajectoryMatching):
         synthetic.begin_stage()
         return ""
 
+    @property
+    def _decay_period(self) -> int:
+        return max(1, self._max_iter // _DECAYS_PER_MAX_ITER)
+
     def _fine_tune(self, synthetic: SyntheticParameters) -> str:
         self._n_fine_tuned += 1
-        period = max(1, self._max_iter // _DECAYS_PER_MAX_ITER)
-        n_periods, rest = divmod(self._n_fine_tuned, period)
+        n_periods, rest = divmod(self._n_fine_tuned, self._decay_period)
         if rest:
             return ""
         synthetic.learning_rate_factor *= _DECAY

@@ -23,6 +23,18 @@ from skdistill.utils._pixel_space import check_contrast
 from skdistill.utils._warnings import warn
 
 
+def given_buffer(distiller: Any) -> Any:
+    """Return the parameter ``buffer`` of a distiller, or what None stands for."""
+    if distiller.buffer is not None:
+        return distiller.buffer
+    return TrajectoryBuffer(
+        augmentation=distiller.augmentation,
+        n_jobs=-1,
+        device=distiller.device,
+        verbose=distiller.verbose,
+    )
+
+
 def fit_teachers(
     buffer: Any,
     data: RealData,

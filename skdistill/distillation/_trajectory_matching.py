@@ -25,6 +25,7 @@ from skdistill.distillation._student import (
 from skdistill.distillation._teachers import (
     describe_teachers,
     fit_teachers,
+    given_buffer,
     network_of_teachers,
 )
 from skdistill.neural_network._augment import resolve_families
@@ -116,18 +117,16 @@ class TrajectoryDistiller(IterativeDistiller):
     def _make_optimizer(self, images: Tensor, data: RealData) -> Optimizer:
         return SGD(images, self.pixel_lr, self.buffer_.pixel_scale_)
 
+    def _given_buffer(self) -> Any:
+        return given_buffer(self)
+
+    def _check_teachers(self, buffer: TrajectoryBuffer) -> None:
+        self._check_epochs(len(buffer.planned_snapshot_epochs()) - 1)
+
     def _make_objective(self, data: RealData, seed: int) -> TrajectoryMatching:
         ranks = Ranks()
-        buffer = self.buffer
-        if buffer is None:
-            buffer = TrajectoryBuffer(
-                augmentation=self.augmentation,
-                n_jobs=-1,
-                device=self.device,
-                verbose=self.verbose,
-            )
         self.buffer_ = fit_teachers(
-            buffer,
+            self._given_buffer(),
             data,
             seed=child_seed(seed, 1) % 2**31,
             ranks=ranks,

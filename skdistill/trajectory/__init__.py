@@ -6,5 +6,12 @@ from skdistill.trajectory._manage import (
     list_teachers,
     merge_buffers,
 )
+from skdistill.utils._cost import CostEstimate
 
-__all__ = ["TrajectoryBuffer", "drop_teachers", "list_teachers", "merge_buffers"]
+__all__ = [
+    "CostEstimate",
+    "TrajectoryBuffer",
+    "drop_teachers",
+    "list_teachers",
+    "merge_buffers",
+]

@@ -23,6 +23,7 @@ from skdistill.neural_network._network import NetworkClassifier
 from skdistill.neural_network._own_network import OwnNetwork, own_network
 from skdistill.neural_network._training import check_pixel_unit
 from skdistill.trajectory._as_classifier import as_classifier
+from skdistill.trajectory._cost import rehearse
 from skdistill.trajectory._folders import (
     check_manifest,
     find_all_teachers,
@@ -58,6 +59,7 @@ from skdistill.trajectory._store import (
 from skdistill.trajectory._told import TeacherTasks, Trained
 from skdistill.utils._callbacks import CallbackSupportMixin, FitTasks
 from skdistill.utils._callers import folder_of_fit
+from skdistill.utils._cost import CostEstimate
 from skdistill.utils._device import resolve_device
 from skdistill.utils._doc_link import DocLinkMixin
 from skdistill.utils._files import (
@@ -329,28 +331,8 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
         self : TrajectoryBuffer
             The fitted buffer.
         """
-        families = resolve_families(self.augmentation)
-        resolve_device(self.device)
-        X, y = check_images(
-            self, X, y, reset=True, with_labels=True, image_shape=self.image_shape
-        )
-        check_class_sizes(y, 2, "teachers")
-        X, y, weight = check_weights(sample_weight, X, y)
-        self._check_network()
-        # Of a network of one's own it is not known.
-        is_normalized = callable(self.architecture) or self.normalization != "none"
-        scale = check_pixel_unit(X, "instance" if is_normalized else "none")
-        self.classes_, codes = np.unique(y, return_inverse=True)
-        self.batch_size_ = resolve_batch_size(self.batch_size, len(X))
-        self.pixel_scale_ = scale
-        self.fingerprint_ = fingerprint_images(X, codes, weight)
-        settings = self._settings(families, X)
-        if not settings.is_convnet:
-            # Batch normalization is found now.
-            settings.derivatives(torch.device("cpu"))
-        self.n_parameters_ = settings.count_parameters()
-        weight = image_weights(settings.class_weight, codes, len(self.classes_), weight)
-
+        images, settings = self._prepare(X, y, sample_weight)
+        X, y, codes, weight = images
         place, manifest = self._join(settings)
         numbers = teacher_numbers(manifest, int(self.n_teachers))
         found: dict[int, Trained] = {}
@@ -438,6 +420,79 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
         self._keep([found[number] for number in numbers], settings, place)
         tasks.end()
         return self
+
+    def _prepare(
+        self, X: Any, y: Any, sample_weight: Any
+    ) -> tuple[tuple[Images, np.ndarray, np.ndarray, np.ndarray], TeacherSettings]:
+        """Validate what a fit is given, and decide how teachers are trained.
+
+        Returns
+        -------
+        images : tuple of (X, y, codes, weight)
+            The images, their labels, class codes, and weights with mean 1.
+        settings : TeacherSettings
+        """
+        families = resolve_families(self.augmentation)
+        resolve_device(self.device)
+        X, y = check_images(
+            self, X, y, reset=True, with_labels=True, image_shape=self.image_shape
+        )
+        check_class_sizes(y, 2, "teachers")
+        X, y, weight = check_weights(sample_weight, X, y)
+        self._check_network()
+        # Of a network of one's own it is not known.
+        is_normalized = callable(self.architecture) or self.normalization != "none"
+        scale = check_pixel_unit(X, "instance" if is_normalized else "none")
+        self.classes_, codes = np.unique(y, return_inverse=True)
+        self.batch_size_ = resolve_batch_size(self.batch_size, len(X))
+        self.pixel_scale_ = scale
+        self.fingerprint_ = fingerprint_images(X, codes, weight)
+        settings = self._settings(families, X)
+        if not settings.is_convnet:
+            # Batch normalization is found now.
+            settings.derivatives(torch.device("cpu"))
+        self.n_parameters_ = settings.count_parameters()
+        weight = image_weights(settings.class_weight, codes, len(self.classes_), weight)
+        return (X, y, codes, weight), settings
+
+    @with_own_torch_state
+    def estimate_cost(self, X: Any, y: Any, sample_weight: Any = None) -> CostEstimate:
+        """Estimate what a fit to X, y takes: time, memory and disk.
+
+        A few steps are made and timed, some seconds long; nothing is fitted or stored.
+        Teachers that ``path`` may hold already are not known of: the estimate is that
+        of a fit from the beginning.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, height, width, channels) or \
+                (n_samples, height * width * channels)
+            Images.
+        y : array-like of shape (n_samples,)
+            Class labels.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the images.
+
+        Returns
+        -------
+        cost : CostEstimate
+            ``n_iter`` counts the epochs of all teachers.
+
+        Notes
+        -----
+        Time is that of this machine as busy as it is now.  With ``n_jobs`` the steps
+        are made in as many processes side by side.
+
+        Examples
+        --------
+        >>> from skdistill import TrajectoryBuffer, make_galaxies
+        >>> X, y = make_galaxies(45, size=16, random_state=0)
+        >>> TrajectoryBuffer(n_teachers=2, width=8).estimate_cost(X, y)
+        about ..., ... memory, nothing on disk
+        """
+        self._validate_params()
+        cost, _ = rehearse(self, X, y, sample_weight, on_disk=self.path is not None)
+        return cost
 
     def planned_snapshot_epochs(self) -> np.ndarray:
         """Return after how many epochs a fit with these parameters takes snapshots.

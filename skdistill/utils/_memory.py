@@ -70,6 +70,13 @@ def reused_memory() -> Iterator[None]:
                 library.malloc_trim(0)
 
 
+def return_memory() -> None:
+    """Give freed memory back to the system, where the C library is GNU's."""
+    library = _gnu_library()
+    if library is not None:
+        library.malloc_trim(0)
+
+
 def _gnu_library() -> ctypes.CDLL | None:
     if platform.libc_ver()[0] != "glibc":
         return None

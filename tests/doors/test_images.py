@@ -158,11 +158,16 @@ def of_estimators():
                     n, m
                 )(Z, np.full((24, 2), 0.5), ["a", "b"])
     doors["TrajectoryBuffer.fit"] = lambda Z: TEACHERS.fit(Z, Y)
+    doors["TrajectoryBuffer.estimate_cost"] = lambda Z: TEACHERS.estimate_cost(Z, Y)
     for distiller in DISTILLERS:
         name = type(distiller).__name__
         doors[f"{name}.fit"] = lambda Z, d=distiller: d.fit(Z, Y)
         doors[f"{name}.fit_resample"] = lambda Z, d=distiller: d.fit_resample(Z, Y)
         doors[f"{name}.score"] = lambda Z, d=distiller: fitted(d).score(Z, Y)
+        if hasattr(distiller, "estimate_cost"):
+            doors[f"{name}.estimate_cost"] = lambda Z, d=distiller: d.estimate_cost(
+                Z, Y
+            )
     return doors
 
 
@@ -316,6 +321,7 @@ def no_work(monkeypatch):
     for place in (
         "skdistill.neural_network._base.train_epochs",
         "skdistill.neural_network._kernel_classifier.RidgeRegression",
+        "skdistill.trajectory._cost.Teachers",
         "skdistill.trajectory._jobs.run_parallel",
         "skdistill.metrics._evaluate.run_parallel",
     ):

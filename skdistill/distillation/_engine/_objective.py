@@ -112,6 +112,9 @@ class Objective(ABC):
         Notes that ``history_`` shows behind them; floats of a row's first iteration.
     n_draws : int
         Number of draws whose evaluations are averaged in each iteration.
+    max_n_iter : int or None
+        Number of iterations after which it ends at the latest; None if it does not end
+        by itself.
     out_of_memory_hint : str
         What a user can do where an evaluation needs more memory than there is.
     """
@@ -120,6 +123,7 @@ class Objective(ABC):
     notes: tuple[str, ...] = ()
     last_columns: tuple[str, ...] = ()
     n_draws: int = 1
+    max_n_iter: int | None = None
     out_of_memory_hint: str = ""
 
     @abstractmethod
