@@ -11,9 +11,9 @@ from sklearn.utils._param_validation import HasMethods, Interval
 
 from skdistill.base import BaseDistiller
 from skdistill.neural_network._base import BaseNetworkClassifier
-from skdistill.neural_network._embedding import embed
 from skdistill.synthetic import SyntheticSet
 from skdistill.utils._callbacks import FitTasks
+from skdistill.utils._embedding import embed
 from skdistill.utils._images import Images, select
 from skdistill.utils._metadata import describe_fit
 from skdistill.utils._pixel_space import check_contrast, pixel_space

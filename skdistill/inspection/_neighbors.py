@@ -10,8 +10,8 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
-from skdistill.neural_network._embedding import embed
 from skdistill.synthetic import SyntheticSet
+from skdistill.utils._embedding import embed
 from skdistill.utils._labels import check_known_labels, one_label_each
 from skdistill.utils._validation import image_array
 

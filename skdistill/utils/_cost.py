@@ -19,6 +19,8 @@ class CostEstimate:
 
     Shown as a sentence, such as ``about 2 h 10 min, 1.3 GiB memory, 420 MiB on disk``.
 
+    Read more in the :ref:`User Guide <memory_time>`.
+
     Parameters
     ----------
     seconds : float or None

@@ -281,7 +281,7 @@ def test_many_images_in_batches_are_as_good(distiller, monkeypatch):
         )
     few = clone(distiller).fit(X.astype(np.float32), y, sample_weight=weight)
     monkeypatch.setattr("skdistill.utils._images._BATCH_VALUES", 50)
-    monkeypatch.setattr("skdistill.neural_network._embedding._BATCH_VALUES", 100)
+    monkeypatch.setattr("skdistill.utils._embedding._BATCH_VALUES", 100)
     monkeypatch.setattr("skdistill.distillation._selection._KEPT_VALUES", 10)
     monkeypatch.setattr("skdistill.utils._maps._SCRATCH_BYTES", 10)
     many = clone(distiller).fit(X, y, sample_weight=weight)
