@@ -19,7 +19,8 @@ its own, and sets with soft labels are marked.
     python benchmarks/methods.py --data digits ../shared/data/cifar10
 
 Each cell is stored as soon as it is done: a run that was killed is resumed by the same
-command.  ``--report`` only writes the table of the cells that are there.
+command.  ``--report`` only writes the tables of the cells that are there: a page of
+everything, and two CSV files that the documentation reads.
 """
 
 import argparse
@@ -36,22 +37,19 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from _data import any_images
-from _report import environment, markdown, percent, signed, write_text
+from _methods_report import FULL, GIVEN, INSIDE, NEED_TEACHERS, NONE, report
+from _report import environment, write_text
 from filelock import FileLock, Timeout
 from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import MLPClassifier
 from threadpoolctl import threadpool_limits
 
 from skdistill import ConvNetClassifier, TrajectoryBuffer, distillation
-from skdistill.metrics import compare_scores, evaluate_synthetic
+from skdistill.metrics import evaluate_synthetic
 from skdistill.neural_network import NeuralKernelClassifier
 from skdistill.utils._threads import single_threaded_torch
 
-FULL = "FullData"
-# What the others are compared with.
-REFERENCES = ("RandomSubset", "KMeansPrototypes", "STMDistiller")
 NOT_METHODS = ("DistilledClassifier",)
-NEED_TEACHERS = ("MTTDistiller", "NCFMDistiller", "STMDistiller")
 # Beside the defaults of each method: its name in the table, class and parameters.
 VARIANTS = {
     "KIPDistiller, labels learned": ("KIPDistiller", {"labels": "learned"}),
@@ -60,7 +58,6 @@ VARIANTS = {
         {"images": "fixed", "labels": "solved"},
     ),
 }
-INSIDE, GIVEN, NONE = "inside the budget", "given", "none"
 # More than any budget allows; the callback ends the fit.
 ENDLESS = 10**7
 # As many as of SGD in a usual call; a set of targets takes the larger ones.
@@ -351,104 +348,6 @@ def failed(row):
     return isinstance(row.get("error"), str)
 
 
-def report(folder, rows):
-    """Write the table of the cells that are there."""
-    table = pd.DataFrame(rows)
-    lines = ["# Methods at equal cost", ""]
-    for protocol, of_protocol in table.groupby("protocol", sort=False):
-        lines += [f"Protocol: {protocol}.", "", *EXPLAINED, ""]
-        good = of_protocol[of_protocol["accuracies"].notna()]
-        for (name, ipc), part in good.groupby(["data", "ipc"], sort=False):
-            title = f"{ipc} per class" if ipc else "all images"
-            shown = summary(part)
-            lines += [f"## {name}, {title}", "", markdown(shown), ""]
-        broken = of_protocol[of_protocol["accuracies"].isna()]
-        lines += [
-            f"- failed: {row.data}, {row.ipc} per class, seed {row.seed}, "
-            f"{row.method}: {row.error}"
-            for row in broken.itertuples()
-        ]
-    lines += ["", "## How it was made", ""]
-    for name in ("command", "date", "machine", "versions"):
-        lines += [f"- {name}: {value}" for value in table[name].unique()]
-    write_text(folder / "table.md", "\n".join([*lines, ""]))
-
-
-EXPLAINED = [
-    "Test accuracy of the ConvNet in %, with the deviations of networks that learned "
-    "from one set and of the means of sets made with different seeds; differences in "
-    "points with 95 % intervals of Student's t, sets as runs, bold where the interval "
-    "excludes zero. Kernel: accuracy of kernel regression on the set, not to be "
-    "compared with that of networks; in italics where the method distills for it. "
-    "Core-seconds include teachers inside the budget; those that are given have cost "
-    "the figure beside it, once for all sets."
-]
-
-
-def summary(part):
-    """Return a row of text per method, the best first."""
-    scored = {}
-    for (method, teachers), arm in part.groupby(["method", "teachers"], sort=False):
-        arm = arm.sort_values("seed")
-        scored[method, teachers] = (
-            arm,
-            [np.array(text.split(), float) for text in arm["accuracies"]],
-        )
-    order = sorted(scored, key=lambda k: -np.mean([s.mean() for s in scored[k][1]]))
-    shown = []
-    for method, teachers in order:
-        arm, found = scored[method, teachers]
-        means = np.array([one.mean() for one in found])
-        row = {
-            "method": method.replace("Distiller", "")
-            + (", teachers given" if teachers == GIVEN else ""),
-            "labels": "hard" if (arm["labels"] == "hard").all() else "soft",
-            "accuracy": percent(means.mean()),
-            "networks": percent(
-                np.sqrt(np.mean([one.var(ddof=1) for one in found]))
-                if len(found[0]) > 1
-                else np.nan
-            ),
-            "sets": percent(means.std(ddof=1) if len(means) > 1 else np.nan),
-        }
-        for other in REFERENCES:
-            key = other, INSIDE if other in NEED_TEACHERS else NONE
-            row[f"to {other.replace('Distiller', '')}"] = (
-                difference(means, scored[key][1])
-                if key in scored and key != (method, teachers)
-                else "-"
-            )
-        kernel = percent(arm["kernel"].mean()) if "kernel" in arm else "-"
-        stored = arm["bytes"].mean() / 1000 if "bytes" in arm else np.nan
-        row["kernel"] = f"*{kernel}*" if method.startswith("KIP") else kernel
-        for name in ("logistic", "mlp"):
-            if name in arm and arm[name].notna().any():
-                row[name] = percent(arm[name].mean())
-        row |= {
-            "core s": f"{arm['core_seconds'].mean():.1f}",
-            "teachers s": number(arm["teacher_seconds"].mean(), ".1f"),
-            "iterations": number(arm["iterations"].mean(), ".0f"),
-            "kB": number(stored, ".1f"),
-            "n": str(len(means)),
-        }
-        shown.append(row)
-    return pd.DataFrame(shown)
-
-
-def difference(means, other):
-    result = compare_scores(means, [one.mean() for one in other])
-    if not np.isfinite(result.low):
-        return signed(result.difference)
-    text = (
-        f"{signed(result.difference)} ({signed(result.low)} to {signed(result.high)})"
-    )
-    return f"**{text}**" if result.differs else text
-
-
-def number(value, form):
-    return "-" if pd.isna(value) else format(value, form)
-
-
 def arguments():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -480,7 +379,7 @@ def arguments():
     parser.add_argument("--train", type=int, default=Sizes().n_train)
     parser.add_argument("--test", type=int, default=Sizes().n_test)
     parser.add_argument("--transfer", action="store_true", help="score others, too")
-    parser.add_argument("--report", action="store_true", help="only write the table")
+    parser.add_argument("--report", action="store_true", help="only write the tables")
     return parser
 
 

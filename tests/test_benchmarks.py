@@ -300,11 +300,68 @@ def test_cells_of_a_killed_run_are_not_computed_again(methods, monkeypatch, caps
     assert table[same].iloc[0].tolist() == before[same].iloc[0].tolist()
     written = (folder / "table.md").read_text(encoding="utf-8")
     (folder / "table.md").unlink()
+    wide = (folder / "table.csv").read_text(encoding="utf-8")
+    assert "digits, 1 per class" in wide
+    (folder / "table.csv").unlink()
     run("--report")
     assert (folder / "table.md").read_text(encoding="utf-8") == written
+    assert (folder / "table.csv").read_text(encoding="utf-8") == wide
     # Another budget is another table.
     more = run("--methods", "DMDistiller", "--seeds=1", "--seconds=0.1")
     assert len(more) == 7
+
+
+def test_tables_of_cells_for_people(monkeypatch, tmp_path):
+    script = load_script("_methods_report", monkeypatch, rate=False)
+    said = dict.fromkeys(("core_seconds", "teacher_seconds", "iterations"), 1.0)
+    said |= {"command": "c", "date": "d", "machine": "m", "versions": "v"}
+
+    def cell(data, ipc, seed, method, accuracies, protocol="2 core-seconds, width 4"):
+        teachers = "inside the budget" if method in script.NEED_TEACHERS else "none"
+        labels = "targets" if method == "FRePoDistiller" else "hard"
+        return said | {
+            "data": data, "ipc": ipc, "seed": seed, "method": method,
+            "teachers": teachers, "protocol": f"{protocol}, 2 networks",
+            "labels": labels, "accuracies": accuracies,
+        }  # fmt: skip
+
+    cells = [
+        cell("digits", 1, 0, "RandomSubset", "0.50 0.54"),
+        cell("digits", 1, 1, "RandomSubset", "0.60 0.64"),
+        cell("digits", 1, 0, "FRePoDistiller", "0.80 0.84"),
+        cell("digits", 1, 1, "FRePoDistiller", "0.80 0.82"),
+        cell("digits", 10, 0, "RandomSubset", "0.70 0.74"),
+        cell("digits", 10, 0, "STMDistiller", np.nan),
+        cell("galaxies", 1, 0, "STMDistiller", "0.40 0.50"),
+        cell("digits", 0, 0, "FullData", "0.9 0.9"),
+        cell("digits", 1, 0, "RandomSubset", "0.1 0.2", "9 core-seconds, width 4"),
+    ]
+    cells[5]["error"] = "ValueError: none"
+    script.report(tmp_path, cells)
+    table = pd.read_csv(tmp_path / "table.csv", dtype=str, keep_default_na=False)
+    assert table.to_numpy().tolist() == [
+        ["2 core-seconds, width 4", "RandomSubset", "hard", "57.0 ± 7.1 (2 seeds)",
+         "72.0 ± 2.8 (1 seed)", ""],
+        ["2 core-seconds, width 4", "FRePo", "soft", "81.5 ± 0.7 (2 seeds)", "", ""],
+        ["2 core-seconds, width 4", "FullData", "hard", "90.0 ± 0.0 (1 seed)",
+         "90.0 ± 0.0 (1 seed)", ""],
+        ["2 core-seconds, width 4", "STM", "hard", "", "", "45.0 ± 7.1 (1 seed)"],
+        ["9 core-seconds, width 4", "RandomSubset", "hard", "15.0 ± 7.1 (1 seed)",
+         "", ""],
+    ]  # fmt: skip
+    assert table.columns.tolist()[3:] == [
+        "digits, 1 per class",
+        "digits, 10 per class",
+        "galaxies, 1 per class",
+    ]
+    compared = pd.read_csv(tmp_path / "differences.csv")
+    assert compared["method"].tolist() == ["FRePo"]
+    assert compared["against"].tolist() == ["RandomSubset"]
+    # Means of sets: 0.82 and 0.81 against 0.52 and 0.62.
+    assert "+24.5 (" in compared["digits, 1 per class"][0]
+    # All that failed is a page, too.
+    script.report(tmp_path, [{**cells[5]}])
+    assert "failed: digits" in (tmp_path / "table.md").read_text(encoding="utf-8")
 
 
 def test_a_fit_that_was_interrupted_is_no_cell(methods, monkeypatch):

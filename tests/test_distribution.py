@@ -29,7 +29,7 @@ NOT_PUBLISHED = (".ci/", ".github/", ".pre-commit-config.yaml")
 LITTER = (
     ".hypothesis/x",
     ".venv/lib/module.py",
-    "benchmarks/results/x.csv",
+    "benchmarks/results/table1/networks.csv",
     "build/lib/skdistill/base.py",
     "demo-output/x.png",
     "doc/_build/html/index.html",

@@ -63,6 +63,9 @@ def site(tmp_path_factory):
     ignored = shutil.ignore_patterns("_build", "gallery", "generated", "__pycache__")
     for name in ("doc", "examples", "changelog"):
         shutil.copytree(ROOT / name, folder / name, ignore=ignored)
+    for path in (ROOT / "benchmarks" / "results").rglob("*.csv"):
+        (folder / path.parent.relative_to(ROOT)).mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, folder / path.relative_to(ROOT))
     shutil.copy(ROOT / "pyproject.toml", folder)
     command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going"]
     command += ["-D", "plot_gallery=0", "-b", "html", "doc", "html"]

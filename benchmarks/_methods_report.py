@@ -1,0 +1,199 @@
+"""The tables of methods.py: a page with everything, and two CSV files for people.
+
+``table.csv`` has a row per method and a column per data set and number of images per
+class; ``differences.csv`` has what a method is better or worse than the references.
+"""
+
+import numpy as np
+import pandas as pd
+from _report import markdown, percent, signed, write_text
+
+from skdistill.metrics import compare_scores
+
+FULL = "FullData"
+# What the others are compared with.
+REFERENCES = ("RandomSubset", "KMeansPrototypes", "STMDistiller")
+NEED_TEACHERS = ("MTTDistiller", "NCFMDistiller", "STMDistiller")
+INSIDE, GIVEN, NONE = "inside the budget", "given", "none"
+
+
+def report(folder, rows):
+    """Write the tables of the cells that are there."""
+    table = pd.DataFrame(rows)
+    # No cell has one where all failed.
+    table = table.assign(accuracies=table.get("accuracies"))
+    for name, make in (("table", wide), ("differences", wide_differences)):
+        write_text(folder / f"{name}.csv", make(table).to_csv(index=False))
+    lines = ["# Methods at equal cost", ""]
+    for protocol, of_protocol in table.groupby("protocol", sort=False):
+        lines += [f"Protocol: {protocol}.", "", *EXPLAINED, ""]
+        good = of_protocol[of_protocol["accuracies"].notna()]
+        for (name, ipc), part in good.groupby(["data", "ipc"], sort=False):
+            title = f"{ipc} per class" if ipc else "all images"
+            shown = summary(part)
+            lines += [f"## {name}, {title}", "", markdown(shown), ""]
+        broken = of_protocol[of_protocol["accuracies"].isna()]
+        lines += [
+            f"- failed: {row.data}, {row.ipc} per class, seed {row.seed}, "
+            f"{row.method}: {row.error}"
+            for row in broken.itertuples()
+        ]
+    lines += ["", "## How it was made", ""]
+    for name in ("command", "date", "machine", "versions"):
+        lines += [f"- {name}: {value}" for value in table[name].unique()]
+    write_text(folder / "table.md", "\n".join([*lines, ""]))
+
+
+EXPLAINED = [
+    "Test accuracy of the ConvNet in %, with the deviations of networks that learned "
+    "from one set and of the means of sets made with different seeds; differences in "
+    "points with 95 % intervals of Student's t, sets as runs, bold where the interval "
+    "excludes zero. Kernel: accuracy of kernel regression on the set, not to be "
+    "compared with that of networks; in italics where the method distills for it. "
+    "Core-seconds include teachers inside the budget; those that are given have cost "
+    "the figure beside it, once for all sets."
+]
+
+
+def summary(part):
+    """Return a row of text per method, the best first."""
+    scored = scores_of(part)
+    order = sorted(scored, key=lambda k: -np.mean([s.mean() for s in scored[k][1]]))
+    shown = []
+    for method, teachers in order:
+        arm, found = scored[method, teachers]
+        means = np.array([one.mean() for one in found])
+        row = {
+            "method": title(method, teachers),
+            "labels": "hard" if (arm["labels"] == "hard").all() else "soft",
+            "accuracy": percent(means.mean()),
+            "networks": percent(
+                np.sqrt(np.mean([one.var(ddof=1) for one in found]))
+                if len(found[0]) > 1
+                else np.nan
+            ),
+            "sets": percent(means.std(ddof=1) if len(means) > 1 else np.nan),
+        }
+        for other in REFERENCES:
+            key = reference(other)
+            row[f"to {title(*key)}"] = (
+                difference(means, scored[key][1])
+                if key in scored and key != (method, teachers)
+                else "-"
+            )
+        kernel = percent(arm["kernel"].mean()) if "kernel" in arm else "-"
+        stored = arm["bytes"].mean() / 1000 if "bytes" in arm else np.nan
+        row["kernel"] = f"*{kernel}*" if method.startswith("KIP") else kernel
+        for name in ("logistic", "mlp"):
+            if name in arm and arm[name].notna().any():
+                row[name] = percent(arm[name].mean())
+        row |= {
+            "core s": f"{arm['core_seconds'].mean():.1f}",
+            "teachers s": number(arm["teacher_seconds"].mean(), ".1f"),
+            "iterations": number(arm["iterations"].mean(), ".0f"),
+            "kB": number(stored, ".1f"),
+            "n": str(len(means)),
+        }
+        shown.append(row)
+    return pd.DataFrame(shown)
+
+
+def difference(means, other):
+    result = compare_scores(means, [one.mean() for one in other])
+    if not np.isfinite(result.low):
+        return signed(result.difference)
+    text = (
+        f"{signed(result.difference)} ({signed(result.low)} to {signed(result.high)})"
+    )
+    return f"**{text}**" if result.differs else text
+
+
+def number(value, form):
+    return "-" if pd.isna(value) else format(value, form)
+
+
+def title(method, teachers):
+    """Return what a method is called in the tables."""
+    given = ", teachers given" if teachers == GIVEN else ""
+    return method.replace("Distiller", "") + given
+
+
+def reference(method):
+    """Return the arm of a method that others are compared with."""
+    return method, INSIDE if method in NEED_TEACHERS else NONE
+
+
+def scores_of(part):
+    """Return cells and scores, an array per seed, of each arm."""
+    scored = {}
+    for arm, cells in part.groupby(["method", "teachers"], sort=False):
+        cells = cells.sort_values("seed")
+        found = [np.array(text.split(), float) for text in cells["accuracies"]]
+        scored[arm] = cells, found
+    return scored
+
+
+def protocols(table):
+    """Yield the cells that did not fail by protocol, with the shortest name."""
+    names = table["protocol"].unique()
+    short = {name: ", ".join(name.split(", ")[:2]) for name in names}
+    if len(set(short.values())) < len(names):
+        short = {name: name for name in names}
+    for name in names:
+        found = table["accuracies"].notna() & (table["protocol"] == name)
+        if found.any():
+            yield short[name], table[found]
+
+
+def columns(good):
+    """Yield the name and the cells of each data set and number of images per class."""
+    for data in good["data"].unique():
+        of_data = good[good["data"] == data]
+        # All images are what every number of them is compared with.
+        is_full = of_data["method"] == FULL
+        for ipc in sorted(of_data.loc[~is_full, "ipc"].unique()) or [0]:
+            part = of_data[is_full | (of_data["ipc"] == ipc)]
+            yield f"{data}, {ipc} per class" if ipc else data, part
+
+
+def wide(table):
+    """Return a row per protocol and method, in the order in which they were run."""
+    rows = {}
+    for protocol, good in protocols(table):
+        for name, part in columns(good):
+            for arm, (cells, found) in scores_of(part).items():
+                is_soft = (cells["labels"] != "hard").any()
+                row = rows.setdefault(
+                    (protocol, *arm),
+                    {"protocol": protocol, "method": title(*arm), "labels": "hard"},
+                )
+                if is_soft:
+                    row["labels"] = "soft"
+                means = [one.mean() for one in found]
+                # That of sets where there are several, else that of networks.
+                spread = means if len(means) > 1 else found[0]
+                deviation = np.std(spread, ddof=1) if len(spread) > 1 else np.nan
+                kind = "seeds" if len(means) > 1 else "seed"
+                row[name] = (
+                    f"{percent(np.mean(means))} ± {percent(deviation)} "
+                    f"({len(means)} {kind})"
+                )
+    return pd.DataFrame(list(rows.values()))
+
+
+def wide_differences(table):
+    """Return a row per protocol, method and reference, in points."""
+    rows = {}
+    for protocol, good in protocols(table):
+        for name, part in columns(good):
+            scored = scores_of(part)
+            for arm, (_, found) in scored.items():
+                for other in map(reference, REFERENCES):
+                    if other not in scored or other == arm or arm[0] == FULL:
+                        continue
+                    means = np.array([one.mean() for one in found])
+                    begin = {"protocol": protocol, "method": title(*arm)}
+                    begin["against"] = title(*other)
+                    row = rows.setdefault((protocol, *arm, *other), begin)
+                    row[name] = difference(means, scored[other][1])
+    return pd.DataFrame(list(rows.values()))
