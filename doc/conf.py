@@ -80,8 +80,7 @@ html_theme_options = {
 }
 # These pages have no neighbors to list beside them.
 html_sidebars = {
-    page: []
-    for page in ("index", "tutorial", "changelog", "citing", "search")
+    page: [] for page in ("index", "tutorial", "changelog", "citing", "search")
 }
 
 autosummary_generate = True
