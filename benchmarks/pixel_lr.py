@@ -35,7 +35,7 @@ METHODS = {
     "DSA": (DSADistiller, 50, {"batch_size": 64}),
     "DM": (DMDistiller, 150, {}),
     "NCFM": (NCFMDistiller, 100, {}),
-    "CAFE": (CAFEDistiller, 50, {"max_network_epochs": 5}),
+    "CAFE": (CAFEDistiller, 50, {}),
 }
 
 
