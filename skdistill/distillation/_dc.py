@@ -102,8 +102,8 @@ class DCDistiller(NetworkMatchingDistiller):
         ``depth`` and ``normalization`` are then without effect, and iterations
         shorter.  The setting of [2]_, which trains its networks on real images, too,
         is ``buffer=TrajectoryBuffer(...)``, ``distance="squared"``,
-        ``matched="kernels"``, ``init="real"``, ``augmentation=("color", "crop",
-        "cutout")``, ``batch_size=64`` and ``pixel_size=2``.  A fitted
+        ``matched="kernels"``, ``init="real"``, ``augmentation="color+crop+cutout"``,
+        ``batch_size=64`` and ``pixel_size=2``.  A fitted
         buffer, or the folder of one, is used as it is; an unfitted one is cloned and
         fitted on X, y.  In a search or a cross-validation a fitted buffer is trained
         again on the images of each fold, unless it is wrapped in a

@@ -1,8 +1,8 @@
 """Differentiable Siamese augmentation (DSA) as plain functions of tensors.
 
-One family of transformations is drawn per batch, and its parameters per image.  The
-draws are data: whoever keeps them can replay the very same augmentation, which the
-backward pass through a student does.
+One family of transformations, or chain of families, is drawn per batch, and its
+parameters per image.  The draws are data: whoever keeps them can replay the very same
+augmentation, which the backward pass through a student does.
 
 References
 ----------
@@ -30,6 +30,8 @@ SCALE_RATIO = 1.2
 ROTATION_DEGREES = 15.0
 
 N_UNIFORMS = 3  # the most that a family needs per image
+# Between the families of a chain, which are applied one after the other.
+CHAIN = "+"
 
 
 @dataclass(frozen=True)
@@ -39,9 +41,10 @@ class AugmentationDraw:
     Attributes
     ----------
     family : str
-        One of the six families, or "identity".
-    uniforms : Tensor of shape (n_samples, 3)
-        Uniform draws from [0, 1), from which the parameters of each image follow.
+        One of the six families, a chain of them, or "identity".
+    uniforms : Tensor of shape (n_samples, n_uniforms)
+        Uniform draws from [0, 1), from which the parameters of each image follow: three
+        for each family of the longest chain.
     """
 
     family: str
@@ -53,12 +56,18 @@ def resolve_families(augmentation: str | Sequence[str] | None) -> tuple[str, ...
 
     Parameters
     ----------
-    augmentation : "dsa", None or sequence of str
-        All six families, none, or those named.
+    augmentation : "dsa", None, str or sequence of str
+        All six families, none, or those named: "crop", or "color+crop+cutout" for a
+        chain.
 
     Returns
     -------
     families : tuple of str
+
+    Raises
+    ------
+    ValueError
+        If there is no such family, or a chain has one twice.
     """
     if augmentation is None:
         return ()
@@ -67,13 +76,32 @@ def resolve_families(augmentation: str | Sequence[str] | None) -> tuple[str, ...
             return FAMILIES
         augmentation = (augmentation,)
     families = tuple(augmentation)
-    unknown = [family for family in families if family not in FAMILIES]
-    if unknown:
-        raise ValueError(
-            "`augmentation` must be 'dsa', None, or a sequence of families from "
-            f"{FAMILIES}; got {unknown[0]!r}"
-        )
+    for family in families:
+        parts = family.split(CHAIN) if isinstance(family, str) else [family]
+        if unknown := [part for part in parts if part not in FAMILIES]:
+            raise ValueError(
+                "`augmentation` must be 'dsa', None, or a sequence of families from "
+                f"{FAMILIES}, or of chains of them such as 'color+crop'; got "
+                f"{unknown[0]!r}"
+            )
+        if len(set(parts)) < len(parts):
+            raise ValueError(
+                f"`augmentation` has a family twice in one chain: {family!r}"
+            )
     return families
+
+
+def is_family(value: object) -> bool:
+    """Whether a value is a family or a chain of them."""
+    if not isinstance(value, str):
+        return False
+    parts = value.split(CHAIN)
+    return len(set(parts)) == len(parts) and all(part in FAMILIES for part in parts)
+
+
+def _n_uniforms(families: Sequence[str]) -> int:
+    longest = max(family.count(CHAIN) + 1 for family in families)
+    return N_UNIFORMS * longest
 
 
 def draw_augmentation(
@@ -83,7 +111,7 @@ def draw_augmentation(
     if not families:
         return AugmentationDraw("identity", torch.empty(0, N_UNIFORMS))
     index = int(torch.randint(len(families), (), generator=generator))
-    uniforms = torch.rand(n_samples, N_UNIFORMS, generator=generator)
+    uniforms = torch.rand(n_samples, _n_uniforms(families), generator=generator)
     return AugmentationDraw(families[index], uniforms)
 
 
@@ -118,7 +146,7 @@ class ClassAugmentations:
     ----------
     families : tuple of str
         That of each class; empty where nothing is augmented.
-    uniforms : Tensor of shape (n_classes, 3)
+    uniforms : Tensor of shape (n_classes, n_uniforms)
         Uniform draws from [0, 1), from which the parameters of each class follow.
     """
 
@@ -172,7 +200,7 @@ def draw_class_augmentations(
     if not families:
         return ClassAugmentations((), torch.empty(0, N_UNIFORMS))
     drawn = torch.randint(len(families), (n_classes,), generator=generator)
-    uniforms = torch.rand(n_classes, N_UNIFORMS, generator=generator)
+    uniforms = torch.rand(n_classes, _n_uniforms(families), generator=generator)
     return ClassAugmentations(tuple(families[k] for k in drawn.tolist()), uniforms)
 
 
@@ -225,9 +253,13 @@ def augment(images: Tensor, draw: AugmentationDraw, scale: float = 1.0) -> Tenso
     if draw.family == "identity":
         return images
     uniforms = draw.uniforms.to(device=images.device, dtype=images.dtype)
-    if draw.family == "color":
-        return _color(images, uniforms, scale)
-    return _GEOMETRIC[draw.family](images, uniforms)
+    families = draw.family.split(CHAIN)
+    for family, own in zip(families, uniforms.split(N_UNIFORMS, dim=1), strict=False):
+        if family == "color":
+            images = _color(images, own, scale)
+        else:
+            images = _GEOMETRIC[family](images, own)
+    return images
 
 
 def _per_image(values: Tensor) -> Tensor:

@@ -61,6 +61,8 @@ class ConvNetClassifier(BaseNetworkClassifier):
     augmentation : "dsa", None or sequence of str, default="dsa"
         Families of which one is drawn for each batch: "color", "crop", "cutout",
         "flip", "scale" and "rotate".  "dsa" means all of them, None no augmentation.
+        Families joined by "+", as in "color+crop+cutout", are one that applies them in
+        this order.
     class_weight : dict, "balanced" or None, default=None
         Weights of the classes, as in scikit-learn.
     image_shape : tuple (height, width, channels), default=None

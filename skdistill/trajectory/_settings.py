@@ -11,7 +11,7 @@ from sklearn.utils import compute_class_weight
 from torch import nn
 
 from skdistill.neural_network._architectures import ARCHITECTURES, build_network
-from skdistill.neural_network._augment import FAMILIES
+from skdistill.neural_network._augment import is_family
 from skdistill.neural_network._convnet import (
     ALL_NORMALIZATIONS,
     ConvNet,
@@ -217,7 +217,7 @@ _CHECKS: dict[str, Callable[[Any], bool]] = {
     "weight_decay": _number,
     "batch_size": _positive,
     "class_weight": lambda value: value in (None, "balanced") or _each(_number, value),
-    "families": lambda value: value == () or _each(FAMILIES.__contains__, value),
+    "families": lambda value: value == () or _each(is_family, value),
     "scale": lambda value: _number(value) and value > 0,
     "snapshots_per_epoch": lambda value: _positive(value) or _each(_positive, value),
     "average": lambda value: isinstance(value, bool),

@@ -140,7 +140,7 @@ def test_teachers_in_place_of_training(make, make_teachers, bars):
         "distance": "squared",
         "matched": "kernels",
         "init": "real",
-        "augmentation": ("color", "crop", "cutout"),
+        "augmentation": "color+crop+cutout",
         "pixel_size": 2,
         "max_iter": 6,
     }

@@ -15,6 +15,7 @@ from skdistill.neural_network._augment import (
     augment,
     draw_augmentation,
     draw_class_augmentations,
+    is_family,
     resolve_families,
     siamese,
     with_pull_back,
@@ -146,6 +147,41 @@ def test_extreme_draws(family, u, shape):
     draw = AugmentationDraw(family, torch.tensor([[*u, 0.0]]))
     expected = REFERENCES[family](images[0].numpy(), u)
     np.testing.assert_array_equal(augment(images, draw)[0], expected)
+
+
+CHAINS = ["color+crop+cutout", "cutout+crop", "rotate+flip+color+scale"]
+
+
+@pytest.mark.parametrize("chain", CHAINS)
+def test_chain_applies_its_families_in_turn(chain):
+    families = (chain, "crop")
+    draw = draw_augmentation(families, 6, torch.Generator().manual_seed(0))
+    images, parts = _images((7, 12)), chain.split("+")
+    uniforms = draw.uniforms.double()
+    assert uniforms.shape == (6, 3 * len(parts))
+    augmented = augment(images, AugmentationDraw(chain, uniforms)).numpy()
+    for image, u, result in zip(
+        images.numpy(), uniforms.numpy(), augmented, strict=True
+    ):
+        for place, family in enumerate(parts):
+            image = REFERENCES[family](image, u[3 * place :][:3])
+        np.testing.assert_allclose(result, image, rtol=0, atol=1e-10)
+    # A shorter one among them takes what it needs of the same draws.
+    alone = augment(images, AugmentationDraw("crop", uniforms[:, :3]))
+    assert torch.equal(augment(images, AugmentationDraw("crop", uniforms)), alone)
+
+
+@pytest.mark.parametrize("chain", CHAINS)
+def test_chain_for_all_images_of_a_class(chain):
+    images, codes = _images((6, 5)), torch.tensor([0, 1, 1, 0, 2, 2])
+    drawn = draw_class_augmentations((chain,), 3, torch.Generator().manual_seed(0))
+    together = drawn(images, codes)
+    for row, code in enumerate(codes.tolist()):
+        own = AugmentationDraw(chain, drawn.uniforms[[code]])
+        alone = augment(images[[row]], own)[0]
+        np.testing.assert_allclose(together[row], alone, rtol=1e-13, atol=1e-13)
+    leaf = images.clone().requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: drawn(x, codes, 0.7), leaf)
 
 
 def test_cutout_at_the_edges():
@@ -283,16 +319,29 @@ def test_no_family_is_no_augmentation():
         ("flip", ("flip",)),
         (["flip", "crop"], ("flip", "crop")),
         (np.array(["rotate"]), ("rotate",)),
+        ("color+crop", ("color+crop",)),
+        (["flip", "crop+cutout"], ("flip", "crop+cutout")),
     ],
 )
 def test_resolve_families(augmentation, families):
     assert resolve_families(augmentation) == families
 
 
-@pytest.mark.parametrize("augmentation", ["DSA", "fold", ["flip", "fold"], [None]])
+@pytest.mark.parametrize(
+    "augmentation",
+    ["DSA", "fold", ["flip", "fold"], [None], "crop+", "crop+fold", "crop,flip"],
+)
 def test_resolve_families_errors(augmentation):
     with pytest.raises(ValueError, match=r"`augmentation` must be 'dsa', None.*got"):
         resolve_families(augmentation)
+
+
+def test_a_chain_has_no_family_twice():
+    with pytest.raises(ValueError, match=r"twice in one chain: 'crop\+flip\+crop'"):
+        resolve_families(["color", "crop+flip+crop"])
+    assert is_family("crop+flip")
+    assert not is_family("crop+flip+crop")
+    assert not is_family(("crop", "flip"))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
