@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import check_scalar
 
+from skdistill.preprocessing._carried import is_same, names_of
 from skdistill.utils._card import OWN_FILE
 from skdistill.utils._files import as_path
 from skdistill.utils._layouts import LAYOUTS, write_layout, write_pictures
@@ -39,6 +40,7 @@ class Exchange:
     pixel_space: Any
     pixel_size: int
     targets: np.ndarray | None
+    preprocessing: Any
 
     @classmethod
     def from_published(
@@ -292,7 +294,7 @@ class Exchange:
         path : path-like
             The folder; it must be new or empty.
         preprocessing, value_range
-            As of :meth:`SyntheticSet.to_images`.
+            As of :meth:`SyntheticSet.to_images`: None takes what the set carries.
 
         Raises
         ------
@@ -409,7 +411,8 @@ class Exchange:
         Warns
         -----
         UserWarning
-            If the sets have different step sizes or are in different pixel spaces.
+            If the sets have different step sizes, are in different pixel spaces or
+            carry different preprocessing: the whole has none then.
 
         Examples
         --------
@@ -478,6 +481,7 @@ class Exchange:
             },
             pixel_space=_common_space(sets),
             pixel_size=math.gcd(*(part.pixel_size for part in sets)),
+            preprocessing=_common_preprocessing(sets),
             **soft,
         )
 
@@ -510,3 +514,21 @@ def _common_space(sets: Sequence[Any]) -> Any:
             )
             return None
     return spaces[0]
+
+
+def _common_preprocessing(sets: Sequence[Any]) -> Any:
+    """Return the preprocessing that all sets carry, None if they have not one."""
+    first = sets[0].preprocessing
+    for place, part in enumerate(sets):
+        if not is_same(first, part.preprocessing):
+            one, other = (
+                names_of(which) or "none" for which in (first, part.preprocessing)
+            )
+            numbers = ", fitted to other images" if one == other else ""
+            warn(
+                f"set number {place} carries another preprocessing, {other}{numbers}, "
+                f"than number 0, {one}: the whole carries none.  "
+                "`with_preprocessing(...)` says which it is"
+            )
+            return None
+    return first

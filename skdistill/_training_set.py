@@ -10,13 +10,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from skdistill.neural_network._any_classifier import check_classifier
-from skdistill.neural_network._default import default_estimator, fit_on, takes_labels
+from skdistill.neural_network._default import class_rows, default_estimator, fit_on
 from skdistill.synthetic import SyntheticSet, _as_set
 from skdistill.utils._image_input import as_images
-from skdistill.utils._labels import check_known_labels, is_already_checked
+from skdistill.utils._labels import check_known_labels
 from skdistill.utils._pixel_space_checks import warn_of_other_pixels
 from skdistill.utils._validation import image_array
-from skdistill.utils._warnings import warn, warn_once
+from skdistill.utils._warnings import warn_once
 
 
 class TrainingSet(NamedTuple):
@@ -91,7 +91,7 @@ def training_set(synthetic: Any) -> TrainingSet:
 
 def _warn_of_contrary_labels(synthetic: SyntheticSet) -> None:
     """Tell of learned labels whose columns are most likely in another order."""
-    kind, rows = _class_rows(synthetic)
+    kind, rows = class_rows(synthetic)
     if rows is None:
         return
     codes = np.unique(synthetic.y, return_inverse=True)[1]
@@ -105,25 +105,6 @@ def _warn_of_contrary_labels(synthetic: SyntheticSet) -> None:
             "largest for another class than `y`, and networks learn from them: their "
             "columns must be in the sorted order of the classes",
         )
-
-
-def _class_rows(synthetic: SyntheticSet) -> tuple[str, np.ndarray | None]:
-    """Return what a set has beside the class of each image, and its name."""
-    if synthetic.targets is not None:
-        return "targets", synthetic.targets
-    return "probabilities", synthetic.probabilities
-
-
-def warn_of_unused_labels(estimator: Any, synthetic: SyntheticSet) -> None:
-    """Say so where a classifier is given the classes in place of learned labels."""
-    kind, rows = _class_rows(synthetic)
-    if is_already_checked() or rows is None or takes_labels(estimator, kind):
-        return
-    what = "soft labels" if kind == "probabilities" else "regression targets"
-    warn(
-        f"{type(estimator).__name__} takes no {what}: those of the distilled "
-        "set are left out, and it is trained on the class of each image alone"
-    )
 
 
 def check_test_images(

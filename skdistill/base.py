@@ -12,10 +12,9 @@ from sklearn.utils.validation import _check_n_features, check_is_fitted
 from skdistill._training_set import (
     TrainingSet,
     check_test_images,
-    warn_of_unused_labels,
 )
 from skdistill.neural_network._any_classifier import of_images
-from skdistill.neural_network._default import default_estimator
+from skdistill.neural_network._default import default_estimator, warn_of_unused_labels
 from skdistill.neural_network._in_batches import in_batches
 from skdistill.synthetic import SyntheticSet
 from skdistill.utils._callbacks import CallbackSupportMixin

@@ -16,6 +16,14 @@ from safetensors.numpy import save_file
 
 from skdistill._described import Described
 from skdistill._exchange import Exchange
+from skdistill._standalone import Standalone
+from skdistill.preprocessing._carried import (
+    PREFIX,
+    carried,
+    names_of,
+    packed,
+    unpacked,
+)
 from skdistill.utils._class_rows import check_class_rows
 from skdistill.utils._figures import bounded_figures
 from skdistill.utils._files import as_path, atomic_path
@@ -34,8 +42,9 @@ from skdistill.utils._validation import image_array
 
 _FORMAT = "skdistill-synthetic-set"
 # A set is written in the oldest version that can hold it, for those who read no other:
-# larger pixels came with version 2, regression targets with version 3.
-_VERSIONS = ("1", "2", "3")
+# larger pixels came with version 2, regression targets with version 3, preprocessing
+# with version 4.
+_VERSIONS = ("1", "2", "3", "4")
 # What a file holds: tensors, and entries in JSON.
 _DTYPES: dict[str, type] = {
     "X": np.float32,
@@ -48,12 +57,18 @@ _CONTENT = ("classes", "step_size", "metadata")
 
 
 @dataclass(eq=False)
-class SyntheticSet(Exchange, Described):
+class SyntheticSet(Exchange, Described, Standalone):
     """A few synthetic images with their labels and the step size to train on them.
 
     A set unpacks as ``X, y``.  ``np.asarray`` makes its images of it.  Indexed by the
     name of a class, by integers, slices or booleans it gives a part of itself, a set
     again; classes of any label are had by :meth:`of_class`.
+
+    One that carries its preprocessing stands alone: :meth:`classifier` returns what
+    takes raw images, :meth:`transform` takes them into the pixel space of the set, and
+    :meth:`to_images` takes the set back.  Sets that a pipeline of scikit-learn distills
+    carry what comes before the distiller in it; :meth:`with_preprocessing` gives it to
+    others.
 
     Read more in the :ref:`User Guide <user_guide>`.
 
@@ -88,6 +103,14 @@ class SyntheticSet(Exchange, Described):
         Learned regression targets: for each image a number of any sign for each
         class, in sorted order, to which the outputs of a network are fitted by
         least squares.  Largest is, most often, that of ``y``.
+    preprocessing : transformer, default=None
+        What the real images were transformed by before they were distilled: a fitted
+        :class:`~skdistill.preprocessing.ChannelScaler` or
+        :class:`~skdistill.preprocessing.ZCAWhitener`, or a pipeline or list of these;
+        the set has it as a pipeline, a copy.  It goes into the file: a few numbers of a
+        scaler; of a whitener 4 bytes for each of ``components_``, which are 38 MB for
+        images of 32x32x3 and more of them than pixel values.  These are kept in
+        float32, and what is transformed differs by no more than its rounding.
 
     Examples
     --------
@@ -107,6 +130,7 @@ class SyntheticSet(Exchange, Described):
     pixel_space: PixelSpace | None = None
     pixel_size: int = 1
     targets: np.ndarray | None = None
+    preprocessing: Any = None
 
     def __post_init__(self) -> None:
         given = image_array(self.X)
@@ -185,6 +209,7 @@ class SyntheticSet(Exchange, Described):
                     f"each channel, shape {wanted}; got {self.pixel_space!r}"
                 )
             self.pixel_space = PixelSpace(*space)
+        self.preprocessing = carried(self.preprocessing, self.X.shape[1:])
 
     def __iter__(self) -> Iterator[np.ndarray]:
         yield self.X
@@ -219,6 +244,8 @@ class SyntheticSet(Exchange, Described):
 
     def _version(self) -> str:
         """Return the oldest version of the file that can hold the set."""
+        if self.preprocessing is not None:
+            return _VERSIONS[3]
         if self.targets is not None:
             return _VERSIONS[2]
         return _VERSIONS[1] if self.pixel_size > 1 else _VERSIONS[0]
@@ -244,6 +271,10 @@ class SyntheticSet(Exchange, Described):
                 tensors[name] = getattr(self, name)
         if self.pixel_space is not None:
             tensors["pixel_space"] = np.asarray(self.pixel_space)
+        if self.preprocessing is not None:
+            steps, learned = packed(self.preprocessing)
+            metadata["preprocessing"] = json.dumps(steps)
+            tensors.update(learned)
         with atomic_path(path) as temporary:
             save_file(tensors, temporary, metadata=metadata)
             try:
@@ -294,9 +325,14 @@ class SyntheticSet(Exchange, Described):
                         f"its format version is {version!r}, this version of "
                         f"skdistill reads {', '.join(_VERSIONS)}"
                     )
-                known = _DTYPES.keys() - (() if version == "3" else {"targets"})
-                parts = {}
+                known = _DTYPES.keys() - (
+                    {"targets"} if version in ("1", "2") else set()
+                )
+                parts, learned = {}, {}
                 for name in file.keys():  # noqa: SIM118
+                    if version == "4" and name.startswith(PREFIX):
+                        learned[name] = file.get_tensor(name)
+                        continue
                     if name not in known:
                         raise ValueError(f"it has an unknown part {name!r}")
                     parts[name] = file.get_tensor(name)
@@ -309,10 +345,14 @@ class SyntheticSet(Exchange, Described):
             if version == "3" and "targets" not in parts:
                 missing.append("targets")
             entries = [*_CONTENT, *([] if version == "1" else ["pixel_size"])]
+            entries += ["preprocessing"] if version == "4" else []
             missing += [name for name in entries if name not in metadata]
             if missing:
                 raise ValueError(f"it lacks {missing}")
             content = {name: parse_json(metadata[name]) for name in entries}
+            preprocessing = unpacked(content.get("preprocessing", []), learned)
+            if (version == "4") != (preprocessing is not None):
+                raise ValueError("its preprocessing has no step")
             codes = parts.pop("y")
             classes = class_labels(content["classes"], codes.size)
             if codes.size and not (codes.min() >= 0 and codes.max() < len(classes)):
@@ -336,6 +376,7 @@ class SyntheticSet(Exchange, Described):
                 content["metadata"],
                 **parts,
                 pixel_size=pixel_size,
+                preprocessing=preprocessing,
             )
 
     def to_images(
@@ -355,7 +396,8 @@ class SyntheticSet(Exchange, Described):
             ``model[:-1]`` of a pipeline that ends with a
             :class:`~skdistill.distillation.DistilledClassifier`.  Transformers of
             tables, such as :class:`~sklearn.preprocessing.StandardScaler`, get the
-            images flattened, as they were in the fit.
+            images flattened, as they were in the fit.  None takes what the set carries,
+            "passthrough" nothing.
         value_range : tuple (low, high), default=None
             The values, in the unit of the real images, that become 0 and 255; what
             lies beyond is clipped.  None takes 0 to 255, 0 to 1 or -1 to 1 where the
@@ -376,6 +418,8 @@ class SyntheticSet(Exchange, Described):
         pixels : ndarray of shape (n_images, height, width, 3), uint8
             The images in color.
         """
+        if preprocessing is None:
+            preprocessing = self.preprocessing
         X = to_original_pixels(preprocessing, self.X)
         return to_displayable(X, value_range, composite, band_names, preprocessing)
 
@@ -412,9 +456,11 @@ class SyntheticSet(Exchange, Described):
             labels = ", regression targets"
         elif self.probabilities is not None:
             labels = ", soft labels"
+        carries = names_of(self.preprocessing)
+        carries = f", carries {carries}" if carries else ""
         return (
             f"<SyntheticSet: {len(self)} images of {height}x{width}x{channels}"
-            f"{pixels}, {len(np.unique(self.y))} classes{labels}{step_size}>"
+            f"{pixels}, {len(np.unique(self.y))} classes{labels}{step_size}{carries}>"
         )
 
     def _repr_html_(self) -> str:

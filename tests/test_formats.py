@@ -17,6 +17,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from skdistill import (
+    ChannelScaler,
     STMDistiller,
     SyntheticSet,
     TrajectoryBuffer,
@@ -156,10 +157,81 @@ def test_published_sets_of_version_3_are_read(tmp_path):
     assert found.y.tolist() == [5, 3]
 
 
+def scaler_of_file():
+    """The entry and the tensors of a scaler, as version 4 has them."""
+    entry = {
+        "name": "ChannelScaler",
+        "image_shape": [2, 1, 3],
+        "n_samples_seen": 4,
+        "n_pixels": 8,
+        "rounding": 0.0,
+    }
+    values = {
+        "mean": [10.0, 20, 30],
+        "scale": [1.0, 2, 4],
+        "low": [0.0, 0, 0],
+        "high": [255.0, 255, 200],
+        "center": [10.0, 20, 30],
+        "squares": [8.0, 32, 128],
+    }
+    return entry, {
+        f"preprocessing.0.{name}": ("F64", np.array(value, dtype="<f8"))
+        for name, value in values.items()
+    }
+
+
+def test_published_sets_of_version_4_are_read(tmp_path):
+    scaler, of_scaler = scaler_of_file()
+    zca = {
+        "name": "ZCAWhitener",
+        "image_shape": [2, 1, 3],
+        "n_samples_seen": 4,
+        "eps": 0.5,
+    }
+    of_zca = {
+        "preprocessing.1.mean": ("F64", np.zeros(6, dtype="<f8")),
+        "preprocessing.1.variances": ("F64", np.array([3.5, 1.5], dtype="<f8")),
+        "preprocessing.1.components": ("F32", np.eye(2, 6, dtype="<f4")),
+    }
+    path = tmp_path / "published.safetensors"
+    path.write_bytes(
+        raw_safetensors(
+            {
+                "X": ("F32", np.zeros((2, 2, 1, 3), dtype="<f4")),
+                "y": ("I64", np.array([1, 0], dtype="<i8")),
+                **of_scaler,
+                **of_zca,
+            },
+            {
+                "format": "skdistill-synthetic-set",
+                "version": "4",
+                "classes": "[3, 5]",
+                "step_size": "null",
+                "metadata": "{}",
+                "pixel_size": "1",
+                "preprocessing": json.dumps([scaler, zca]),
+            },
+        )
+    )
+    found = SyntheticSet.load(path)
+    raw = np.array([[[[10.0, 22, 30]], [[11, 20, 30]]]])
+    # The scaler makes 0, 1, 0 and 1, 0, 0 of it; the whitener divides by the roots of
+    # 3.5 + 0.5, 1.5 + 0.5, and 0.5 along the rest.
+    white = np.array([0, 1 / 2**0.5, 0, 1 / 0.5**0.5, 0, 0])
+    with pytest.warns(UserWarning, match="deviation"):  # of two pixels
+        np.testing.assert_allclose(found.transform(raw).ravel(), white, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("more", "version", "tensors", "entries"),
     [
         ({}, "1", set(), set()),
+        (
+            {"preprocessing": ChannelScaler().fit(np.ones((2, 4, 4, 1)))},
+            "4",
+            {*scaler_of_file()[1]},
+            {"pixel_size", "preprocessing"},
+        ),
         ({"probabilities": np.eye(2)}, "1", {"probabilities"}, set()),
         ({"pixel_size": 2}, "2", set(), {"pixel_size"}),
         ({"targets": -np.eye(2)}, "3", {"targets"}, {"pixel_size"}),
@@ -268,10 +340,10 @@ def test_other_versions_are_refused_by_name(run, tmp_path):
     """A file of the future is not guessed at, and the message says whose it is."""
     X = np.zeros((1, 2, 2, 1), dtype=np.float32)
     path = tmp_path / "set.safetensors"
-    header = {"classes": "[0]", "step_size": "null", "metadata": "{}", "version": "4"}
+    header = {"classes": "[0]", "step_size": "null", "metadata": "{}", "version": "5"}
     tensors = {"X": X, "y": np.zeros(1, dtype=np.int64)}
     save_file(tensors, path, metadata={"format": "skdistill-synthetic-set", **header})
-    with pytest.raises(ValueError, match=r"set\.safetensors.*version is '4'.*reads 1"):
+    with pytest.raises(ValueError, match=r"set\.safetensors.*version is '5'.*reads 1"):
         SyntheticSet.load(path)
 
     manifest = json.loads((run / "buffer" / "manifest.json").read_text())

@@ -192,7 +192,9 @@ ROWS = np.ones((2, 2), np.float32)
     [
         ({"format": None}, {}, "it is not a synthetic set"),
         ({"format": "other"}, {}, "it is not a synthetic set"),
-        ({"version": "4"}, {}, "version is '4', this version .* reads 1, 2, 3"),
+        ({"version": "5"}, {}, "version is '5', this version .* reads 1, 2, 3, 4"),
+        ({"version": "4", "pixel_size": "1"}, {}, "it lacks .'preprocessing'"),
+        (V3 | {"version": "4", "preprocessing": "[]"}, {}, "preprocessing has no step"),
         ({"version": "3", "pixel_size": "1"}, {}, "it lacks .'targets'"),
         (V3 | {"pixel_size": None}, {"targets": ROWS}, "it lacks .'pixel_size'"),
         (V3, {"targets": ROWS[:1]}, "`targets` must hold a number of each class"),

@@ -11,6 +11,7 @@ from sklearn.utils._param_validation import HasMethods, Interval
 
 from skdistill.base import BaseDistiller
 from skdistill.neural_network._base import BaseNetworkClassifier
+from skdistill.preprocessing._carried import carried_in
 from skdistill.synthetic import SyntheticSet
 from skdistill.utils._callbacks import FitTasks
 from skdistill.utils._embedding import embed
@@ -88,6 +89,7 @@ class BaselineDistiller(BaseDistiller):
             np.asarray(labels, dtype=self.classes_.dtype),
             metadata={**describe_fit(self, y, seed), **self._metadata()},
             pixel_space=space,
+            preprocessing=carried_in(self, self.image_shape_),
         )
         tasks.end(self._for_callbacks)
         return self

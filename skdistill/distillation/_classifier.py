@@ -21,11 +21,10 @@ from sklearn.utils.metadata_routing import (
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from skdistill._training_set import warn_of_unused_labels
 from skdistill.distillation._stm import STMDistiller
 from skdistill.neural_network import ConvNetClassifier
 from skdistill.neural_network._any_classifier import of_images
-from skdistill.neural_network._default import fit_on
+from skdistill.neural_network._default import fit_on, warn_of_unused_labels
 from skdistill.synthetic import SyntheticSet
 from skdistill.utils._callbacks import CallbackSupportMixin, FitTasks
 from skdistill.utils._doc_link import DocLinkMixin
@@ -164,10 +163,10 @@ class DistilledClassifier(
             X_synthetic = np.asarray(X_synthetic)
         shape = getattr(self.distiller_, "image_shape_", shape)
         network = hand_on_image_shape(self._chosen_network(), shape)
-        if np.ndim(X_synthetic) == 4:
-            network = of_images(network)
         if isinstance(synthetic, SyntheticSet):
             warn_of_unused_labels(network, synthetic)
+        if np.ndim(X_synthetic) == 4:
+            network = of_images(network)
         with tasks.hand_on(network):
             self.estimator_ = fit_on(network, X_synthetic, y_synthetic, *labels)
         self.classes_ = self.estimator_.classes_

@@ -35,6 +35,7 @@ from skdistill.distillation._engine._parameters import (
 )
 from skdistill.distillation._engine._real_batches import RealData
 from skdistill.distillation._engine._state import DistillationState
+from skdistill.preprocessing._carried import carried_in
 from skdistill.synthetic import SyntheticSet
 from skdistill.trajectory import TrajectoryBuffer
 from skdistill.utils._callbacks import FitTasks
@@ -253,6 +254,7 @@ class IterativeDistiller(BaseDistiller):
             given=given,
         )
         self._pixel_space = data.pixel_space
+        self._preprocessing = carried_in(self, data.image_shape)
         warn_of_other_space(
             data.pixel_space,
             given_images(self.init, data.n_classes * self.ipc, data.image_shape),
@@ -431,6 +433,7 @@ class IterativeDistiller(BaseDistiller):
             targets=targets,
             pixel_space=self._pixel_space,
             pixel_size=self.pixel_size,
+            preprocessing=self._preprocessing,
         )
 
 

@@ -64,6 +64,8 @@ def distilled_by(estimator: Any, preprocessing: Any = None) -> tuple[SyntheticSe
             "`estimator` must be a fitted distiller, a DistilledClassifier or a "
             f"pipeline that ends with one; got {type(estimator).__name__}"
         )
+    if preprocessing is None:
+        preprocessing = synthetic.preprocessing
     return synthetic, preprocessing
 
 

@@ -11,15 +11,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.svm import SVC
 from sklearn.utils._param_validation import Interval, validate_params
 
-from skdistill._training_set import (
-    check_test_images,
-    training_set,
-    warn_of_unused_labels,
-)
+from skdistill._training_set import check_test_images, training_set
 from skdistill.metrics._evaluate import evaluate_synthetic
 from skdistill.metrics._scorers import check_scorer
 from skdistill.neural_network import ConvNetClassifier, NetworkClassifier
 from skdistill.neural_network._any_classifier import of_images
+from skdistill.neural_network._default import warn_of_unused_labels
 from skdistill.synthetic import SyntheticSet
 from skdistill.utils._labels import already_checked
 from skdistill.utils._random import child_seed, root_seed

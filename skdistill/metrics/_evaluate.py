@@ -16,7 +16,6 @@ from skdistill._training_set import (
     TrainingSet,
     check_test_images,
     training_set,
-    warn_of_unused_labels,
 )
 from skdistill.metrics._checks import warn_of_shared_images
 from skdistill.metrics._scorers import check_scorer
@@ -28,6 +27,7 @@ from skdistill.neural_network._batched import (
     can_fit_together,
     fit_together,
 )
+from skdistill.neural_network._default import warn_of_unused_labels
 from skdistill.neural_network._in_batches import in_batches
 from skdistill.synthetic import SyntheticSet
 from skdistill.utils._device import resolve_device
@@ -342,6 +342,8 @@ def _train_all(
     elif is_serial(n_jobs) and can_fit_in_threads(tasks[0][0]):
         results = _score_in_threads(tasks, data, test, scorer)
     else:
+        # The preprocessing may be larger than the set, and workers need none.
+        data = data._replace(synthetic=data.synthetic.with_preprocessing(None))
         results = run_parallel(
             _score_one,
             (data, *test, scorer),

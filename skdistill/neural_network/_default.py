@@ -15,6 +15,8 @@ from skdistill.neural_network._base import BaseNetworkClassifier
 from skdistill.neural_network._classifier import ConvNetClassifier
 from skdistill.neural_network._kernel_classifier import NeuralKernelClassifier
 from skdistill.neural_network._network import NetworkClassifier
+from skdistill.utils._labels import is_already_checked
+from skdistill.utils._warnings import warn
 
 # The entry of a set's metadata.
 ENTRY = "default_estimator"
@@ -235,3 +237,22 @@ def fit_on(
     if probabilities is not None and takes_labels(estimator, "probabilities"):
         return estimator.fit_probabilities(X, probabilities, np.unique(y))
     return estimator.fit(X, y)
+
+
+def class_rows(synthetic: Any) -> tuple[str, np.ndarray | None]:
+    """Return what a set has beside the class of each image, and its name."""
+    if synthetic.targets is not None:
+        return "targets", synthetic.targets
+    return "probabilities", synthetic.probabilities
+
+
+def warn_of_unused_labels(estimator: Any, synthetic: Any) -> None:
+    """Say so where a classifier is given the classes in place of learned labels."""
+    kind, rows = class_rows(synthetic)
+    if is_already_checked() or rows is None or takes_labels(estimator, kind):
+        return
+    what = "soft labels" if kind == "probabilities" else "regression targets"
+    warn(
+        f"{type(estimator).__name__} takes no {what}: those of the distilled "
+        "set are left out, and it is trained on the class of each image alone"
+    )

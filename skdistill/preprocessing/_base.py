@@ -2,7 +2,7 @@
 
 import os
 from abc import ABCMeta, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import wraps
 from typing import Any
 
@@ -225,6 +225,37 @@ class PixelTransformer(
     @abstractmethod
     def _original_dtype(self) -> Any:
         """Return the type that holds images in their own unit."""
+
+    @abstractmethod
+    def _given(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return mean and deviation of each channel of the images of fit."""
+
+    @abstractmethod
+    def _made(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return mean and deviation of each channel of the same, transformed."""
+
+    @abstractmethod
+    def _packed(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """Return what was learned as numbers that JSON can hold, and arrays.
+
+        Raises
+        ------
+        AttributeError
+            If it is not fitted.
+        """
+
+    @classmethod
+    @abstractmethod
+    def _unpacked(
+        cls, numbers: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
+    ) -> "PixelTransformer":
+        """Return what :meth:`_packed` was asked for something of.
+
+        Raises
+        ------
+        ValueError
+            If they cannot be of such a transformer: they may come out of any file.
+        """
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

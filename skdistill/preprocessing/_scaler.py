@@ -1,12 +1,21 @@
 """ChannelScaler: every channel to mean 0 and standard deviation 1."""
 
+import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from skdistill.preprocessing._base import PixelTransformer
+from skdistill.preprocessing._stored import (
+    stored_arrays,
+    stored_numbers,
+    stored_shape,
+)
 from skdistill.utils._images import Images
 from skdistill.utils._pixel_space import ChannelMoments, loses_contrast
+
+_OF_CHANNELS = ("mean", "scale", "low", "high", "center", "squares")
 
 
 class ChannelScaler(PixelTransformer):
@@ -93,3 +102,55 @@ class ChannelScaler(PixelTransformer):
         if self._rounding > np.finfo(np.float64).eps or not is_lost.any():
             return np.float32
         return np.float64
+
+    def _given(self) -> tuple[np.ndarray, np.ndarray]:
+        return self._moments.mean, self._moments.deviation
+
+    def _made(self) -> tuple[np.ndarray, np.ndarray]:
+        mean, deviation = self._given()
+        return (mean - self.mean_) / self.scale_, deviation / self.scale_
+
+    def _packed(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        moments = self._moments
+        numbers = {
+            "image_shape": list(self.image_shape_),
+            "n_samples_seen": self.n_samples_seen_,
+            "n_pixels": moments.n_pixels,
+            "rounding": self._rounding,
+        }
+        values = {
+            "mean": self.mean_,
+            "scale": self.scale_,
+            "low": self.data_min_,
+            "high": self.data_max_,
+            "center": moments.mean,
+            "squares": moments.squares,
+        }
+        return numbers, {k: np.array(v, np.float64) for k, v in values.items()}
+
+    @classmethod
+    def _unpacked(
+        cls, numbers: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
+    ) -> "ChannelScaler":
+        shape = stored_shape(numbers)
+        stored_numbers(
+            numbers, {"image_shape", "n_samples_seen", "n_pixels"}, {"rounding"}
+        )
+        by_channel = {k: (np.float64, (shape[2],)) for k in _OF_CHANNELS}
+        stored_arrays(arrays, by_channel)
+        scale, low, high = (arrays[name] for name in ("scale", "low", "high"))
+        if not (scale > 0).all():
+            raise ValueError("'scale' must be positive")
+        if not ((arrays["squares"] >= 0).all() and (low <= high).all()):
+            raise ValueError("'squares' must not be negative, nor 'low' above 'high'")
+        scaler = cls()
+        scaler._moments = moments = ChannelMoments(shape[2])
+        moments.n_pixels, scaler._rounding = numbers["n_pixels"], numbers["rounding"]
+        moments.mean, moments.squares = arrays["center"], arrays["squares"]
+        moments.low, moments.high = low, high
+        scaler.mean_, scaler.scale_ = arrays["mean"], scale
+        scaler.data_min_, scaler.data_max_ = low, high
+        scaler.n_samples_seen_ = numbers["n_samples_seen"]
+        scaler.image_shape_ = shape
+        scaler.n_features_in_ = math.prod(shape)
+        return scaler

@@ -1,6 +1,7 @@
 """ZCAWhitener: pixels without correlation, images that still look like images."""
 
 import math
+from collections.abc import Mapping
 from numbers import Real
 from typing import Any
 
@@ -9,6 +10,11 @@ import scipy.linalg
 from sklearn.utils._param_validation import Interval
 
 from skdistill.preprocessing._base import PixelTransformer
+from skdistill.preprocessing._stored import (
+    stored_arrays,
+    stored_numbers,
+    stored_shape,
+)
 from skdistill.utils._images import Images, batches, take
 from skdistill.utils._pixel_space import loses_contrast
 
@@ -107,6 +113,10 @@ class ZCAWhitener(PixelTransformer):
             return
         if self._scatter is None:
             self._scatter = np.zeros((n_features, n_features))
+            if self.n_samples_seen_:
+                # A fit keeps the directions alone, which tell the same.
+                along = self.components_.T * (self.variances_ * self.n_samples_seen_)
+                self._scatter += along @ self.components_
         for part in batches(images, self._batch_values):
             centered = _flat(images, part) - mean
             self._scatter += centered.T @ centered
@@ -166,6 +176,73 @@ class ZCAWhitener(PixelTransformer):
         mean = np.abs(self.mean_).mean(keepdims=True)
         deviation = np.sqrt(self.variances_.sum(keepdims=True) / len(self.mean_))
         return np.float64 if loses_contrast(mean, deviation).any() else np.float32
+
+    def _given(self) -> tuple[np.ndarray, np.ndarray]:
+        mean = self.mean_.reshape(-1, self.image_shape_[2])
+        # Between the pixels of the mean, and about them.
+        variances = self._by_channel(self.variances_) + mean.var(axis=0)
+        return mean.mean(axis=0), np.sqrt(variances)
+
+    def _made(self) -> tuple[np.ndarray, np.ndarray]:
+        variances = self._by_channel(self.variances_ / (self.variances_ + self.eps))
+        return np.zeros(len(variances)), np.sqrt(variances)
+
+    def _by_channel(self, variances: np.ndarray) -> np.ndarray:
+        """Return the mean variance of the pixels of each channel."""
+        components = self.components_
+        of_pixels = np.einsum("ij,ij,i->j", components, components, variances)
+        return of_pixels.reshape(-1, self.image_shape_[2]).mean(axis=0)
+
+    def _packed(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        numbers: dict[str, Any] = {
+            "image_shape": list(self.image_shape_),
+            "n_samples_seen": self.n_samples_seen_,
+            "eps": float(self.eps),
+        }
+        arrays: dict[str, np.ndarray] = {
+            "mean": np.array(self.mean_, np.float64),
+            "variances": np.array(self.variances_, np.float64),
+            # Half the size.  What is transformed becomes float32, too, and differs by
+            # no more than its rounding.
+            "components": np.asarray(self.components_, np.float32),
+        }
+        return numbers, arrays
+
+    @classmethod
+    def _unpacked(
+        cls, numbers: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
+    ) -> "ZCAWhitener":
+        shape = stored_shape(numbers)
+        stored_numbers(numbers, {"image_shape", "n_samples_seen"}, {"eps"})
+        if not numbers["eps"] > 0:
+            raise ValueError(f"'eps' must be positive; got {numbers['eps']}")
+        n_features = math.prod(shape)
+        n_components = arrays["variances"].size if "variances" in arrays else 0
+        stored_arrays(
+            arrays,
+            {
+                "mean": (np.float64, (n_features,)),
+                "variances": (np.float64, (n_components,)),
+                "components": (np.float32, (n_components, n_features)),
+            },
+        )
+        variances, components = arrays["variances"], arrays["components"]
+        if not 1 <= n_components <= n_features:
+            raise ValueError(
+                f"it can have 1 to {n_features} components; got {n_components}"
+            )
+        if (variances < 0).any():
+            raise ValueError("'variances' must not be negative")
+        norms = np.einsum("ij,ij->i", components, components)
+        if not np.allclose(norms, 1.0, atol=1e-3):
+            raise ValueError("'components' must have the length 1")
+        whitener = cls(eps=numbers["eps"])
+        whitener.mean_, whitener._scatter = arrays["mean"], None
+        whitener.variances_, whitener.components_ = variances, components
+        whitener.n_samples_seen_ = numbers["n_samples_seen"]
+        whitener.image_shape_ = shape
+        whitener.n_features_in_ = n_features
+        return whitener
 
     def _scale(self, flat: np.ndarray, scales: np.ndarray, rest: float) -> np.ndarray:
         """Scale along the components, and by ``rest`` along all other directions."""

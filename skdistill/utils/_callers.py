@@ -21,6 +21,7 @@ _PASSING = (
     "imblearn.base",
     "imblearn.pipeline",
 )
+_PIPELINES = ("sklearn.pipeline", "imblearn.pipeline")
 # Searches, cross-validation, ensembles: the rest of these fits clones of what it got.
 _REPEATING = ("sklearn", "imblearn", "dask_ml", "optuna", "skopt", "skdistill.metrics")
 # They run the user's function several times.
@@ -91,6 +92,39 @@ def interrupt_ends_all(*, counts: bool = True) -> bool:
     if counts and script.f_code.co_name.startswith(_MODULES):
         _interrupted = script
     return False
+
+
+def steps_before(estimator: Any) -> list[Any]:
+    """Return what transformed the images of a fit before it: steps of its pipelines.
+
+    A step of a pipeline is not told of those before it.  Whatever lies between, such
+    as a classifier that chooses columns, ends the search: nothing is known then.
+
+    Parameters
+    ----------
+    estimator : estimator instance
+        In its ``fit``, called by a pipeline, perhaps as the distiller of a
+        DistilledClassifier.
+
+    Returns
+    -------
+    steps : list of transformers
+        The fitted ones, first to last; empty if it was called by anything else.
+    """
+    steps: list[Any] = []
+    for frame in _callers():
+        if not _is_of(frame, (*_PIPELINES, "skdistill.distillation")):
+            continue
+        caller: Any = frame.f_locals.get("self")
+        if getattr(caller, "distiller_", None) is estimator:
+            estimator = caller
+        elif _is_of(frame, _PIPELINES) and hasattr(caller, "steps"):
+            inside = [step for _, step in caller.steps]
+            places = [k for k, step in enumerate(inside) if step is estimator]
+            if places:
+                steps = inside[: places[0]] + steps
+                estimator = caller
+    return steps
 
 
 def _callers() -> list[FrameType]:

@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 import numpy as np
+from sklearn.frozen import FrozenEstimator
 
 
 def to_original_pixels(preprocessing: Any, images: np.ndarray) -> np.ndarray:
@@ -14,7 +15,8 @@ def to_original_pixels(preprocessing: Any, images: np.ndarray) -> np.ndarray:
     Parameters
     ----------
     preprocessing : transformer
-        Fitted, with ``inverse_transform``; a pipeline of such, which may be empty.
+        Fitted, with ``inverse_transform``; a pipeline or sequence of such, which may
+        be empty.
     images : ndarray of shape (n_images, height, width, channels)
 
     Returns
@@ -31,16 +33,17 @@ def to_original_pixels(preprocessing: Any, images: np.ndarray) -> np.ndarray:
             "`preprocessing` must be a fitted transformer; got the class "
             f"{preprocessing.__name__}"
         )
-    steps = _steps(preprocessing)
+    steps = steps_of(preprocessing)
     if not steps:
         return images
     n_features = math.prod(images.shape[1:])
     flat = any(
         getattr(step, "n_features_in_", None) == n_features
-        and not hasattr(step, "image_shape_")
+        and getattr(step, "image_shape_", None) != images.shape[1:]
         for step in steps
     )
-    for step in (*steps, preprocessing):
+    whole = [] if isinstance(preprocessing, (list, tuple)) else [preprocessing]
+    for step in (*steps, *whole):
         if isinstance(step, type):
             raise ValueError(
                 "`preprocessing` must be a fitted transformer; got the class "
@@ -52,7 +55,12 @@ def to_original_pixels(preprocessing: Any, images: np.ndarray) -> np.ndarray:
                 f"of a pipeline; {type(step).__name__} has none"
             )
     given = images.reshape(len(images), -1) if flat else images
-    pixels = np.asarray(preprocessing.inverse_transform(given))
+    if isinstance(preprocessing, (list, tuple)):
+        for step in reversed(steps):
+            given = step.inverse_transform(given)
+        pixels = np.asarray(given)
+    else:
+        pixels = np.asarray(preprocessing.inverse_transform(given))
     if pixels.size != images.size or len(pixels) != len(images):
         raise ValueError(
             "`preprocessing` must return images of the shape it is given, "
@@ -61,11 +69,15 @@ def to_original_pixels(preprocessing: Any, images: np.ndarray) -> np.ndarray:
     return pixels.reshape(images.shape)
 
 
-def _steps(preprocessing: Any) -> list[Any]:
-    """Return the transformers of a pipeline, and of those in it."""
+def steps_of(preprocessing: Any) -> list[Any]:
+    """Return the transformers of a pipeline or sequence, and of those in it."""
     if preprocessing is None or isinstance(preprocessing, str):
         return []
+    if isinstance(preprocessing, FrozenEstimator):
+        return steps_of(preprocessing.estimator)
+    if isinstance(preprocessing, (list, tuple)):
+        return [inner for step in preprocessing for inner in steps_of(step)]
     steps = getattr(preprocessing, "steps", None)
     if steps is None:
         return [preprocessing]
-    return [inner for _, step in steps for inner in _steps(step)]
+    return [inner for _, step in steps for inner in steps_of(step)]

@@ -67,8 +67,9 @@ def write_layout(synthetic: Any, path: Path, layout: str, card: dict[str, Any]) 
             )
     if synthetic.pixel_space is not None:
         lost.append("`pixel_space`")
-    if synthetic.pixel_size > 1:
-        lost.append("`pixel_size`")
+    for name, plain in (("pixel_size", 1), ("preprocessing", None)):
+        if getattr(synthetic, name) != plain:
+            lost.append(f"`{name}`")
     if lost:
         warn(f"the layout {layout!r} does not hold " + "; nor ".join(lost))
     labels = codes if rows is None else rows

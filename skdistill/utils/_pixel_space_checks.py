@@ -21,6 +21,7 @@ _MIN_IMAGES = 20
 # noisier, and of more contrast.
 _OWN_SLACK = 2.0
 _OWN_CORRELATION = 0.5
+_FITTED_FOR_THEM = "Transform `{}` by the scaler or whitener that was fitted for these"
 # So many pixel values of evenly spaced images tell as much as all of them.
 _MAX_VALUES = 2**24
 
@@ -33,6 +34,7 @@ def warn_of_other_space(
     shape: tuple[int, int, int] | None = None,
     own: np.ndarray | None = None,
     may_be_noise: bool = False,
+    remedy: str | None = None,
 ) -> None:
     """Warn if images are in another pixel space than those of a distilled set.
 
@@ -51,6 +53,8 @@ def warn_of_other_space(
         Distilled images, whose own pixels are compared where ``space`` is None.
     may_be_noise : bool, default=False
         Whether neighboring pixels may be as little alike as they like.
+    remedy : str, default=None
+        What the message says to do about it.
     """
     if is_already_checked() or (space is None and (own is None or not len(own))):
         return
@@ -84,9 +88,9 @@ def warn_of_other_space(
         warn(
             f"`{name}` is in another pixel space than {there}: "
             + "; ".join(found)
-            + f".  Transform `{name}` by the scaler or whitener that was fitted for "
-            "these.  If it was, its images are of another kind, as those of another "
-            "survey are, and results are those for such images"
+            + f".  {remedy or _FITTED_FOR_THEM.format(name)}.  If it was, its images "
+            "are of another kind, as those of another survey are, and results are "
+            "those for such images"
         )
 
 
@@ -108,6 +112,10 @@ def warn_of_other_pixels(synthetic: Any, X: Any, *, name: str = "X") -> None:
         name=name,
         shape=synthetic.X.shape[1:],
         own=synthetic.X if synthetic.pixel_space is None else None,
+        remedy=None
+        if synthetic.preprocessing is None
+        else f"Transform raw images by `synthetic.transform({name})`, with the "
+        "preprocessing that the set carries",
     )
 
 

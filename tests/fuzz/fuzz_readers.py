@@ -40,8 +40,9 @@ with atheris.instrument_imports(
     import torch
     from PIL import Image
     from safetensors.torch import save as safetensors_bytes
+    from sklearn.pipeline import make_pipeline
 
-    from skdistill import SyntheticSet, TrajectoryBuffer
+    from skdistill import ChannelScaler, SyntheticSet, TrajectoryBuffer, ZCAWhitener
     from skdistill.curation._array_file import ArrayFile
     from skdistill.curation._job import Job, Settings
     from skdistill.curation._sources import Sources
@@ -148,6 +149,13 @@ class SyntheticReader(Reader):
         for more in ({"pixel_size": 2}, {"targets": -np.eye(2)}):
             SyntheticSet(X, [0, 1], **more).save(self.path)
             yield b"\0" + self.path.read_bytes()
+        X = rng.random((4, 2, 2, 1))
+        pipeline = make_pipeline(ChannelScaler(), ZCAWhitener()).fit(X)
+        SyntheticSet(X[:2], [0, 1], preprocessing=pipeline).save(self.path)
+        content = self.path.read_bytes()
+        yield b"\0" + content
+        length = struct.unpack("<Q", content[:8])[0]
+        yield b"\1" + content[8 : 8 + length]
         yield b'\2["a", "b"]\0 0.5\0{"a": "b"}'
         yield b"\2[1, 2]\0null\0{}"
 

@@ -163,3 +163,13 @@ def test_a_large_offset_takes_no_contrast(smooth, n_samples):
     np.testing.assert_allclose(far.transform(X + 1e8), white, atol=1e-4)
     back = far.inverse_transform(far.transform(X + 1e8))
     np.testing.assert_allclose(back - 1e8, X, atol=1e-4)
+
+
+@pytest.mark.parametrize("n_samples", [60, 20])
+def test_partial_fit_after_a_fit_learns_on(smooth, n_samples):
+    """Of more and of fewer images than pixel values in the first."""
+    X = np.concatenate([smooth, smooth[::-1] * 2, smooth**2])
+    whitener = ZCAWhitener().fit(X[:n_samples]).partial_fit(X[n_samples:])
+    whole = ZCAWhitener().fit(X)
+    assert whitener.n_samples_seen_ == len(X)
+    np.testing.assert_allclose(whitener.transform(X), whole.transform(X), atol=1e-4)

@@ -1,0 +1,180 @@
+"""A distilled set that stands alone: with its preprocessing, for raw images."""
+
+import os
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.pipeline import Pipeline
+
+from skdistill.preprocessing._carried import RawImages, warn_of_other_result
+from skdistill.utils._torch_state import with_own_torch_state
+from skdistill.utils._validation import hand_on_image_shape
+
+
+class Standalone:
+    """The part of :class:`~skdistill.SyntheticSet` that meets raw images."""
+
+    X: np.ndarray
+    y: np.ndarray
+    step_size: float | None
+    metadata: dict[str, Any]
+    probabilities: np.ndarray | None
+    pixel_space: Any
+    targets: np.ndarray | None
+    preprocessing: Any
+
+    def with_preprocessing(self, preprocessing: Any) -> Any:
+        """Return the set with what its real images were transformed by.
+
+        Parameters
+        ----------
+        preprocessing : transformer or None
+            As the parameter of the class: ``scaler``, or ``model[:-1]`` of a pipeline.
+            None takes what the set carries away, which makes its file smaller.
+
+        Returns
+        -------
+        synthetic : SyntheticSet
+            The same images, with it.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a set cannot carry it; the message names the step.
+
+        Warns
+        -----
+        UserWarning
+            If images that it has transformed are in another pixel space than those
+            that were distilled.
+
+        Examples
+        --------
+        >>> from skdistill import ChannelScaler, RandomSubset, make_galaxies
+        >>> X, y = make_galaxies(90, size=16, random_state=0)
+        >>> scaler = ChannelScaler().fit(X)
+        >>> distiller = RandomSubset(random_state=0).fit(scaler.transform(X), y)
+        >>> distiller.synthetic_.with_preprocessing(scaler)
+        <SyntheticSet: 9 images of 16x16x3, 9 classes, carries ChannelScaler>
+        """
+        whole: Any = self
+        found = replace(whole, preprocessing=preprocessing)
+        warn_of_other_result(found.preprocessing, found.pixel_space, found.X)
+        return found
+
+    def transform(
+        self, X: Any, *, out: str | os.PathLike[str] | None = None
+    ) -> np.ndarray:
+        """Transform raw images by the preprocessing that the set carries.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, height, width, channels) or \
+                (n_samples, height * width * channels)
+            Images in the unit that those had that were distilled, before any of the
+            preprocessing.
+        out : path-like, default=None
+            A `.npy` file for the result, which is written in batches.  None keeps the
+            result in memory.
+
+        Returns
+        -------
+        X_transformed : ndarray or memmap of shape \
+                (n_samples, height, width, channels), float32
+            Images in the pixel space of the set.
+
+        Raises
+        ------
+        ValueError
+            If the set carries no preprocessing, or X holds other images than it takes.
+
+        Warns
+        -----
+        UserWarning
+            If images are in another unit than those that the preprocessing was fitted
+            to, or were transformed before.
+        """
+        # What was changed in a set since it was made is checked, too.
+        whole: Any = self
+        checked = replace(whole)
+        if checked.preprocessing is None:
+            raise ValueError(
+                "the set carries no preprocessing.  `with_preprocessing(...)` gives it "
+                "the scaler, or the steps of the pipeline, that its real images were "
+                "transformed by; if there was none, it takes raw images as they are"
+            )
+        return RawImages(checked).apply(X, out)
+
+    @with_own_torch_state
+    def classifier(self, estimator: Any = None, *, random_state: Any = None) -> Any:
+        """Return a classifier of raw images, trained on the set.
+
+        Parameters
+        ----------
+        estimator : classifier, default=None
+            What is trained.  None takes what the set's metadata say, or else the
+            network of the literature, as :func:`~skdistill.metrics.evaluate_synthetic`
+            does.
+        random_state : int, RandomState instance or None, default=None
+            Controls all randomness of the default; pass an int for reproducible
+            results.  An ``estimator`` has its own.
+
+        Returns
+        -------
+        classifier : Pipeline
+            Fitted, of two steps: the preprocessing that the set carries, if it does,
+            and the classifier, which sees images in the pixel space of the set.
+            ``predict``, ``predict_proba`` and ``score`` take raw images, four axes or
+            flattened; those of another unit are warned about.  Fitted again, to raw
+            images and labels of your own, it keeps the preprocessing.
+
+        Raises
+        ------
+        ValueError
+            If the estimator is no classifier or does not fit to the images.
+
+        See Also
+        --------
+        skdistill.metrics.evaluate_synthetic : Mean and deviation over several networks.
+
+        Examples
+        --------
+        >>> from sklearn.pipeline import make_pipeline
+        >>> from skdistill import (ChannelScaler, ConvNetClassifier,
+        ...     DistilledClassifier, RandomSubset, make_galaxies)
+        >>> X, y = make_galaxies(90, size=16, random_state=0)
+        >>> network = ConvNetClassifier(width=8, max_iter=5)
+        >>> model = make_pipeline(
+        ...     ChannelScaler(), DistilledClassifier(RandomSubset(), network))
+        >>> synthetic = model.fit(X, y)[-1].distiller_.synthetic_
+        >>> synthetic.classifier(network).predict(X[:3]).shape
+        (3,)
+        """
+        from skdistill.neural_network._any_classifier import check_classifier, of_images
+        from skdistill.neural_network._default import (
+            default_estimator,
+            fit_on,
+            warn_of_unused_labels,
+        )
+
+        whole: Any = self
+        checked = replace(whole)
+        shape = checked.X.shape[1:]
+        if estimator is None:
+            network = default_estimator(
+                checked.metadata,
+                checked.step_size,
+                on_targets=checked.targets is not None,
+                image_shape=shape,
+                random_state=random_state,
+            )
+        else:
+            check_classifier(estimator, None, np.unique(checked.y), [{}])
+            network = hand_on_image_shape(clone(estimator), shape)
+        check_classifier(network, checked.X, np.unique(checked.y), [{}])
+        warn_of_unused_labels(network, checked)
+        labels = checked.y, checked.probabilities, checked.targets
+        fitted = fit_on(of_images(network), checked.X, *labels)
+        return Pipeline([("preprocessing", RawImages(checked)), ("classifier", fitted)])
