@@ -30,14 +30,18 @@ help:  ## Show this list.
 demo: $(VENV)/.installed  ## From a catalog to distilled galaxies (DATA=folder: on your own).
 	$(VENV_PYTHON) examples/plot_discover_galaxies.py $(if $(DATA),--data "$(DATA)")
 
-test: lint $(VENV)/.installed-dev  ## Run the checks and the tests.
-	$(BIN)/pytest
+# The tests of a file stay together, so that what they share is made once.
+TEST_JOBS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 4 ? n : 4)))
+PYTEST := pytest --numprocesses $(TEST_JOBS) --dist loadfile
+
+test: lint $(VENV)/.installed-dev  ## Run the checks and the tests (TEST_JOBS=n: n files at once).
+	$(BIN)/$(PYTEST)
 
 oldest:  ## Run the tests with the oldest versions that are allowed.
 	@$(MAKE) --no-print-directory VENV=.venv-oldest CONSTRAINTS=constraints-oldest.txt \
 	    EXTRAS=plot,test PYTHONS="python3.11 python3.12 python3" .venv-oldest/.installed
 	.venv-oldest/bin/pip check
-	.venv-oldest/bin/pytest --ignore tests/documentation
+	.venv-oldest/bin/$(PYTEST) --ignore tests/documentation
 
 # The documentation is opened in Chromium; without one these tests are skipped.
 CHROMIUMS := chromium chromium-browser google-chrome google-chrome-stable

@@ -18,7 +18,9 @@ import torch.distributed as dist
 
 import skdistill.distillation._objectives._trajectory as matcher_module
 from skdistill import (
+    BPTTDistiller,
     CAFEDistiller,
+    DCDistiller,
     DMDistiller,
     FRePoDistiller,
     MTTDistiller,
@@ -140,6 +142,11 @@ def results():
     matching = {"max_iter": 5, "n_networks": 3, "batch_size": 4}
     matching |= {"random_state": 0, "device": "cpu"}
     network = {"width": 4, "depth": 1}
+    keep("dc", DCDistiller(n_rounds=2, n_network_epochs=2, **matching, **network))
+    unrolled = {"n_steps": 4, "window": 2, "max_iter": 5, "n_networks": 3}
+    unrolled |= {"labels": "learned", "step_size_lr": 0.01}
+    unrolled |= {"random_state": 0, "device": "cpu"}
+    keep("bptt", BPTTDistiller(**unrolled, **network))
     keep("dm", DMDistiller(n_steps_per_network=2, **matching, **network))
     keep("ncfm", NCFMDistiller(buffer=FITTED, **matching))
     keep(

@@ -82,6 +82,8 @@ def read(folder, name, size, rank):
         "fine-tuned",
         "three",
         "mtt",
+        "dc",
+        "bptt",
         "dm",
         "ncfm",
         "cafe",

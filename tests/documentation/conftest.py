@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 ROOT = Path(__file__).parents[2]
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -56,10 +57,23 @@ IMAGES = """async () => {
 def site(tmp_path_factory):
     """The folder of the pages, with the examples shown but not run.
 
-    Built from a copy: a build writes into its sources.
+    Processes that share the tests out among them share it, too: the first builds.
     """
     pytest.importorskip("sphinx", reason="needs pip install skdistill[doc]")
-    folder = tmp_path_factory.mktemp("documentation")
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    folder = shared / "documentation"
+    with FileLock(shared / "documentation.lock"):
+        if not folder.exists():
+            _build(folder)
+    pages = folder / "html"
+    assert (pages / "index.html").is_file(), "another process failed to build it"
+    return pages
+
+
+def _build(folder):
+    """Build from a copy: a build writes into its sources."""
     ignored = shutil.ignore_patterns("_build", "gallery", "generated", "__pycache__")
     for name in ("doc", "examples", "changelog"):
         shutil.copytree(ROOT / name, folder / name, ignore=ignored)
@@ -79,7 +93,6 @@ def site(tmp_path_factory):
         check=False,
     )
     assert done.returncode == 0, done.stderr[-5000:]
-    return folder / "html"
 
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):
