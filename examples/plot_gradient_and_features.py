@@ -47,9 +47,9 @@ teachers = TrajectoryBuffer(n_teachers=2, n_epochs=4, width=16, random_state=0)
 distillers = {
     "random": random,
     "class means": ClassMeans(),
-    "DM": DMDistiller(max_iter=200, width=16, **shared),
-    "DC": DCDistiller(max_iter=60, batch_size=32, width=16, **shared),
-    "STM": STMDistiller(buffer=teachers, n_steps=10, max_total_iter=50, **shared),
+    "DM": DMDistiller(max_iter=100, width=16, **shared),
+    "DC": DCDistiller(max_iter=40, batch_size=32, width=16, **shared),
+    "STM": STMDistiller(buffer=teachers, n_steps=5, max_total_iter=50, **shared),
 }
 seconds = {}
 for name, distiller in distillers.items():
@@ -108,7 +108,7 @@ for name, difference in differences.items():
 # points are noise, and STM is made for longer runs with more teachers: see
 # ``examples/plot_discover_galaxies.py``.
 
-network = ConvNetClassifier(width=16, learning_rate=0.01, max_iter=120)
+network = ConvNetClassifier(width=16, learning_rate=0.01, max_iter=80)
 scores = np.array(
     [
         evaluate_synthetic(

@@ -35,7 +35,7 @@ from skdistill import (
 )
 
 X, y = load_digits(return_X_y=True)
-X, y = X[:400].reshape(-1, 8, 8, 1), y[:400]
+X, y = X[:300].reshape(-1, 8, 8, 1), y[:300]
 cv = StratifiedKFold(2, shuffle=True, random_state=0)
 
 # %%
@@ -52,7 +52,7 @@ teachers = TrajectoryBuffer(
 )
 network = ConvNetClassifier(width=16, learning_rate=0.02, max_iter=40, random_state=0)
 distiller = STMDistiller(
-    ipc=1, buffer=teachers, n_steps=10, max_total_iter=20, random_state=0
+    ipc=1, buffer=teachers, n_steps=5, max_total_iter=20, random_state=0
 )
 model = make_pipeline(ChannelScaler(), DistilledClassifier(distiller, network))
 scores = cross_val_score(model, X, y, cv=cv)
