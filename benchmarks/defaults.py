@@ -224,7 +224,7 @@ def measure(name, options):
             width=options.width,
             learning_rate=0.02,
             batch_size=64,
-            max_iter=max(12, 1500 * 64 // len(X)),
+            max_iter=options.full_epochs or max(12, 1500 * 64 // len(X)),
             class_weight="balanced",
         ),
         n_repeats=2,
@@ -281,6 +281,12 @@ def main():
     parser.add_argument("--width", type=int, default=32)
     parser.add_argument("--draws", type=int, default=5, help="sets of random images")
     parser.add_argument("--score-epochs", type=int, default=250)
+    parser.add_argument(
+        "--full-epochs",
+        type=int,
+        help="on all images, 0: 1500 steps",
+        default=0,
+    )
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(

@@ -22,23 +22,50 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 SHARED = ("_data", "_tables", "table2")
 
 
-@pytest.fixture
-def run(tmp_path, monkeypatch):
-    """Run a script as from the command line, and return its folder of results."""
+def run_script(monkeypatch, folder, name, data, *more):
+    """Run a script as from the command line."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
+    arguments = [f"--data={data}", "--scale=smoke", f"--out={folder}", "--jobs=1"]
+    argv = [f"{name}.py", *arguments, "--device=cpu", *more]
+    monkeypatch.setattr(sys, "argv", argv)
+    runpy.run_path(str(BENCHMARKS / f"{name}.py"), run_name="__main__")
+    plt.close("all")
 
-    def run_script(name, data, *more, out="out"):
-        folder = tmp_path / out
-        arguments = [f"--data={data}", "--scale=smoke", f"--out={folder}", "--jobs=1"]
-        argv = [f"{name}.py", *arguments, "--device=cpu", *more]
-        monkeypatch.setattr(sys, "argv", argv)
-        runpy.run_path(str(BENCHMARKS / f"{name}.py"), run_name="__main__")
-        plt.close("all")
-        return folder
 
-    yield run_script
+def forget_scripts():
     for name in SHARED:
         sys.modules.pop(name, None)
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Run a script, and return its folder of results."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+
+    def run_there(name, data, *more, out="out"):
+        folder = tmp_path / out
+        run_script(monkeypatch, folder, name, data, *more)
+        return folder
+
+    yield run_there
+    forget_scripts()
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """Run a script once for all tests, which leave its folder as it is."""
+    folders = {}
+
+    def run_once(name, data):
+        if (name, data) not in folders:
+            folder = tmp_path_factory.mktemp(name) / "out"
+            with pytest.MonkeyPatch.context() as monkeypatch:
+                run_script(monkeypatch, folder, name, data)
+            forget_scripts()
+            folders[name, data] = folder
+        return folders[name, data]
+
+    return run_once
 
 
 @pytest.mark.parametrize(
@@ -51,8 +78,8 @@ def run(tmp_path, monkeypatch):
         ("beyond", "digits", 26),
     ],
 )
-def test_script(run, script, data, n_sets, capsys):
-    folder = run(script, data)
+def test_script(finished, run, script, data, n_sets, capsys):
+    folder = finished(script, data)
     networks = pd.read_csv(folder / "networks.csv")
     assert len(networks) == 2 * n_sets
     assert networks["accuracy"].between(0, 1).all()
@@ -76,7 +103,7 @@ def test_script(run, script, data, n_sets, capsys):
     assert list((folder / "cells").glob("*.safetensors"))
     # A second run computes nothing.
     capsys.readouterr()
-    run(script, data)
+    run(script, data, out=folder)
     assert f"{n_sets} of {n_sets} cells are there" in capsys.readouterr().out
 
 
@@ -86,7 +113,8 @@ def test_defaults_against_random_images(monkeypatch, tmp_path, limit):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     settings = ["default", "4 teachers"]
     search = ["--search", "--settings", *settings] if not limit else []
-    small = "--ipc 1 --iterations 3 --epochs 3 --width 4 --draws 1 --score-epochs 5"
+    small = "--ipc 1 --iterations 3 --epochs 3 --width 4 --draws 1 --score-epochs 5 "
+    small += "--full-epochs 2"
     out = tmp_path / "table.csv"
     argv = ["defaults.py", "--datasets", "digits", *small.split(), *search]
     argv += [f"--seconds={limit}", "--teachers=2", "--jobs=1", f"--out={out}"]
@@ -127,8 +155,8 @@ def read(folder):
     }
 
 
-def test_a_killed_run_is_resumed(run, monkeypatch, capsys):
-    whole = read(run("table2", "digits", out="whole"))
+def test_a_killed_run_is_resumed(finished, run, monkeypatch, capsys):
+    whole = read(finished("table2", "digits"))
 
     import _tables
 
@@ -159,16 +187,17 @@ def test_a_killed_run_is_resumed(run, monkeypatch, capsys):
     assert read(folder) == whole
 
 
-def test_other_settings_are_refused(run):
-    run("figure4", "digits")
+def test_other_settings_are_refused(finished, run):
+    folder = finished("figure4", "digits")
     with pytest.raises(SystemExit, match="n_seeds: found 2, expected 3"):
-        run("figure4", "digits", "--seeds=3")
+        run("figure4", "digits", "--seeds=3", out=folder)
     with pytest.raises(SystemExit, match="data: found 'digits'"):
-        run("figure4", "simulated")
+        run("figure4", "simulated", out=folder)
 
 
-def test_stages_of_a_curve_are_those_of_one_distillation(run):
-    folder = run("figure3", "digits")
+@pytest.mark.usefixtures("run")
+def test_stages_of_a_curve_are_those_of_one_distillation(finished):
+    folder = finished("figure3", "digits")
 
     import _data
     import table2

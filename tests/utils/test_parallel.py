@@ -1,5 +1,7 @@
 import os
 import pickle
+import subprocess
+import sys
 import threading
 import warnings
 
@@ -18,7 +20,27 @@ if {number} == 1 and not path.exists():
     path.touch()
     os._exit(1)
 """
-BACKENDS = ["loky", "multiprocessing", "threading"]
+BACKENDS = ["loky", "threading"]
+FORKED = """
+import warnings
+import joblib
+from skdistill.utils._parallel import run_parallel
+
+def run(numbers, n_jobs):
+    tasks = {n: (n,) for n in numbers}
+    return dict(run_parallel(divmod, (100,), tasks, n_jobs=n_jobs, what="pieces"))
+
+warnings.simplefilter("error")
+with joblib.parallel_config(backend="multiprocessing"):
+    for n_jobs in (None, 1, 2, -1):
+        assert run(range(1, 8), n_jobs) == {n: divmod(100, n) for n in range(1, 8)}
+    try:
+        run(range(4), 2)
+    except ZeroDivisionError as error:
+        assert error.__notes__
+    else:
+        raise AssertionError("no error")
+"""
 
 
 def run(function, shared, tasks, n_jobs=2):
@@ -31,6 +53,19 @@ def test_all_tasks_are_done(backend, n_jobs):
     with joblib.parallel_config(backend=backend):
         found = run(divmod, (100,), {n: (n,) for n in range(1, 8)}, n_jobs)
     assert found == {n: divmod(100, n) for n in range(1, 8)}
+
+
+def test_all_tasks_are_done_by_forked_processes():
+    """In a program of its own that can be ended.
+
+    A fork finds the locks of this process as they are, and those of libraries that a
+    thread of an earlier test holds are never released in it.
+    """
+    command = [sys.executable, "-c", FORKED]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
 
 
 def test_nothing_to_do():
