@@ -60,7 +60,9 @@ def estimate_cost(distiller: Any, X: Any, y: Any, sample_weight: Any) -> CostEst
         del data
     with PeakMemory(device) as memory, ExitStack() as held:
         state, watch, before = _rehearse(rehearsal, X, y, sample_weight, held)
-        result = rehearsal._synthetic_set(state)
+        # Only its size counts.
+        rehearsal._described_fit = {}
+        result = rehearsal._synthetic_set(state, watch.n_done)
     n_iter, is_bound = _limit(distiller._limit, state.objective.max_n_iter)
     seconds = None
     if n_iter is not None:
