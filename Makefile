@@ -73,8 +73,27 @@ doc: $(VENV)/.installed-dev  ## Build the documentation in doc/_build/html.
 links: $(VENV)/.installed-dev  ## Check the links of the built documentation.
 	$(VENV_PYTHON) doc/check_links.py doc/_build/html
 
-bench: $(VENV)/.installed-dev  ## Run every benchmark, one after the other.
-	for script in benchmarks/[!_]*.py; do $(VENV_PYTHON) "$$script"; done
+# DATA is a folder of CIFAR-10, GALAXIES one of votes.csv and images/, SETS are files of
+# distilled sets.  One benchmark that fails does not keep the others from running.
+bench: $(VENV)/.installed-dev  ## Run every benchmark that has its data (DATA= GALAXIES= SETS=).
+	@failed=; \
+	for script in benchmarks/[!_]*.py; do \
+	    missing=; given=(); \
+	    need() { if [ -n "$$2" ]; then given+=(--data "$$2"); else missing="$$1=folder"; fi; }; \
+	    case "$${script##*/}" in \
+	        methods.py) missing="make bench-methods, which takes hours" ;; \
+	        published_scale.py) missing="a method and a folder: see its --help" ;; \
+	        published.py) need DATA "$(DATA)"; given+=(--sets $(SETS)); \
+	            [ -n "$(SETS)" ] || missing="DATA=folder SETS=files" ;; \
+	        table1.py) need GALAXIES "$(GALAXIES)" ;; \
+	        table2.py | figure3.py | figure4.py | beyond.py | pixel_lr.py) need DATA "$(DATA)" ;; \
+	        kip.py) given=($(if $(DATA),--data "$(DATA)")) ;; \
+	    esac; \
+	    if [ -n "$$missing" ]; then echo "Left out: $$script needs $$missing"; continue; fi; \
+	    echo "Running $$script $${given[*]}"; \
+	    $(VENV_PYTHON) "$$script" "$${given[@]}" || failed+=" $$script"; \
+	done; \
+	if [ -n "$$failed" ]; then echo "Failed:$$failed" >&2; exit 1; fi
 
 # The table of all methods at equal cost: hours; it resumes where it was.
 bench-methods: $(VENV)/.installed-dev  ## Compare all methods at equal cost (DATA="folder ...").

@@ -110,7 +110,16 @@ warnings.filterwarnings("ignore", category=DeprecationWarning)
 
 
 def write_unreleased_changes(app):
-    """Render the fragments of changes that no release has yet."""
+    """Render the fragments of changes that no release has yet.
+
+    Not where the page has the section of the version to come already: that one is
+    written by hand, and says what the version has instead of how it came to be.
+    """
+    path = HERE / "unreleased.inc"
+    title = f"Version {release.partition('.dev')[0]} ("
+    if title in (HERE / "changelog.rst").read_text(encoding="utf-8"):
+        write_changed(path, "")
+        return
     command = [sys.executable, "-m", "towncrier", "build", "--draft"]
     command += ["--version", release, "--date", "in development"]
     draft = subprocess.run(
@@ -120,10 +129,13 @@ def write_unreleased_changes(app):
         capture_output=True,
         text=True,
     ).stdout
-    path = HERE / "unreleased.inc"
-    # A file that stays the same is not read again.
-    if not path.exists() or path.read_text(encoding="utf-8") != draft:
-        path.write_text(draft, encoding="utf-8")
+    write_changed(path, draft)
+
+
+def write_changed(path, text):
+    """Write a file, but not one that stays the same: Sphinx would read it again."""
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        path.write_text(text, encoding="utf-8")
 
 
 def setup(app):

@@ -138,6 +138,18 @@ def test_hooks_have_the_versions_of_the_checks():
     assert set(checks) == {"ruff", "codespell", "numpydoc"}
 
 
+def test_fragments_of_the_changelog_have_names_of_its_kinds():
+    kinds = {
+        kind["directory"]
+        for kind in tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"][
+            "towncrier"
+        ]["type"]
+    }
+    fragments = {path.name for path in (ROOT / "changelog").iterdir()} - {"README.rst"}
+    pattern = rf"(\d+|\+[\w-]+)\.({'|'.join(kinds)})(\.\d+)?\.rst"
+    assert [name for name in fragments if not re.fullmatch(pattern, name)] == []
+
+
 # How `make` sets up
 
 # A Python that makes environments of a file, and an installer of either kind.  Each
@@ -271,6 +283,51 @@ def test_failed_installation_leaves_no_stamp(folder):
     with pytest.raises(subprocess.CalledProcessError):
         folder.make(".venv/.installed", uv="none")
     assert folder.stamps() == [".installing"]
+
+
+@needs_make
+def test_bench_leaves_out_what_has_no_data(folder):
+    (folder.path / "benchmarks").mkdir()
+    names = ("_data", "beyond", "kip", "matching", "published", "table1", "table2")
+    for name in names:
+        (folder.path / "benchmarks" / f"{name}.py").touch()
+    calls, said = folder.make("bench")
+    ran = [call for call in calls if "benchmarks/" in call]
+    assert ran == [f"python benchmarks/{name}.py" for name in ("kip", "matching")]
+    assert "Left out: benchmarks/beyond.py needs DATA=folder" in said
+    assert "Left out: benchmarks/published.py needs DATA=folder SETS=files" in said
+    assert "Left out: benchmarks/table1.py needs GALAXIES=folder" in said
+    calls, said = folder.make("bench", DATA="my images", SETS="one.pt two.pt")
+    assert [call for call in calls if "benchmarks/" in call] == [
+        "python benchmarks/beyond.py --data my images",
+        "python benchmarks/kip.py --data my images",
+        "python benchmarks/matching.py",
+        "python benchmarks/published.py --data my images --sets one.pt two.pt",
+        "python benchmarks/table2.py --data my images",
+    ]
+    assert said.count("Left out") == 1
+    # One that fails is named at the end; the others run.
+    broken = folder.path / ".venv" / "bin" / "python"
+    broken.write_text(PYTHON + '[[ "$*" != *kip.py* ]]\n')
+    with pytest.raises(subprocess.CalledProcessError) as failed:
+        folder.make("bench")
+    assert "Failed: benchmarks/kip.py" in failed.value.stderr
+    assert "Running benchmarks/matching.py" in failed.value.stdout
+
+
+def test_every_benchmark_that_needs_arguments_has_a_rule():
+    """Run without any it would end with an error."""
+    recipe = MAKEFILE.partition("\nbench:")[2].partition("\n\n")[0]
+    scripts = [
+        path
+        for path in (ROOT / "benchmarks").glob("[!_]*.py")
+        if re.search(
+            r"required=True|_tables import .*\barguments\b",
+            path.read_text(encoding="utf-8"),
+        )
+    ]
+    assert len(scripts) > 5
+    assert [path.name for path in scripts if path.name not in recipe] == []
 
 
 @needs_make

@@ -37,6 +37,14 @@ def test_check_finds_what_is_broken(tmp_path, check):
     assert external == {"https://example.org": 1, "mailto:a@b.c": 1}
 
 
+def test_changelog_is_short_and_by_theme(site):
+    """What fragments say of development versions is not told to users."""
+    page = (site / "changelog.html").read_text(encoding="utf-8")
+    assert page.count("<h2>Version") == 1
+    assert page.index("Data in<") < page.index("Evaluation<") < page.index("Errors<")
+    assert len((DOC / "changelog.rst").read_text(encoding="utf-8").splitlines()) <= 150
+
+
 def test_formulas_are_drawn_without_a_network(site):
     page = (site / "theory.html").read_text(encoding="utf-8")
     assert page.count("<math") > 50
