@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from skdistill.curation._rows import locate_all
-from skdistill.curation._sources import Sources
+from skdistill.curation._sources import Sources, path_of
 from skdistill.datasets._image_table import (
     ENDINGS,
     choose_columns,
@@ -79,7 +79,45 @@ class Entries:
                 f"under a name in other capitals; the first, {moved[0][0]!r}, as "
                 f"{moved[0][1]!r}."
             )
+        self._check_repeated(sources)
         return sources, failures
+
+    def _check_repeated(self, sources: list[tuple | None]) -> None:
+        """Refuse a file of two classes, and tell of one that is there more than once.
+
+        Files are compared as they were found: `a.png`, `./a.png` and a link to it are
+        the same.
+        """
+        first: dict[str, int] = {}
+        again = []
+        for i, source in enumerate(sources):
+            path = path_of(source)
+            if self.missing[i] or path is None:
+                continue
+            is_link = os.path.islink(path)
+            key = os.path.realpath(path) if is_link else os.path.abspath(path)
+            earlier = first.setdefault(key, i)
+            if earlier == i:
+                continue
+            again.append(i)
+            if self.classes[earlier] != self.classes[i]:
+                raise ValueError(
+                    f"{self._name(i, path)} has the class {self.classes[i].item()!r}, "
+                    f"and {self.classes[earlier].item()!r} as "
+                    f"{self._name(earlier, path_of(sources[earlier]))}. An image must "
+                    "have one class"
+                )
+        if again:
+            path = path_of(sources[again[0]])
+            cure = " table.drop_duplicates() takes each once." if self.names else ""
+            warn(
+                f"{len(again)} of {self.n_images} images repeat the file of an earlier "
+                f"one, the first {self._name(again[0], path)}: the image is there as "
+                f"often.{cure}"
+            )
+
+    def _name(self, i: int, path: str | None) -> str:
+        return f"{self.names[i]}, {path!r}," if self.names else repr(path)
 
     def without_class(self) -> dict[int, str]:
         """Say which images have no class."""
@@ -231,10 +269,10 @@ def _of_folders(
             if loose
             else "no image in folders of classes"
         )
-        if arrays:
-            what += (
-                f", but {len(arrays)} files such as {arrays[0]!r}, which are no images"
-            )
+        if others:
+            odd = arrays or others
+            why = "which are no images" if arrays else "which do not end as those do"
+            what += f", but {len(odd)} files such as {odd[0]!r}, {why}"
         raise ValueError(
             "`path` must be a folder with a folder of images for each class; "
             f"{place!r} has {what}{hint}"
@@ -245,6 +283,13 @@ def _of_folders(
             f"`path` must be a folder with a folder for each class; {place!r} has "
             f"parts of a data set, {with_images}. Load one after the other, beginning "
             f"with {deeper!r}"
+        )
+    if len(with_images) == 1 and not loose:
+        _refuse_wrapper(os.path.join(place, with_images[0]), paths)
+    if tables:
+        warn(
+            f"{tables[:_N_NAMED]} in {place!r} are not read: the classes are those of "
+            "the folders. The path of a table reads it instead."
         )
     if empty:
         warn(
@@ -272,6 +317,19 @@ def _of_folders(
         names=[],
         frame=frame,
     )
+
+
+def _refuse_wrapper(folder: str, paths: list[str]) -> None:
+    """Raise a ValueError if the only class is a folder of folders of classes."""
+    if any(os.path.dirname(path) == folder for path in paths):
+        return
+    folders = sorted({os.path.relpath(path, folder).split(os.sep)[0] for path in paths})
+    if len(folders) > 1:
+        raise ValueError(
+            "`path` must be a folder with a folder for each class; it has one, with "
+            f"{len(folders)} folders of images in it, {folders[:_N_NAMED]}: give "
+            f"{folder!r} if those are the classes"
+        )
 
 
 def _is_hidden(name: str) -> bool:
@@ -319,7 +377,6 @@ def _of_table(
             f"`images_dir` must be an existing folder or zip archive; got {place!r}"
         )
     rows = [f"Row {name!r}" for name in frame.index.tolist()]
-    _check_repeated(values, classes, lacking, rows)
     files = Sources(place)
     if images_dir is None and folder and not by_id:
         # Paths that start from the working directory, as other programs write them.
@@ -329,30 +386,3 @@ def _of_table(
         if not any(here) and any(there):
             files = Sources("")
     return Entries(files, values, by_id, classes, lacking, rows, frame)
-
-
-def _check_repeated(
-    values: list, classes: np.ndarray, lacking: np.ndarray, rows: list[str]
-) -> None:
-    """Refuse a file of two classes, and tell of one that is there more than once."""
-    first: dict[str, int] = {}
-    again = []
-    for i, value in enumerate(values):
-        if lacking[i] or not isinstance(value, (str, int)):
-            continue
-        earlier = first.setdefault(str(value), i)
-        if earlier == i:
-            continue
-        again.append(i)
-        if classes[earlier] != classes[i]:
-            raise ValueError(
-                f"{rows[i]}: the file {value!r} has the class {classes[i].item()!r}, "
-                f"and {classes[earlier].item()!r} in {rows[earlier].lower()}. An image "
-                "must have one class"
-            )
-    if again:
-        warn(
-            f"{len(again)} rows repeat a file of an earlier one, the first "
-            f"{rows[again[0]].lower()}, {values[again[0]]!r}: the image is there as "
-            "often. table.drop_duplicates() takes each once."
-        )

@@ -29,6 +29,7 @@ _KINDS: dict[tuple[type, ...], Any] = {
     (bool, np.bool_): bool,
     (int, float, np.number): np.int64,
 }
+_N_SHOWN = 5
 # Rows that are looked at.
 _N_TELLING = 50
 
@@ -164,7 +165,21 @@ def _guess_classes(table: pd.DataFrame, files: Any, source: str) -> tuple[Any, b
         return ended[0], False
     raise ValueError(
         f"`class_column` must say which column of {source} has the classes; it has "
-        f"{column_names(table)}"
+        f"{column_names(table)}{_one_hot(table[able])}"
+    )
+
+
+def _one_hot(table: pd.DataFrame) -> str:
+    """Say how one-hot columns become classes, if that is what they are."""
+    some = table.select_dtypes(["number", "bool"]).head(_N_TELLING)
+    some = some.loc[:, some.isin([0, 1]).all()]
+    if some.shape[1] < 2 or not (some.sum(axis=1) == 1).all():
+        return ""
+    columns = some.columns.tolist()
+    shown = repr(columns) if len(columns) <= _N_SHOWN else "columns"
+    return (
+        f". {columns[:_N_SHOWN]} look one-hot: table[{shown}].idxmax(axis=1) are the "
+        "classes"
     )
 
 

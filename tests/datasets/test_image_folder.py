@@ -495,11 +495,48 @@ def test_classes_that_are_none(table):
 def test_repeated_files(table):
     frame = pd.read_csv(table)
     frame.loc[2, "file"] = "images/0.png"
-    with pytest.warns(UserWarning, match=r"1 rows repeat .*row 2, 'images/0.png'"):
+    with pytest.warns(
+        UserWarning, match=r"1 of \d+ images repeat .*Row 2, '.*images/0.png'"
+    ):
         load_image_folder(frame, images_dir=table.parent, verbose=0)
     frame.loc[2, "class"] = "smooth"
-    with pytest.raises(ValueError, match=r"Row 2: .*'smooth', and 'spiral' in row 0"):
+    with pytest.raises(ValueError, match=r"Row 2, .*'smooth', and 'spiral' as Row 0"):
         load_image_folder(frame, images_dir=table.parent, verbose=0)
+
+
+def test_one_file_under_several_names(table, folders):
+    frame = pd.read_csv(table)
+    frame.loc[2, "file"] = "./images/../images/0.png"
+    with pytest.warns(UserWarning, match=r"1 of \d+ images repeat"):
+        load_image_folder(frame, images_dir=table.parent, verbose=0)
+    frame.loc[2, "class"] = "smooth"
+    with pytest.raises(ValueError, match="An image must have one class"):
+        load_image_folder(frame, images_dir=table.parent, verbose=0)
+    table.unlink()
+    first, second = sorted(p for p in folders.iterdir() if p.is_dir())[:2]
+    image = min(p for p in first.iterdir() if p.suffix == ".png")
+    (first / "link.png").symlink_to(image)
+    with pytest.warns(UserWarning, match=r"images repeat the file of .*link\.png"):
+        load_image_folder(folders, verbose=0)
+    (second / "link.png").symlink_to(image)
+    with pytest.raises(ValueError, match=r"link\.png' has the class .* one class"):
+        load_image_folder(folders, verbose=0)
+
+
+def test_one_hot_columns_are_told(table):
+    frame = pd.get_dummies(pd.read_csv(table), columns=["class"])
+    with pytest.raises(ValueError, match=r"look one-hot: table\[\['class_.*idxmax"):
+        load_image_folder(frame, images_dir=table.parent, verbose=0)
+
+
+def test_folder_around_the_folders(folders, tmp_path_factory):
+    outer = tmp_path_factory.mktemp("outer")
+    (outer / "images").symlink_to(folders)
+    with pytest.raises(ValueError, match=r"give '.*images' if those are the classes"):
+        load_image_folder(outer, verbose=0)
+    (outer / "images" / "labels.csv").write_text("file,class\na.png,b\n")
+    with pytest.warns(UserWarning, match=r"\['labels.csv'\] in .* are not read"):
+        load_image_folder(outer / "images", verbose=0)
 
 
 def test_no_header(table):
