@@ -138,6 +138,12 @@ class Herding(FeatureDistiller):
     --------
     skdistill.distillation.RandomSubset : Real images without a choice.
 
+    Notes
+    -----
+    The mean of whitened pixels is close to 0, and so are the images of least contrast:
+    after :class:`~skdistill.preprocessing.ZCAWhitener` faint images tend to be taken,
+    which are no typical ones.  Give `features`, or images that are scaled alone.
+
     References
     ----------
     .. [1] Welling, "Herding Dynamical Weights to Learn", ICML 2009.

@@ -15,6 +15,7 @@ from sklearn.utils.validation import (
 )
 
 from skdistill.utils._axes import check_shape_order, warn_of_flattened_squares
+from skdistill.utils._blank_images import warn_of_blank_images
 from skdistill.utils._image_input import as_images, looks_like_pixels, some_of, unmasked
 from skdistill.utils._images import Images, Rows, batches, select, take
 from skdistill.utils._labels import check_labels, warn_of_doubtful_classes
@@ -141,7 +142,10 @@ def check_images(
         )
     if reset:
         estimator.image_shape_ = tuple(int(side) for side in shape)
-    return X if n_axes == 4 else X.reshape(len(X), *shape), y
+    images = X if n_axes == 4 else X.reshape(len(X), *shape)
+    if with_labels:
+        warn_of_blank_images(images, np.asarray(y))
+    return images, y
 
 
 def _stand_in(X: Images, n_features: int) -> np.ndarray:

@@ -142,6 +142,8 @@ def test_medoid_has_the_least_sum_of_squared_distances(data):
 
 
 @pytest.mark.filterwarnings("ignore:Number of distinct clusters")
+@pytest.mark.filterwarnings("ignore:.* images in X have the same value:UserWarning")
+@pytest.mark.filterwarnings("ignore:All 4 images of the class:UserWarning")
 def test_fewer_different_images_than_clusters():
     X = np.zeros((8, 2, 2, 1))
     X[4:] = 1

@@ -42,7 +42,13 @@ with atheris.instrument_imports(
     from safetensors.torch import save as safetensors_bytes
     from sklearn.pipeline import make_pipeline
 
-    from skdistill import ChannelScaler, SyntheticSet, TrajectoryBuffer, ZCAWhitener
+    from skdistill import (
+        ChannelScaler,
+        SyntheticSet,
+        TrajectoryBuffer,
+        ZCAWhitener,
+        load_image_folder,
+    )
     from skdistill.curation._array_file import ArrayFile
     from skdistill.curation._job import Job, Settings
     from skdistill.curation._sources import Sources
@@ -73,6 +79,9 @@ RUNS = {
     "zip": 100_000,
     "notes": 60_000,
     "ddranking": 40_000,
+    "published": 60_000,
+    "image-folder": 60_000,
+    "image-table": 20_000,
     "csv": 30_000,
     "cifar": 30_000,
     "parquet": 20_000,
@@ -661,6 +670,96 @@ class DdRankingReader(Reader):
         load_ddranking(self.inside)
 
 
+class PublishedReader(Reader):
+    """Sets of others: torch's files, and NumPy's."""
+
+    words = (
+        *DdRankingReader.words,
+        "data",
+        "image_syn",
+        "label_syn",
+        "\\x93NUMPY",
+        "'shape': (",
+        "'descr': '",
+        "images.npy",
+        "labels.npy",
+    )
+
+    def seeds(self):
+        images, labels = torch.zeros(4, 3, 4, 4), torch.arange(4)
+        for value in (
+            {"data": [[images, labels]], "accs_all_exps": {"ConvNet": [0.5]}},
+            {"image_syn": images, "label_syn": labels, "syn_lr": 0.1},
+        ):
+            torch.save(value, self.inside / "seed.pt")
+            content = (self.inside / "seed.pt").read_bytes()
+            yield b"\0" + content
+            with zipfile.ZipFile(self.inside / "seed.pt") as archive:
+                yield b"\1" + archive.read("seed/data.pkl")
+            (self.inside / "seed.pt").unlink()
+        for save in (np.savez, np.savez_compressed):
+            file = io.BytesIO()
+            save(file, images=images.numpy(), labels=np.eye(4, dtype=np.float32))
+            yield b"\2" + file.getvalue()
+
+    def read(self, content):
+        kind, content = content[:1], content[1:]
+        if kind == b"\1":
+            file = io.BytesIO()
+            with zipfile.ZipFile(file, "w") as archive:
+                archive.writestr("file/data.pkl", content)
+                archive.writestr("file/byteorder", b"little")
+                archive.writestr("file/data/0", b"\0" * 768)
+                archive.writestr("file/data/1", b"\0" * 32)
+                archive.writestr("file/version", b"3\n")
+            content = file.getvalue()
+        self.path = self.inside / ("file.npz" if kind == b"\2" else "file.pt")
+        super().read(content)
+
+    def load(self):
+        try:
+            SyntheticSet.from_published(self.path)
+        finally:
+            self.path.unlink()
+
+
+class ImageFolderReader(ImageFileReader):
+    """An image in a folder of classes, beside a sound one."""
+
+    def prepare(self):
+        self.classes = self.inside / "file"
+        for name in ("a", "b"):
+            (self.classes / name).mkdir(parents=True)
+        Image.new("RGB", (10, 9)).save(self.classes / "b" / "sound.png")
+        self.path = self.classes / "a" / "file.png"
+
+    def read(self, content):
+        self.path.write_bytes(content)
+        load_image_folder(self.classes, verbose=0)
+
+
+class ImageTableReader(Reader):
+    """A table of images as bytes, as hubs publish them."""
+
+    suffix = ".parquet"
+    words = ("PAR1", "WEBPVP8L", "RIFF", "image", "bytes", "label")
+
+    def seeds(self):
+        rows = []
+        for i in range(3):
+            file = io.BytesIO()
+            Image.new("RGB", (6, 5), (i, 9, 9)).save(file, format="WEBP", lossless=True)
+            rows.append(file.getvalue())
+        for images in (rows, [{"bytes": row, "path": None} for row in rows]):
+            table = pd.DataFrame({"image": images, "label": [0, 1, 0]})
+            for compression in ("snappy", None):
+                table.to_parquet(self.path, compression=compression)
+                yield self.path.read_bytes()
+
+    def load(self):
+        load_image_folder(self.path, verbose=0)
+
+
 class CifarReader(Reader):
     """The cells of a table with images."""
 
@@ -723,6 +822,9 @@ READERS = {
     "zip": ZipReader,
     "notes": NotesReader,
     "ddranking": DdRankingReader,
+    "published": PublishedReader,
+    "image-folder": ImageFolderReader,
+    "image-table": ImageTableReader,
     "csv": CsvReader,
     "cifar": CifarReader,
     "parquet": ParquetReader,

@@ -157,6 +157,8 @@ def test_weights(digits):
     )
 
 
+@pytest.mark.filterwarnings("ignore:.* images in X have the same value:UserWarning")
+@pytest.mark.filterwarnings("ignore:All 2 images of the class:UserWarning")
 def test_equal_images_of_different_classes(digits):
     """An image that is there twice is no reason to fail."""
     X, _ = digits
