@@ -155,10 +155,10 @@ class KIPDistiller(IterativeDistiller):
     Notes
     -----
     How well the regression does on the set tells little of how well networks do that
-    are trained on it, which is much less well, above all with learned labels: these are
-    fitted to the kernel, as the images are.  Never compare one with the other.  All is computed in float64.
-    Memory is a few times that of K, and of :math:`K_t` for some of the real images at a
-    time.  Images are worth scaling by
+    are trained on it, which is much less well, above all with learned labels: these
+    are fitted to the kernel, as the images are.  Never compare one with the other.
+    All is computed in float64. Memory is a few times that of K, and of :math:`K_t`
+    for some of the real images at a time. Images are worth scaling by
     :class:`~skdistill.preprocessing.ChannelScaler`, which takes out what all have in
     common.
 
