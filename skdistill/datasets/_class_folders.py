@@ -42,6 +42,8 @@ class Entries:
     # Of rows of a table, for messages; empty where the paths say all.
     names: list[str]
     frame: pd.DataFrame
+    # What messages call the table.
+    table: str = "the table"
 
     @property
     def n_images(self) -> int:
@@ -385,4 +387,4 @@ def _of_table(
         there = [os.path.isfile(v) for v in texts[:100]]
         if not any(here) and any(there):
             files = Sources("")
-    return Entries(files, values, by_id, classes, lacking, rows, frame)
+    return Entries(files, values, by_id, classes, lacking, rows, frame, source)

@@ -213,7 +213,7 @@ def load_image_folder(
             _refuse(failures, entries.n_images, skip, kind)
         failures |= entries.without_class()
         _refuse(failures, entries.n_images, skip)
-        reader = _Reader(entries.files, sources, entries.names)
+        reader = _Reader(entries.files, sources, entries.names, entries.table)
         looks, unreadable = reader.look(failures, skip, verbose)
         failures |= unreadable
         if not looks:
@@ -331,19 +331,24 @@ class _Reader:
         One for each image.
     names : list of str
         Of rows, for messages; empty where files have no rows.
+    table : str
+        What messages call the table.
     """
 
-    def __init__(self, files: Sources, sources: list, names: list[str]):
+    def __init__(self, files: Sources, sources: list, names: list[str], table: str):
         self.files = files
         self.sources = sources
         self.names = names
+        self.table = table
         self.mode = ""
         self.size: tuple[int, int] | None = None
         self._notes: dict[str, set[int]] = {}
 
     def name(self, i: int) -> str:
         """Name an image in messages."""
-        where = describe(self.sources[i])
+        source = self.sources[i]
+        in_table = path_of(source) is None
+        where = f"an image in {self.table}" if in_table else describe(source)
         return f"{self.names[i]}: {where}" if self.names else where
 
     def look(

@@ -559,9 +559,15 @@ def test_table_of_bytes(tmp_path, packed):
     np.testing.assert_array_equal(found.data, PIXELS)
     assert found.target.tolist() == [0, 1] * 4
     assert found.filenames.tolist() == [None] * 8
-    frame.at[5, "image"] = b"no image"
+    broken = b"no image"
+    frame.at[5, "image"] = {"bytes": broken, "path": None} if packed else broken
     with pytest.raises(ValueError, match=r"Row 5: an image in the table cannot be re"):
         load_image_folder(frame, verbose=0)
+    frame.to_parquet(tmp_path / "test.parquet")
+    with pytest.raises(
+        ValueError, match=r"Row 5: an image in '.*/test\.parquet' cannot"
+    ):
+        load_image_folder(tmp_path / "test.parquet", verbose=0)
 
 
 def test_parameters_of_tables_need_one(folders):
