@@ -62,7 +62,7 @@ def test_a_card_says_what_is_known(synthetic, tmp_path):
         "| license of the data | CC BY 4.0 |",
         "| distiller | RandomSubset |",
         "| seed | 5 |",
-        r"| real images | 30: &lt;b&gt;c&lt;/b&gt; 10, a\|b 10, d\_\*e\* 10 |",
+        r"| real images | 30 (&lt;b&gt;c&lt;/b&gt;: 10, a\|b: 10, d\_\*e\*: 10) |",
         "| x | 0.710 | 0.020 | 2 |",
     ):
         assert row in text.splitlines()

@@ -30,6 +30,7 @@ figure { margin: 0; }
 .figures img { width: 100%; image-rendering: pixelated; display: block; }
 .plot img { max-width: 100%; height: auto; display: block; }
 .scroll { overflow-x: auto; }
+pre { border: 1px solid #767c85; padding: 0.6rem; margin: 0; }
 .scroll:focus-visible, a:focus-visible { outline: 3px solid #0b4f9e; }
 .wide img { max-width: none; }
 figcaption { margin: 0.4rem 0 1rem; }
@@ -141,6 +142,14 @@ def table(
         f'<div class="scroll" tabindex="0" role="region" {label}>'
         f"<table><caption>{escape(caption)}</caption>"
         f"<thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
+
+
+def code(text: str, label: str) -> str:
+    """Return lines of code that scroll by themselves where they are too wide."""
+    return (
+        f'<pre class="scroll" tabindex="0" role="region" aria-label="{escape(label)}">'
+        f"<code>{escape(text)}</code></pre>"
     )
 
 

@@ -21,6 +21,7 @@ from skdistill.inspection._plotting import (
     wrapped,
 )
 from skdistill.inspection._public import public
+from skdistill.utils._stretch import Stretch
 from skdistill.utils._validation import image_array
 
 # Single pixels may be far beyond the others, which would be pale.
@@ -185,7 +186,52 @@ class OcclusionDisplay:
                     f"{len(given)}"
                 )
         X = X[:max_images]
-        y = None if y is None else np.asarray(y)[:max_images]
+        return cls._of_look(
+            estimator,
+            X,
+            None if y is None else np.asarray(y)[:max_images],
+            look=find_look(
+                X,
+                preprocessing,
+                value_range=value_range,
+                composite=composite,
+                band_names=band_names,
+            ),
+            preprocessing=preprocessing,
+            names=names,
+            class_names=class_names,
+            title=title,
+            left_out="" if len(X) == n_images else f"{len(X)} of {n_images} images",
+            ax=ax,
+            imshow_kw=imshow_kw,
+            window=window,
+            stride=stride,
+            fill=fill,
+            scale=scale,
+        )
+
+    @classmethod
+    def _of_look(
+        cls,
+        estimator: Any,
+        X: np.ndarray,
+        y: np.ndarray | None,
+        *,
+        look: Stretch,
+        preprocessing: Any = None,
+        names: Sequence[str] | None = None,
+        class_names: Sequence[str] | None = None,
+        title: str = "",
+        left_out: str = "",
+        tell_look: bool = True,
+        ax: Any = None,
+        imshow_kw: dict[str, Any] | None = None,
+        window: int | None = None,
+        stride: int | None = None,
+        fill: Any = "sky",
+        scale: str = "log-odds",
+    ) -> "OcclusionDisplay":
+        """Show images by a stretch that is known."""
         maps = occlusion_maps(
             estimator, X, y, window=window, stride=stride, fill=fill, scale=scale
         )
@@ -201,15 +247,7 @@ class OcclusionDisplay:
             f"{wrapped(name, 12)}\n{_p(p)}\npredicted:\n{wrapped(labels[k], 12)}"
             for name, p, k in zip(names, probabilities, best, strict=False)
         ]
-        look = find_look(
-            X,
-            preprocessing,
-            value_range=value_range,
-            composite=composite,
-            band_names=band_names,
-        )
         window, stride = window_and_stride(X.shape, window, stride)
-        left_out = "" if len(X) == n_images else f"{len(X)} of {n_images} images"
         hidden = (
             f"hidden are squares of {window} x {window} pixels, in steps of {stride}"
         )
@@ -219,8 +257,8 @@ class OcclusionDisplay:
             above,
             scale=scale,
             title=title,
-            note=join_notes(hidden, left_out, look.note),
-        ).plot(ax=ax, **imshow_kw)
+            note=join_notes(hidden, left_out, look.note if tell_look else ""),
+        ).plot(ax=ax, **(imshow_kw or {}))
 
     @public()
     def plot(self, *, ax: Any = None, **imshow_kw: Any) -> "OcclusionDisplay":

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.metrics import accuracy_score
 from sklearn.utils._param_validation import HasMethods, Interval, validate_params
 
 from skdistill.curation import GalaxyZooCurator
@@ -21,23 +20,32 @@ from skdistill.inspection._plotting import (
     real_images,
     to_pixels,
 )
+from skdistill.inspection._report_networks import (
+    check_training_images,
+    compare_with_random,
+    innermost,
+    train_networks,
+)
+from skdistill.inspection._report_origin import (
+    loading_section,
+    occlusion_section,
+    origin_section,
+    parameters_section,
+)
 from skdistill.inspection._report_sections import (
     confusion_section,
     images_section,
     introduction,
     measurements_section,
-    parameters_section,
     scores_section,
     story_section,
     tree_section,
     versions_section,
 )
 from skdistill.inspection._tree_layout import leaf_positions, tree_of
-from skdistill.synthetic import SyntheticSet
 from skdistill.utils._files import as_path, atomic_path, check_writable
 from skdistill.utils._labels import already_checked, check_known_labels
 from skdistill.utils._torch_state import with_own_torch_state
-from skdistill.utils._validation import image_array
 
 # A measure of smaller images says nothing.
 _MIN_SIDE = 8
@@ -49,6 +57,8 @@ _MIN_SIDE = 8
         "X_test": ["array-like"],
         "y_test": ["array-like"],
         "path": [str, os.PathLike],
+        "X_train": ["array-like", None],
+        "y_train": ["array-like", None],
         "preprocessing": [HasMethods(["inverse_transform"]), None],
         "tree": "no_validation",
         "class_names": ["array-like", None],
@@ -70,6 +80,8 @@ def report(
     y_test: Any,
     path: str | os.PathLike[str],
     *,
+    X_train: Any = None,
+    y_train: Any = None,
     preprocessing: Any = None,
     tree: Any = None,
     class_names: Sequence[str] | None = None,
@@ -85,8 +97,10 @@ def report(
     """Write a page about a distillation: one HTML file that needs nothing else.
 
     The page has the images, the decision tree with images at its leaves, the story of
-    the matching, scores, a confusion matrix, measurements, all parameters and the
-    versions of what was used.  It can be read without a network, and on a phone.
+    the matching, scores beside those of random real images, a confusion matrix, what a
+    network looks at, measurements, where the images are from, how to load them, all
+    parameters and the versions of what was used.  It can be read without a network, and
+    on a phone.  No folder of yours is named in it.
 
     Parameters
     ----------
@@ -101,6 +115,13 @@ def report(
         Their labels.
     path : path-like
         The file.  One that is there already is replaced, and only by a whole page.
+    X_train : array-like of shape (n_samples, height, width, channels) or \
+            (n_samples, height * width * channels), default=None
+        Real images that random ones are drawn from, as many of each class as the set
+        has: those that were distilled.  None draws them from the test images, and tests
+        them on the others.
+    y_train : array-like of shape (n_samples,), default=None
+        Their labels.
     preprocessing : transformer, default=None
         What the real images were transformed by, fitted and with
         ``inverse_transform``; not for a pipeline, which has it inside.
@@ -171,7 +192,8 @@ def report(
     truth = "voted" if isinstance(tree, GalaxyZooCurator) else "true"
     tree = None if tree is False else _tree(tree, classes)
     names = _names(class_names, classes, tree)
-    inner = _innermost(distiller)
+    train = check_training_images(X_train, y_train, synthetic)
+    inner = innermost(distiller)
     pixels = to_pixels(synthetic.X, preprocessing)
     look = find_look(
         synthetic.X,
@@ -181,15 +203,26 @@ def report(
         band_names=band_names,
     )
 
-    predictions, accuracies = _train(
+    networks = train_networks(
         distiller,
         synthetic,
         X_test,
         y_test,
         estimator,
-        n_repeats,
-        random_state,
-        verbose,
+        n_repeats=n_repeats,
+        random_state=random_state,
+        verbose=verbose,
+    )
+    predictions, accuracies = networks.predictions, networks.accuracies
+    baseline = compare_with_random(
+        distiller,
+        synthetic,
+        networks,
+        y_test,
+        train,
+        estimator,
+        n_repeats=n_repeats,
+        random_state=random_state,
     )
     sections = [
         (
@@ -212,7 +245,7 @@ def report(
         (
             "scores",
             "Scores",
-            scores_section(accuracies, predictions, y_test, classes, names),
+            scores_section(accuracies, predictions, y_test, classes, names, baseline),
         ),
         (
             "confusion",
@@ -221,6 +254,16 @@ def report(
         ),
     ]
     if min(real.shape[1:3]) >= _MIN_SIDE:
+        if hasattr(networks.first, "predict_proba"):
+            sections.append(
+                (
+                    "occlusion",
+                    "What a network looks at",
+                    occlusion_section(
+                        networks, y_test, classes, names, preprocessing, look
+                    ),
+                )
+            )
         sections.append(
             (
                 "measurements",
@@ -238,18 +281,15 @@ def report(
             )
         )
     sections += [
+        ("origin", "Origin", origin_section(synthetic)),
+        ("loading", "How to load the set", loading_section(synthetic)),
         ("parameters", "Parameters", parameters_section(distiller)),
         ("versions", "Versions", versions_section()),
     ]
-    intro = introduction(inner, synthetic, len(real), accuracies)
+    intro = introduction(inner, synthetic, len(real), accuracies, baseline)
     with atomic_path(path) as temporary:
         temporary.write_text(_html.page(title, intro, sections), encoding="utf-8")
     return path
-
-
-def _innermost(distiller: Any) -> Any:
-    last = getattr(distiller, "steps", [(None, distiller)])[-1][1]
-    return getattr(last, "distiller_", last)
 
 
 def _tree(tree: Any, classes: np.ndarray) -> Any:
@@ -272,45 +312,3 @@ def _names(class_names: Any, classes: np.ndarray, tree: Any) -> list[str]:
         leaves = list(tree.leaves)
         return [leaves[place] for place in leaf_positions(classes, leaves)]
     return check_names(class_names, classes.tolist())
-
-
-def _train(
-    distiller: Any,
-    synthetic: SyntheticSet,
-    X_test: Any,
-    y_test: np.ndarray,
-    estimator: Any,
-    n_repeats: int,
-    random_state: Any,
-    verbose: int,
-) -> tuple[list[np.ndarray], np.ndarray]:
-    """Train networks on the distilled images; return their predictions and scores."""
-    # Networks and torch are only loaded where they are needed.
-    from skdistill.metrics import evaluate_synthetic
-
-    inner = _innermost(distiller)
-    if estimator is None:
-        estimator = getattr(inner, "estimator", None)
-    if estimator is None and hasattr(inner, "_default_estimator"):
-        estimator = inner._default_estimator()
-    X = image_array(X_test, "X_test", shape=synthetic.X.shape[1:])
-    steps = getattr(distiller, "steps", None)
-    if steps is not None and len(steps) > 1:
-        X = np.asarray(distiller[:-1].transform(X))
-    predictions = []
-
-    def score(network: Any, images: Any, labels: Any) -> float:
-        predictions.append(network.predict(images))
-        return float(accuracy_score(labels, predictions[-1]))
-
-    result = evaluate_synthetic(
-        synthetic,
-        X.reshape(len(X), *synthetic.X.shape[1:]),
-        y_test,
-        estimator=estimator,
-        scoring=score,
-        n_repeats=n_repeats,
-        random_state=random_state,
-        verbose=verbose,
-    )
-    return predictions, np.asarray(result.scores)

@@ -8,7 +8,6 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix
 
 from skdistill._version import __version__
@@ -20,6 +19,7 @@ from skdistill.inspection._measure_labels import MeasureLabel
 from skdistill.inspection._measures import MorphologyMeasures
 from skdistill.inspection._measures_display import MeasuresDisplay
 from skdistill.inspection._plotting import plain_text
+from skdistill.inspection._report_networks import Baseline
 from skdistill.inspection._tree import TreeDisplay
 from skdistill.inspection._tree_layout import grow
 from skdistill.synthetic import SyntheticSet
@@ -32,7 +32,11 @@ _MAX_SHOWN, _MAX_SIDE = 100, 128
 
 
 def introduction(
-    inner: Any, synthetic: SyntheticSet, n_test: int, accuracies: np.ndarray
+    inner: Any,
+    synthetic: SyntheticSet,
+    n_test: int,
+    accuracies: np.ndarray,
+    baseline: Baseline,
 ) -> str:
     _, height, width, channels = synthetic.X.shape
     n_classes = len(np.unique(synthetic.y))
@@ -42,6 +46,8 @@ def introduction(
         ("classes", n_classes),
         ("accuracy on real images", _spread(accuracies)),
     ]
+    if baseline.accuracies is not None:
+        pairs.append(("with random real images", _spread(baseline.accuracies)))
     if hasattr(inner, "n_epochs_matched_"):
         pairs.append(("matched epochs (T)", inner.n_epochs_matched_))
     if hasattr(inner, "n_iter_"):
@@ -141,6 +147,7 @@ def scores_section(
     y_test: np.ndarray,
     classes: np.ndarray,
     names: list[str],
+    baseline: Baseline,
 ) -> str:
     rows = []
     for label, name in zip(classes, names, strict=True):
@@ -153,6 +160,14 @@ def scores_section(
         f"Accuracy {_spread(accuracies)} (mean ± standard deviation of "
         f"{len(accuracies)} networks); guessing would have {chance}."
     )
+    if baseline.accuracies is None:
+        text += f" {baseline.said}."
+    else:
+        text += (
+            f" Random real images, as many of each class, {baseline.said}, have "
+            f"{_spread(baseline.accuracies)}: other images for each of "
+            f"{len(baseline.accuracies)} networks."
+        )
     head = ["class", "test images", "found"]
     caption = "Share of the test images of each class that are recognized"
     return f"<p>{escape(text)}</p>" + _html.table(head, rows, caption, numbers=2)
@@ -262,22 +277,6 @@ def measurements_section(
         )
         + _html.table(head, rows, caption, numbers=4)
     )
-
-
-def parameters_section(distiller: Any) -> str:
-    parameters = distiller.get_params(deep=True)
-    rows = [[name, _short(parameters[name])] for name in sorted(parameters)]
-    return _html.table(["parameter", "value"], rows, "Parameters of the distiller")
-
-
-def _short(value: Any) -> str:
-    """Write a value, of arrays only the shape."""
-    if isinstance(value, np.ndarray):
-        return f"array of shape {value.shape}, {value.dtype}"
-    if isinstance(value, (pd.DataFrame, pd.Series)):
-        return f"table of shape {value.shape}"
-    text = " ".join(repr(value).split())
-    return text if len(text) <= 300 else f"{text[:300]} …"
 
 
 def versions_section() -> str:

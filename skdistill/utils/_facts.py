@@ -34,7 +34,8 @@ def origin_of(metadata: Mapping[str, Any]) -> list[tuple[str, str]]:
     if n_real is not None:
         each = ""
         if len(n_real) <= _MAX_NAMED:
-            each = ": " + ", ".join(f"{name} {n:,}" for name, n in n_real.items())
+            named = (f"{name}: {number:,}" for name, number in n_real.items())
+            each = f" ({', '.join(named)})"
         found.append(("real images", f"{sum(n_real.values()):,}{each}"))
     return found
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from sklearn.base import clone
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 
 from skdistill import (
     ChannelScaler,
@@ -21,7 +21,14 @@ from skdistill import (
 )
 from skdistill.curation._tree import CLASS_NAMES
 from skdistill.inspection import report
+from skdistill.inspection._report_networks import (
+    Networks,
+    check_training_images,
+    compare_with_random,
+)
+from skdistill.inspection._report_origin import parameters_section
 from skdistill.inspection._report_sections import images_section
+from skdistill.utils._random import child_seed
 
 NETWORK = ConvNetClassifier(width=4, depth=1, max_iter=3, device="cpu", random_state=0)
 
@@ -153,6 +160,96 @@ def test_page_says_what_is_true(page, small):
         assert name in page.text
     for name in ("skdistill", "torch", "Python", "Story of the matching", "Tree"):
         assert name in page.text
+    for name in ("What a network looks at", "Origin", "How to load the set"):
+        assert name in page.text
+    real = ", ".join(f"{label}: 6" for label in range(9))
+    assert f"real images54 ({real})" in page.text
+    assert 'SyntheticSet.load("synthetic_set.safetensors")' in page.text
+    assert "Whose data they were it does not say" in page.text
+
+
+def baseline_by_hand(X, y, n_draws, drawn_from=None):
+    """Train a network on an image of each class at a time, and test it."""
+    accuracies = []
+    for number in range(n_draws):
+        draw = np.random.default_rng([0, number])
+        images, labels = (X, y) if drawn_from is None else drawn_from
+        rows = [
+            draw.choice(np.flatnonzero(labels == label), 1, replace=False)[0]
+            for label in range(9)
+        ]
+        others = np.arange(len(y))
+        if drawn_from is None:
+            others = np.setdiff1d(others, rows)
+        seed = child_seed(child_seed(0, number) % 2**31, 0) % 2**32
+        network = clone(NETWORK).set_params(random_state=seed)
+        network.fit(images[rows], labels[rows])
+        accuracies.append(network.score(X[others], y[others]))
+    return accuracies
+
+
+def test_random_images_are_other_real_ones(page, small):
+    X = small[1].transform(small[3])
+    expected = baseline_by_hand(X, small[4], 2)
+    said = f"{np.mean(expected):.3f} ± {np.std(expected):.3f}"
+    assert f"drawn from the test images and tested on the others, have {said}:" in (
+        page.text
+    )
+    assert f"with random real images{said}" in page.text
+
+
+def test_random_images_of_the_training(small):
+    distiller, scaler, _, X, y = small
+    X = scaler.transform(X)
+    synthetic = distiller.synthetic_
+    train = check_training_images(X.reshape(len(X), -1), y, synthetic)
+    networks = Networks([], np.zeros(1), None, X[9:])
+    settings = {"n_repeats": 2, "random_state": 0}
+    found = compare_with_random(
+        distiller, synthetic, networks, y[9:], train, NETWORK, **settings
+    )
+    assert found.said == "drawn from the training images"
+    expected = baseline_by_hand(X[9:], y[9:], 2, drawn_from=(X, y))
+    assert found.accuracies.tolist() == expected
+    # One test image of some classes: there would be none left.
+    few = np.concatenate([np.flatnonzero(y == label)[:1] for label in range(9)])
+    networks = Networks([], np.zeros(1), None, X[few])
+    found = compare_with_random(
+        distiller, synthetic, networks, y[few], None, NETWORK, **settings
+    )
+    assert found.accuracies is None
+    assert "need `X_train` and `y_train`" in found.said
+    assert check_training_images(None, None, synthetic) is None
+    kept = y != 3
+    for match, train in (
+        ("must be given together", (X, None)),
+        ("must be given together", (None, y)),
+        ("must be of one length", (X, y[:30])),
+        ("as the set: of 3 1; got 0", (X[kept], y[kept])),
+        ("`y_train` must hold classes of the distilled", (X, y + 9)),
+    ):
+        with pytest.raises(ValueError, match=match):
+            check_training_images(*train, synthetic)
+
+
+def test_no_folder_is_named(small, tmp_path):
+    distiller, _, _, X, y = small
+    kept = y < 2
+    short = clone(distiller).set_params(
+        checkpoint=tmp_path / "my run", buffer__path=str(tmp_path / "my teachers")
+    )
+    short.set_params(max_total_iter=1)
+    steps = [("scale", ChannelScaler()), ("fit", DistilledClassifier(short, NETWORK))]
+    model = Pipeline(steps, memory=str(tmp_path / "my cache"))
+    model.fit(X[kept], y[kept])
+    path = tmp_path / "report.html"
+    page = Page(report(model, X[kept], y[kept], path, n_repeats=1, estimator=NETWORK))
+    for name in ("my run", "my teachers", "my cache", tmp_path.name, "PosixPath"):
+        assert name not in page.source
+    relative = short.set_params(buffer="my teachers", checkpoint="my run")
+    rows = parameters_section(relative)
+    assert "my " not in rows
+    assert rows.count("&lt;path&gt;") == 2
 
 
 def test_report_of_a_pipeline_and_names_with_markup(small, tmp_path):
@@ -183,7 +280,15 @@ def test_a_page_is_whole_or_not_there(small, tmp_path, monkeypatch):
 
     monkeypatch.setattr("skdistill.inspection._html.page", broken)
     with pytest.raises(RuntimeError, match="broken"):
-        report(distiller, scaler.transform(X), y, path, estimator=NETWORK, n_repeats=1)
+        report(
+            distiller,
+            scaler.transform(X[:9]),
+            y[:9],
+            path,
+            estimator=NETWORK,
+            n_repeats=1,
+            tree=False,
+        )
     assert path.read_text() == "an older one"
     assert list(tmp_path.iterdir()) == [path]
 
