@@ -143,13 +143,33 @@ def check_test_images(
         If there is no image, one is not like those of the set or not finite, or labels
         are unknown; the message names the parameter.
     """
+    classes = np.unique(synthetic.y) if classes is None else classes
+    return _check_real(synthetic, X, y, names, classes, every=False)
+
+
+def check_training_images(
+    synthetic: SyntheticSet, X: Any, y: Any, *, names: tuple[str, str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Check the real images of which another set is to be made, to compare with.
+
+    As :func:`check_test_images`, but that each label must be known: a set with other
+    classes is none to compare with.
+    """
+    return _check_real(synthetic, X, y, names, np.unique(synthetic.y), every=True)
+
+
+def _check_real(
+    synthetic: SyntheticSet,
+    X: Any,
+    y: Any,
+    names: tuple[str, str],
+    classes: Any,
+    *,
+    every: bool,
+) -> tuple[np.ndarray, np.ndarray]:
     name_X, name_y = names
     images = _images_like(synthetic.X, X, name_X)
-    labels = check_known_labels(
-        y,
-        np.unique(synthetic.y) if classes is None else classes,
-        name=name_y,
-    )
+    labels = check_known_labels(y, classes, name=name_y, every=every)
     if len(images) != len(labels) or not len(images):
         raise ValueError(
             f"`{name_X}` and `{name_y}` must be of one length, at least 1; got "

@@ -2,7 +2,6 @@
 
 import os
 from abc import abstractmethod
-from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from numbers import Integral, Real
@@ -47,6 +46,7 @@ from skdistill.utils._files import as_path
 from skdistill.utils._memory import reused_memory
 from skdistill.utils._metadata import describe_fit
 from skdistill.utils._pixel_space_checks import warn_of_other_space
+from skdistill.utils._plain import as_plain
 from skdistill.utils._random import root_seed
 from skdistill.utils._tensors import to_images, to_tensor
 from skdistill.utils._termination import Request, orderly_end
@@ -313,7 +313,7 @@ class IterativeDistiller(BaseDistiller):
             self.pixel_size,
         )
         state = DistillationState(parameters, objective)
-        own = {name: _described(value) for name, value in objective.signature().items()}
+        own = {name: as_plain(value) for name, value in objective.signature().items()}
         signature = fit.signature | {SEED: fit.seed} | own
         ranks.check_same(signature)
         if checkpoint is not None:
@@ -363,7 +363,7 @@ class IterativeDistiller(BaseDistiller):
     def _signature(self, data: RealData) -> dict[str, Any]:
         """Return everything but seed and objective that decides what comes out."""
         parameters = {
-            f"`{name}`": _described(value)
+            f"`{name}`": as_plain(value)
             for name, value in self.get_params(deep=False).items()
             if name not in self._free_parameters and name != self._limit_name
         }
@@ -435,16 +435,3 @@ class IterativeDistiller(BaseDistiller):
             pixel_size=self.pixel_size,
             preprocessing=self._preprocessing,
         )
-
-
-def _described(value: Any) -> Any:
-    """Return a parameter as JSON gives it back and people can read it."""
-    if isinstance(value, (np.generic, np.ndarray)):
-        return value.tolist()
-    if isinstance(value, (list, tuple)):
-        return [_described(entry) for entry in value]
-    if isinstance(value, Mapping):
-        return {str(name): _described(entry) for name, entry in value.items()}
-    if callable(value):
-        return f"{value.__module__}.{getattr(value, '__qualname__', repr(value))}"
-    return value if isinstance(value, (str, int, float, type(None))) else repr(value)

@@ -17,7 +17,6 @@ from skdistill.distillation._objectives._feature_distributions import (
     FeatureDistributions,
 )
 from skdistill.distillation._objectives._feature_matching import resolve_batch_size
-from skdistill.distillation._objectives._networks import teachers_signature
 from skdistill.distillation._teachers import (
     describe_teachers,
     fit_teachers,
@@ -26,6 +25,7 @@ from skdistill.distillation._teachers import (
 )
 from skdistill.neural_network._module_derivatives import with_embedding
 from skdistill.trajectory import TrajectoryBuffer
+from skdistill.trajectory._signature import teachers_signature
 from skdistill.utils._distributed import Ranks
 from skdistill.utils._random import child_seed
 

@@ -4,18 +4,44 @@ import hashlib
 
 import numpy as np
 
+from skdistill.utils._images import Images, batches
 from skdistill.utils._warnings import warn
 
+# What is wrong with a score where test images are in what another parameter holds.
+_WRONG = {
+    "X_validation": (
+        "settings are chosen on what they are scored on, and the score is too "
+        "high.  Take `X_validation` from the real training images"
+    ),
+    "training": (
+        "networks are scored on what sets are made of, and the scores are too high.  "
+        "Split real images into those to train and those to test on first"
+    ),
+}
 
-def warn_of_shared_images(validation: np.ndarray, test: np.ndarray) -> None:
-    """Tell of test images on which settings are chosen: such a score is too high."""
-    known = {_digest(image) for image in validation}
-    n_shared = sum(_digest(image) in known for image in test)
+
+def warn_of_shared_images(
+    images: Images, test: np.ndarray, name: str = "X_validation"
+) -> None:
+    """Tell of test images that are not new: the score is too high.
+
+    Parameters
+    ----------
+    images : ndarray or Rows of shape (n_images, height, width, channels)
+        What has a part in the score before the test.
+    test : ndarray of shape (n_samples, height, width, channels)
+    name : str, default="X_validation"
+        What parameter the former are.
+    """
+    wanted = [_digest(image) for image in test]
+    missing = set(wanted)
+    for part in batches(images):
+        missing.difference_update(map(_digest, images[part]))
+    n_shared = sum(digest not in missing for digest in wanted)
     if n_shared:
         warn(
-            f"{n_shared} of {len(test)} images of `X_test` are in `X_validation` too: "
-            "settings are chosen on what they are scored on, and the score is too "
-            "high.  Take `X_validation` from the real training images"
+            f"{n_shared} of {len(test)} images of `X_test` are in `{name}` too: "
+            f"{_WRONG.get(name, _WRONG['training'])}"
         )
 
 

@@ -1,81 +1,27 @@
 """Training new networks on a distilled set and scoring them on real images."""
 
-from collections.abc import Iterator
-from numbers import Integral, Real
+from numbers import Integral
 from typing import Any
 
-import numpy as np
-import pandas as pd
-from sklearn.base import BaseEstimator, clone
-from sklearn.metrics import check_scoring
-from sklearn.model_selection import ParameterGrid
-from sklearn.utils._param_validation import Interval, StrOptions, validate_params
-from tqdm.auto import tqdm
+from sklearn.base import BaseEstimator
+from sklearn.utils._param_validation import (
+    HasMethods,
+    Interval,
+    StrOptions,
+    validate_params,
+)
 
-from skdistill._training_set import (
-    TrainingSet,
-    check_test_images,
-    training_set,
+from skdistill.metrics._baseline import (
+    baseline_sets,
+    check_baseline,
+    default_of_baseline,
 )
-from skdistill.metrics._checks import warn_of_shared_images
-from skdistill.metrics._scorers import check_scorer
-from skdistill.metrics._scores import Summary
-from skdistill.neural_network import ConvNetClassifier, TrainingDivergedError
-from skdistill.neural_network._any_classifier import of_images
-from skdistill.neural_network._batched import (
-    can_fit_in_threads,
-    can_fit_together,
-    fit_together,
-)
+from skdistill.metrics._compare import compare_scores
+from skdistill.metrics._protocol import SyntheticScore, check_evaluation, score_sets
 from skdistill.neural_network._default import warn_of_unused_labels
-from skdistill.neural_network._in_batches import in_batches
 from skdistill.synthetic import SyntheticSet
-from skdistill.utils._device import resolve_device
-from skdistill.utils._labels import already_checked
-from skdistill.utils._parallel import is_serial, run_parallel
-from skdistill.utils._random import child_seed, root_seed
+from skdistill.utils._random import root_seed
 from skdistill.utils._torch_state import with_own_torch_state
-from skdistill.utils._workers import map_pieces, n_threads, worker_threads
-
-# The rates that DD-Ranking chooses from, for distilled and for random images alike.
-LEARNING_RATES = (0.001, 0.005, 0.01, 0.05, 0.1)
-
-
-class SyntheticScore(Summary):
-    """Scores, on real images, of networks that saw only a distilled set.
-
-    Unpacks as ``mean, std, scores``.
-
-    Attributes
-    ----------
-    mean : float
-        Mean over the networks; of accuracies in [0, 1].
-    std : float
-        Their standard deviation.
-    scores : ndarray of shape (n_repeats,)
-        The score of each network.
-    parameters : dict
-        What was chosen on the validation images; empty if nothing was.
-    validation : DataFrame
-        A row per setting that was tried: its parameters, and ``mean_score`` of the
-        validation images, -inf where the training diverged.
-    """
-
-    parameters: dict[str, Any]
-    validation: pd.DataFrame
-
-    def __new__(
-        cls,
-        mean: float,
-        std: float,
-        scores: np.ndarray,
-        parameters: dict[str, Any] | None = None,
-        validation: pd.DataFrame | None = None,
-    ) -> "SyntheticScore":
-        self = super().__new__(cls, mean, std, scores)
-        self.parameters = dict(parameters or {})
-        self.validation = pd.DataFrame() if validation is None else validation
-        return self
 
 
 @validate_params(
@@ -88,6 +34,14 @@ class SyntheticScore(Summary):
         "X_validation": ["array-like", None],
         "y_validation": ["array-like", None],
         "param_grid": [dict, None],
+        "baseline": [
+            StrOptions({"random"}),
+            HasMethods(["fit_resample"]),
+            SyntheticSet,
+            None,
+        ],
+        "X_train": ["array-like", None],
+        "y_train": ["array-like", None],
         "n_validation_repeats": [Interval(Integral, 1, None, closed="left")],
         "scoring": [str, callable, None],
         "n_repeats": [Interval(Integral, 1, None, closed="left")],
@@ -109,6 +63,9 @@ def evaluate_synthetic(
     X_validation: Any = None,
     y_validation: Any = None,
     param_grid: dict[str, Any] | None = None,
+    baseline: Any = None,
+    X_train: Any = None,
+    y_train: Any = None,
     n_validation_repeats: int = 1,
     scoring: Any = None,
     n_repeats: int = 5,
@@ -158,6 +115,17 @@ def evaluate_synthetic(
         combinations.  None stands for 0.001, 0.005, 0.01, 0.05 and 0.1 for each of its
         parameters ``learning_rate`` that is a number; an estimator without one is
         trained as it is.
+    baseline : "random", distiller or SyntheticSet, default=None
+        What the set is compared with, scored in the same way.  "random" draws as many
+        real images of each class as the set has, anew for each network; a distiller is
+        cloned and fitted with another random state for each network, and a set is
+        taken as it is.  With "honest" the baseline gets the rate that suits it; with
+        "paper" that of the estimator, since a step size is the set's own.
+    X_train : array-like of shape (n_samples, height, width, channels), default=None
+        The real images that the set was made of, where ``baseline`` is made of them,
+        too.
+    y_train : array-like of shape (n_samples,), default=None
+        Their labels: the classes of the set.
     n_validation_repeats : int, default=1
         Number of networks whose mean accuracy on the validation images counts.
     scoring : str, callable or None, default=None
@@ -225,239 +193,36 @@ def evaluate_synthetic(
     >>> list(score.parameters)
     ['learning_rate']
     """
-    data = training_set(synthetic)
-    honest = protocol == "honest"
-    given = [X_validation is not None, y_validation is not None]
-    if not honest and (any(given) or param_grid is not None):
-        raise ValueError(
-            "`X_validation`, `y_validation` and `param_grid` are for "
-            "`protocol`='honest'; got 'paper'"
-        )
-    if honest and not all(given):
-        raise ValueError(
-            "`protocol`='honest' chooses on validation images: `X_validation` and "
-            "`y_validation` must be a part of the real training images"
-        )
-    if estimator is None:
-        estimator = (
-            ConvNetClassifier(max_iter=1000) if honest else data.default_estimator()
-        )
-    settings = list(ParameterGrid(_grid(estimator, param_grid))) if honest else [{}]
-    data.check(estimator, settings)
-    together = _trains_at_once(at_once, estimator, n_jobs)
-    test = check_test_images(data.synthetic, X_test, y_test, names=("X_test", "y_test"))
-    validation = test
-    if honest:
-        validation = check_test_images(
-            data.synthetic,
-            X_validation,
-            y_validation,
-            names=("X_validation", "y_validation"),
-        )
-        warn_of_shared_images(validation[0], test[0])
-    classes = np.unique(data.synthetic.y)
-    scorer = check_scorer(estimator, scoring, classes, test[1], ("scoring", "y_test"))
-    warn_of_unused_labels(estimator, data.synthetic)
+    checked = check_evaluation(
+        synthetic,
+        X_test,
+        y_test,
+        estimator=estimator,
+        protocol=protocol,
+        X_validation=X_validation,
+        y_validation=y_validation,
+        param_grid=param_grid,
+        scoring=scoring,
+        at_once=at_once,
+        n_jobs=n_jobs,
+    )
+    real = check_baseline(baseline, X_train, y_train, checked.data, checked.test[0])
+    warn_of_unused_labels(checked.estimator, checked.data.synthetic)
     seed = root_seed(random_state)
-
-    chosen, table = settings[0], None
-    if len(settings) > 1:
-        seeds = [child_seed(seed, 0, place) for place in range(n_validation_repeats)]
-        found = _train_all(
-            [
-                (clone(estimator).set_params(**setting), child)
-                for setting in settings
-                for child in seeds
-            ],
-            data,
-            validation,
-            check_scoring(estimator, None),
-            together,
-            n_jobs,
-            verbose,
-            "validation",
-        )
-        means = found.reshape(len(settings), -1).mean(axis=1)
-        if not np.isfinite(means).any():
-            raise ValueError("the training diverged with each setting of the grid")
-        table = pd.DataFrame(settings).assign(mean_score=means)
-        chosen = settings[int(means.argmax())]
-    scores = _train_all(
-        [
-            (clone(estimator).set_params(**chosen), child_seed(seed, repeat))
-            for repeat in range(n_repeats)
-        ],
-        data,
-        test,
-        scorer,
-        together,
-        n_jobs,
-        verbose,
-        "evaluation",
-    )
-    if np.isnan(scores).any() or np.isposinf(scores).any():
-        raise ValueError(
-            f"`scoring`={scoring!r} must be finite; of the networks' answers it is "
-            f"{scores.tolist()}"
-        )
-    if not np.isfinite(scores).all():
-        raise TrainingDivergedError(
-            f"{(~np.isfinite(scores)).sum()} of {n_repeats} networks diverged in their "
-            "training; their `learning_rate` is too high for these images"
-        )
-    return SyntheticScore(
-        float(scores.mean()), float(scores.std()), scores, chosen, table
-    )
-
-
-def _grid(estimator: Any, param_grid: dict[str, Any] | None) -> list[dict[str, list]]:
-    """Return a grid of settings, one that gives all rates of a pipeline one value."""
-    if param_grid is not None:
-        return [param_grid]
-    rates = [
-        name
-        for name, value in estimator.get_params().items()
-        if name.rpartition("__")[2] == "learning_rate"
-        and isinstance(value, Real)
-        and not isinstance(value, bool)
-    ]
-    if not rates:
-        return [{}]
-    return [{name: [rate] for name in rates} for rate in LEARNING_RATES]
-
-
-def _train_all(
-    tasks: list[tuple[Any, int]],
-    data: TrainingSet,
-    test: tuple[Any, Any],
-    scorer: Any,
-    at_once: bool,
-    n_jobs: int | None,
-    verbose: int,
-    name: str,
-) -> np.ndarray:
-    """Return the score of each classifier after training, -inf where it diverged."""
-    if at_once:
-        results = _score_together(tasks, data, test, scorer)
-    elif is_serial(n_jobs) and can_fit_in_threads(tasks[0][0]):
-        results = _score_in_threads(tasks, data, test, scorer)
-    else:
-        # The preprocessing may be larger than the set, and workers need none.
-        data = data._replace(synthetic=data.synthetic.with_preprocessing(None))
-        results = run_parallel(
-            _score_one,
-            (data, *test, scorer),
-            dict(enumerate(tasks)),
-            n_jobs=n_jobs,
-            what="networks",
-        )
-    scores = np.full(len(tasks), np.nan)
-    with tqdm(
-        results, desc=name, unit="network", total=len(tasks), disable=not verbose
-    ) as bar:
-        for place, score in bar:
-            scores[place] = score
-            bar.set_postfix(score=f"{np.nanmean(scores):.3f}")
-    return scores
-
-
-def _trains_at_once(at_once: bool | str, estimator: Any, n_jobs: int | None) -> bool:
-    possible = can_fit_together(estimator)
-    if isinstance(at_once, str):
-        return (
-            possible
-            and n_jobs is None
-            and resolve_device(estimator.device).type == "cuda"
-        )
-    if at_once and not possible:
-        raise ValueError(
-            "`at_once`=True needs a ConvNetClassifier without batch normalization and "
-            "callbacks, and without `class_weight` where `loss`='squared', as "
-            f"`estimator`; got {estimator!r}"
-        )
-    return at_once
-
-
-def _score_together(
-    tasks: list[tuple[Any, int]],
-    data: TrainingSet,
-    test: tuple[Any, Any],
-    scorer: Any,
-) -> Iterator[tuple[int, float]]:
-    """Train the classifiers of each setting at once; yield places and scores."""
-    groups: dict[str, list[int]] = {}
-    for place, (classifier, _) in enumerate(tasks):
-        groups.setdefault(repr(sorted(_settings(classifier))), []).append(place)
-    for places in groups.values():
-        classifiers = [_seeded(*tasks[place]) for place in places]
-        _, labels = data.synthetic
-        finite = fit_together(
-            classifiers,
-            data.images,
-            labels,
-            data.synthetic.probabilities,
-            data.synthetic.targets,
-        )
-        for place, classifier, good in zip(places, classifiers, finite, strict=True):
-            yield place, _measured(scorer, classifier, data, test) if good else -np.inf
-
-
-def _score_in_threads(
-    tasks: list[tuple[Any, int]],
-    data: TrainingSet,
-    test: tuple[Any, Any],
-    scorer: Any,
-) -> Iterator[tuple[int, float]]:
-    """Train as many classifiers at once as there are threads; yield as they come."""
-    with worker_threads():
-        for first in range(0, len(tasks), n_threads()):
-            places = range(len(tasks))[first : first + n_threads()]
-            yield from map_pieces(
-                lambda place: (place, _score_one(data, *test, scorer, *tasks[place])),
-                places,
-            )
-
-
-def _settings(classifier: Any) -> list[tuple[str, str]]:
-    return [(name, repr(value)) for name, value in classifier.get_params().items()]
-
-
-def _score_one(
-    data: TrainingSet,
-    X_test: Any,
-    y_test: Any,
-    scorer: Any,
-    estimator: Any,
-    seed: int,
-) -> float:
-    estimator = of_images(_seeded(estimator, seed))
-    with worker_threads():
-        try:
-            data.fit(estimator)
-        except TrainingDivergedError:
-            return -np.inf
-        return _measured(scorer, estimator, data, (X_test, y_test))
-
-
-def _measured(
-    scorer: Any, estimator: Any, data: TrainingSet, test: tuple[Any, Any]
-) -> float:
-    with already_checked():
-        X = data.as_given(test[0])
-        value = scorer(in_batches(estimator, X), X, test[1])
-    if np.ndim(value) != 0 or isinstance(value, (str, dict)) or value is None:
-        raise ValueError(f"`scoring` must return one number; got {value!r}")
-    return float(value)
-
-
-def _seeded(estimator: Any, seed: int) -> Any:
-    # A pipeline has no random state of its own, but its steps have.  A random state of
-    # scikit-learn is an unsigned 32-bit integer.
-    names = sorted(estimator.get_params())
-    return estimator.set_params(
-        **{
-            name: (seed if name == "random_state" else child_seed(seed, place)) % 2**32
-            for place, name in enumerate(names)
-            if name == "random_state" or name.endswith("__random_state")
-        }
-    )
+    how: dict[str, Any] = {
+        "n_repeats": n_repeats,
+        "n_validation_repeats": n_validation_repeats,
+        "n_jobs": n_jobs,
+        "verbose": verbose,
+    }
+    network = [checked.estimator]
+    score = score_sets([checked.data], network, checked, seed, "evaluation", **how)
+    if baseline is None:
+        return score
+    sets = baseline_sets(baseline, real, checked.data, n_repeats, seed)
+    network = network * len(sets)
+    if estimator is None and protocol == "paper":
+        network = [default_of_baseline(one, checked.data) for one in sets]
+    score.baseline = score_sets(sets, network, checked, seed, "baseline", **how)
+    score.difference = compare_scores(score, score.baseline, paired=True)
+    return score

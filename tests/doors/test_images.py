@@ -187,6 +187,18 @@ DOORS = {
     "cross_architecture": lambda Z: metrics.cross_architecture(
         SET, Z, Y, estimators={"a": NETWORK}, n_repeats=1
     ),
+    "compare_distillers": lambda Z: metrics.compare_distillers(
+        {"random": SUBSET}, Z, Y, X, Y, seeds=1, **EVALUATION
+    ),
+    "compare_distillers, X_test": lambda Z: metrics.compare_distillers(
+        {"random": SUBSET}, X, Y, Z, Y, seeds=1, **EVALUATION
+    ),
+    "compare_distillers, X_validation": lambda Z: metrics.compare_distillers(
+        {"random": SUBSET}, X, Y, X, Y, seeds=1, X_validation=Z, **HONEST
+    ),
+    "evaluate_synthetic, X_train": lambda Z: metrics.evaluate_synthetic(
+        SET, X, Y, baseline="random", X_train=Z, y_train=Y, **EVALUATION
+    ),
     "DifferenceDisplay.from_data": lambda Z: DifferenceDisplay.from_data(
         Z, Y, pairs=[("edge-on", "smooth")]
     ),
@@ -323,7 +335,8 @@ def no_work(monkeypatch):
         "skdistill.neural_network._kernel_classifier.RidgeRegression",
         "skdistill.trajectory._cost.Teachers",
         "skdistill.trajectory._jobs.run_parallel",
-        "skdistill.metrics._evaluate.run_parallel",
+        "skdistill.metrics._training.run_parallel",
+        "skdistill.metrics._compare_distillers.run_parallel",
     ):
         monkeypatch.setattr(place, work)
 

@@ -48,7 +48,7 @@ from skdistill import (
 )
 from skdistill.datasets import fetch_galaxy_zoo2
 from skdistill.inspection import EvolutionDisplay, report
-from skdistill.metrics import export_ddranking, load_ddranking
+from skdistill.metrics import compare_distillers, export_ddranking, load_ddranking
 from skdistill.trajectory import drop_teachers, list_teachers, merge_buffers
 from skdistill.utils._files import as_path
 
@@ -281,6 +281,14 @@ DOORS = {
     ("load_galaxy_zoo2", "mapping"): lambda path, home: (
         table(home / "place.csv", "asset_id"),
         load_galaxy_zoo2(pd.DataFrame({"objid": [3]}), mapping=path),
+    ),
+    ("compare_distillers", "path"): lambda path, home: compare_distillers(
+        {"random": RandomSubset()},
+        *(X, Y, X + 1e-3, Y),
+        seeds=1,
+        n_repeats=1,
+        estimator=CLASSIFIER,
+        path=path,
     ),
     ("DCDistiller", "buffer"): lambda path, home: (
         teachers(home / "place"),

@@ -31,6 +31,7 @@ from skdistill.inspection import (
 from skdistill.metrics import (
     SyntheticScore,
     augmentation_robust_score,
+    compare_distillers,
     compare_scores,
     cross_architecture,
     expected_calibration_error,
@@ -110,6 +111,11 @@ def fitted(data):
 
 # Labels of real images
 
+COMPARISON = {
+    "estimator": ConvNetClassifier(width=2, depth=1, max_iter=1, device="cpu"),
+    "seeds": 1,
+    "n_repeats": 1,
+}
 TREE = {"shape": {"r": "round", "e": "edge", "s": "spiral"}}
 
 
@@ -124,6 +130,9 @@ def label_doors(data, fitted, folder):
         ),
         "cross_architecture": lambda y: cross_architecture(
             distilled, X, y, estimators={"it": network}, **options
+        ),
+        "compare_distillers": lambda y: compare_distillers(
+            {"it": RandomSubset()}, X, data[1], X + 1e-3, y, **COMPARISON
         ),
         "expected_calibration_error": lambda y: expected_calibration_error(
             y, np.full((60, 3), 1 / 3), labels=np.unique(data[1])
@@ -184,6 +193,7 @@ def test_doors_for_labels_are_listed(data, fitted, tmp_path):
         "OcclusionDisplay.from_estimator",
         "TreeConfusionDisplay.from_estimator",
         "TreeConfusionDisplay.from_predictions",
+        "compare_distillers",
         "cross_architecture",
         "evaluate_synthetic",
         "expected_calibration_error",
@@ -219,6 +229,9 @@ def set_doors(data, fitted, folder):
         "cross_architecture": lambda X: cross_architecture(
             distilled, X, y, estimators={"it": network}, **options
         ),
+        "compare_distillers": lambda X: compare_distillers(
+            {"it": RandomSubset()}, data[0], y, X + 1e-3, y, **COMPARISON
+        ),
         "BaseDistiller.score": lambda X: distiller.score(X, y),
         "DistilledClassifier.score": lambda X: model.score(X, y),
         "DistilledClassifier.predict": model.predict,
@@ -236,6 +249,7 @@ def set_doors(data, fitted, folder):
 def compares_with_a_set(name, parameters):
     return (
         {"synthetic", "X_test"} <= parameters
+        or {"distillers", "X_test"} <= parameters
         or {"distiller", "X_test"} <= parameters
         or (
             name.startswith("DistilledClassifier.")
@@ -261,6 +275,7 @@ def test_doors_for_real_images_are_listed(data, fitted, tmp_path):
         "DistilledClassifier.score",
         "MeasuresDisplay.from_estimator",
         "NeighborsDisplay.from_set",
+        "compare_distillers",
         "cross_architecture",
         "evaluate_synthetic",
         "report",

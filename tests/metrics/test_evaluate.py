@@ -10,7 +10,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.dummy import DummyClassifier
 from sklearn.pipeline import make_pipeline
 
-import skdistill.metrics._evaluate as module
+import skdistill.metrics._training as module
 from skdistill import (
     ChannelScaler,
     ConvNetClassifier,
@@ -18,7 +18,7 @@ from skdistill import (
     evaluate_synthetic,
 )
 from skdistill.metrics import SyntheticScore
-from skdistill.metrics._evaluate import LEARNING_RATES
+from skdistill.metrics._protocol import LEARNING_RATES
 from skdistill.neural_network import TrainingDivergedError
 
 

@@ -1,6 +1,5 @@
 """Where the networks of an iteration come from: nothing of them has to be stored."""
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
@@ -11,22 +10,12 @@ from torch import Tensor, nn
 from skdistill.distillation._engine._objective import Draw
 from skdistill.neural_network._convnet import flatten_parameters
 from skdistill.trajectory import TrajectoryBuffer
+from skdistill.trajectory._signature import teachers_signature
 from skdistill.utils._device import to_device
 from skdistill.utils._random import isolated_torch_seed
 
 # Tells a draw's network apart from what else is random of it.
 NETWORK = 0
-
-
-def teachers_signature(buffer: TrajectoryBuffer) -> dict[str, Any]:
-    """Return which teachers a run follows, as its checkpoint holds it."""
-    return {
-        "number of teachers": buffer.n_teachers_,
-        "teachers' epochs": buffer.n_epochs_,
-        "teachers' settings": json.loads(json.dumps(buffer.settings_.to_plain())),
-        "teachers' images (fingerprint)": buffer.fingerprint_,
-        "teachers' seed": buffer.seed_,
-    }
 
 
 class Networks(ABC):

@@ -15,7 +15,6 @@ from skdistill.distillation._engine._objective import (
     Objective,
 )
 from skdistill.distillation._engine._parameters import SyntheticParameters
-from skdistill.distillation._objectives._networks import teachers_signature
 from skdistill.distillation._objectives._student_lr import (
     BELIEVED_STRETCHES,
     StepSizes,
@@ -27,6 +26,7 @@ from skdistill.distillation._objectives._trajectory_distance import (
 from skdistill.distillation._objectives._unrolled import plan_steps
 from skdistill.neural_network._module_derivatives import Derivatives
 from skdistill.trajectory import TrajectoryBuffer
+from skdistill.trajectory._signature import teachers_signature
 from skdistill.utils._device import to_device
 from skdistill.utils._workers import map_pieces
 
