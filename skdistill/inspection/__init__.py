@@ -4,6 +4,9 @@ from skdistill.inspection._comparison import compare_classes
 from skdistill.inspection._confidence import ConfidenceDisplay
 from skdistill.inspection._confusion import TreeConfusionDisplay
 from skdistill.inspection._difference import DifferenceDisplay
+from skdistill.inspection._distiller_comparison_display import (
+    DistillerComparisonDisplay,
+)
 from skdistill.inspection._evolution import EvolutionDisplay
 from skdistill.inspection._images import SyntheticSetDisplay
 from skdistill.inspection._matching import MatchingDisplay
@@ -21,6 +24,7 @@ from skdistill.inspection._tree import TreeDisplay
 __all__ = [
     "ConfidenceDisplay",
     "DifferenceDisplay",
+    "DistillerComparisonDisplay",
     "EvolutionDisplay",
     "ImageRecorder",
     "MatchingDisplay",

@@ -1,0 +1,184 @@
+"""DistillerComparisonDisplay: the scores of several distillers, with error bars."""
+
+from numbers import Real
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.utils._param_validation import HasMethods, Interval
+
+from skdistill.inspection._grid import new_axes
+from skdistill.inspection._plotting import check_matplotlib, plain_text, wrapped
+from skdistill.inspection._public import public
+from skdistill.utils._intervals import students_half_width
+
+_COLOR = "tab:blue"
+
+
+class DistillerComparisonDisplay:
+    """Scores of several distillers: networks, means, and what these could be.
+
+    Made by :meth:`from_comparison`; everything that is given to the constructor is
+    stored as it is.
+
+    Read more in the :ref:`User Guide <compare_distillers>`.
+
+    Parameters
+    ----------
+    scores : DataFrame
+        A row for each network: ``distiller``, ``seed`` and ``score``.
+    metric : str, default="accuracy"
+        What the scores are; accuracies are shown in percent.
+    confidence : float, default=0.95
+        That of the error bars.
+    title : str, default=""
+        What is written above.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+        Where it is drawn.
+    figure_ : matplotlib Figure
+        Its figure.
+
+    See Also
+    --------
+    skdistill.metrics.compare_distillers : What makes a comparison.
+
+    Examples
+    --------
+    >>> import matplotlib.pyplot as plt
+    >>> import pandas as pd
+    >>> from skdistill.inspection import DistillerComparisonDisplay
+    >>> from skdistill.metrics import DistillerComparison
+    >>> comparison = DistillerComparison(pd.DataFrame({
+    ...     "distiller": ["DM", "DM", "random", "random"], "seed": [0, 1, 0, 1],
+    ...     "network": 0, "score": [0.51, 0.48, 0.41, 0.37]}))
+    >>> display = DistillerComparisonDisplay.from_comparison(comparison)
+    >>> [label.get_text() for label in display.ax_.get_yticklabels()]
+    ['DM', 'random']
+    >>> plt.close(display.figure_)
+    """
+
+    def __init__(
+        self,
+        scores: pd.DataFrame,
+        *,
+        metric: str = "accuracy",
+        confidence: float = 0.95,
+        title: str = "",
+    ) -> None:
+        self.scores = scores
+        self.metric = metric
+        self.confidence = confidence
+        self.title = title
+
+    @classmethod
+    @public(
+        comparison=[HasMethods(["differences", "to_markdown"])],
+        confidence=[Interval(Real, 0, 1, closed="neither")],
+    )
+    def from_comparison(
+        cls,
+        comparison: Any,
+        *,
+        confidence: float = 0.95,
+        title: str = "",
+        ax: Any = None,
+    ) -> "DistillerComparisonDisplay":
+        """Draw what :func:`~skdistill.metrics.compare_distillers` has found.
+
+        Parameters
+        ----------
+        comparison : DistillerComparison
+            The comparison.
+        confidence : float, default=0.95
+            The share of error bars that hold the true mean.
+        title : str, default=""
+            What to write above.
+        ax : matplotlib Axes, default=None
+            Where to draw; None makes a new figure.
+
+        Returns
+        -------
+        display : DistillerComparisonDisplay
+            The display, drawn.
+        """
+        display = cls(
+            comparison.scores,
+            metric=comparison.metric,
+            confidence=confidence,
+            title=title,
+        )
+        return display.plot(ax=ax)
+
+    @public()
+    def plot(self, *, ax: Any = None) -> "DistillerComparisonDisplay":
+        """Draw a row for each distiller, the first one above.
+
+        Dots are networks, those of one set at one height; the line across is the mean
+        of the means of sets.  The error bar is Student's interval of that mean, with
+        sets as runs: of a single set there is none.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Where to draw; None makes a new figure.
+
+        Returns
+        -------
+        display : DistillerComparisonDisplay
+            The display itself.
+        """
+        check_matplotlib(f"{type(self).__name__}.plot")
+        names = self.scores["distiller"].unique().tolist()
+        here = new_axes(ax, 6.0, 1.2 + 0.4 * len(names))
+        is_share = self.metric == "accuracy"
+        unit = 100.0 if is_share else 1.0
+        places = np.arange(len(names))[::-1]
+        for place, name in zip(places, names, strict=True):
+            own = self.scores[self.scores["distiller"] == name].dropna(subset=["score"])
+            sets = [
+                unit * of_set["score"].to_numpy(dtype=np.float64)
+                for _, of_set in own.groupby("seed")
+            ]
+            if not sets:
+                continue  # all of it failed
+            # Sets side by side, so that networks of one can be told from another's.
+            apart = np.linspace(0.2, -0.2, len(sets)) if len(sets) > 1 else [0.0]
+            for height, values in zip(apart, sets, strict=True):
+                here.plot(
+                    values,
+                    np.full(len(values), place + height),
+                    linestyle="",
+                    marker="o",
+                    markersize=3.5,
+                    color=_COLOR,
+                    alpha=0.45,
+                )
+            means = np.array([values.mean() for values in sets])
+            half = None
+            if len(means) > 1:
+                half = float(students_half_width(means, confidence=self.confidence))
+            here.errorbar(
+                means.mean(),
+                place,
+                xerr=half,
+                marker="|",
+                markersize=14,
+                markeredgewidth=2,
+                color="black",
+                capsize=3,
+                zorder=3,
+            )
+        here.set_yticks(places, [wrapped(str(name), 24) for name in names])
+        here.set_ylim(-0.6, len(names) - 0.4)
+        interval = f"mean with {100 * self.confidence:g} % interval, sets as runs"
+        label = f"{self.metric} in %" if is_share else self.metric
+        here.set_xlabel(f"{label}\n{interval}; dots: networks")
+        if self.title:
+            here.set_title(self.title)
+        plain_text(here)
+        self.ax_ = here
+        self.figure_ = here.figure
+        return self
