@@ -276,7 +276,7 @@ def test_a_kill_loses_only_what_was_under_way(data, tmp_path, monkeypatch, compu
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"distiller": DMDistiller(max_iter=3, **TINY)}, "`max_iter`: found 2, expec"),
+        ({"distiller": DMDistiller(max_iter=3, **TINY)}, "`max_iter`: found 2"),
         ({"distiller": RandomSubset()}, r"`class`: found '.*DMDistiller', expected"),
         ({"estimator": clone(NETWORK).set_params(width=5)}, "`evaluation's estimator_"),
         ({"n_repeats": 3}, "`evaluation's n_repeats`: found 2, expected 3"),
