@@ -4,8 +4,10 @@ import itertools
 
 import numpy as np
 import pytest
+import torch
 
 import skdistill.distillation._objectives._trajectory as matcher_module
+import skdistill.distillation._stages as stages_module
 from skdistill.distillation import STMDistiller
 from skdistill.distillation._objectives._trajectory_distance import match_gradient
 from skdistill.trajectory import TrajectoryBuffer
@@ -114,6 +116,50 @@ def spoil_matches(monkeypatch):
         monkeypatch.setattr(matcher_module, "match_gradient", spoiled)
 
     return spoil
+
+
+@pytest.fixture
+def break_gradients(spoil_matches):
+    """Return a function that makes gradients NaN.
+
+    It is given a function that is true of the iterations whose gradients break.
+    """
+
+    def break_them(is_broken):
+        def change(iteration, result):
+            if is_broken(iteration):
+                return result._replace(images=torch.full_like(result.images, np.nan))
+            return result
+
+        spoil_matches(change)
+
+    return break_them
+
+
+@pytest.fixture
+def decide_by(monkeypatch):
+    """Return a function that has STM decide as given, and then nothing more."""
+
+    def decide_so(*decisions):
+        waiting = iter(decisions)
+        monkeypatch.setattr(
+            stages_module, "decide", lambda *args, **kwargs: next(waiting, None)
+        )
+
+    return decide_so
+
+
+@pytest.fixture
+def level_up_after(monkeypatch):
+    """Return a function that has the pool expand after a number of iterations."""
+
+    def expand_after(n_values):
+        def decide(values, groups, **kwargs):
+            return "expanded" if len(values) == n_values else None
+
+        monkeypatch.setattr(stages_module, "decide", decide)
+
+    return expand_after
 
 
 @pytest.fixture
