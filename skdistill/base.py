@@ -169,10 +169,15 @@ class BaseDistiller(
             self.synthetic_.metadata,
             self.synthetic_.step_size,
             on_targets=self.synthetic_.targets is not None,
+            **self._own_network(),
             image_shape=self.synthetic_.X.shape[1:],
             device=self.device,
             random_state=self.random_state,
         )
+
+    def _own_network(self) -> dict[str, Any]:
+        """Return what makes a user's own network, if sets are distilled with one."""
+        return {}
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

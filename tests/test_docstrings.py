@@ -18,6 +18,10 @@ OF_TABLES = {"GalaxyZooCurator", "ImageReader", "RotationAugmenter"}
 
 # How the description of a parameter reads wherever a public class has it.
 PARAMETERS = {
+    "architecture": (
+        r"The (teachers' )?networks?\b.*callable.*image_shape.*number of classes.* "
+        r"module.*draw.* new weights"
+    ),
     "augmentation": r"Families of which one is drawn for each",
     "average": (
         r"Whether ``synthetic_`` holds averages of the images \(and learned labels\) "
@@ -71,7 +75,6 @@ PARAMETERS = {
 ATTRIBUTES = ["classes_", "feature_names_in_", "image_shape_", "n_features_in_"]
 # Shared by name alone: the numbers, units or options differ with the class.
 OF_EACH_CLASS = {
-    "architecture",
     "bias_variance",
     "batch_size",
     "class_weight",

@@ -1,13 +1,13 @@
 """BPTTDistiller: the loss on real images, differentiated through the training."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from numbers import Integral, Real
 from typing import Any
 
 import torch
 from sklearn.utils._param_validation import Interval, StrOptions
-from torch import Tensor
+from torch import Tensor, nn
 
 from skdistill.distillation._engine._parameters import Labels
 from skdistill.distillation._engine._real_batches import RealData
@@ -27,8 +27,12 @@ from skdistill.distillation._student import (
     resolve_keep,
 )
 from skdistill.neural_network._compile import pays_to_compile
-from skdistill.neural_network._default import describe_network
-from skdistill.neural_network._derivatives import ConvNetDerivatives
+from skdistill.neural_network._default import describe_kind, own_parameters
+from skdistill.neural_network._module_derivatives import (
+    Derivatives,
+    ModuleDerivatives,
+)
+from skdistill.neural_network._network_kind import CONVNET
 from skdistill.utils._distributed import Ranks
 from skdistill.utils._warnings import warn
 from skdistill.utils._workers import n_threads
@@ -127,12 +131,19 @@ class BPTTDistiller(NetworkMatchingDistiller):
         Number of networks whose gradients are averaged in an iteration: it takes as
         many times longer, and steps are less noisy.  "auto" is 1, or one in each of the
         processes of a torch.distributed group.
+    architecture : str, callable or torch.nn.Module, default="convnet"
+        The networks: "convnet", "alexnet", "mlp", "resnet18" or "vgg11"; a callable
+        that gets ``image_shape`` and the number of classes and returns a module; or a
+        module, whose layers draw new weights for each network.  As for
+        :class:`~skdistill.trajectory.TrajectoryBuffer`.  Dropout is at work in the
+        steps on synthetic images, and not where the loss on real ones is computed.
     width : int, default=128
-        Number of channels of the network's convolutions.
+        Number of channels of each convolution of a "convnet".
     depth : int, default=3
-        Number of its blocks.
+        Number of blocks of a "convnet".
     normalization : {"instance", "layer", "group", "none"}, default="instance"
-        What follows each convolution.
+        What follows each convolution; of no meaning to "mlp" and to a network of one's
+        own.
     augmentation : "dsa", None or sequence of str, default="dsa"
         Families of which one is drawn for each step, and one for the real images.
     clip : float or None, default=2.0
@@ -267,6 +278,7 @@ class BPTTDistiller(NetworkMatchingDistiller):
         batch_size: int | str | None = "auto",
         n_real: int | None = 1000,
         n_networks: int | str = "auto",
+        architecture: str | Callable[..., nn.Module] | nn.Module = CONVNET,
         width: int = 128,
         depth: int = 3,
         normalization: str = "instance",
@@ -299,6 +311,7 @@ class BPTTDistiller(NetworkMatchingDistiller):
         self.batch_size = batch_size
         self.n_real = n_real
         self.n_networks = n_networks
+        self.architecture = architecture
         self.width = width
         self.depth = depth
         self.normalization = normalization
@@ -342,8 +355,8 @@ class BPTTDistiller(NetworkMatchingDistiller):
         )
         n_at_once = max(self.n_networks_ // Ranks().size, 1)
         n_steps_in_all = self.max_iter * self.n_steps * n_at_once
-        network = ConvNetDerivatives(
-            self._structure(), compile=pays_to_compile(data.device, n_steps_in_all)
+        network = self._kind.derivatives(
+            data.device, compile=pays_to_compile(data.device, n_steps_in_all)
         )
         step_size = self.step_size
         if isinstance(step_size, str):
@@ -352,8 +365,8 @@ class BPTTDistiller(NetworkMatchingDistiller):
         return MetaLoss(
             data,
             network,
-            RandomNetworks(self._build, data.device),
-            optimizer=self._inner_optimizer(),
+            RandomNetworks(self._kind.build, data.device),
+            optimizer=self._inner_optimizer(network),
             step_size=LearnedStepSize(step_size, self.step_size_lr),
             n_steps=int(self.n_steps),
             window=self._window,
@@ -372,10 +385,14 @@ class BPTTDistiller(NetworkMatchingDistiller):
             n_networks=self.n_networks_,
         )
 
-    def _inner_optimizer(self) -> InnerOptimizer:
+    def _inner_optimizer(self, network: Derivatives) -> InnerOptimizer:
+        optimizer: InnerOptimizer = InnerSGD(self.momentum, self.weight_decay)
         if self.optimizer == "adam":
-            return InnerAdam(weight_decay=self.weight_decay)
-        return InnerSGD(self.momentum, self.weight_decay)
+            optimizer = InnerAdam(weight_decay=self.weight_decay)
+        if isinstance(network, ModuleDerivatives) and not network.is_trained.all():
+            # It would shrink the others.
+            optimizer.is_trained = network.is_trained
+        return optimizer
 
     def _attributes(self, state: DistillationState) -> dict[str, Any]:
         objective = state.objective
@@ -399,14 +416,15 @@ class BPTTDistiller(NetworkMatchingDistiller):
                 "large, or too small for `n_steps` steps",
             )
 
-    def _metadata(self) -> dict[str, Any]:
-        settings: dict[str, Any] = {}
+    def _training(self) -> dict[str, Any]:
+        """Return how a network is trained on the set, as far as the fit says it."""
+        training = {"augmentation": self.augmentation}
         if self.optimizer == "sgd":
-            settings["momentum"] = self.momentum
-        return describe_network(
-            width=self.width,
-            depth=self.depth,
-            normalization=self.normalization,
-            augmentation=self.augmentation,
-            **settings,
-        )
+            training["momentum"] = self.momentum
+        return training
+
+    def _metadata(self) -> dict[str, Any]:
+        return describe_kind(self._kind, **self._training())
+
+    def _own_network(self) -> dict[str, Any]:
+        return own_parameters(self._kind, **self._training())

@@ -1,19 +1,26 @@
 """CAFEDistiller: matching of mean features of all layers."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 import torch
 from sklearn.utils._param_validation import Interval, StrOptions
+from torch import nn
 
 from skdistill.distillation._engine._real_batches import RealData
 from skdistill.distillation._network_matching import NetworkMatchingDistiller
 from skdistill.distillation._objectives._alignment import LayerAlignment, Rounds
 from skdistill.distillation._objectives._feature_matching import resolve_batch_size
 from skdistill.distillation._objectives._networks import RandomNetworks
+from skdistill.neural_network._module_derivatives import (
+    Derivatives,
+    ModuleDerivatives,
+    with_embedding,
+)
+from skdistill.neural_network._network_kind import CONVNET
 
 # As released, for three blocks: of all blocks but the last, of the last, and of what
 # it is pooled to, which is compared twice there.
@@ -55,7 +62,9 @@ class CAFEDistiller(NetworkMatchingDistiller):
         there are 2000 networks, each of which serves for at least ten rounds.
     layer_weights : sequence of float of length ``depth`` + 1, or "auto", default="auto"
         The weights :math:`w_l` of the blocks and of the embedding.  "auto" is 0.1 of
-        all blocks but the last, 1 of the last, and 2 of the embedding.
+        all blocks but the last, 1 of the last, and 2 of the embedding.  Another
+        ``architecture`` than "convnet" has layers in place of blocks; the message that
+        refuses any other length says how many.
     discrimination : float, default=0.01
         The weight :math:`\gamma` of the last term.  Whatever the number of real images,
         it is that of a sum over 256 of each class.
@@ -113,13 +122,22 @@ class CAFEDistiller(NetworkMatchingDistiller):
         Whether ``synthetic_`` holds averages of the images (and learned labels) over
         all iterations, the later with more weight: those of iteration t with t^2.  They
         are less noisy than the last ones, which False takes, as does [1]_.
+    architecture : str, callable or torch.nn.Module, default="convnet"
+        The networks: "convnet", "alexnet", "mlp", "resnet18" or "vgg11"; a callable
+        that gets ``image_shape`` and the number of classes and returns a module; or a
+        module, whose layers draw new weights for each network.  As for
+        :class:`~skdistill.trajectory.TrajectoryBuffer`.  The features of others than
+        "convnet" are what convolutions and linear layers see, in the order in which
+        they are called: the first sees the image and is left out, the last linear one
+        sees the embedding, and what several see counts once.
     width : int, default=128
-        Number of channels of each convolution of the networks.
+        Number of channels of each convolution of a "convnet".
     depth : int, default=3
-        Number of their blocks.
+        Number of blocks of a "convnet".
     normalization : {"instance", "layer", "group", "none"}, default="instance"
-        As for :class:`~skdistill.neural_network.ConvNetClassifier`.  "batch" is
-        refused: it makes the features of an image depend on the rest of its batch.
+        As for :class:`~skdistill.neural_network.ConvNetClassifier`; of no meaning to
+        "mlp" and to a network of one's own.  "batch" is refused: it makes the features
+        of an image depend on the rest of its batch.
     checkpoint : path-like, default=None
         A folder for the state of the fit, from which the same fit is resumed;
         ``max_iter`` may be larger than before.  In a search or a cross-validation of
@@ -221,6 +239,7 @@ class CAFEDistiller(NetworkMatchingDistiller):
         augmentation: str | Sequence[str] | None = None,
         pixel_lr: float | str = "auto",
         average: bool = True,
+        architecture: str | Callable[..., nn.Module] | nn.Module = CONVNET,
         width: int = 128,
         depth: int = 3,
         normalization: str = "instance",
@@ -249,6 +268,7 @@ class CAFEDistiller(NetworkMatchingDistiller):
         self.augmentation = augmentation
         self.pixel_lr = pixel_lr
         self.average = average
+        self.architecture = architecture
         self.width = width
         self.depth = depth
         self.normalization = normalization
@@ -259,6 +279,20 @@ class CAFEDistiller(NetworkMatchingDistiller):
         self.random_state = random_state
         self.verbose = verbose
 
+    def _check_networks(self, data: RealData) -> None:
+        self._n_layers = int(self.depth) + 1
+        super()._check_networks(data)
+
+    def _check_module(self, network: Derivatives) -> None:
+        assert isinstance(network, ModuleDerivatives)
+        with_embedding(network)
+        self._n_layers = len(network.activation_sizes) + 1
+
+    def _describe_layers(self) -> str:
+        if self._kind.is_convnet:
+            return f"the blocks of a network of `depth`={self.depth}"
+        return f"what {self._n_layers - 1} layers of {self._kind.name} see"
+
     def _check_parameters(self, data: RealData) -> None:
         super()._check_parameters(data)
         self._weights = self._resolve_layer_weights()
@@ -267,10 +301,10 @@ class CAFEDistiller(NetworkMatchingDistiller):
         return super()._resolved_parameters() | {"layer_weights": self._weights}
 
     def _resolve_layer_weights(self) -> list[float]:
-        n_layers = int(self.depth) + 1
+        n_layers = self._n_layers
         if isinstance(self.layer_weights, str):
             early = [_EARLY_WEIGHT] * (n_layers - 2)
-            return [*early, _LAST_WEIGHT, _EMBEDDING_WEIGHT]
+            return [*early, _LAST_WEIGHT, _EMBEDDING_WEIGHT][-n_layers:]
         try:
             weights = np.asarray(self.layer_weights, dtype=float)
         except (TypeError, ValueError):
@@ -280,8 +314,8 @@ class CAFEDistiller(NetworkMatchingDistiller):
         ):
             raise ValueError(
                 f"`layer_weights` must be 'auto' or {n_layers} numbers of at least 0, "
-                f"for the blocks of a network of `depth`={self.depth} and for the "
-                f"embedding; got {self.layer_weights!r}"
+                f"for {self._describe_layers()} and for the embedding; got "
+                f"{self.layer_weights!r}"
             )
         if not weights.any() and not self.discrimination:
             raise ValueError(
@@ -293,8 +327,9 @@ class CAFEDistiller(NetworkMatchingDistiller):
     def _make_objective(self, data: RealData, seed: int) -> LayerAlignment:
         return LayerAlignment(
             data,
-            self._structure(),
-            RandomNetworks(self._build, data.device),
+            self._kind.derivatives(data.device),
+            self._kind.build_structure(),
+            RandomNetworks(self._kind.build, data.device),
             batch_size=resolve_batch_size(self.batch_size, self.ipc),
             families=self._families,
             layer_weights=self._weights,

@@ -1,7 +1,7 @@
 """DCDistiller and DSADistiller: gradient matching."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from numbers import Integral, Real
 from typing import Any
 
@@ -16,7 +16,11 @@ from skdistill.distillation._objectives._gradient_matching import (
     GradientMatching,
     Training,
 )
-from skdistill.distillation._objectives._gradients import DISTANCES, MATCHED
+from skdistill.distillation._objectives._gradients import (
+    DISTANCES,
+    MATCHED,
+    matched_parts,
+)
 from skdistill.distillation._objectives._networks import (
     Networks,
     RandomNetworks,
@@ -25,15 +29,25 @@ from skdistill.distillation._objectives._networks import (
 from skdistill.distillation._teachers import (
     describe_teachers,
     fit_teachers,
-    network_of_teachers,
+    kind_of_teachers,
 )
+from skdistill.neural_network._module_derivatives import Derivatives
+from skdistill.neural_network._network_kind import CONVNET, NetworkKind
 from skdistill.trajectory import TrajectoryBuffer
 from skdistill.utils._distributed import Ranks
 from skdistill.utils._random import child_seed
+from skdistill.utils._warnings import warn
 
 # As released: the angle between gradients is not linear in that of the real images,
 # and a smaller batch gives another mean.
 _AUTO_BATCH = 256
+
+# Why of a network there may be no parameters that are matched.
+_NOTHING = (
+    '"weights" are the parameters of two or more axes that are trained, as those of '
+    'convolutions and linear layers, "kernels" those of three or more, which the '
+    'network has not got; "all" takes whatever there is'
+)
 
 # Images of a class times epochs after each update, as released: (10, 50), (50, 10).
 _AUTO_EPOCHS = 500
@@ -92,18 +106,24 @@ class DCDistiller(NetworkMatchingDistiller):
     matched : {"weights", "kernels", "all"}, default="weights"
         Which parameters' gradients are compared:
 
-        - "weights": kernels of convolutions and the matrix of the last layer;
-        - "kernels": kernels of convolutions alone;
+        - "weights": kernels of convolutions and the matrix of the last layer, in any
+          ``architecture`` the parameters of two or more axes, of which the first
+          numbers the output units;
+        - "kernels": kernels of convolutions alone, the parameters of three or more
+          axes;
         - "all": those of all parameters.
+
+        Parameters that are not trained are left out.
 
     buffer : TrajectoryBuffer, FrozenEstimator or path-like, default=None
         Teachers, whose snapshots are taken for networks: of any teacher, after any
-        epoch, another in each iteration.  ``n_rounds`` and what follows it, ``width``,
-        ``depth`` and ``normalization`` are then without effect, and iterations
-        shorter.  The setting of [2]_, which trains its networks on real images, too,
-        is ``buffer=TrajectoryBuffer(...)``, ``distance="squared"``,
-        ``matched="kernels"``, ``init="real"``, ``augmentation="color+crop+cutout"``,
-        ``batch_size=64`` and ``pixel_size=2``.  A fitted
+        epoch, another in each iteration.  ``n_rounds`` and what follows it,
+        ``architecture``, ``width``, ``depth`` and ``normalization`` are then without
+        effect, and iterations shorter.  The setting of [2]_, which trains its networks
+        on real images, too, is ``buffer=TrajectoryBuffer(...)``,
+        ``distance="squared"``, ``matched="kernels"``, ``init="real"``,
+        ``augmentation="color+crop+cutout"``, ``batch_size=64`` and ``pixel_size=2``.
+        A fitted
         buffer, or the folder of one, is used as it is; an unfitted one is cloned and
         fitted on X, y.  In a search or a cross-validation a fitted buffer is trained
         again on the images of each fold, unless it is wrapped in a
@@ -140,20 +160,26 @@ class DCDistiller(NetworkMatchingDistiller):
         Whether ``synthetic_`` holds averages of the images (and learned labels) over
         all iterations, the later with more weight: those of iteration t with t^2.  They
         are less noisy than the last ones, which False takes, as does [1]_.
+    architecture : str, callable or torch.nn.Module, default="convnet"
+        The networks: "convnet", "alexnet", "mlp", "resnet18" or "vgg11"; a callable
+        that gets ``image_shape`` and the number of classes and returns a module; or a
+        module, whose layers draw new weights for each network.  As for
+        :class:`~skdistill.trajectory.TrajectoryBuffer`.
     width : int, default=128
-        Number of channels of each convolution of the networks.
+        Number of channels of each convolution of a "convnet".
     depth : int, default=3
-        Number of their blocks.
+        Number of blocks of a "convnet".
     normalization : {"instance", "layer", "group", "none"}, default="instance"
-        As for :class:`~skdistill.neural_network.ConvNetClassifier`.  "batch" is
-        refused: it makes the gradient of an image depend on the rest of its batch.
+        As for :class:`~skdistill.neural_network.ConvNetClassifier`; of no meaning to
+        "mlp" and to a network of one's own.  "batch" is refused: it makes the gradient
+        of an image depend on the rest of its batch.
     checkpoint : path-like, default=None
         A folder for the state of the fit, from which the same fit is resumed;
         ``max_iter`` may be larger than before.  In a search or a cross-validation of
         scikit-learn each fit has a folder ``fit-...`` of its own inside of it.
     estimator : classifier, default=None
-        The classifier that :meth:`score` trains; None takes a
-        :class:`~skdistill.neural_network.ConvNetClassifier` of the networks' structure.
+        The classifier that :meth:`score` trains; None takes one like the networks of
+        the distillation.
     image_shape : tuple (height, width, channels), default=None
         Shape to which the rows of a 2-D X are reshaped.  None takes each for one row of
         pixels with one channel.
@@ -255,6 +281,7 @@ class DCDistiller(NetworkMatchingDistiller):
         augmentation: str | Sequence[str] | None = None,
         pixel_lr: float | str = "auto",
         average: bool = True,
+        architecture: str | Callable[..., nn.Module] | nn.Module = CONVNET,
         width: int = 128,
         depth: int = 3,
         normalization: str = "instance",
@@ -281,6 +308,7 @@ class DCDistiller(NetworkMatchingDistiller):
         self.augmentation = augmentation
         self.pixel_lr = pixel_lr
         self.average = average
+        self.architecture = architecture
         self.width = width
         self.depth = depth
         self.normalization = normalization
@@ -291,10 +319,22 @@ class DCDistiller(NetworkMatchingDistiller):
         self.random_state = random_state
         self.verbose = verbose
 
-    def _check_networks(self, data: RealData) -> None:
-        # Teachers look at their images themselves.
+    def _find_kind(self, data: RealData) -> NetworkKind:
         if self.buffer is None:
-            super()._check_networks(data)
+            return super()._find_kind(data)
+        if self.architecture != CONVNET:
+            warn(
+                "`architecture` is without effect where `buffer` is given: the "
+                "networks are those of its teachers"
+            )
+        # Teachers look at their images themselves.
+        return kind_of_teachers(self.buffer, data)
+
+    def _check_module(self, network: Derivatives) -> None:
+        if not matched_parts(self._kind.build_structure(), self.matched):
+            raise ValueError(
+                f"`matched`={self.matched!r} leaves nothing to compare: {_NOTHING}"
+            )
 
     def _training(self) -> Training | None:
         """Return how networks are trained, if they are."""
@@ -314,9 +354,7 @@ class DCDistiller(NetworkMatchingDistiller):
     def _make_objective(self, data: RealData, seed: int) -> GradientMatching:
         networks: Networks
         if self.buffer is None:
-            structure: nn.Module = self._structure()
-            derivatives = None
-            networks = RandomNetworks(self._build, data.device)
+            networks = RandomNetworks(self._kind.build, data.device)
         else:
             self.buffer_ = fit_teachers(
                 self.buffer,
@@ -325,13 +363,12 @@ class DCDistiller(NetworkMatchingDistiller):
                 ranks=Ranks(),
                 checkpoint=self.checkpoint,
             )
-            structure = self.buffer_.settings_.build_structure()
-            derivatives = self.buffer_.settings_.derivatives(data.device)
+            self._kind = self.buffer_.settings_.network
             networks = Snapshots(self.buffer_, data.device)
         batch_size = _AUTO_BATCH if self.batch_size == "auto" else self.batch_size
         return GradientMatching(
             data,
-            structure,
+            self._kind.build_structure(),
             networks,
             training=self._training(),
             distance=self.distance,
@@ -339,16 +376,10 @@ class DCDistiller(NetworkMatchingDistiller):
             batch_size=None if batch_size is None else int(batch_size),
             families=self._families,
             n_networks=self.n_networks_,
-            derivatives=derivatives,
+            derivatives=self._kind.derivatives(data.device),
         )
 
     def _metadata(self) -> dict[str, Any]:
         if self.buffer is None:
             return super()._metadata()
         return describe_teachers(self.buffer_)
-
-    def _default_estimator(self) -> Any:
-        estimator = super()._default_estimator()
-        if self.buffer is None:
-            return estimator
-        return network_of_teachers(self.buffer_.settings_, estimator)

@@ -1,12 +1,13 @@
 """DMDistiller: matching of mean features."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from numbers import Integral
 from typing import Any
 
 import torch
 from sklearn.utils._param_validation import Interval
+from torch import nn
 
 from skdistill.distillation._engine._real_batches import RealData
 from skdistill.distillation._network_matching import NetworkMatchingDistiller
@@ -15,7 +16,11 @@ from skdistill.distillation._objectives._feature_matching import (
     resolve_batch_size,
 )
 from skdistill.distillation._objectives._networks import RandomNetworks
-from skdistill.neural_network._derivatives import ConvNetDerivatives
+from skdistill.neural_network._module_derivatives import (
+    Derivatives,
+    with_embedding,
+)
+from skdistill.neural_network._network_kind import CONVNET
 
 
 class DMDistiller(NetworkMatchingDistiller):
@@ -86,13 +91,20 @@ class DMDistiller(NetworkMatchingDistiller):
         Whether ``synthetic_`` holds averages of the images (and learned labels) over
         all iterations, the later with more weight: those of iteration t with t^2.  They
         are less noisy than the last ones, which False takes, as does [1]_.
+    architecture : str, callable or torch.nn.Module, default="convnet"
+        The networks: "convnet", "alexnet", "mlp", "resnet18" or "vgg11"; a callable
+        that gets ``image_shape`` and the number of classes and returns a module; or a
+        module, whose layers draw new weights for each network.  As for
+        :class:`~skdistill.trajectory.TrajectoryBuffer`.  Features are what its last
+        :class:`torch.nn.Linear` sees.
     width : int, default=128
-        Number of channels of each convolution of the networks.
+        Number of channels of each convolution of a "convnet".
     depth : int, default=3
-        Number of their blocks.
+        Number of blocks of a "convnet".
     normalization : {"instance", "layer", "group", "none"}, default="instance"
-        As for :class:`~skdistill.neural_network.ConvNetClassifier`.  "batch" is
-        refused: it makes the features of an image depend on the rest of its batch.
+        As for :class:`~skdistill.neural_network.ConvNetClassifier`; of no meaning to
+        "mlp" and to a network of one's own.  "batch" is refused: it makes the features
+        of an image depend on the rest of its batch.
     checkpoint : path-like, default=None
         A folder for the state of the fit, from which the same fit is resumed;
         ``max_iter`` may be larger than before.  In a search or a cross-validation of
@@ -178,6 +190,7 @@ class DMDistiller(NetworkMatchingDistiller):
         augmentation: str | Sequence[str] | None = "dsa",
         pixel_lr: float | str = "auto",
         average: bool = True,
+        architecture: str | Callable[..., nn.Module] | nn.Module = CONVNET,
         width: int = 128,
         depth: int = 3,
         normalization: str = "instance",
@@ -198,6 +211,7 @@ class DMDistiller(NetworkMatchingDistiller):
         self.augmentation = augmentation
         self.pixel_lr = pixel_lr
         self.average = average
+        self.architecture = architecture
         self.width = width
         self.depth = depth
         self.normalization = normalization
@@ -208,11 +222,14 @@ class DMDistiller(NetworkMatchingDistiller):
         self.random_state = random_state
         self.verbose = verbose
 
+    def _check_module(self, network: Derivatives) -> None:
+        with_embedding(network)
+
     def _make_objective(self, data: RealData, seed: int) -> FeatureMeans:
         return FeatureMeans(
             data,
-            ConvNetDerivatives(self._structure()),
-            RandomNetworks(self._build, data.device),
+            self._kind.derivatives(data.device),
+            RandomNetworks(self._kind.build, data.device),
             batch_size=resolve_batch_size(self.batch_size, self.ipc),
             families=self._families,
             n_networks=self.n_networks_,

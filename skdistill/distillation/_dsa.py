@@ -1,12 +1,14 @@
 """DSADistiller: gradient matching with siamese augmentation."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from torch import nn
 
 from skdistill.distillation._dc import DCDistiller
+from skdistill.neural_network._network_kind import CONVNET
 from skdistill.trajectory import TrajectoryBuffer
 
 
@@ -83,19 +85,25 @@ class DSADistiller(DCDistiller):
         Whether ``synthetic_`` holds averages of the images (and learned labels) over
         all iterations, the later with more weight: those of iteration t with t^2.  They
         are less noisy than the last ones, which False takes.
+    architecture : str, callable or torch.nn.Module, default="convnet"
+        The networks: "convnet", "alexnet", "mlp", "resnet18" or "vgg11"; a callable
+        that gets ``image_shape`` and the number of classes and returns a module; or a
+        module, whose layers draw new weights for each network.  As for
+        :class:`~skdistill.trajectory.TrajectoryBuffer`.
     width : int, default=128
-        Number of channels of each convolution of the networks.
+        Number of channels of each convolution of a "convnet".
     depth : int, default=3
-        Number of their blocks.
+        Number of blocks of a "convnet".
     normalization : {"instance", "layer", "group", "none"}, default="instance"
-        As for :class:`~skdistill.neural_network.ConvNetClassifier`.
+        As for :class:`~skdistill.neural_network.ConvNetClassifier`; of no meaning to
+        "mlp" and to a network of one's own.
     checkpoint : path-like, default=None
         A folder for the state of the fit, from which the same fit is resumed;
         ``max_iter`` may be larger than before.  In a search or a cross-validation of
         scikit-learn each fit has a folder ``fit-...`` of its own inside of it.
     estimator : classifier, default=None
-        The classifier that :meth:`score` trains; None takes a
-        :class:`~skdistill.neural_network.ConvNetClassifier` of the networks' structure.
+        The classifier that :meth:`score` trains; None takes one like the networks of
+        the distillation.
     image_shape : tuple (height, width, channels), default=None
         Shape to which the rows of a 2-D X are reshaped.  None takes each for one row of
         pixels with one channel.
@@ -171,6 +179,7 @@ class DSADistiller(DCDistiller):
         augmentation: str | Sequence[str] | None = "dsa",
         pixel_lr: float | str = "auto",
         average: bool = True,
+        architecture: str | Callable[..., nn.Module] | nn.Module = CONVNET,
         width: int = 128,
         depth: int = 3,
         normalization: str = "instance",
@@ -198,6 +207,7 @@ class DSADistiller(DCDistiller):
             augmentation=augmentation,
             pixel_lr=pixel_lr,
             average=average,
+            architecture=architecture,
             width=width,
             depth=depth,
             normalization=normalization,

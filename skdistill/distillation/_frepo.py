@@ -22,28 +22,21 @@ from skdistill.distillation._objectives._network_regression import (
     NetworkRegression,
     Temperature,
 )
-from skdistill.neural_network._architectures import ARCHITECTURES, build_network
 from skdistill.neural_network._augment import FAMILIES
 from skdistill.neural_network._default import (
     ENTRY,
     default_network,
     describe_estimator,
 )
-from skdistill.neural_network._derivatives import ConvNetDerivatives
 from skdistill.neural_network._module_derivatives import (
-    ModuleDerivatives,
+    Derivatives,
     with_embedding,
 )
-from skdistill.neural_network._modules import (
-    call_architecture,
-    has_lazy_layers,
-    try_module,
-)
 from skdistill.neural_network._network import NetworkClassifier
+from skdistill.neural_network._network_kind import CONVNET
 from skdistill.neural_network._pool import NetworkPool
 from skdistill.utils._distributed import Ranks
-from skdistill.utils._images import select
-from skdistill.utils._random import child_seed, isolated_torch_seed
+from skdistill.utils._random import child_seed
 
 # What "auto" stands for: in deviations of the real pixels, and of one-hot labels.
 _AUTO_STEP = 0.03
@@ -154,18 +147,20 @@ class FRePoDistiller(NetworkMatchingDistiller):
         Whether ``synthetic_`` holds averages of the images (and learned labels) over
         all iterations, the later with more weight: those of iteration t with t^2.  They
         are less noisy than the last ones, which False takes.
+    architecture : str, callable or torch.nn.Module, default="convnet"
+        The networks: "convnet", "alexnet", "mlp", "resnet18" or "vgg11"; a callable
+        that gets ``image_shape`` and the number of classes and returns a module; or a
+        module, whose layers draw new weights for each network.  As for
+        :class:`~skdistill.trajectory.TrajectoryBuffer`.  Features are what its last
+        :class:`torch.nn.Linear` sees.
     width : int, default=128
-        Number of channels of each convolution of the networks.
+        Number of channels of each convolution of a "convnet".
     depth : int, default=3
-        Number of their blocks.
+        Number of blocks of a "convnet".
     normalization : {"instance", "layer", "group", "none"}, default="instance"
-        What follows each convolution.  "batch" is refused: it makes the features of
-        an image depend on the rest of its batch.
-    architecture : str, callable or None, default=None
-        Another network than the ConvNet: "alexnet", "mlp", "resnet18", "vgg11" or a
-        callable, as for :class:`~skdistill.neural_network.NetworkClassifier`; ``width``
-        and ``depth`` have no meaning then.  Features are what its last
-        :class:`torch.nn.Linear` is given.
+        What follows each convolution; of no meaning to "mlp" and to a network of one's
+        own.  "batch" is refused: it makes the features of an image depend on the rest
+        of its batch.
     checkpoint : path-like, default=None
         A folder for the state of the fit, from which the same fit is resumed;
         ``max_iter`` may be larger than before.  In a search or a cross-validation of
@@ -259,7 +254,6 @@ class FRePoDistiller(NetworkMatchingDistiller):
         "n_draws": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         "mirror": [StrOptions({"auto"}), "boolean"],
         "label_lr": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
-        "architecture": [StrOptions(set(ARCHITECTURES)), callable, None],
     }
     for _name in ("batch_size", "augmentation"):
         del _parameter_constraints[_name]
@@ -287,7 +281,7 @@ class FRePoDistiller(NetworkMatchingDistiller):
         width: int = 128,
         depth: int = 3,
         normalization: str = "instance",
-        architecture: str | Callable[..., nn.Module] | None = None,
+        architecture: str | Callable[..., nn.Module] | nn.Module = CONVNET,
         checkpoint: str | os.PathLike[str] | None = None,
         estimator: Any = None,
         image_shape: tuple[int, int, int] | None = None,
@@ -324,8 +318,6 @@ class FRePoDistiller(NetworkMatchingDistiller):
 
     def _check_parameters(self, data: RealData) -> None:
         self._check_networks(data)
-        # What is wrong with a module shows before the work.
-        self._make_derivatives(data)
         n_processes = Ranks().size
         self.n_draws_ = n_processes if self.n_draws == "auto" else int(self.n_draws)
         if self.n_draws_ < n_processes:
@@ -344,7 +336,11 @@ class FRePoDistiller(NetworkMatchingDistiller):
             self._mirrors = data.image_shape[2] > 1
 
     def _resolved_parameters(self) -> dict[str, Any]:
-        return {"mirror": self._mirrors, "n_draws": self.n_draws_}
+        return {
+            "mirror": self._mirrors,
+            "n_draws": self.n_draws_,
+            **self._kind.signature(),
+        }
 
     def _make_optimizer(self, images: Tensor, data: RealData) -> Optimizer:
         return Adam(images, self.pixel_lr, data.pixel_scale, auto_step=_AUTO_STEP)
@@ -358,16 +354,17 @@ class FRePoDistiller(NetworkMatchingDistiller):
 
     def _make_objective(self, data: RealData, seed: int) -> NetworkRegression:
         n_draws = self.n_draws_
-        derivatives = self._make_derivatives(data)
+        derivatives = self._kind.derivatives(data.device, loss="squared")
         n_joined = None if self.max_network_steps else int(self.n_networks)
         pool = NetworkPool(
-            self._build,
+            self._kind.build,
             derivatives.gradient,
             InnerAdam(),
             n_networks=n_draws * n_joined if n_joined else int(self.n_networks),
             max_steps=int(self.max_network_steps),
             learning_rate=self.network_lr,
             batch_size=_MAX_TRAINED,
+            is_random=derivatives.is_random,
             seed=child_seed(seed, _POOL),
             device=data.device,
         )
@@ -384,35 +381,8 @@ class FRePoDistiller(NetworkMatchingDistiller):
             n_draws=n_draws,
         )
 
-    def _build(self) -> nn.Module:  # type: ignore[override]
-        shape, n_classes = self.image_shape_, len(self.classes_)
-        if self.architecture is None:
-            return super()._build()
-        if isinstance(self.architecture, str):
-            return build_network(
-                self.architecture, shape, n_classes, normalization=self.normalization
-            )
-        module = call_architecture(self.architecture, shape, n_classes)
-        if has_lazy_layers(module):
-            height, width, n_channels = shape
-            with torch.no_grad():
-                module.eval()(torch.zeros(2, n_channels, height, width))
-        return module
-
-    def _make_derivatives(
-        self, data: RealData
-    ) -> ConvNetDerivatives | ModuleDerivatives:
-        if self.architecture is None:
-            return ConvNetDerivatives(self._structure(), loss="squared")
-        with isolated_torch_seed(0):
-            module = self._build()
-        some = np.sort(np.concatenate([rows[:2] for rows in data.rows[:2]]))
-        module = module.to(data.device)
-        tried = np.asarray(select(data.images, some))
-        try_module(module, tried, data.n_classes, data.device)
-        network = ModuleDerivatives(module, data.read(some), loss="squared")
+    def _check_module(self, network: Derivatives) -> None:
         with_embedding(network)
-        return network
 
     def _attributes(self, state: DistillationState) -> dict[str, Any]:
         objective = state.objective
@@ -422,9 +392,8 @@ class FRePoDistiller(NetworkMatchingDistiller):
         return {"temperature_": objective.temperature.value}
 
     def _metadata(self) -> dict[str, Any]:
-        if callable(self.architecture):
-            # No file can hold it.
-            return {}
+        if self._kind.source is not None:
+            return super()._metadata()
         return {ENTRY: describe_estimator(self._default_estimator())}
 
     def _default_estimator(self) -> Any:
@@ -441,7 +410,7 @@ class FRePoDistiller(NetworkMatchingDistiller):
         }
         on_targets = self.labels == "learned"
         network = default_network(on_targets=on_targets, **settings)
-        if self.architecture is None:
+        if self.architecture == CONVNET:
             return network.set_params(width=self.width, depth=self.depth)
         fitting = {
             name: getattr(network, name)

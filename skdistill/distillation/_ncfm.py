@@ -21,9 +21,13 @@ from skdistill.distillation._teachers import (
     describe_teachers,
     fit_teachers,
     given_buffer,
-    network_of_teachers,
+    kind_of_teachers,
 )
-from skdistill.neural_network._module_derivatives import with_embedding
+from skdistill.neural_network._module_derivatives import (
+    Derivatives,
+    with_embedding,
+)
+from skdistill.neural_network._network_kind import NetworkKind
 from skdistill.trajectory import TrajectoryBuffer
 from skdistill.trajectory._signature import teachers_signature
 from skdistill.utils._distributed import Ranks
@@ -212,7 +216,7 @@ class NCFMDistiller(NetworkMatchingDistiller):
                 NetworkMatchingDistiller._parameter_constraints.items()
             )
             # Those of the teachers.
-            if name not in {"width", "depth", "normalization"}
+            if name not in {"architecture", "width", "depth", "normalization"}
         },
         "buffer": [TrajectoryBuffer, FrozenEstimator, str, os.PathLike, None],
         "distance": [StrOptions(set(DISTANCES))],
@@ -265,8 +269,12 @@ class NCFMDistiller(NetworkMatchingDistiller):
         self.random_state = random_state
         self.verbose = verbose
 
-    def _check_networks(self, data: RealData) -> None:
-        """Leave it to the teachers, who look at their images themselves."""
+    def _find_kind(self, data: RealData) -> NetworkKind:
+        # Teachers look at their images themselves.
+        return kind_of_teachers(self._given_buffer(), data)
+
+    def _check_module(self, network: Derivatives) -> None:
+        with_embedding(network)
 
     def _given_buffer(self) -> Any:
         return given_buffer(self)
@@ -279,12 +287,13 @@ class NCFMDistiller(NetworkMatchingDistiller):
             ranks=Ranks(),
             checkpoint=self.checkpoint,
         )
+        self._kind = self.buffer_.settings_.network
         batch_size = self.batch_size
         if batch_size == "auto" and self.distance == "characteristic":
             batch_size = _CHARACTERISTIC_BATCH
         return FeatureDistributions(
             data,
-            with_embedding(self.buffer_.settings_.derivatives(data.device)),
+            self._kind.derivatives(data.device),
             Encoders(self.buffer_, data.device),
             batch_size=resolve_batch_size(batch_size, self.ipc),
             families=self._families,
@@ -297,7 +306,3 @@ class NCFMDistiller(NetworkMatchingDistiller):
 
     def _metadata(self) -> dict[str, Any]:
         return describe_teachers(self.buffer_)
-
-    def _default_estimator(self) -> Any:
-        estimator = super()._default_estimator()
-        return network_of_teachers(self.buffer_.settings_, estimator)

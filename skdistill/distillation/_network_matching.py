@@ -9,8 +9,15 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from skdistill.distillation._engine._real_batches import RealData
 from skdistill.distillation._iterative import IterativeDistiller
 from skdistill.neural_network._augment import resolve_families
-from skdistill.neural_network._convnet import ALL_NORMALIZATIONS, ConvNet
-from skdistill.neural_network._default import describe_network
+from skdistill.neural_network._convnet import ALL_NORMALIZATIONS
+from skdistill.neural_network._default import describe_kind, own_parameters
+from skdistill.neural_network._module_derivatives import Derivatives
+from skdistill.neural_network._network_kind import (
+    ARCHITECTURE_CONSTRAINT,
+    NetworkKind,
+    check_network_parameters,
+    network_kind,
+)
 from skdistill.neural_network._training import check_pixel_unit
 from skdistill.utils._distributed import Ranks
 
@@ -30,6 +37,7 @@ class NetworkMatchingDistiller(IterativeDistiller):
             Interval(Integral, 1, None, closed="left"),
         ],
         "augmentation": [str, "array-like", None],
+        "architecture": ARCHITECTURE_CONSTRAINT,
         "width": [Interval(Integral, 1, None, closed="left")],
         "depth": [Interval(Integral, 1, None, closed="left")],
         "normalization": [StrOptions(set(ALL_NORMALIZATIONS))],
@@ -38,6 +46,7 @@ class NetworkMatchingDistiller(IterativeDistiller):
     batch_size: int | str | None
     n_networks: int | str
     augmentation: Any
+    architecture: Any
     width: int
     depth: int
     normalization: str
@@ -57,34 +66,40 @@ class NetworkMatchingDistiller(IterativeDistiller):
             )
 
     def _check_networks(self, data: RealData) -> None:
-        """Raise an error if networks cannot compute with the images."""
-        if self.normalization == "batch":
-            raise ValueError(
-                "`normalization`='batch' makes what a network computes of an image "
-                "depend on the other images of its batch, and real and synthetic "
-                "batches are not alike; use 'instance', 'layer', 'group' or 'none'"
-            )
-        check_pixel_unit(data.images, self.normalization)
+        """Find out which networks there are; raise an error if they cannot compute."""
+        kind = self._kind = self._find_kind(data)
+        if not kind.is_convnet:
+            # Batch normalization is found now.
+            self._check_module(kind.derivatives(torch.device("cpu")))
+
+    def _find_kind(self, data: RealData) -> NetworkKind:
+        """Return which networks the parameters ask for."""
+        check_network_parameters(self, "real and synthetic batches are not alike")
+        # Of a network of one's own it is not known.
+        is_normalized = callable(self.architecture) or self.normalization != "none"
+        check_pixel_unit(data.images, "instance" if is_normalized else "none")
+        return network_kind(
+            self.architecture,
+            data.image_shape,
+            data.n_classes,
+            width=self.width,
+            depth=self.depth,
+            normalization=self.normalization,
+            images=data.some_images(),
+        )
+
+    def _check_module(self, network: Derivatives) -> None:
+        """Raise an error if the method cannot do with a network, not a ConvNet."""
 
     def _resolved_parameters(self) -> dict[str, Any]:
-        return {"n_networks": self.n_networks_, "augmentation": list(self._families)}
-
-    def _build(self) -> ConvNet:
-        """Build a network, with weights from PyTorch's global generator."""
-        return ConvNet(
-            self.image_shape_,
-            len(self.classes_),
-            width=int(self.width),
-            depth=int(self.depth),
-            normalization=self.normalization,
-        )
-
-    def _structure(self) -> ConvNet:
-        """Build the network without parameters."""
-        with torch.device("meta"):
-            return self._build()
+        return {
+            "n_networks": self.n_networks_,
+            "augmentation": list(self._families),
+            **self._kind.signature(),
+        }
 
     def _metadata(self) -> dict[str, Any]:
-        return describe_network(
-            width=self.width, depth=self.depth, normalization=self.normalization
-        )
+        return describe_kind(self._kind)
+
+    def _own_network(self) -> dict[str, Any]:
+        return own_parameters(self._kind)

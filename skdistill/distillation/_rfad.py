@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from skdistill.distillation._frepo import FRePoDistiller
+from skdistill.neural_network._network_kind import CONVNET
 
 
 class RFADDistiller(FRePoDistiller):
@@ -97,18 +98,20 @@ class RFADDistiller(FRePoDistiller):
         Whether ``synthetic_`` holds averages of the images (and learned labels) over
         all iterations, the later with more weight: those of iteration t with t^2.  They
         are less noisy than the last ones, which False takes.
+    architecture : str, callable or torch.nn.Module, default="convnet"
+        The networks: "convnet", "alexnet", "mlp", "resnet18" or "vgg11"; a callable
+        that gets ``image_shape`` and the number of classes and returns a module; or a
+        module, whose layers draw new weights for each network.  As for
+        :class:`~skdistill.trajectory.TrajectoryBuffer`.  Features are what its last
+        :class:`torch.nn.Linear` sees.
     width : int, default=128
-        Number of channels of each convolution of the networks.
+        Number of channels of each convolution of a "convnet".
     depth : int, default=3
-        Number of their blocks.
+        Number of blocks of a "convnet".
     normalization : {"instance", "layer", "group", "none"}, default="none"
-        What follows each convolution.  "batch" is refused: it makes the features of
-        an image depend on the rest of its batch.
-    architecture : str, callable or None, default=None
-        Another network than the ConvNet: "alexnet", "mlp", "resnet18", "vgg11" or a
-        callable, as for :class:`~skdistill.neural_network.NetworkClassifier`; ``width``
-        and ``depth`` have no meaning then.  Features are what its last
-        :class:`torch.nn.Linear` is given.
+        What follows each convolution; of no meaning to "mlp" and to a network of one's
+        own.  "batch" is refused: it makes the features of an image depend on the rest
+        of its batch.
     checkpoint : path-like, default=None
         A folder for the state of the fit, from which the same fit is resumed;
         ``max_iter`` may be larger than before.  In a search or a cross-validation of
@@ -211,7 +214,7 @@ class RFADDistiller(FRePoDistiller):
         width: int = 128,
         depth: int = 3,
         normalization: str = "none",
-        architecture: str | Callable[..., nn.Module] | None = None,
+        architecture: str | Callable[..., nn.Module] | nn.Module = CONVNET,
         checkpoint: str | os.PathLike[str] | None = None,
         estimator: Any = None,
         image_shape: tuple[int, int, int] | None = None,

@@ -9,16 +9,12 @@ from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 
 from skdistill.distillation._engine._real_batches import RealData
-from skdistill.neural_network import NetworkClassifier
-from skdistill.neural_network._default import describe_network
-from skdistill.neural_network._own_network import OwnNetwork
+from skdistill.neural_network._default import describe_kind
+from skdistill.neural_network._network_kind import NetworkKind, network_kind
 from skdistill.trajectory import TrajectoryBuffer
-from skdistill.trajectory._as_classifier import network_parameters
-from skdistill.trajectory._settings import TeacherSettings
 from skdistill.trajectory._store import manifest_path
 from skdistill.utils._distributed import Ranks
 from skdistill.utils._files import as_path
-from skdistill.utils._metadata import qualified_name
 from skdistill.utils._pixel_space import check_contrast
 from skdistill.utils._warnings import warn
 
@@ -69,12 +65,7 @@ def fit_teachers(
     ValueError
         If teachers are for other images, or too few epochs.
     """
-    if isinstance(buffer, FrozenEstimator):
-        buffer = buffer.estimator
-        if not hasattr(buffer, "history_"):
-            raise ValueError("`buffer` must be fitted where it is frozen")
-    if isinstance(buffer, (str, os.PathLike)):
-        buffer = TrajectoryBuffer.load(as_path(buffer, "buffer"))
+    buffer = _as_buffer(buffer)
     if not hasattr(buffer, "history_"):
         if check_epochs is not None:
             check_epochs(len(buffer.planned_snapshot_epochs()) - 1)
@@ -88,6 +79,49 @@ def fit_teachers(
             "they hold images that the distilled set is later tested on, the test "
             "is not fair",
         )
+    return buffer
+
+
+def kind_of_teachers(buffer: Any, data: RealData) -> NetworkKind:
+    """Return which network teachers are, or will be, before any is trained.
+
+    Parameters
+    ----------
+    buffer : TrajectoryBuffer, FrozenEstimator or path-like
+        As the user gave it.
+    data : RealData
+
+    Returns
+    -------
+    NetworkKind
+
+    Raises
+    ------
+    ValueError
+        If a network of a user's own cannot be made, or cannot compute with the images.
+    """
+    buffer = _as_buffer(buffer)
+    if hasattr(buffer, "history_"):
+        return buffer.settings_.network
+    buffer._validate_params()
+    return network_kind(
+        buffer.architecture,
+        data.image_shape,
+        data.n_classes,
+        width=buffer.width,
+        depth=buffer.depth,
+        normalization=buffer.normalization,
+        images=data.some_images(),
+    )
+
+
+def _as_buffer(buffer: Any) -> TrajectoryBuffer:
+    if isinstance(buffer, FrozenEstimator):
+        buffer = buffer.estimator
+        if not hasattr(buffer, "history_"):
+            raise ValueError("`buffer` must be fitted where it is frozen")
+    if isinstance(buffer, (str, os.PathLike)):
+        buffer = TrajectoryBuffer.load(as_path(buffer, "buffer"))
     return buffer
 
 
@@ -140,37 +174,12 @@ def describe_teachers(buffer: TrajectoryBuffer, **parameters: Any) -> dict[str, 
         Of the classifier that a set is scored by, if that is one that a set can name.
     """
     settings = buffer.settings_
-    described = {
+    teachers = {
         "n_teachers": buffer.n_teachers_,
         "n_epochs": buffer.n_epochs_,
         "seed": buffer.seed_,
+        **settings.to_plain(),
     }
-    if isinstance(settings.architecture, OwnNetwork):
-        name = qualified_name(settings.architecture.source)
-        teachers = {**described, **settings.to_plain(), "architecture": name}
-        return {"teachers": teachers, "architecture": name}
-    return {
-        "teachers": {**described, **settings.to_plain()},
-        **describe_network(**network_parameters(settings), **parameters),
-    }
-
-
-def network_of_teachers(
-    settings: TeacherSettings, estimator: Any, **parameters: Any
-) -> Any:
-    """Return what a set is scored by: the teachers' network if it is a user's own.
-
-    Parameters
-    ----------
-    settings : TeacherSettings
-    estimator : classifier
-        What metadata say.
-    **parameters : dict
-        Of the classifier, beside those of ``estimator``.
-    """
-    if not isinstance(settings.architecture, OwnNetwork):
-        return estimator
-    network = NetworkClassifier(settings.architecture.source)
-    own = {**estimator.get_params(deep=False), **parameters}
-    known = network.get_params(deep=False).keys() - {"architecture", "normalization"}
-    return network.set_params(**{name: own[name] for name in known & own.keys()})
+    if settings.network.source is not None:
+        teachers["architecture"] = settings.network.name
+    return {"teachers": teachers, **describe_kind(settings.network, **parameters)}

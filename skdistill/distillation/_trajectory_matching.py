@@ -26,10 +26,10 @@ from skdistill.distillation._teachers import (
     describe_teachers,
     fit_teachers,
     given_buffer,
-    network_of_teachers,
 )
 from skdistill.neural_network._augment import resolve_families
 from skdistill.neural_network._compile import pays_to_compile
+from skdistill.neural_network._default import own_parameters
 from skdistill.trajectory import TrajectoryBuffer
 from skdistill.utils._distributed import Ranks
 from skdistill.utils._random import child_seed
@@ -136,7 +136,7 @@ class TrajectoryDistiller(IterativeDistiller):
         n_steps_in_all = (
             (self._limit or self.max_iter) * self.n_steps * self.n_matches_
         ) // ranks.size
-        network = self.buffer_.settings_.derivatives(
+        network = self.buffer_.settings_.network.derivatives(
             data.device, compile=pays_to_compile(data.device, n_steps_in_all)
         )
         batch_size = resolve_batch_size(
@@ -175,9 +175,6 @@ class TrajectoryDistiller(IterativeDistiller):
         # The teachers' own network, whichever buffer they came from.
         return describe_teachers(self.buffer_, augmentation=self.augmentation)
 
-    def _default_estimator(self) -> Any:
-        return network_of_teachers(
-            self.buffer_.settings_,
-            super()._default_estimator(),
-            augmentation=self.augmentation,
-        )
+    def _own_network(self) -> dict[str, Any]:
+        kind = self.buffer_.settings_.network
+        return own_parameters(kind, augmentation=self.augmentation)

@@ -15,11 +15,13 @@ from skdistill.neural_network._base import BaseNetworkClassifier
 from skdistill.neural_network._classifier import ConvNetClassifier
 from skdistill.neural_network._kernel_classifier import NeuralKernelClassifier
 from skdistill.neural_network._network import NetworkClassifier
+from skdistill.neural_network._network_kind import NetworkKind
 from skdistill.utils._labels import is_already_checked
 from skdistill.utils._warnings import warn
 
-# The entry of a set's metadata.
+# The entry of a set's metadata, and the one with the name of a user's own network.
 ENTRY = "default_estimator"
+OWN = "architecture"
 _OF_NETWORKS = {
     *("normalization", "learning_rate", "momentum", "weight_decay", "batch_size"),
     *("max_iter", "loss", "optimizer", "augmentation"),
@@ -90,6 +92,7 @@ def default_estimator(
     step_size: float | None = None,
     *,
     on_targets: bool = False,
+    source: Any = None,
     **parameters: Any,
 ) -> Any:
     """Return the classifier that a set says it is scored with.
@@ -101,6 +104,9 @@ def default_estimator(
         :func:`default_network`.
     step_size, on_targets
         As of :func:`default_network`; networks only take them.
+    source : callable or torch.nn.Module, default=None
+        What makes the network that the set was distilled with, if it is a user's own,
+        which metadata cannot hold.  A :class:`NetworkClassifier` of it is returned.
     **parameters : dict
         Others, such as ``device`` and ``random_state``, as far as it has them.
 
@@ -114,7 +120,17 @@ def default_estimator(
         If the entry is not what :func:`describe_estimator` makes of a classifier.
     """
     said = metadata.get(ENTRY)
+    if said is None and source is not None:
+        own = {**_of_set(step_size, on_targets), **parameters}
+        return NetworkClassifier(source, **own)
     if said is None:
+        if OWN in metadata:
+            warn(
+                "the set was distilled with a network of one's own, "
+                f"{metadata[OWN]}, which it cannot hold: a ConvNetClassifier "
+                "is trained in its place; `estimator`=NetworkClassifier(...) of that "
+                "network scores the set by what it was made for"
+            )
         return default_network(step_size, on_targets=on_targets, **parameters)
     try:
         estimator = _described(said)
@@ -195,6 +211,42 @@ def describe_network(**parameters: Any) -> dict[str, Any]:
     plain = {key: _plain(value) for key, value in parameters.items()}
     kind = NetworkClassifier if "architecture" in parameters else ConvNetClassifier
     return {ENTRY: {"name": kind.__name__, **plain}}
+
+
+def describe_kind(kind: NetworkKind, **parameters: Any) -> dict[str, Any]:
+    """Return what a set's metadata say of the networks that it was distilled with.
+
+    Parameters
+    ----------
+    kind : NetworkKind
+    **parameters : dict
+        As of :func:`describe_network`.
+
+    Returns
+    -------
+    metadata : dict
+        Of a user's own network it holds the name of what makes it, and nothing else.
+    """
+    if kind.source is not None:
+        return {OWN: kind.name}
+    return describe_network(**kind.classifier_parameters(), **parameters)
+
+
+def own_parameters(kind: NetworkKind, **parameters: Any) -> dict[str, Any]:
+    """Return what :func:`default_estimator` is told of a user's own network.
+
+    Parameters
+    ----------
+    kind : NetworkKind
+    **parameters : dict
+        As of :func:`describe_network`.
+
+    Returns
+    -------
+    parameters : dict
+        Empty for networks of the library, which metadata name.
+    """
+    return {} if kind.source is None else {"source": kind.source, **parameters}
 
 
 def _plain(value: Any) -> Any:

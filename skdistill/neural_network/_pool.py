@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from skdistill.neural_network._augment import augment, draw_augmentation
-from skdistill.neural_network._convnet import flatten_parameters
+from skdistill.neural_network._convnet import flatten_learned
 from skdistill.utils._device import to_device
 from skdistill.utils._random import child_seed, isolated_torch_seed, torch_generator
 from skdistill.utils._workers import map_pieces
@@ -29,21 +29,12 @@ from skdistill.utils._workers import map_pieces
 LIFETIMES = ("fixed", "random")
 
 # Streams of random numbers of a pool.
-_WEIGHTS, _TRAINING, _LIFETIME, _CHOICE = range(4)
+_WEIGHTS, _TRAINING, _LIFETIME, _CHOICE, _DRAWN = range(5)
 
 
-class GradientFunction(Protocol):
-    """The gradient of a mean loss, as :meth:`ConvNetDerivatives.gradient`."""
-
-    def __call__(
-        self,
-        parameters: Tensor,
-        images: Tensor,
-        targets: Tensor,
-        *,
-        weights: Tensor | None = None,
-    ) -> Tensor:
-        """Return the gradient with respect to the parameters."""
+# The gradient of a mean loss by the parameters, as :meth:`ConvNetDerivatives.gradient`
+# and :meth:`ModuleDerivatives.gradient`.
+GradientFunction = Callable[..., Tensor]
 
 
 class StepRule(Protocol):
@@ -92,6 +83,7 @@ def train_network(
     families: Sequence[str] = (),
     scale: float = 1.0,
     generator: torch.Generator | None = None,
+    seed: int | None = None,
 ) -> TrainedNetwork:
     """Train a network for some steps.
 
@@ -116,6 +108,9 @@ def train_network(
         Standard deviation of the pixels, the unit of the augmentation's brightness.
     generator : torch.Generator, default=None
         On the CPU.  Decides on batches and augmentations; needed where there are any.
+    seed : int, default=None
+        Decides, with the number of the step, on what the network draws itself, as
+        dropout does; None where it draws nothing.
 
     Returns
     -------
@@ -139,7 +134,9 @@ def train_network(
             assert generator is not None
             draw = draw_augmentation(families, len(seen), generator)
             seen = augment(seen, draw, scale)
-        options = {} if own is None else {"weights": own}
+        options: dict[str, Any] = {} if own is None else {"weights": own}
+        if seed is not None:
+            options["seed"] = child_seed(seed, number)
         found = gradient(parameters, seen, wanted, **options)
         number += 1
         parameters, memory, _ = optimizer.step(
@@ -174,6 +171,8 @@ class NetworkPool:
     families : sequence of str, default=()
     scale : float, default=1.0
         As for :func:`train_network`.
+    is_random : bool, default=False
+        Whether a network draws something in training, as dropout does.
     seed : int
         Decides all that is random.
     device : torch.device
@@ -194,6 +193,7 @@ class NetworkPool:
         batch_size: int | None = None,
         families: Sequence[str] = (),
         scale: float = 1.0,
+        is_random: bool = False,
         seed: int,
         device: torch.device,
         dtype: torch.dtype = torch.float32,
@@ -209,6 +209,7 @@ class NetworkPool:
         self._batch_size = batch_size
         self._families = tuple(families)
         self._scale = scale
+        self._is_random = is_random
         self._seed = seed
         self._device = device
         self._dtype = dtype
@@ -270,6 +271,9 @@ class NetworkPool:
 
         def trained(place: int) -> TrainedNetwork | None:
             network, generation = self._networks[place], self._generations[place]
+            drawn = None
+            if self._is_random:
+                drawn = child_seed(self._seed, _DRAWN, place, generation)
             if network.n_steps + n_steps > self.max_steps_of(place):
                 return None
             found = train_network(
@@ -289,6 +293,7 @@ class NetworkPool:
                         self._seed, _TRAINING, place, generation, network.n_steps
                     )
                 ),
+                seed=drawn,
             )
             # A sum is finite only if all that it adds up is.
             sums = [tensor.sum() for tensor in (found.parameters, *found.memory)]
@@ -371,5 +376,5 @@ class NetworkPool:
     def _drawn(self, place: int, generation: int) -> TrainedNetwork:
         seed = child_seed(self._seed, _WEIGHTS, place, generation)
         with isolated_torch_seed(seed):
-            parameters = flatten_parameters(self._build())
+            parameters = flatten_learned(self._build())
         return TrainedNetwork(to_device(parameters, self._device).to(self._dtype))

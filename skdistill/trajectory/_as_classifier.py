@@ -8,20 +8,7 @@ import torch
 from skdistill.neural_network._classifier import ConvNetClassifier
 from skdistill.neural_network._convnet import flatten_parameters, load_learned
 from skdistill.neural_network._network import NetworkClassifier
-from skdistill.neural_network._own_network import OwnNetwork
 from skdistill.trajectory._settings import TeacherSettings
-
-
-def network_parameters(settings: TeacherSettings) -> dict[str, Any]:
-    """Return the parameters of a classifier that say what the teachers' network is."""
-    names = ("width", "depth", "normalization")
-    values = {name: getattr(settings, name) for name in names}
-    found = {name: value for name, value in values.items() if value is not None}
-    if isinstance(settings.architecture, OwnNetwork):
-        return {"architecture": settings.architecture.source}
-    if not settings.is_convnet:
-        found["architecture"] = settings.architecture
-    return found
 
 
 def as_classifier(
@@ -59,12 +46,13 @@ def as_classifier(
         device=buffer.device,
     )
     classifier: ConvNetClassifier | NetworkClassifier
-    if settings.is_convnet:
-        classifier = ConvNetClassifier(**network_parameters(settings), **shared)
+    kind = settings.network
+    if kind.is_convnet:
+        classifier = ConvNetClassifier(**kind.classifier_parameters(), **shared)
     else:
-        classifier = NetworkClassifier(**network_parameters(settings), **shared)
+        classifier = NetworkClassifier(**kind.classifier_parameters(), **shared)
         # What the module holds beside its parameters is that of all teachers.
-        module = settings.build_alike()
+        module = kind.build_alike()
         load_learned(module, torch.from_numpy(parameters))
         parameters = flatten_parameters(module).numpy()
     classifier.classes_ = buffer.classes_

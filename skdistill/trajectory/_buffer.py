@@ -1,6 +1,5 @@
 """TrajectoryBuffer: teachers trained on real images, snapshots kept per epoch."""
 
-import inspect
 import os
 from collections.abc import Sequence
 from contextlib import closing
@@ -15,12 +14,17 @@ from sklearn.utils._param_validation import Interval, StrOptions, validate_param
 from sklearn.utils.validation import check_is_fitted
 from tqdm.auto import tqdm
 
-from skdistill.neural_network._architectures import ARCHITECTURES
 from skdistill.neural_network._augment import resolve_families
 from skdistill.neural_network._classifier import ConvNetClassifier
 from skdistill.neural_network._convnet import ALL_NORMALIZATIONS
 from skdistill.neural_network._network import NetworkClassifier
-from skdistill.neural_network._own_network import OwnNetwork, own_network
+from skdistill.neural_network._network_kind import (
+    ARCHITECTURE_CONSTRAINT,
+    CONVNET,
+    check_network_parameters,
+    network_kind,
+)
+from skdistill.neural_network._own_network import OwnNetwork
 from skdistill.neural_network._training import check_pixel_unit
 from skdistill.trajectory._as_classifier import as_classifier
 from skdistill.trajectory._cost import rehearse
@@ -37,7 +41,6 @@ from skdistill.trajectory._folders import (
 )
 from skdistill.trajectory._jobs import Place, teacher_seed, train_missing
 from skdistill.trajectory._settings import (
-    CONVNET,
     TeacherSettings,
     image_weights,
     resolve_batch_size,
@@ -81,7 +84,6 @@ from skdistill.utils._validation import (
     check_weights,
     fingerprint_images,
 )
-from skdistill.utils._warnings import warn
 
 
 class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEstimator):
@@ -245,7 +247,7 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
         "weight_decay": [Interval(Real, 0, None, closed="left")],
         "class_weight": [StrOptions({"balanced"}), dict, None],
         "augmentation": [str, "array-like", None],
-        "architecture": [StrOptions({CONVNET, *ARCHITECTURES}), callable],
+        "architecture": ARCHITECTURE_CONSTRAINT,
         "width": [Interval(Integral, 1, None, closed="left")],
         "depth": [Interval(Integral, 1, None, closed="left")],
         "normalization": [StrOptions(set(ALL_NORMALIZATIONS))],
@@ -439,7 +441,7 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
         )
         check_class_sizes(y, 2, "teachers")
         X, y, weight = check_weights(sample_weight, X, y)
-        self._check_network()
+        check_network_parameters(self, "a distiller could not follow such teachers")
         # Of a network of one's own it is not known.
         is_normalized = callable(self.architecture) or self.normalization != "none"
         scale = check_pixel_unit(X, "instance" if is_normalized else "none")
@@ -450,8 +452,8 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
         settings = self._settings(families, X)
         if not settings.is_convnet:
             # Batch normalization is found now.
-            settings.derivatives(torch.device("cpu"))
-        self.n_parameters_ = settings.count_parameters()
+            settings.network.derivatives(torch.device("cpu"))
+        self.n_parameters_ = settings.network.count_parameters()
         weight = image_weights(settings.class_weight, codes, len(self.classes_), weight)
         return (X, y, codes, weight), settings
 
@@ -695,46 +697,24 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
         buffer._keep(list(found.values()), settings, place_of(folder, manifest))
         return buffer
 
-    def _check_network(self) -> None:
-        if self.normalization == "batch" and not callable(self.architecture):
-            raise ValueError(
-                "`normalization`='batch' makes what a network computes of an image "
-                "depend on the other images of its batch, and a distiller could not "
-                "follow such teachers; use 'instance', 'layer', 'group' or 'none'"
-            )
-        defaults = inspect.signature(type(self)).parameters
-        unused = [
-            f"`{name}`={getattr(self, name)}"
-            for name in ("width", "depth")
-            if getattr(self, name) != defaults[name].default
-        ]
-        if unused and not self._is_convnet:
-            warn(
-                f"{' and '.join(unused)} is of no meaning: only the architecture "
-                "'convnet' has `width` and `depth`"
-            )
-
-    @property
-    def _is_convnet(self) -> bool:
-        return isinstance(self.architecture, str) and self.architecture == CONVNET
-
     def _settings(self, families: tuple[str, ...], X: Images) -> TeacherSettings:
         n_samples = len(X)
-        architecture: str | OwnNetwork = self.architecture
-        if callable(self.architecture):
-            architecture = own_network(
-                self.architecture, self.image_shape_, len(self.classes_), X[:2]
-            )
-        normalization: str | None = self.normalization
-        if callable(self.architecture) or architecture == "mlp":
-            normalization = None
+        kind = network_kind(
+            self.architecture,
+            self.image_shape_,
+            len(self.classes_),
+            width=self.width,
+            depth=self.depth,
+            normalization=self.normalization,
+            images=X[:2],
+        )
         return TeacherSettings(
-            image_shape=self.image_shape_,
-            n_classes=len(self.classes_),
-            architecture=architecture,
-            width=int(self.width) if self._is_convnet else None,
-            depth=int(self.depth) if self._is_convnet else None,
-            normalization=normalization,
+            image_shape=kind.image_shape,
+            n_classes=kind.n_classes,
+            architecture=kind.architecture,
+            width=kind.width,
+            depth=kind.depth,
+            normalization=kind.normalization,
             learning_rate=float(self.learning_rate),
             momentum=float(self.momentum),
             weight_decay=float(self.weight_decay),

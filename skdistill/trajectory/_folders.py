@@ -178,7 +178,7 @@ def check_manifest(manifest: dict[str, Any]) -> tuple[TeacherSettings, np.ndarra
     if settings.n_classes != len(classes):
         raise ValueError("it has other numbers of classes")
     # Of what size networks are: that of the files, which are there.
-    if settings.count_parameters() != manifest["n_parameters"]:
+    if settings.network.count_parameters() != manifest["n_parameters"]:
         raise ValueError("its network has another number of parameters")
     return settings, classes
 

@@ -6,31 +6,20 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from sklearn.utils import compute_class_weight
 from torch import nn
 
-from skdistill.neural_network._architectures import ARCHITECTURES, build_network
+from skdistill.neural_network._architectures import ARCHITECTURES
 from skdistill.neural_network._augment import is_family
-from skdistill.neural_network._convnet import (
-    ALL_NORMALIZATIONS,
-    ConvNet,
-    n_parameters,
-)
-from skdistill.neural_network._derivatives import ConvNetDerivatives
-from skdistill.neural_network._module_derivatives import ModuleDerivatives
+from skdistill.neural_network._convnet import ALL_NORMALIZATIONS
+from skdistill.neural_network._network_kind import CONVNET, NetworkKind
 from skdistill.neural_network._own_network import OwnNetwork, is_plain_network
 from skdistill.neural_network._training import balanced_weights
 from skdistill.trajectory._store import STORAGES
-from skdistill.utils._random import isolated_torch_seed
 
 # What "auto" keeps the batch size within, and the steps that an epoch shall have.
 _MIN_BATCH, _MAX_BATCH = 8, 256
 _STEPS_PER_EPOCH = 200
-
-
-# The architecture that has a width and a depth, and derivatives written out.
-CONVNET = "convnet"
 
 
 @dataclass(frozen=True)
@@ -105,78 +94,25 @@ class TeacherSettings:
         }
 
     @property
-    def is_convnet(self) -> bool:
-        """Whether teachers are ConvNets, whose derivatives are written out."""
-        return self.architecture == CONVNET
-
-    def build(self) -> nn.Module:
-        """Build the network, with weights from PyTorch's global generator."""
-        # Snapshots are float32 whatever PyTorch's default type is.
-        if isinstance(self.architecture, OwnNetwork):
-            return self.architecture.build(self.image_shape, self.n_classes)
-        if not self.is_convnet:
-            return build_network(
-                self.architecture,
-                self.image_shape,
-                self.n_classes,
-                normalization=self.normalization or "none",
-            ).float()
-        assert self.width is not None
-        assert self.depth is not None
-        return ConvNet(
+    def network(self) -> NetworkKind:
+        """Which network the teachers are."""
+        return NetworkKind(
             self.image_shape,
             self.n_classes,
-            width=self.width,
-            depth=self.depth,
-            normalization=self.normalization or "none",
-        ).float()
+            self.architecture,
+            self.width,
+            self.depth,
+            self.normalization,
+        )
+
+    @property
+    def is_convnet(self) -> bool:
+        """Whether teachers are ConvNets, whose derivatives are written out."""
+        return self.network.is_convnet
 
     def build_structure(self) -> nn.Module:
         """Build the network without parameters; one of a user's with any."""
-        if isinstance(self.architecture, OwnNetwork):
-            return self.build_alike()
-        with torch.device("meta"):
-            return self.build()
-
-    def build_alike(self) -> nn.Module:
-        """Build the network with weights that are always the same.
-
-        What a module draws beside its parameters, such as tables, is that of all
-        teachers.
-        """
-        with isolated_torch_seed(0):
-            return self.build()
-
-    def count_parameters(self) -> int:
-        """Return the length of a snapshot."""
-        if isinstance(self.architecture, OwnNetwork):
-            return self.architecture.n_parameters
-        return n_parameters(self.build_structure())
-
-    def derivatives(
-        self, device: torch.device, *, compile: bool = False
-    ) -> ConvNetDerivatives | ModuleDerivatives:
-        """Return the derivatives of the network.
-
-        Parameters
-        ----------
-        device : torch.device
-        compile : bool, default=False
-            Whether to compile those of a ConvNet.
-
-        Raises
-        ------
-        ValueError
-            If the network is none whose images are treated alone.
-        """
-        if self.is_convnet:
-            structure = self.build_structure()
-            assert isinstance(structure, ConvNet)
-            return ConvNetDerivatives(structure, compile=compile)
-        height, width, channels = self.image_shape
-        generator = torch.Generator().manual_seed(0)
-        images = torch.randn(2, channels, height, width, generator=generator)
-        return ModuleDerivatives(self.build_alike(), images.to(device))
+        return self.network.build_structure()
 
 
 def _without(architecture: Any) -> tuple[str, ...]:

@@ -83,7 +83,7 @@ class Teachers:
         self._network: ModuleDerivatives | None = None
         self._frozen: Tensor | None = None
         if not settings.is_convnet:
-            network = settings.derivatives(images.device)
+            network = settings.network.derivatives(images.device)
             assert isinstance(network, ModuleDerivatives)
             self._network = network
             if not bool(network.is_trained.all()):
@@ -99,7 +99,7 @@ class Teachers:
 
     def _initial(self, seed: int) -> Tensor:
         with isolated_torch_seed(child_seed(seed, 0)):
-            return flatten_learned(self._settings.build())
+            return flatten_learned(self._settings.network.build())
 
     def train(self) -> Iterator[int]:
         """Train; yields the number of epochs done after each of them.

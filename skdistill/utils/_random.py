@@ -41,13 +41,21 @@ def torch_generator(seed: int) -> torch.Generator:
 
 
 @contextmanager
-def isolated_torch_seed(seed: int) -> Iterator[None]:
+def isolated_torch_seed(
+    seed: int, device: torch.device | None = None
+) -> Iterator[None]:
     """Seed torch's global generator inside the block and restore it afterwards.
+
+    That of the CPU, and that of a GPU where one is given, from which dropout draws.
 
     Constructors of modules draw their initial weights from the global generator of
     the CPU and take no other; no fit may move what the user seeded.  There is one for
     all threads: blocks wait for each other.
     """
-    with _global_generator, torch.random.fork_rng(devices=[]):
+    devices = [device] if device is not None and device.type == "cuda" else []
+    with _global_generator, torch.random.fork_rng(devices=devices):
         torch.default_generator.manual_seed(seed)
+        for gpu in devices:
+            with torch.cuda.device(gpu):
+                torch.cuda.manual_seed(seed)
         yield

@@ -14,6 +14,7 @@ import pytest
 import torch
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
+from torch import nn
 
 import skdistill
 import skdistill.distillation as package
@@ -58,6 +59,21 @@ TEACHERS = TrajectoryBuffer(
 ANY = {"device": "cpu", "random_state": 0, "estimator": NETWORK}
 STUDENTS = {"buffer": TEACHERS, "n_steps": 2, "step_size": 0.05}
 MATCHING = {"width": 4, "depth": 1, "max_iter": 4}
+
+
+def own_network(image_shape, n_classes):
+    """A network of a user's, that draws in training."""
+    return nn.Sequential(
+        nn.Conv2d(image_shape[2], 2, 3, stride=2),
+        nn.GroupNorm(1, 2),
+        nn.GELU(),
+        nn.Flatten(),
+        nn.Dropout(0.2),
+        nn.LazyLinear(n_classes),
+    )
+
+
+OWN = {"architecture": own_network, "max_iter": 4}
 # A distiller of each kind, made to end after four iterations.
 TINY = [
     STMDistiller(**ANY, **STUDENTS, max_total_iter=4),
@@ -87,6 +103,15 @@ TINY = [
     Herding(**ANY, features=NETWORK),
     FullData(**ANY),
 ]
+# Those that draw networks, with networks of another kind.
+OF_ANY_NETWORK = [
+    DCDistiller(**ANY, **OWN, n_rounds=3, n_network_epochs=2),
+    DSADistiller(**ANY, **OWN | {"architecture": "mlp"}),
+    BPTTDistiller(**ANY, **OWN, n_steps=3, window=2),
+    DMDistiller(**ANY, **OWN, batch_size=2),
+    CAFEDistiller(**ANY, **OWN, batch_size=2, max_rounds=2, max_network_epochs=2),
+    FRePoDistiller(**ANY, **OWN, n_networks=2, max_network_steps=2, n_real=9),
+]
 ITERATIVE = [one for one in TINY if isinstance(one, IterativeDistiller)]
 LEARN_LABELS = [one for one in ITERATIVE if "labels" in one.get_params(deep=False)]
 
@@ -95,14 +120,28 @@ def name_of(distiller):
     return type(distiller).__name__
 
 
-every = pytest.mark.parametrize("distiller", TINY, ids=name_of)
-iterative = pytest.mark.parametrize("distiller", ITERATIVE, ids=name_of)
+def id_of(distiller):
+    network = getattr(distiller, "architecture", "convnet")
+    return name_of(distiller) + ("" if network == "convnet" else ", other network")
+
+
+def of_each(distillers):
+    return pytest.mark.parametrize("distiller", distillers, ids=id_of)
+
+
+every, iterative = of_each(TINY), of_each(ITERATIVE)
+# What may depend on the network is asked of other networks, too.
+every_network = of_each([*TINY, *OF_ANY_NETWORK])
+iterative_network = of_each([*ITERATIVE, *OF_ANY_NETWORK])
 
 
 def test_no_distiller_is_left_out():
     public = {getattr(package, name) for name in package.__all__}
     public = {one for one in public if issubclass(one, BaseDistiller)}
     assert {type(one) for one in TINY} == public
+    takes = {one for one in public if "architecture" in one().get_params(deep=False)}
+    # One is the other with other defaults.
+    assert {type(one) for one in OF_ANY_NETWORK} == takes - {RFADDistiller}
 
 
 @pytest.fixture(scope="module")
@@ -200,7 +239,7 @@ def legacy_state():
     return np.random.mtrand._rand.get_state()[1].copy()
 
 
-@every
+@every_network
 def test_one_seed_gives_one_set(distiller, data, buffer):
     state = torch.get_rng_state(), legacy_state()
     found = variant(distiller, buffer).fit(*data)
@@ -274,7 +313,7 @@ def test_score_is_that_of_its_estimator_on_its_set(distiller, data, buffer):
     assert fitted.score(X, y) == pytest.approx(expected)
 
 
-@every
+@every_network
 def test_own_default_estimator_scores(distiller, data, buffer):
     fitted = variant(distiller, buffer, estimator=None).fit(*data)
     model = fitted._default_estimator()
@@ -284,11 +323,16 @@ def test_own_default_estimator_scores(distiller, data, buffer):
     assert 0 <= fitted.score(*data) <= 1
 
 
-@every
+@every_network
 def test_sets_name_the_default_estimator(distiller, data, buffer):
     """Whoever has the set alone scores it by the same one as its distiller."""
     fitted = variant(distiller, buffer, estimator=None).fit(*data)
     own = fitted._default_estimator().get_params()
+    if callable(own.get("architecture")):
+        # No file can hold it.
+        with pytest.warns(UserWarning, match=r"one's own, .*\.own_network, which"):
+            TrainingSet(fitted.synthetic_, False).default_estimator()
+        return
     of_set = TrainingSet(fitted.synthetic_, False).default_estimator().get_params()
     where_and_how = {"device", "random_state", "image_shape"}
     assert {name: own[name] for name in own.keys() - where_and_how} == {
@@ -296,7 +340,7 @@ def test_sets_name_the_default_estimator(distiller, data, buffer):
     }
 
 
-@every
+@every_network
 def test_pickles_and_clones_are_the_same(distiller, data, buffer):
     fitted = variant(distiller, buffer).fit(*data)
     copy = pickle.loads(pickle.dumps(fitted))
@@ -321,7 +365,7 @@ def test_search(distiller, data):
 
 
 @pytest.mark.parametrize(("channels", "size"), [(1, (8, 8)), (5, (12, 8))])
-@every
+@every_network
 def test_any_channels_and_heights(distiller, channels, size):
     rng = np.random.default_rng(0)
     X = rng.normal(size=(12, *size, channels))
@@ -352,7 +396,7 @@ def test_bad_input_is_refused_before_the_work(distiller, data):
 # Distillers that iterate
 
 
-@iterative
+@iterative_network
 def test_history_and_ends(distiller, data, buffer):
     fitted = variant(distiller, buffer).fit(*data)
     history = fitted.history_
@@ -365,7 +409,7 @@ def test_history_and_ends(distiller, data, buffer):
     assert all(dtype.kind in "if" for dtype in numbers.dtypes)
 
 
-@iterative
+@iterative_network
 @pytest.mark.parametrize("n_first", [1, 3])
 def test_prolonged_runs_are_bitwise_identical(
     distiller, data, buffer, tmp_path, n_first
@@ -486,7 +530,7 @@ def test_memory_maps_are_images(distiller, data, tmp_path):
     assert_same_set(variant(distiller).fit(mapped, y).synthetic_, expected)
 
 
-@pytest.mark.parametrize("distiller", LEARN_LABELS, ids=name_of)
+@pytest.mark.parametrize("distiller", LEARN_LABELS, ids=id_of)
 def test_learned_labels(distiller, data, buffer, tmp_path):
     fitted = variant(distiller, buffer, labels="learned").fit(*data)
     found = fitted.synthetic_

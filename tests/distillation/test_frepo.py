@@ -23,6 +23,8 @@ from skdistill.synthetic import SyntheticSet
 
 def make(kind=FRePoDistiller, **changes):
     settings = {"n_networks": 3, "width": 4, "depth": 1, "max_iter": 4}
+    if "architecture" in changes:
+        del settings["width"], settings["depth"]
     settings |= {"device": "cpu", "random_state": 0}
     return kind(**(settings | changes))
 

@@ -3,17 +3,26 @@
 import numpy as np
 import pytest
 import torch
+from sklearn.model_selection import GridSearchCV
 from torch import nn
 
 from skdistill import (
+    BPTTDistiller,
+    CAFEDistiller,
     DCDistiller,
+    DMDistiller,
+    DSADistiller,
+    FRePoDistiller,
     MTTDistiller,
     NCFMDistiller,
     NetworkClassifier,
+    RFADDistiller,
     STMDistiller,
     TrajectoryBuffer,
     make_galaxies,
 )
+from skdistill._training_set import TrainingSet
+from skdistill.metrics import evaluate_synthetic
 
 
 def small(image_shape, n_classes):
@@ -28,6 +37,13 @@ def small(image_shape, n_classes):
         nn.Dropout(0.2),
         nn.Linear(height * width // 4, n_classes),
     )
+
+
+def other_dropout(image_shape, n_classes):
+    """The same parameters; another share of what is dropped."""
+    module = small(image_shape, n_classes)
+    module[5].p = 0.4
+    return module
 
 
 def without_head(image_shape, n_classes):
@@ -168,3 +184,173 @@ def test_sets_name_a_network_of_the_library(images):
         "normalization": "group",
     }
     assert (network.architecture, network.normalization) == ("alexnet", "group")
+
+
+# Distillers that draw networks themselves
+
+DRAWING = {
+    "DC": (DCDistiller, {"ipc": 2, "n_network_epochs": 2}),
+    "DSA": (DSADistiller, {}),
+    "DM": (DMDistiller, {"batch_size": 3}),
+    "CAFE": (CAFEDistiller, {"batch_size": 3, "max_rounds": 2}),
+    "BPTT": (BPTTDistiller, {"n_steps": 3}),
+    "FRePo": (FRePoDistiller, {"n_networks": 2, "n_real": 9}),
+    "RFAD": (RFADDistiller, {"n_networks": 2, "n_real": 9}),
+}
+drawing = pytest.mark.parametrize("name", DRAWING)
+
+
+def make_drawing(name, **changes):
+    kind, settings = DRAWING[name]
+    ends = {"max_iter": 2, "random_state": 0, "device": "cpu"}
+    return kind(**settings | ends | changes)
+
+
+@drawing
+def test_a_module_is_as_what_makes_it(images, name):
+    torch.manual_seed(3)
+    module = small((8, 8, 3), 9)
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    with torch.random.fork_rng():
+        found = make_drawing(name, architecture=module).fit(*images)
+    # Its layers draw new weights, as those of a new one do.
+    expected = make_drawing(name, architecture=small).fit(*images)
+    assert found.history_["loss"].notna().all()
+    assert found.synthetic_.metadata["architecture"] == "torch.nn.modules.container" + (
+        ".Sequential"
+    )
+    assert expected.synthetic_.metadata["architecture"].endswith(".small")
+    after = module.state_dict()
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+    network = found._default_estimator()
+    assert network.architecture is module
+    assert network.image_shape == (8, 8, 3)
+
+
+REFUSED = {
+    "batch norm": (
+        lambda shape, n: nn.Sequential(
+            nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(192, n)
+        ),
+        r"batch normalization \(BatchNorm2d '0'\).*use group, layer or instance",
+    ),
+    "other outputs": (
+        lambda shape, n: nn.Sequential(nn.Flatten(), nn.Linear(192, n + 1)),
+        r"logits of shape \(n_images, n_classes\) = \(4, 9\); got \(4, 10\)",
+    ),
+    "other images": (nn.Sequential(nn.Flatten(), nn.Linear(9, 9)), "must take images"),
+    "no module": (lambda shape, n: None, "must return a torch.nn.Module; got NoneType"),
+    "a class": (nn.Linear, "is not a network|a callable that gets|must take images"),
+    "nothing trained": (
+        lambda shape, n: small(shape, n).requires_grad_(False),
+        "parameters to train; it has none",
+    ),
+    "statistics": (
+        lambda shape, n: nn.Sequential(
+            nn.InstanceNorm2d(3, track_running_stats=True),
+            nn.Flatten(),
+            nn.Linear(192, n),
+        ),
+        "changes its buffer '0.running_mean' in training",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+@drawing
+def test_networks_that_cannot_be_are_refused_before_the_work(
+    images, tmp_path, name, case
+):
+    architecture, message = REFUSED[case]
+    distiller = make_drawing(name, architecture=architecture, checkpoint=tmp_path / "a")
+    with pytest.raises(ValueError, match=message):
+        distiller.fit(*images)
+    assert not (tmp_path / "a").exists()
+    with pytest.raises(ValueError, match="'architecture' parameter of"):
+        make_drawing(name, architecture="resnet50").fit(*images)
+
+
+@drawing
+def test_batch_normalization_is_refused_of_networks_by_name(images, name):
+    distiller = make_drawing(name, architecture="vgg11", normalization="batch")
+    with pytest.raises(ValueError, match="`normalization`='batch' makes"):
+        distiller.fit(*images)
+
+
+@pytest.mark.parametrize("name", ["DM", "CAFE", "FRePo"])
+def test_features_that_are_not_there_are_named(images, name):
+    with pytest.raises(ValueError, match=r"must have a torch\.nn\.Linear layer"):
+        make_drawing(name, architecture=without_head).fit(*images)
+
+
+def test_what_is_matched_must_be_there(images):
+    for changes in (
+        {"architecture": "mlp"},
+        {"buffer": TrajectoryBuffer(architecture="mlp", n_teachers=10**6)},
+    ):
+        with pytest.raises(ValueError, match="`matched`='kernels' leaves nothing"):
+            make_drawing("DC", matched="kernels", **changes).fit(*images)
+    make_drawing("DC", architecture="mlp", matched="all").fit(*images)
+
+
+def test_weights_of_layers_of_any_network(images):
+    def weights(**changes):
+        return make_drawing("CAFE", **changes).fit(*images)._weights
+
+    # Three layers: the first sees the image, the last one the embedding.
+    assert weights(architecture="mlp") == [1.0, 2.0]
+    assert weights(architecture=small) == [2.0]
+    alexnet = {"architecture": "alexnet", "max_iter": 1}
+    assert weights(**alexnet) == [0.1, 0.1, 0.1, 1.0, 2.0]
+    assert weights(architecture="mlp", layer_weights=[0, 3]) == [0, 3]
+    with pytest.raises(ValueError, match=r"2 numbers.*what 1 layers of mlp see"):
+        weights(architecture="mlp", layer_weights=[1, 1, 1])
+
+
+@pytest.mark.parametrize("name", ["DM", "DC"])
+def test_checkpoints_know_the_network_they_are_of(images, tmp_path, name):
+    def fit(architecture, **changes):
+        return make_drawing(name, architecture=architecture, **changes).fit(*images)
+
+    fit(small, max_iter=1, checkpoint=tmp_path)
+    expected = fit(small, max_iter=3)
+    # The same under another name.
+    found = fit(
+        lambda *given: small(*given), max_iter=3, checkpoint=tmp_path
+    ).synthetic_
+    assert np.array_equal(found.X, expected.synthetic_.X)
+    for other in ("convnet", "mlp", other_dropout):
+        with pytest.raises(ValueError, match="`architecture`: found"):
+            fit(other, max_iter=3, checkpoint=tmp_path)
+
+
+def test_parameters_without_effect_are_told(images, buffer):
+    message = "`width`=16 and `depth`=2 is of no meaning"
+    with pytest.warns(UserWarning, match=message):
+        make_drawing("DM", architecture=small, width=16, depth=2).fit(*images)
+    with pytest.warns(UserWarning, match="`architecture` is without effect"):
+        make_drawing("DC", architecture="mlp", buffer=buffer).fit(*images)
+
+
+def test_sets_of_such_networks_ask_for_an_estimator(images):
+    fitted = make_drawing("DM", architecture=small).fit(*images)
+    X, y = images
+    network = fitted._default_estimator().set_params(max_iter=2)
+    assert network.get_params()["learning_rate"] == NetworkClassifier().learning_rate
+    options = {"n_repeats": 1, "random_state": 0}
+    with pytest.warns(UserWarning, match=r"`estimator`=NetworkClassifier\(\.\.\.\)"):
+        TrainingSet(fitted.synthetic_, False).default_estimator()
+    evaluate_synthetic(fitted.synthetic_, X, y, estimator=network, **options)
+    fitted.set_params(estimator=network)
+    assert 0 <= fitted.score(X, y) <= 1
+
+
+def test_a_search_over_networks(images):
+    search = GridSearchCV(
+        make_drawing("DM", estimator=NetworkClassifier("mlp", max_iter=2)),
+        {"architecture": ["convnet", "mlp", small]},
+        cv=2,
+    )
+    X, y = images
+    search.fit(np.concatenate([X, X]), np.concatenate([y, y]))
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()

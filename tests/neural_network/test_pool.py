@@ -14,6 +14,7 @@ from skdistill.distillation._objectives._inner_optimizers import InnerAdam, Inne
 from skdistill.neural_network._augment import FAMILIES
 from skdistill.neural_network._convnet import ConvNet, flatten_parameters
 from skdistill.neural_network._derivatives import ConvNetDerivatives
+from skdistill.neural_network._module_derivatives import ModuleDerivatives
 from skdistill.neural_network._pool import NetworkPool, TrainedNetwork, train_network
 from skdistill.utils._random import isolated_torch_seed
 from skdistill.utils._workers import worker_threads
@@ -309,3 +310,54 @@ def test_loss_falls_from_step_to_step():
     first = loss()
     pool.train([0], images, targets, n_steps=150)
     assert loss() < 0.6 * first
+
+
+class Dropped(torch.nn.Module):
+    """What its dropout leaves decides on the gradient."""
+
+    def __init__(self):
+        super().__init__()
+        self.drop = torch.nn.Dropout(0.5)
+        self.head = torch.nn.Linear(16, 3)
+
+    def forward(self, images):
+        return self.head(self.drop(images.flatten(1)))
+
+
+def test_networks_drop_out_something_else_in_each_step():
+    images, targets = data()
+    network = ModuleDerivatives(Dropped().double(), images, loss="squared")
+    seeds = []
+
+    def gradient(*given, seed, **options):
+        seeds.append(seed)
+        return network.gradient(*given, seed=seed, **options)
+
+    def make():
+        return NetworkPool(
+            Dropped,
+            gradient,
+            InnerAdam(),
+            n_networks=2,
+            max_steps=50,
+            learning_rate=0.05,
+            is_random=network.is_random,
+            seed=7,
+            device=CPU,
+            dtype=torch.float64,
+        )
+
+    pool = make()
+    pool.train([0, 1], images, targets, n_steps=2)
+    state = pool.state()
+    pool.train([0, 1], images, targets)
+    assert len(set(seeds)) == len(seeds) == 6
+    # Replayed where a stored pool goes on.
+    again = make()
+    again.restore(state)
+    again.train([0, 1], images, targets)
+    assert seeds[6:] == seeds[4:6]
+    assert same(everything(again), everything(pool))
+    pool.renew(0)
+    pool.train([0], images, targets)
+    assert len(set(seeds[:6] + seeds[-1:])) == 7

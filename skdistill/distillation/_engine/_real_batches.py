@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from skdistill.distillation._engine._objective import Draw
-from skdistill.utils._images import Images
+from skdistill.utils._images import Images, select
 from skdistill.utils._pixel_space import PixelSpace, pixel_scale, pixel_space
 from skdistill.utils._tensors import RealImages
 
@@ -98,6 +98,11 @@ class RealData:
         if self._scale is None:
             self._scale = pixel_scale(self.images)
         return self._scale
+
+    def some_images(self) -> np.ndarray:
+        """Return up to four images, to try something on."""
+        some = np.sort(np.concatenate([rows[:2] for rows in self.rows[:2]]))
+        return np.asarray(select(self.images, some))
 
     def batch(
         self,

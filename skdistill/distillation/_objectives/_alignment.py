@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from skdistill.distillation._engine._objective import Draw, Evaluation, State
 from skdistill.distillation._engine._parameters import SyntheticParameters
@@ -23,12 +23,17 @@ from skdistill.distillation._objectives._feature_matching import FeatureMatching
 from skdistill.distillation._objectives._features import discrimination, mean_distance
 from skdistill.distillation._objectives._networks import Networks
 from skdistill.neural_network._convnet import ConvNet
-from skdistill.neural_network._derivatives import ConvNetDerivatives
 from skdistill.neural_network._feature_derivatives import Features, mean_of_part
+from skdistill.neural_network._module_derivatives import (
+    Derivatives,
+    ModuleDerivatives,
+)
 from skdistill.neural_network._sgd import (
+    GradientFunction,
     SGDSettings,
     all_at_once,
     descend_epoch,
+    modules_one_by_one,
     one_by_one,
     plan_epoch,
 )
@@ -45,7 +50,7 @@ _DISCRIMINATED_IMAGES = 256
 # Feature maps of so many images at once, of all blocks.
 _MAX_MAPS_BYTES = 2**26
 
-_TRAINING, _WATCHED = 3, 4
+_TRAINING, _WATCHED, _DRAWN = 3, 4, 5
 
 
 def has_settled(accuracies: Sequence[float], tolerance: float) -> bool:
@@ -111,12 +116,12 @@ class LayerAlignment(FeatureMatching):
     ----------
     data, network, batch_size, families, n_networks
         As for :class:`FeatureMatching`.
-    module : ConvNet
+    module : torch.nn.Module
         Only its structure is used.
     networks : Networks
         Where new networks come from.
     layer_weights : sequence of float
-        Of the activations of each block, and of the embedding.
+        Of the activations of each block or layer, and of the embedding.
     discrimination : float
         Of the cross-entropy of real images among the means of synthetic ones.
     rounds : Rounds
@@ -128,7 +133,8 @@ class LayerAlignment(FeatureMatching):
     def __init__(
         self,
         data: RealData,
-        module: ConvNet,
+        network: Derivatives,
+        module: nn.Module,
         networks: Networks,
         *,
         batch_size: int | None,
@@ -140,7 +146,7 @@ class LayerAlignment(FeatureMatching):
     ) -> None:
         super().__init__(
             data,
-            ConvNetDerivatives(module),
+            network,
             batch_size=batch_size,
             families=families,
             n_networks=n_networks,
@@ -153,11 +159,15 @@ class LayerAlignment(FeatureMatching):
         self._blocks = [
             place for place, weight in enumerate(self._layer_weights[:-1]) if weight
         ]
-        is_cpu = data.device.type == "cpu"
-        self._gradients = (one_by_one if is_cpu else all_at_once)(module)
-        largest = sum(
-            block.height * block.width * block.out_channels for block in module.blocks
-        )
+        self._module = module
+        if isinstance(network, ModuleDerivatives):
+            largest = sum(network.activation_sizes) + network.n_features
+        else:
+            assert isinstance(module, ConvNet)
+            largest = sum(
+                block.height * block.width * block.out_channels
+                for block in module.blocks
+            )
         self._n_at_once = max(1, _MAX_MAPS_BYTES // (4 * largest))
         # By the place of a draw; None where the next draw says which network it is.
         self._served: tuple[Served | None, ...] = (None,) * n_networks
@@ -302,6 +312,7 @@ class LayerAlignment(FeatureMatching):
             batch_size=rounds.batch_size,
             scale=self._data.pixel_scale,
         )
+        gradients = self._gradients(draw)
         parameters = served.parameters[None].clone()
         # So few epochs end for their number, and watching is most of their cost.
         is_watched = rounds.max_epochs > N_WATCHED_VALUES
@@ -310,9 +321,7 @@ class LayerAlignment(FeatureMatching):
             if has_moved(accuracies, rounds.inner_tolerance):
                 break
             plan = plan_epoch(len(images), rounds.batch_size, self._families, generator)
-            descend_epoch(
-                self._gradients, parameters, None, images, labels, [plan], descent
-            )
+            descend_epoch(gradients, parameters, None, images, labels, [plan], descent)
             if is_watched:
                 accuracies.append(self._accuracy(parameters[0], watched))
         if not is_watched:
@@ -321,6 +330,14 @@ class LayerAlignment(FeatureMatching):
             parameters=parameters[0],
             accuracies=(*served.accuracies, accuracies[-1]),
         )
+
+    def _gradients(self, draw: Draw) -> GradientFunction:
+        """Return what differentiates a network in training, step by step."""
+        if isinstance(self._network, ModuleDerivatives):
+            return modules_one_by_one(self._network, [draw.child_seed(_DRAWN)])
+        assert isinstance(self._module, ConvNet)
+        is_cpu = self._data.device.type == "cpu"
+        return (one_by_one if is_cpu else all_at_once)(self._module)
 
     def state(self) -> State:
         """Return the networks in service."""

@@ -60,7 +60,8 @@ def matched_parts(module: nn.Module, matched: str) -> list[Part]:
         Only its structure is used.
     matched : {"weights", "kernels", "all"}
         Kernels of convolutions and matrices of linear layers, the former alone, or
-        biases and the factors of normalizations as well.
+        biases and the factors of normalizations as well: parameters of at least two
+        axes, of at least three, or all.  Those that are not trained are left out.
 
     Returns
     -------
@@ -75,7 +76,8 @@ def matched_parts(module: nn.Module, matched: str) -> list[Part]:
             "kernels": n_axes >= 3,
             "all": True,
         }[matched]
-        if is_wanted:
+        # What is not trained has a gradient of 0.
+        if is_wanted and parameter.requires_grad:
             n_rows = len(parameter) if n_axes >= 2 else 1
             parts.append(Part(start, n_rows, size // n_rows, n_axes >= 2))
         start += size

@@ -70,15 +70,26 @@ class InnerOptimizer(ABC):
     ----------
     weight_decay : float, default=0.0
         So many times the parameters are added to the gradient.
+
+    Attributes
+    ----------
+    is_trained : Tensor of shape (n_parameters,), bool, or None
+        Which parameters have weight decay; None means all.
     """
+
+    is_trained: Tensor | None = None
 
     def __init__(self, weight_decay: float = 0.0) -> None:
         self.weight_decay = weight_decay
 
+    def decaying(self, parameters: Tensor) -> Tensor:
+        """Return the parameters, with 0 in place of those without weight decay."""
+        return parameters if self.is_trained is None else parameters * self.is_trained
+
     def decayed(self, parameters: Tensor, gradient: Tensor) -> Tensor:
         """Return the gradient with weight decay."""
         if self.weight_decay:
-            return gradient.add(parameters, alpha=self.weight_decay)
+            return gradient.add(self.decaying(parameters), alpha=self.weight_decay)
         return gradient
 
     @abstractmethod

@@ -7,7 +7,7 @@ Feng et al., "Embarrassingly Simple Dataset Distillation", ICLR 2024: random win
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -87,8 +87,10 @@ def real_loss(
     targets = one_hot(batch.codes, n_classes, dtype) * weights
     logits: list[Tensor] = []
     # It is a mean over images, in which each of these counts by its weight.
+    # Nothing is dropped out of a network that is judged.
+    judged: dict[str, Any] = {"training": False} if network.is_random else {}
     gradient = network.gradient(
-        parameters, batch.images, targets * len(batch.images), logits=logits
+        parameters, batch.images, targets * len(batch.images), logits=logits, **judged
     )
     scores = torch.cat(logits)
     is_right = scores.argmax(dim=1, keepdim=True) == batch.codes[:, None]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from skdistill.distillation._engine._objective import Draw
-from skdistill.neural_network._convnet import flatten_parameters
+from skdistill.neural_network._convnet import flatten_learned
 from skdistill.trajectory import TrajectoryBuffer
 from skdistill.trajectory._signature import teachers_signature
 from skdistill.utils._device import to_device
@@ -54,7 +54,7 @@ class RandomNetworks(Networks):
 
     def __call__(self, draw: Draw) -> tuple[Tensor, dict[str, float]]:
         with isolated_torch_seed(draw.child_seed(NETWORK)):
-            parameters = flatten_parameters(self._build())
+            parameters = flatten_learned(self._build())
         return to_device(parameters, self._device), {}
 
 

@@ -302,6 +302,7 @@ def backpropagate(
     """
     network, step_size = unrolled.network, unrolled.step_size
     decay, scale = unrolled.optimizer.weight_decay, unrolled.scale
+    decaying = unrolled.optimizer.decaying
     images, targets = unrolled.images.detach().requires_grad_(), unrolled.targets
     backward = unrolled.optimizer.backward_pass()
     if len(unrolled.visits) != len(unrolled.steps):
@@ -326,9 +327,9 @@ def backpropagate(
         if along is None:
             along = found.product
             if decay:
-                along = along + decay * (direction @ visit.parameters)
+                along = along + decay * (direction @ decaying(visit.parameters))
         if decay:
-            by_parameters = by_parameters.add(direction, alpha=decay)
+            by_parameters = by_parameters.add(decaying(direction), alpha=decay)
         del visit
         by_step_size += along
         by_images += torch.autograd.grad(seen, images, found.images)[0]

@@ -287,7 +287,11 @@ def make_alignment(problem, **changes):
         "rounds": rounds,
     } | changes
     return LayerAlignment(
-        problem.data, problem.module, OneNetwork(problem.parameters), **changes
+        problem.data,
+        problem.network,
+        problem.module,
+        OneNetwork(problem.parameters),
+        **changes,
     )
 
 
