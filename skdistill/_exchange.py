@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import check_scalar
 
-from skdistill.preprocessing._carried import is_same, names_of
+from skdistill.preprocessing._carried import is_same
 from skdistill.utils._card import OWN_FILE
 from skdistill.utils._files import as_path
+from skdistill.utils._inverse import names_of
 from skdistill.utils._layouts import LAYOUTS, write_layout, write_pictures
 from skdistill.utils._pixel_space_checks import differences
 from skdistill.utils._published import (

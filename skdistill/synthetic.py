@@ -20,7 +20,6 @@ from skdistill._standalone import Standalone
 from skdistill.preprocessing._carried import (
     PREFIX,
     carried,
-    names_of,
     packed,
     unpacked,
 )
@@ -28,7 +27,7 @@ from skdistill.utils._class_rows import check_class_rows
 from skdistill.utils._figures import bounded_figures
 from skdistill.utils._files import as_path, atomic_path
 from skdistill.utils._images import batches
-from skdistill.utils._inverse import to_original_pixels
+from skdistill.utils._inverse import names_of, to_original_pixels
 from skdistill.utils._labels import LABEL_KINDS, as_labels
 from skdistill.utils._pixel_space import ChannelMoments, PixelSpace, check_contrast
 from skdistill.utils._stretch import to_displayable

@@ -583,6 +583,18 @@ def test_pictures_are_in_their_own_colors(carrying, tmp_path):
         np.testing.assert_array_equal(np.asarray(picture), carrying.to_images()[0])
 
 
+def test_a_card_tells_it(carrying, tmp_path):
+    carrying.card(tmp_path)
+    text = (tmp_path / "README.md").read_text()
+    names = ", ".join(type(step).__name__ for step in carrying.preprocessing)
+    assert f"carries the preprocessing | {names} |" in text
+    assert "synthetic.classifier()" in text
+    carried = SyntheticSet.load(tmp_path / "synthetic_set.safetensors").preprocessing
+    assert len(carried) == len(carrying.preprocessing)
+    carrying.with_preprocessing(None).card(tmp_path)
+    assert "classifier()" not in (tmp_path / "README.md").read_text()
+
+
 def test_displays_find_it(carrying, galaxies):
     X, y = galaxies
     distiller = RandomSubset(random_state=0).fit(carrying.transform(X), y)

@@ -167,7 +167,7 @@ class NeighborsDisplay:
             ``table``.
         preprocessing : transformer, default=None
             A fitted transformer whose ``inverse_transform`` turns the images into
-            pixels to look at.
+            pixels to look at.  None takes what the set carries.
         classes : array-like, default=None
             The classes of the set to show, from the top; None shows all, sorted.
         class_names : sequence of str or mapping of label to str, default=None
@@ -219,6 +219,8 @@ class NeighborsDisplay:
                 )
         shown, positions = class_rows(synthetic.y, classes)
         warn_of_other_pixels(synthetic, X)
+        if preprocessing is None:
+            preprocessing = synthetic.preprocessing
         look = find_look(
             synthetic.X,
             preprocessing,

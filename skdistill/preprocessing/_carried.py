@@ -19,7 +19,7 @@ from skdistill.preprocessing._scaler import ChannelScaler
 from skdistill.preprocessing._whitener import ZCAWhitener
 from skdistill.utils._callers import steps_before
 from skdistill.utils._images import batches, take
-from skdistill.utils._inverse import steps_of, to_original_pixels
+from skdistill.utils._inverse import names_of, steps_of, to_original_pixels
 from skdistill.utils._maps import check_map_path, scratch_array, write_map
 from skdistill.utils._pixel_space import PixelSpace, pixel_space
 from skdistill.utils._pixel_space_checks import (
@@ -179,11 +179,6 @@ def is_same(one: Any, other: Any) -> bool:
     return entries == entries_2 and all(
         np.array_equal(tensor, tensors_2[name]) for name, tensor in tensors.items()
     )
-
-
-def names_of(preprocessing: Any) -> str:
-    """Return the names of the transformers, in their order."""
-    return ", ".join(type(step).__name__ for step in steps_of(preprocessing))
 
 
 def warn_of_other_result(

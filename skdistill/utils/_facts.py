@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from skdistill.utils._inverse import names_of
+
 # So many classes are named with their number of real images.
 _MAX_NAMED = 30
 
@@ -77,6 +79,9 @@ def facts_of(synthetic: Any) -> list[tuple[str, str]]:
     if synthetic.pixel_size > 1:
         side = synthetic.pixel_size
         found.append(("pixels", f"blocks of {side}x{side}"))
+    if synthetic.preprocessing is not None:
+        names = names_of(synthetic.preprocessing)
+        found.append(("carries the preprocessing", names))
     run = metadata.get("run")
     if isinstance(run, Mapping):
         for entry in ("date", "command", "device"):
@@ -124,4 +129,11 @@ def loading_code(synthetic: Any, file: str) -> str:
         f"X, y = synthetic  # {len(synthetic)} images, "
         f"{len(np.unique(synthetic.y))} classes",
     ]
+    if synthetic.preprocessing is not None:
+        lines += [
+            "",
+            "model = synthetic.classifier()  # trained on them",
+            "# model.predict(...) takes raw images: the set carries "
+            f"{names_of(synthetic.preprocessing)}",
+        ]
     return "\n".join(lines)

@@ -81,3 +81,8 @@ def steps_of(preprocessing: Any) -> list[Any]:
     if steps is None:
         return [preprocessing]
     return [inner for _, step in steps for inner in steps_of(step)]
+
+
+def names_of(preprocessing: Any) -> str:
+    """Return the names of the transformers, in their order."""
+    return ", ".join(type(step).__name__ for step in steps_of(preprocessing))
