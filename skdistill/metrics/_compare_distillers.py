@@ -250,7 +250,8 @@ def _check_options(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_seeds(seeds: Any) -> list[int]:
-    if isinstance(seeds, Integral):
+    # True is 1 to Python, and no number of sets.
+    if isinstance(seeds, Integral) and not isinstance(seeds, (bool, np.bool_)):
         return list(range(int(seeds)))
     found = np.asarray(seeds)
     if found.ndim != 1 or not len(found) or found.dtype.kind not in "iu":

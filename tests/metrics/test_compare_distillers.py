@@ -401,6 +401,7 @@ def test_distillers_that_cannot_be_compared(distillers, message, data, computed)
     [
         ({"seeds": 0}, "'seeds'"),
         ({"seeds": []}, "`seeds`"),
+        ({"seeds": True}, "`seeds` must be a number of sets"),
         ({"seeds": [0, 0]}, r"got \[0\] more than once"),
         ({"seeds": [-1]}, "from 0"),
         ({"seeds": [0.5]}, "list of integers"),
