@@ -9,6 +9,7 @@ from skdistill.inspection._distiller_comparison_display import (
 )
 from skdistill.inspection._evolution import EvolutionDisplay
 from skdistill.inspection._images import SyntheticSetDisplay
+from skdistill.inspection._label_errors import find_label_errors
 from skdistill.inspection._matching import MatchingDisplay
 from skdistill.inspection._measures import MorphologyMeasures
 from skdistill.inspection._measures_display import MeasuresDisplay
@@ -37,6 +38,7 @@ __all__ = [
     "TreeConfusionDisplay",
     "TreeDisplay",
     "compare_classes",
+    "find_label_errors",
     "occlusion_maps",
     "place_distilled",
     "report",

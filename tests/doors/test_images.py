@@ -52,6 +52,7 @@ from skdistill.inspection import (
     SyntheticSetDisplay,
     TreeConfusionDisplay,
     TreeDisplay,
+    find_label_errors,
     occlusion_maps,
     report,
 )
@@ -224,6 +225,7 @@ DOORS = {
     "OcclusionDisplay.from_estimator": lambda Z: OcclusionDisplay.from_estimator(
         fitted(NETWORK), Z
     ),
+    "find_label_errors": lambda Z: find_label_errors(fitted(TEACHERS), Z, Y),
     "occlusion_maps": lambda Z: occlusion_maps(fitted(NETWORK), Z),
     "ProfileDisplay.from_data": lambda Z: ProfileDisplay.from_data(Z, Y),
     "ProfileDisplay.from_estimator": lambda Z: ProfileDisplay.from_estimator(
@@ -344,7 +346,7 @@ def no_work(monkeypatch):
 @pytest.mark.parametrize("door", DOORS)
 def test_images_that_would_be_misread(door, request):
     # What is fitted is fitted before.
-    for estimator in (NETWORK, OTHER, KERNELS, MODEL, SUBSET, *DISTILLERS):
+    for estimator in (NETWORK, OTHER, KERNELS, MODEL, SUBSET, TEACHERS, *DISTILLERS):
         fitted(estimator)
     for transformer in (ChannelScaler(), ZCAWhitener(), MorphologyMeasures()):
         fitted(transformer)

@@ -1,0 +1,206 @@
+"""Labels that teachers doubt: the area under their margins."""
+
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.special import softmax
+from sklearn.frozen import FrozenEstimator
+from sklearn.utils._param_validation import Interval, validate_params
+from sklearn.utils.validation import check_is_fitted
+
+from skdistill.utils._images import batches
+from skdistill.utils._labels import check_known_labels
+from skdistill.utils._torch_state import with_own_torch_state
+from skdistill.utils._validation import image_array
+from skdistill.utils._warnings import warn
+
+_BATCH_VALUES = 2**22
+# By this factor the pixels' deviation may differ from that of the teachers' images.
+_DEVIATION_FACTOR = 2.0
+
+
+@validate_params(
+    {
+        "buffer": "no_validation",
+        "X": "no_validation",
+        "y": "no_validation",
+        "names": ["array-like", None],
+        "max_epochs": [Interval(Integral, 1, None, closed="left"), None],
+    },
+    prefer_skip_nested_validation=True,
+)
+@with_own_torch_state
+def find_label_errors(
+    buffer: Any,
+    X: Any,
+    y: Any,
+    *,
+    names: Any = None,
+    max_epochs: int | None = 20,
+) -> pd.DataFrame:
+    """Rank images by how much teachers doubt their labels.
+
+    Networks learn what most images of a class have in common before they learn single
+    images by heart.  A wrong label is learned against all others of its kind: for long
+    the network is for another class.  The margin of an image is the logit of its label
+    less the largest logit of another class; what ranks the images is its mean over
+    the epochs of all teachers, the area under the margin [1]_.
+
+    Read more in the :ref:`User Guide <label_errors>`.
+
+    Parameters
+    ----------
+    buffer : TrajectoryBuffer
+        Fitted teachers, best to these images and labels themselves: it is their way of
+        learning that tells.  Teachers of other images are asked as any classifier is.
+    X : array-like of shape (n_samples, height, width, channels) or \
+            (n_samples, height * width * channels)
+        Images, as the teachers were given them.
+    y : array-like of shape (n_samples,)
+        The labels to be doubted.
+    names : array-like of shape (n_samples,), default=None
+        What the images are called, such as the ids of a catalog; None takes their
+        positions, or the index of y if y is a Series.
+    max_epochs : int, default=20
+        Number of snapshots of each teacher to ask at most, evenly spaced from the first
+        epoch to the last; None asks all.  Each costs a forward pass of all images.
+
+    Returns
+    -------
+    table : DataFrame of n_samples rows
+        The most doubtful label first: ``row``, the position in X; ``name``;
+        ``label``, the label that was given; ``suggested``, the class with the highest
+        mean probability, which may be the label; ``margin``, the area under
+        the margin, in logits: where it is negative teachers were for another class
+        in the mean; ``confidence`` and ``suggested_confidence``, the mean
+        probabilities of the two classes.
+
+    Raises
+    ------
+    ValueError
+        If images, labels and names do not fit each other or the teachers.
+
+    See Also
+    --------
+    NeighborsDisplay : The images that are nearest to others.
+
+    Notes
+    -----
+    The rank is a suggestion of where to look first.  Rare and untypical images with the
+    right label have small margins, too, and so have classes that the teachers confuse.
+    Few and early epochs do, as teachers that know every label by heart doubt none.
+
+    References
+    ----------
+    .. [1] Pleiss et al., "Identifying Mislabeled Data using the Area Under the Margin
+       Ranking", NeurIPS 2020.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skdistill import TrajectoryBuffer
+    >>> from skdistill.inspection import find_label_errors
+    >>> rng = np.random.default_rng(0)
+    >>> y = np.repeat([0, 1], 40)
+    >>> X = rng.normal(0, 0.5, (80, 8, 8, 1)) + y[:, None, None, None]
+    >>> y[3] = 1  # a slip
+    >>> buffer = TrajectoryBuffer(n_teachers=2, n_epochs=3, width=4, depth=1,
+    ...     normalization="none", learning_rate=0.1, random_state=0).fit(X, y)
+    >>> table = find_label_errors(buffer, X, y)
+    >>> table.loc[0, ["row", "label", "suggested"]].tolist()
+    [3, 1, 0]
+    """
+    buffer = _fitted(buffer)
+    images = image_array(X, shape=buffer.image_shape_)
+    labels = check_known_labels(y, buffer.classes_, of="the teachers", every=True)
+    n_samples = len(images)
+    if len(labels) != n_samples or not n_samples:
+        raise ValueError(
+            "X and y must hold one or more images and a label for each; got "
+            f"{n_samples} images and {len(labels)} labels"
+        )
+    names = _names(names, y, n_samples)
+    _warn_of_other_pixels(images, buffer)
+    codes = np.searchsorted(buffer.classes_, labels)
+    epochs = buffer.snapshot_epochs_[1:]
+    if max_epochs is not None and len(epochs) > max_epochs:
+        chosen = np.linspace(0, len(epochs) - 1, max_epochs).round().astype(np.int64)
+        epochs = epochs[chosen]
+    margins = np.zeros(n_samples)
+    probabilities = np.zeros((n_samples, len(buffer.classes_)))
+    for teacher in range(buffer.n_teachers_):
+        for epoch in epochs:
+            network = buffer.classifier(teacher, epoch)
+            for part in batches(images, _BATCH_VALUES):
+                logits = network._logits(images[part]).astype(np.float64)
+                margins[part] += _margins(logits, codes[part])
+                probabilities[part] += softmax(logits, axis=1)
+    n_asked = buffer.n_teachers_ * len(epochs)
+    probabilities /= n_asked
+    suggested = probabilities.argmax(axis=1)
+    rows = np.arange(n_samples)
+    table = pd.DataFrame(
+        {
+            "row": rows,
+            "name": names,
+            "label": labels,
+            "suggested": buffer.classes_[suggested],
+            "margin": margins / n_asked,
+            "confidence": probabilities[rows, codes],
+            "suggested_confidence": probabilities[rows, suggested],
+        }
+    )
+    return table.sort_values("margin", kind="stable", ignore_index=True)
+
+
+def _margins(logits: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """Return by how much the logit of the label is above the largest of the others."""
+    rows = np.arange(len(logits))
+    own = logits[rows, codes]
+    others = logits.copy()
+    others[rows, codes] = -np.inf
+    return own - others.max(axis=1)
+
+
+def _fitted(buffer: Any) -> Any:
+    if isinstance(buffer, FrozenEstimator):
+        buffer = buffer.estimator
+    if not hasattr(buffer, "snapshot") or isinstance(buffer, type):
+        where = ""
+        if hasattr(buffer, "buffer_"):
+            where = ": give its `buffer_`"
+        elif isinstance(buffer, str) or hasattr(buffer, "__fspath__"):
+            where = ": give `TrajectoryBuffer.load(path)`"
+        raise TypeError(
+            f"`buffer` must be a fitted TrajectoryBuffer; got {type(buffer).__name__}"
+            f"{where}"
+        )
+    check_is_fitted(buffer)
+    return buffer
+
+
+def _names(names: Any, y: Any, n_samples: int) -> np.ndarray:
+    if names is None:
+        names = y.index if isinstance(y, pd.Series) else np.arange(n_samples)
+    names = np.asarray(names)
+    if names.shape != (n_samples,):
+        raise ValueError(
+            f"`names` must hold one for each of the {n_samples} images of X; got shape "
+            f"{names.shape}"
+        )
+    return names
+
+
+def _warn_of_other_pixels(images: np.ndarray, buffer: Any) -> None:
+    """Warn if images are in another unit than the teachers'."""
+    step = max(1, len(images) // 1000)
+    deviation = float(np.std(np.asarray(images[::step], dtype=np.float64)))
+    ratio = deviation / buffer.pixel_scale_
+    if not 1 / _DEVIATION_FACTOR <= ratio <= _DEVIATION_FACTOR:
+        warn(
+            f"X has pixels with a standard deviation of {deviation:.3g}, the images of "
+            f"the teachers have {buffer.pixel_scale_:.3g}: give the images transformed "
+            "as the teachers were given them"
+        )
