@@ -100,8 +100,9 @@ class Described:
             The heading; None makes one of the name of the data.
         scores : result of evaluate_synthetic, dict or DataFrame, default=None
             What :func:`~skdistill.metrics.evaluate_synthetic` returned, with
-            ``baseline="random"`` to have random images beside it; or results or numbers
-            by name, ``{"this set": score, "random images": other}``; or a table.
+            ``baseline="random"`` to have random images beside it, or the score of each
+            network; or such or numbers by name, ``{"this set": score, "random images":
+            other}``; or a table.
         data, license : str, default=None
             As of :meth:`SyntheticSet.described`; None takes what ``metadata`` say.
         class_names : sequence of str or dict, default=None

@@ -125,7 +125,12 @@ def test_a_set_that_nobody_knows_anything_about(tmp_path):
     strange = SyntheticSet(
         bare.X,
         bare.y,
-        metadata={"n_real_images": "many", "teachers": 3, "run": [], "data": 7},
+        metadata={
+            "n_real_images": "many",
+            "teachers": 3,
+            "run": {"versions": 3, "date": 4},
+            "data": 7,
+        },
     )
     assert "many" not in card_of(strange, tmp_path, composite=(0, 1, 2))
 
@@ -231,6 +236,7 @@ def test_scores_in_any_form():
     ]
     assert rows[2][1:] == ["0.500", "0.100", ""]
     assert result_rows(np.float32(0.5)) == (["", "score"], [["these images", "0.500"]])
+    assert result_rows([0.25, 0.75])[1] == [["these images", "0.500", "0.250", "2"]]
     assert result_rows(None) == ([], [])
     table = pd.DataFrame({"mean": [0.5], "n": [3]}, index=["DM"])
     assert result_rows(table) == (["index", "mean", "n"], [["DM", "0.500", "3"]])

@@ -131,8 +131,9 @@ def references_of(metadata: dict[str, Any]) -> list[str]:
     found = list(REFERENCES.get(str(metadata.get("distiller")), ()))
     if isinstance(metadata.get("citation"), str):
         found.append(metadata["citation"])
-    versions = (metadata.get("run") or {}).get("versions") or {}
-    version = versions.get("skdistill")
+    run = metadata.get("run")
+    versions = run.get("versions") if isinstance(run, dict) else None
+    version = versions.get("skdistill") if isinstance(versions, dict) else None
     if version is None:
         lines = [line for line in SOFTWARE.splitlines() if "VERSION" not in line]
         return [*found, "\n".join(lines)]

@@ -5,6 +5,7 @@ from math import isfinite
 from numbers import Real
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 _THIS, _RANDOM = "these images", "random real images"
@@ -60,10 +61,17 @@ def result_rows(scores: Any) -> tuple[list[str], list[list[str]]]:
 
 def _numbers(result: Any, name: Any) -> list[str]:
     mean, std, n_networks = result, None, ""
-    if isinstance(result, (tuple, list)) and len(result) in (2, 3):
+    if isinstance(result, tuple) and len(result) in (2, 3):
         # A result, or what is left of one.
         mean, std = result[:2]
-        n_networks = str(len(result[2])) if len(result) == 3 else ""
+        if len(result) == 3 and np.ndim(result[2]) == 1:
+            n_networks = str(len(result[2]))
+    elif isinstance(result, (list, np.ndarray)) and len(result):
+        # The scores alone.
+        values = np.asarray(result)
+        if values.ndim == 1 and values.dtype.kind in "iuf":
+            mean, std = float(values.mean()), float(values.std())
+            n_networks = str(len(values))
     for value in (mean, std):
         if value is None:
             continue
