@@ -52,7 +52,7 @@ X, X_val, X_test = (scaler.transform(part) for part in (X, X_val, X_test))
 # --------
 #
 # One image per class each.  How good a method is takes several sets: the two that are
-# random make three each, with other first images; the others would always be the same.
+# random make five each, with other first images; the others would always be the same.
 
 teachers = TrajectoryBuffer(
     n_teachers=2, n_epochs=5, learning_rate=0.03, width=16, random_state=0
@@ -61,13 +61,13 @@ teachers = TrajectoryBuffer(
 
 def stm(seed):
     return STMDistiller(
-        ipc=1, buffer=teachers, n_steps=5, max_total_iter=40, random_state=seed
+        ipc=1, buffer=teachers, n_steps=10, max_total_iter=40, random_state=seed
     )
 
 
 arms = {
-    "STM": [stm(seed) for seed in range(3)],
-    "random": [RandomSubset(ipc=1, random_state=seed) for seed in range(3)],
+    "STM": [stm(seed) for seed in range(5)],
+    "random": [RandomSubset(ipc=1, random_state=seed) for seed in range(5)],
     "herding": [Herding(ipc=1)],
     "class means": [ClassMeans()],
 }
@@ -87,7 +87,7 @@ honest = {
     "n_repeats": 2,
     "random_state": 0,
 }
-network = ConvNetClassifier(width=16, max_iter=40)
+network = ConvNetClassifier(width=16, max_iter=60)
 results = {
     name: [
         evaluate_synthetic(one, X_test, y_test, estimator=network, **honest)
@@ -131,7 +131,7 @@ ax.set(ylabel="test accuracy in %", title="ten classes, ten images")
 # The images were distilled with a ConvNet of width 16.  What are they worth to others,
 # against random images?
 
-estimators = standard_estimators(width=16, max_iter=40)
+estimators = standard_estimators(width=16, max_iter=60)
 chosen = [
     "ConvNet",
     "ConvNet, max pooling",

@@ -56,7 +56,7 @@ teachers = TrajectoryBuffer(n_teachers=2, n_epochs=4, width=16, random_state=0)
 teachers.fit(X_scaled, y)
 runs = [
     STMDistiller(
-        ipc=2, buffer=teachers, n_steps=5, max_total_iter=30, random_state=seed
+        ipc=2, buffer=teachers, n_steps=10, max_total_iter=30, random_state=seed
     ).fit(X_scaled, y)
     for seed in range(4)
 ]
