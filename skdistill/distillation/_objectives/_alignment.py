@@ -114,17 +114,21 @@ class LayerAlignment(FeatureMatching):
 
     Parameters
     ----------
-    data, network, batch_size, families, n_networks
+    data, network
         As for :class:`FeatureMatching`.
     module : torch.nn.Module
         Only its structure is used.
     networks : Networks
         Where new networks come from.
+    batch_size, families
+        As for :class:`FeatureMatching`.
     layer_weights : sequence of float
         Of the activations of each block or layer, and of the embedding.
     discrimination : float
         Of the cross-entropy of real images among the means of synthetic ones.
     rounds : Rounds
+    n_networks : int, default=1
+        As for :class:`FeatureMatching`.
     """
 
     columns = ("loss", "network_accuracy")
