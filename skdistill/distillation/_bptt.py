@@ -9,6 +9,7 @@ import torch
 from sklearn.utils._param_validation import Interval, StrOptions
 from torch import Tensor, nn
 
+from skdistill.distillation._engine._optimizers import AUTO_STEP
 from skdistill.distillation._engine._parameters import Labels
 from skdistill.distillation._engine._real_batches import RealData
 from skdistill.distillation._engine._state import DistillationState
@@ -236,6 +237,9 @@ class BPTTDistiller(NetworkMatchingDistiller):
     >>> distiller.fit(X, y).synthetic_
     <SyntheticSet: 9 images of 16x16x3, 9 classes...>
     """
+
+    # A loss after training says more than one that random networks see.
+    _auto_step = AUTO_STEP
 
     _parameter_constraints: dict = {
         **NetworkMatchingDistiller._parameter_constraints,

@@ -25,7 +25,7 @@ from skdistill.distillation._engine._initialization import (
 )
 from skdistill.distillation._engine._loop import Optimization
 from skdistill.distillation._engine._objective import Objective
-from skdistill.distillation._engine._optimizers import SGD, Optimizer
+from skdistill.distillation._engine._optimizers import AUTO_STEP, SGD, Optimizer
 from skdistill.distillation._engine._parameters import (
     HardLabels,
     Labels,
@@ -113,6 +113,9 @@ class IterativeDistiller(BaseDistiller):
     # may be prolonged, so it is not what a checkpoint belongs to.
     _limit_name = "max_iter"
 
+    # What `pixel_lr`="auto" is, in standard deviations of the pixels.
+    _auto_step = AUTO_STEP
+
     ipc: int
     max_iter: int
     init: Any
@@ -142,7 +145,7 @@ class IterativeDistiller(BaseDistiller):
 
     def _make_optimizer(self, images: Tensor, data: RealData) -> Optimizer:
         """Return how the pixels follow their gradient, from the first images on."""
-        return SGD(images, self.pixel_lr, data.pixel_scale)
+        return SGD(images, self.pixel_lr, data.pixel_scale, auto_step=self._auto_step)
 
     def _given_buffer(self) -> Any:
         """Return the teachers, or what trains them; None if there are none."""

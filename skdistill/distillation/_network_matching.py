@@ -43,6 +43,10 @@ class NetworkMatchingDistiller(IterativeDistiller):
         "normalization": [StrOptions(set(ALL_NORMALIZATIONS))],
     }
 
+    # Found on CIFAR-10 and on galaxies (benchmarks/pixel_lr.py): with smaller steps
+    # short runs from noise get nowhere, and with larger ones long runs are no better.
+    _auto_step = 0.05
+
     batch_size: int | str | None
     n_networks: int | str
     augmentation: Any

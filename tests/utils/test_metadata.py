@@ -58,7 +58,6 @@ def named(image_shape, n_classes):
         ("~/runs", "<path>"),
         ({"weights": "/home/someone/w.pt"}, {"weights": "<path>"}),
     ],
-    ids=str,
 )
 def test_plain(value, expected):
     found = plain(value)
