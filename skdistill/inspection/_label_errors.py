@@ -1,5 +1,6 @@
 """Labels that teachers doubt: the area under their margins."""
 
+import os
 from numbers import Integral
 from typing import Any
 
@@ -10,6 +11,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils._param_validation import Interval, validate_params
 from sklearn.utils.validation import check_is_fitted
 
+from skdistill.utils._files import as_path
 from skdistill.utils._images import batches
 from skdistill.utils._labels import check_known_labels
 from skdistill.utils._torch_state import with_own_torch_state
@@ -52,8 +54,8 @@ def find_label_errors(
 
     Parameters
     ----------
-    buffer : TrajectoryBuffer
-        Fitted teachers, best to these images and labels themselves: it is their way of
+    buffer : TrajectoryBuffer or path-like
+        Fitted teachers, or the folder of those, best to these images and labels themselves: it is their way of
         learning that tells.  Teachers of other images are asked as any classifier is.
     X : array-like of shape (n_samples, height, width, channels) or \
             (n_samples, height * width * channels)
@@ -167,12 +169,12 @@ def _margins(logits: np.ndarray, codes: np.ndarray) -> np.ndarray:
 def _fitted(buffer: Any) -> Any:
     if isinstance(buffer, FrozenEstimator):
         buffer = buffer.estimator
+    if isinstance(buffer, (str, os.PathLike)):
+        from skdistill.trajectory import TrajectoryBuffer
+
+        return TrajectoryBuffer.load(as_path(buffer, "buffer"))
     if not hasattr(buffer, "snapshot") or isinstance(buffer, type):
-        where = ""
-        if hasattr(buffer, "buffer_"):
-            where = ": give its `buffer_`"
-        elif isinstance(buffer, str) or hasattr(buffer, "__fspath__"):
-            where = ": give `TrajectoryBuffer.load(path)`"
+        where = ": give its `buffer_`" if hasattr(buffer, "buffer_") else ""
         raise TypeError(
             f"`buffer` must be a fitted TrajectoryBuffer; got {type(buffer).__name__}"
             f"{where}"

@@ -49,6 +49,7 @@ NO_TABLES = {
     "GalaxyZooCurator.transform": "scores rows one by one, and divides nothing",
     "ImageReader.fit": "ignores its argument",
     "MeasuresDisplay": "its table is of measures, and has no objects",
+    "NeighborsDisplay": "its table is of images, found by their positions",
     "EvolutionDisplay": "its rows are those of a figure",
     "TreeDisplay": "its rows are those of a figure",
 }

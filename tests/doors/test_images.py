@@ -178,6 +178,9 @@ SET = SyntheticSet(X[:2], Y[:2])
 DOORS = {
     **of_estimators(),
     "SyntheticSet": lambda Z: SyntheticSet(Z, Y),
+    "SyntheticSet.transform": lambda Z: SET.with_preprocessing(
+        fitted(ChannelScaler())
+    ).transform(Z),
     "evaluate_synthetic": lambda Z: metrics.evaluate_synthetic(SET, Z, Y, **EVALUATION),
     "evaluate_synthetic, X_validation": lambda Z: metrics.evaluate_synthetic(
         SET, X, Y, X_validation=Z, **HONEST

@@ -47,7 +47,7 @@ from skdistill import (
     load_image_folder,
 )
 from skdistill.datasets import fetch_galaxy_zoo2
-from skdistill.inspection import EvolutionDisplay, report
+from skdistill.inspection import EvolutionDisplay, find_label_errors, report
 from skdistill.metrics import compare_distillers, export_ddranking, load_ddranking
 from skdistill.trajectory import drop_teachers, list_teachers, merge_buffers
 from skdistill.utils._files import as_path
@@ -337,6 +337,10 @@ DOORS = {
         fit_stm(buffer=path),
     ),
     ("STMDistiller", "checkpoint"): lambda path, home: fit_stm(checkpoint=path),
+    ("find_label_errors", "buffer"): lambda path, home: (
+        teachers(home / "place"),
+        find_label_errors(path, X, Y),
+    ),
     ("TrajectoryBuffer", "path"): lambda path, home: teachers_at(path),
     ("TrajectoryBuffer.load", "path"): lambda path, home: (
         teachers(home / "place"),
@@ -356,6 +360,9 @@ DOORS = {
     ("EvolutionDisplay.save", "path"): animated,
     ("report", "path"): pages,
     ("SyntheticSet.save", "path"): lambda path, home: SET.save(path),
+    ("SyntheticSet.transform", "out"): lambda path, home: SET.with_preprocessing(
+        ChannelScaler().fit(X)
+    ).transform(X, out=path),
     ("SyntheticSet.load", "path"): lambda path, home: (
         SET.save(home / "place"),
         SyntheticSet.load(path),

@@ -105,7 +105,6 @@ def test_what_does_not_fit_is_named(digits, fitted):
     stm.buffer_ = fitted
     for wrong, message in (
         (stm, "got STMDistiller: give its `buffer_`"),
-        ("teachers", r"got str: give `TrajectoryBuffer.load\(path\)`"),
         (TrajectoryBuffer, "must be a fitted TrajectoryBuffer"),
         (None, "got NoneType"),
     ):
