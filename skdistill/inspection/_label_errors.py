@@ -55,8 +55,9 @@ def find_label_errors(
     Parameters
     ----------
     buffer : TrajectoryBuffer or path-like
-        Fitted teachers, or the folder of those, best to these images and labels themselves: it is their way of
-        learning that tells.  Teachers of other images are asked as any classifier is.
+        Fitted teachers, or the folder of those, best to these images and labels
+        themselves: it is their way of learning that tells.  Teachers of other images
+        are asked as any classifier is.
     X : array-like of shape (n_samples, height, width, channels) or \
             (n_samples, height * width * channels)
         Images, as the teachers were given them.

@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from sklearn.metrics import accuracy_score
 
-from skdistill.neural_network._default import ENTRY
 from skdistill.synthetic import SyntheticSet
 from skdistill.utils._labels import check_known_labels
 from skdistill.utils._random import child_seed, root_seed
@@ -167,6 +166,7 @@ def compare_with_random(
     random_state : int, RandomState instance or None
     """
     from skdistill.metrics import evaluate_synthetic
+    from skdistill.neural_network._default import ENTRY
 
     classes, wanted = np.unique(synthetic.y, return_counts=True)
     X_test = networks.X_test

@@ -9,7 +9,7 @@ from sklearn.model_selection import GridSearchCV
 
 import skdistill.distillation._objectives._trajectory as matcher_module
 import skdistill.distillation._student as student_module
-import skdistill.distillation._trajectory_matching as trajectory_module
+import skdistill.distillation._teachers as teachers_module
 from skdistill.neural_network import ConvNetClassifier
 from skdistill.neural_network._derivatives import ConvNetDerivatives
 from skdistill.trajectory import TrajectoryBuffer
@@ -72,7 +72,7 @@ def test_no_buffer_trains_a_default_one(make_distiller, bars, monkeypatch):
             augmentation=parameters.get("augmentation", "dsa"),
         )
 
-    monkeypatch.setattr(trajectory_module, "TrajectoryBuffer", small)
+    monkeypatch.setattr(teachers_module, "TrajectoryBuffer", small)
     distiller = make_distiller(buffer=None, augmentation=["flip"]).fit(*bars)
     assert distiller.buffer is None
     assert len(distiller.buffer_.history_) == 2
