@@ -7,7 +7,6 @@ from sklearn.metrics import accuracy_score
 
 from skdistill.synthetic import SyntheticSet
 from skdistill.utils._labels import check_known_labels
-from skdistill.utils._random import child_seed, root_seed
 from skdistill.utils._validation import image_array
 
 
@@ -167,6 +166,7 @@ def compare_with_random(
     """
     from skdistill.metrics import evaluate_synthetic
     from skdistill.neural_network._default import ENTRY
+    from skdistill.utils._random import child_seed, root_seed
 
     classes, wanted = np.unique(synthetic.y, return_counts=True)
     X_test = networks.X_test
