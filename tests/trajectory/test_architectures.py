@@ -163,8 +163,13 @@ def test_interrupted_training_resumes(tmp_path, make, bars, monkeypatch):
             os.kill(os.getpid(), signal.SIGINT)
 
     monkeypatch.setattr(jobs, "write_teacher", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        make(path=tmp_path).fit(*bars)
+    # In the background of a shell it is ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            make(path=tmp_path).fit(*bars)
+    finally:
+        signal.signal(signal.SIGINT, before)
     monkeypatch.undo()
     assert list_teachers(tmp_path)["n_epochs"].tolist() == [2]
     same(make(path=tmp_path).fit(*bars), make().fit(*bars))
