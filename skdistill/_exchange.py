@@ -239,7 +239,8 @@ class Exchange:
         """
         if layout not in LAYOUTS:
             raise ValueError(
-                f"`layout` must be one of {', '.join(LAYOUTS)}; got {layout!r}"
+                f"`layout` must be one of {', '.join(LAYOUTS)}; got {layout!r}.  "
+                "skdistill.metrics.export_ddranking writes DD-Ranking's"
             )
         # What was changed in a set since it was made is checked, too.
         synthetic: Any = self

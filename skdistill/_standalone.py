@@ -116,7 +116,8 @@ class Standalone:
         estimator : classifier, default=None
             What is trained.  None takes what the set's metadata say, or else the
             network of the literature, as :func:`~skdistill.metrics.evaluate_synthetic`
-            does.
+            does: 1,000 epochs at width 128, half a minute on one core for 9 images of
+            32x32x3, and in proportion to their number.
         random_state : int, RandomState instance or None, default=None
             Controls all randomness of the default; pass an int for reproducible
             results.  An ``estimator`` has its own.

@@ -314,6 +314,14 @@ class SyntheticSet(Exchange, Described, Standalone):
         if not path.is_file():
             raise FileNotFoundError(f"there is no file {path}")
         with whatever_is_wrong(f"{path} cannot be read: {{error}}"):
+            # A zip archive, as torch and NumPy write them.
+            with path.open("rb") as start:
+                is_archive = start.read(4) == b"PK\x03\x04"
+            if is_archive:
+                raise ValueError(
+                    "it is no set of skdistill; `SyntheticSet.from_published` reads "
+                    "what others have written by torch or NumPy"
+                )
             with safe_open(path, framework="numpy") as file:
                 metadata = file.metadata() or {}
                 if metadata.get("format") != _FORMAT:

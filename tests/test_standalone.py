@@ -360,6 +360,7 @@ def test_what_can_be_given(galaxies):
         ({"mean": 0.5}, TypeError, "got dict"),
         (lambda X: X, TypeError, "got function"),
         (StandardScaler(), TypeError, "got StandardScaler.  Distill images that one"),
+        (NETWORK, TypeError, r"got ConvNetClassifier, a model: .*`model\[:-1\]`"),
         (
             ChannelScaler().fit(np.ones((2, 8, 8, 3))),
             ValueError,

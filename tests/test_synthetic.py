@@ -237,6 +237,9 @@ def test_the_unchanged_file_is_good(tmp_path):
     save_file(TENSORS, tmp_path / "file")
     with pytest.raises(ValueError, match="file cannot be read: it is not a synthetic"):
         SyntheticSet.load(tmp_path / "file")
+    np.savez(tmp_path / "set.npz", X=np.zeros(3))
+    with pytest.raises(ValueError, match="`SyntheticSet.from_published` reads what"):
+        SyntheticSet.load(tmp_path / "set.npz")
 
 
 def test_to_frame(distilled):

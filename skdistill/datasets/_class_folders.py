@@ -16,6 +16,13 @@ from skdistill.datasets._image_table import (
     classes_of,
     is_image_name,
 )
+from skdistill.datasets._shards import (
+    is_pattern,
+    matching,
+    patterns,
+    read_shards,
+    tell_of_others,
+)
 from skdistill.datasets._tables import read_table
 from skdistill.utils._files import expand_path
 from skdistill.utils._frames import is_polars
@@ -198,16 +205,17 @@ def find_entries(
             "ImageReader().transform a list of paths"
         )
     place = expand_path(path, "path")
+    columns = (images_dir, file_column, class_column)
+    if is_pattern(place):
+        return _of_table(place, repr(place), os.path.dirname(place), *columns)
     if os.path.isfile(place):
         if place.lower().endswith(".zip"):
             raise ValueError(
                 f"`path` must be a folder or a table; got the archive {place!r}. "
                 "Extract it, or give a table of its files with `images_dir`"
             )
-        folder = os.path.dirname(place)
-        return _of_table(
-            place, repr(place), folder, images_dir, file_column, class_column
-        )
+        tell_of_others(place)
+        return _of_table(place, repr(place), os.path.dirname(place), *columns)
     if not os.path.isdir(place):
         raise FileNotFoundError(
             f"`path` must be an existing folder or table; there is none at {place!r}"
@@ -217,6 +225,18 @@ def find_entries(
     tables = [n for n in names if n.lower().endswith(_TABLES) and n not in folders]
     loose = [n for n in names if n.lower().endswith(ENDINGS) and n not in folders]
     wants_table = file_column is not None or class_column is not None
+    parts = patterns(place, tables)
+    if len(parts) > 1 and len(folders) < 2:
+        raise ValueError(
+            f"`path`: {place!r} has several tables; give one of {parts[:_N_NAMED]}"
+        )
+    if parts and len(tables) > 1:
+        tables = [os.path.basename(parts[0])]
+    if folders == ["data"] and not tables and not loose:
+        # As data sets lie in a repository of a hub.
+        inner = os.path.join(place, "data")
+        if patterns(inner, [n for n in os.listdir(inner) if n.endswith(_TABLES)]):
+            return find_entries(inner, *columns)
     if len(tables) == 1 and (wants_table or loose or len(folders) < 2):
         table = os.path.join(place, tables[0])
         if not wants_table:
@@ -224,9 +244,7 @@ def find_entries(
                 f"{place!r} has fewer than two folders of classes, or images beside "
                 f"them: the classes are taken from {table!r}. Its path says so."
             )
-        return _of_table(
-            table, repr(table), place, images_dir, file_column, class_column
-        )
+        return _of_table(table, repr(table), place, *columns)
     given = {
         "images_dir": images_dir,
         "file_column": file_column,
@@ -363,7 +381,11 @@ def _of_table(
 ) -> Entries:
     """Entries of a table of files and classes."""
     # Files may be named after ids, which must be read exactly.
-    frame = read_table(table, "path", () if file_column is None else (file_column,))
+    ids = () if file_column is None else (file_column,)
+    if isinstance(table, str) and is_pattern(table):
+        frame = read_shards(matching(table), ids)
+    else:
+        frame = read_table(table, "path", ids)
     if not len(frame):
         raise ValueError(f"{source} must have at least one row; it has none")
     files_in, classes_in = choose_columns(frame, file_column, class_column, source)

@@ -74,7 +74,8 @@ def load_image_folder(
         A folder with a folder for each class, whose name is that of the class; images
         may lie in further folders below.  Or a table with a row for each image, as a
         DataFrame or a file `.csv`, `.csv.gz`, `.parquet` or `.fits`.  A folder with
-        such a file beside its images counts as that table.
+        such a file beside its images counts as that table.  A table in several files
+        is a pattern, `data/train-*.parquet`, or a folder that holds nothing else.
     images_dir : str, path-like or None, default=None
         Where the files of a table are: a folder, a zip archive, or a folder in one,
         `images.zip!/folder`.  None is the folder of the table, or the working

@@ -56,10 +56,13 @@ def call_architecture(
     try:
         module = architecture(*args, **options)
     except Exception as error:
+        cure = ""
+        if isinstance(architecture, type) and issubclass(architecture, nn.Module):
+            cure = ".  Give an instance of the class, for these images and classes"
         said = [*map(str, args), *(f"{name}={n}" for name, n in options.items())]
         raise ValueError(
             f"`architecture` must be {_HOW}; called with {' and '.join(said)} "
-            f"it raised {type(error).__name__}: {error}"
+            f"it raised {type(error).__name__}: {error}{cure}"
         ) from error
     if not isinstance(module, nn.Module):
         raise ValueError(

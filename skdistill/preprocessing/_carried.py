@@ -110,6 +110,11 @@ def packed(
         # Of a subclass nobody knows what it does.
         if _TRANSFORMERS.get(name) is not type(step):
             what = f"the class {step.__name__}" if isinstance(step, type) else name
+            if hasattr(step, "predict") and not isinstance(step, type):
+                raise TypeError(
+                    "`preprocessing` of a set must be what comes before the last step "
+                    f"of a model; got {what}, a model: of a pipeline give `model[:-1]`"
+                )
             raise TypeError(
                 "`preprocessing` of a set must be fitted transformers of "
                 f"skdistill.preprocessing, {' or '.join(_TRANSFORMERS)}, or a pipeline "
