@@ -519,9 +519,7 @@ def test_hugging_face(tmp_path, kind):
 
 
 def test_what_export_refuses(tmp_path):
-    with pytest.raises(
-        ValueError, match=r"`layout` must be one of mtt, dc.*export_ddranking"
-    ):
+    with pytest.raises(ValueError, match=r"one of mtt, dc.*export_ddranking"):
         sets()["hard"].export(tmp_path, "tesla")
     with pytest.raises(TypeError, match="`license` is for"):
         sets()["hard"].export(tmp_path, license="x")

@@ -238,7 +238,7 @@ def test_the_unchanged_file_is_good(tmp_path):
     with pytest.raises(ValueError, match="file cannot be read: it is not a synthetic"):
         SyntheticSet.load(tmp_path / "file")
     np.savez(tmp_path / "set.npz", X=np.zeros(3))
-    with pytest.raises(ValueError, match="`SyntheticSet.from_published` reads what"):
+    with pytest.raises(ValueError, match=r"`SyntheticSet\.from_published` reads"):
         SyntheticSet.load(tmp_path / "set.npz")
 
 
