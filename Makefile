@@ -58,10 +58,14 @@ browser:  ## Install Chromium for the tests of the documentation (Debian, as roo
 	    apt-get update -q && apt-get install -y -q --no-install-recommends chromium; \
 	fi
 
+# Words that the project does without, and where users or developers would read them.
+PROSE := skdistill doc README.rst CONTRIBUTING.rst examples 'benchmarks/*.py' 'benchmarks/*.md'
+
 lint: $(VENV)/.installed-dev  ## Run the checks alone.
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/codespell
+	! git grep -nEi -f .ci/words.txt -- $(PROSE)
 	$(BIN)/lint-imports
 	find skdistill -name '*.py' | sort | xargs $(BIN)/numpydoc lint
 	$(BIN)/mypy

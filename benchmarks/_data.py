@@ -187,7 +187,7 @@ def has_cifar(folder, name):
 
 
 def any_images(folder, scale, n_jobs=None):
-    """Return a name and a split of whatever a folder, or a name, stands for."""
+    """Return a name and a split of what a folder, or a name, stands for."""
     shared = {"share": scale.validation}
     if folder == DIGITS:
         return "digits", scaled(digits(scale.n_train, scale.n_test, **shared))

@@ -158,7 +158,7 @@ class Results:
             )
             for name, group in ordered
         )
-        # A SIGTERM ends the workers too: they would go on with what they are at, and a
+        # A SIGTERM ends the workers too: they would continue what they are at, and a
         # new run would find their cells taken.
         with (
             orderly_end(),

@@ -71,7 +71,7 @@ def fit(ipc, width, seconds):
         "bits": distiller.synthetic_.X.tobytes().hex()[:4000],
     }
     print(json.dumps(found), flush=True)
-    # The others measure still: go on until told to stop.
+    # The others measure still: continue until they are stopped.
     sys.stdin.readline()
 
 

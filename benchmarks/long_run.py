@@ -1,6 +1,6 @@
 """Memory and time of a distillation over 50,000 iterations.
 
-Whatever a run remembers must not grow with it.  Small images and a small network make
+What a run remembers must not grow with it.  Small images and a small network make
 the iterations short, so that what surrounds the arithmetic shows as clearly as it can:
 the history, the trend test, the checkpoint.  The first and the last tenth of the run
 are compared: resident memory, the size of the checkpoint, and the time of an iteration,

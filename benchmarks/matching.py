@@ -1,9 +1,9 @@
 """Time and memory of an STM iteration, against the plain unrolled form.
 
-An iteration is a probe and the gradient of a match with respect to images and step
-size, DSA on.  The plain form is written from the equations: automatic differentiation
-through a graph over all of the student's steps.  Each form runs in a process of its
-own, one after the other, on the same task.
+An iteration is a validation loss and the gradient of a match with respect to images
+and step size, DSA on.  The plain form is written from the equations: automatic
+differentiation through a graph over all of the student's steps.  Each form runs in a
+process of its own, one after the other, on the same task.
 
 The share is that of the rate at which this machine multiplies large matrices in the
 same run; it counts the operations of the convolutions that the form has to compute.
@@ -71,11 +71,11 @@ class Plain:
 
     def __call__(self, task, probe_steps, steps):
         start, target, images, targets, log_step_size = task
-        probe = self.loss(*task, probe_steps, graph=False).detach()
+        loss_before = self.loss(*task, probe_steps, graph=False).detach()
         leaves = [images.clone().requires_grad_(), log_step_size.clone()]
         leaves[1].requires_grad_()
         loss = self.loss(start, target, leaves[0], targets, leaves[1], steps, True)
-        return probe, loss.detach(), *torch.autograd.grad(loss, leaves)
+        return loss_before, loss.detach(), *torch.autograd.grad(loss, leaves)
 
 
 class Exact:
@@ -90,11 +90,11 @@ class Exact:
         start, target, images, targets, log_step_size = task
         wanted = F.one_hot(targets, self.n_classes).float()
         task = (start, target, images, wanted, log_step_size)
-        probe = match(self.network, *task, probe_steps).loss
+        validation = match(self.network, *task, probe_steps).loss
         keep = {"yes": True, "no": False}.get(self.keep, "auto")
         keep = resolve_keep(keep, self.network, len(images), len(steps), 1)
         found = match_gradient(self.network, *task, steps, keep=keep)
-        return probe, found.match.loss, found.images, found.log_step_size
+        return validation, found.match.loss, found.images, found.log_step_size
 
 
 def operations(module, n_images, n_steps):
@@ -103,10 +103,10 @@ def operations(module, n_images, n_steps):
     for place, block in enumerate(module.blocks):
         once = 2 * 9 * block.in_channels * block.out_channels
         once *= block.height * block.width
-        # Probe and way forth: values, gradients of maps and of kernels.  Way back:
+        # Forward passes: values, gradients of activations and of kernels.  Backward:
         # values and gradients of maps again, then the derivatives of all three along
         # a direction, two terms each.  The first layer's maps have no gradient in
-        # the ways forth, and its inputs no derivative.
+        # the forward passes, and its inputs no derivative.
         total += once * (2 * 3 + 8 if place else 2 * 2 + 5)
     return total * n_images * n_steps
 

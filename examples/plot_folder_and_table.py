@@ -4,7 +4,7 @@ A folder of images and a table of classes
 =========================================
 
 This is how an astronomer has them: cutouts that are named after the galaxy, and a
-catalog with the class of each, under whatever names of columns.  Two lines make arrays
+catalog with the class of each, under any names of columns.  Two lines make arrays
 of them, and say what is wrong with a file or a row before any work starts.
 """
 

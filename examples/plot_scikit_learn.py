@@ -87,7 +87,7 @@ print(alone.best_params_)
 # -----------------------------------
 #
 # They are in the pixel space that the scaler made.  ``to_images`` takes the part of
-# the pipeline before the classifier and goes the way back.
+# the pipeline before the classifier and applies their inverse.
 
 best = search.best_estimator_
 synthetic = best[-1].distiller_.synthetic_

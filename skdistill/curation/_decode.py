@@ -46,7 +46,7 @@ def decode(
     Raises
     ------
     Exception
-        Whatever a damaged file leads the decoders to; the message says what is wrong.
+        Any error of the decoders for a damaged file; the message says what is wrong.
     """
     content = unpacked(content)
     if content.startswith(SIGNATURE):
@@ -74,7 +74,7 @@ def decode_picture(content: bytes, *, deep: bool = False) -> Image.Image:
     Raises
     ------
     Exception
-        Whatever a damaged file leads the decoders to; the message says what is wrong.
+        Any error of the decoders for a damaged file; the message says what is wrong.
     """
     try:
         if content.startswith(_JPEG):

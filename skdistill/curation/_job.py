@@ -173,7 +173,7 @@ class Job:
             return render(kept["image"], self.angles[i], self.settings)
         except (MemoryError, ImportError):
             raise
-        # Decoders raise whatever a damaged file leads them to.
+        # Decoders raise any kind of error for a damaged file.
         except Exception as error:
             raise ValueError(f"cannot read {describe(source)}: {error}") from error
 

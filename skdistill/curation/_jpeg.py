@@ -87,7 +87,7 @@ def decode_jpeg(content: bytes) -> Image.Image:
 
     Notes
     -----
-    Found is whatever shifts the compressed data by more than about four blocks of 8 x 8
+    Found is what shifts the compressed data by more than about four blocks of 8 x 8
     pixels, hence all that libjpeg would fill with gray beyond these.  In progressive
     files and those with restart markers only data that end early are found, at the
     price of a second decoding.  Not found is a change after which the data are those of
@@ -176,7 +176,7 @@ def _decode_watched(content: bytes, start: int, end: int) -> Image.Image:
         ) from error
     # Pillow has let go of the file, but not closed it.
     if file.tell() <= border:
-        raise ValueError("the compressed data go on after the last pixel")
+        raise ValueError("the compressed data continue after the last pixel")
     return image
 
 

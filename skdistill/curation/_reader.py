@@ -67,7 +67,7 @@ class ImageReader(TransformerMixin, DocLinkMixin, BaseEstimator):
         sub-folder, in an archive in any folder. Several columns name a FITS file for
         each band, in this order; `bands` then takes one of each file.
     id_column : str or None, default=None
-        Column of ids that the files in `images_dir` are named after, whatever it is
+        Column of ids that the files in `images_dir` are named after, of any name
         called, as `asset_id` is in the tables of Galaxy Zoo; "index" is the index.
         Instead of `path_column`.
     size : int, default=128

@@ -415,7 +415,7 @@ def _from_table(
                     raise ValueError(f"its size is {image.size}")
                 check_picture(content, image)
                 images[row] = np.asarray(image.convert("RGB"))
-        # Pillow's decoders raise whatever a damaged file leads them to.
+        # Pillow's decoders raise any kind of error for a damaged file.
         except Exception as error:
             raise ValueError(
                 f"Row {row} of '{path}' must have an image of {_SIDE} x {_SIDE} "

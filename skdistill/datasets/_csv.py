@@ -152,7 +152,7 @@ def _look_at_start(path: Path) -> _Start:
         if excel[1] != ",":
             raise ValueError(_other_separator(excel[1]))
         n_skipped, first = n_skipped + 1, text.readline()
-    # pandas makes a column of each field of the first row, whatever the header says.
+    # pandas makes a column of each field of the first row, regardless of the header.
     lines = (fields for fields in csv.reader(itertools.chain([first], text)) if fields)
     header, row = next(lines, []), next(lines, [])
     if not header:

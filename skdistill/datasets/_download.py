@@ -392,7 +392,7 @@ class _Download:
     def receive(self, response: Any, offset: int, total: int | None) -> None:
         """Write the body of a response; it may be short."""
         bar = _bar(self.path.name, total, offset, not self.verbose)
-        # Without a buffer: what has come is there whatever happens next.
+        # Without a buffer: what has come stays, even if the program is ended next.
         with self.part.open("ab", buffering=0) as file, bar:
             while chunk := _read(response):
                 self.write(file, chunk)

@@ -183,7 +183,7 @@ def fetch_galaxy_zoo2(
 
     See Also
     --------
-    load_galaxy_zoo2 : Load files that are on disk, of whatever survey.
+    load_galaxy_zoo2 : Load files that are on disk, of any survey.
     skdistill.GalaxyZooCurator : Choose galaxies by their votes.
     skdistill.ImageReader : Read the images of the rows.
 

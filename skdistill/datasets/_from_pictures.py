@@ -76,7 +76,7 @@ def from_pil_images(
 
     See Also
     --------
-    load_image_folder : The notes there say what becomes of modes.
+    load_image_folder : The notes there say what is done with modes.
 
     Examples
     --------
@@ -128,7 +128,7 @@ def from_pil_images(
     def read(i: int) -> np.ndarray:
         try:
             return pixels_of(pictures[i], chosen, pair, notes.at(i))
-        # Decoders raise whatever a damaged file leads them to.
+        # Decoders raise any kind of error for a damaged file.
         except Exception as error:
             raise ValueError(
                 f"{name_of(i, 'pictures')} cannot be read: {error}"

@@ -189,7 +189,7 @@ def make_galaxies(
         5.1 %, 1.4 %, 5.9 %, 2.3 %, 13.5 % and 10.0 %.
     random_state : int, RandomState instance or None, default=None
         Controls all randomness; pass an int for reproducible results: it gives the same
-        galaxies whatever `size`, `n_bands`, `noise`, `neighbors`, `seeing`, `psf` and
+        galaxies for any `size`, `n_bands`, `noise`, `neighbors`, `seeing`, `psf` and
         `redshift` are.
     return_votes : bool, default=False
         Whether to return the votes of simulated volunteers, too.

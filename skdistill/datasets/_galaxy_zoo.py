@@ -54,7 +54,7 @@ def load_galaxy_zoo2(
         Needed only if images are named by `asset_id` and `votes` has no such column;
         ignored if it has.
     id_column : str or None, default=None
-        Column of `votes` with the id of each galaxy, whatever it is called; "index" is
+        Column of `votes` with the id of each galaxy, of any name; "index" is
         the index of a DataFrame.  Images are named by these ids, unless `mapping` leads
         from them to an `asset_id`; its column `objid` may have the same name.  None
         takes `asset_id`, else the first column with the name of an id.

@@ -367,7 +367,7 @@ class _Reader:
                     looks[i] = self._look(self.sources[i])
                 except (MemoryError, ImportError):
                     raise
-                # Decoders raise whatever a damaged file leads them to.
+                # Decoders raise any kind of error for a damaged file.
                 except Exception as error:
                     failures[i] = f"{self.name(i)} cannot be read: {error}"
                     _refuse(failures, 1, skip)

@@ -181,7 +181,7 @@ def _at(knots: tuple[float, ...], redshift, n_bands: int) -> NDArray[np.float32]
     """Values (n, n_bands, 1, 1) at the wavelengths where the light was sent out."""
     stretch = (1 + np.float32(NEAREST)) / (1 + redshift[:, None])
     emitted = band_wavelengths(n_bands).reshape(-1, 1, 1) * stretch
-    # Beyond the ultraviolet filter the last slope goes on.
+    # Beyond the ultraviolet filter the last slope continues.
     slope = (knots[1] - knots[0]) / (_WAVELENGTHS[1] - _WAVELENGTHS[0])
     beyond = np.minimum(emitted - _WAVELENGTHS[0], 0) * slope
     return (np.interp(emitted, _WAVELENGTHS, knots) + beyond).astype(np.float32)

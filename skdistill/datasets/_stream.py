@@ -77,7 +77,7 @@ def stream(
             return reader.pixels(image)
         except (MemoryError, ImportError):
             raise
-        # Data sets raise whatever a damaged file leads them to.
+        # Data sets raise any kind of error for a damaged file.
         except Exception as error:
             text = str(error) or type(error).__name__
             raise ValueError(

@@ -22,11 +22,11 @@ from skdistill.utils._warnings import warn
 
 # Galaxies are told apart by these: none may be missing.
 _KEYS = ("dr7objid", "objid")
-# As letters and digits alone, as whatever they are written.
+# As letters and digits alone, in any spelling.
 _JOINED = (*_KEYS, "assetid")
 # Whole numbers by their name, of these or any other survey or data release.
 _ID_NAME = re.compile(r"(.*objid|asset_id)$", re.IGNORECASE)
-# Identifiers that are text, whatever they look like.
+# Identifiers that are text, even if they look like something else.
 _TEXT_NAME = "id_str"
 _WHOLE = re.compile(r"0|[1-9]\d{0,17}")
 

@@ -66,8 +66,8 @@ class CAFEDistiller(NetworkMatchingDistiller):
         ``architecture`` than "convnet" has layers in place of blocks; the message that
         refuses any other length says how many.
     discrimination : float, default=0.01
-        The weight :math:`\gamma` of the last term.  Whatever the number of real images,
-        it is that of a sum over 256 of each class.
+        The weight :math:`\gamma` of the last term.  For any number of real images it is
+        that of a sum over 256 of each class.
     outer_tolerance : float, default=0.04
         A network is replaced once its accuracies before the last ten rounds span less.
     inner_tolerance : float, default=0.03
@@ -90,7 +90,7 @@ class CAFEDistiller(NetworkMatchingDistiller):
         Number of real images of each class in an iteration; all of a class that has
         no more, and with None of every class.  "auto" is 16 times
         the square root of ``ipc``: their gradient is that of all real
-        images on average, whatever their number, and with more of them networks, not
+        images on average, for any number, and with more of them networks, not
         images, are the larger noise.  In [1]_ it is 256.
     n_networks : int or "auto", default="auto"
         Number of networks whose gradients are averaged in an iteration: it takes as

@@ -159,7 +159,7 @@ class DistilledClassifier(
         synthetic = getattr(self.distiller_, "synthetic_", None)
         labels = [getattr(synthetic, k, None) for k in ("probabilities", "targets")]
         if hasattr(X_synthetic, "columns"):
-            # The names are checked here, before X goes on to the classifier.
+            # The names are checked here, before X is passed to the classifier.
             X_synthetic = np.asarray(X_synthetic)
         shape = getattr(self.distiller_, "image_shape_", shape)
         network = hand_on_image_shape(self._chosen_network(), shape)

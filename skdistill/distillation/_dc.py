@@ -46,7 +46,7 @@ _AUTO_BATCH = 256
 _NOTHING = (
     '"weights" are the parameters of two or more axes that are trained, as those of '
     'convolutions and linear layers, "kernels" those of three or more, which the '
-    'network has not got; "all" takes whatever there is'
+    'network has not got; "all" takes all parameters'
 )
 
 # Images of a class times epochs after each update, as released: (10, 50), (50, 10).

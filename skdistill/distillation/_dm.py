@@ -60,7 +60,7 @@ class DMDistiller(NetworkMatchingDistiller):
         Number of real images of each class in an iteration; all of a class that has
         no more, and with None of every class.  "auto" is 16 times
         the square root of ``ipc``: their gradient is that of all real
-        images on average, whatever their number, and with more of them networks, not
+        images on average, for any number, and with more of them networks, not
         images, are the larger noise.  In [1]_ it is 256.
     n_networks : int or "auto", default="auto"
         Number of networks whose gradients are averaged in an iteration: it takes as

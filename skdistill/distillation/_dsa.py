@@ -25,7 +25,7 @@ class DSADistiller(DCDistiller):
         \\nabla_{\\theta_l} \\ell(\\theta; A_c(S_c)),
         \\nabla_{\\theta_l} \\ell(\\theta; A_c(R_c))\\bigr),
 
-    and with first images that are real.  Whatever differs are the defaults of
+    and with first images that are real.  What differs are the defaults of
     ``augmentation`` and ``init``.
 
     Read more in the :ref:`User Guide <gradients>`.

@@ -171,7 +171,7 @@ class IterativeDistiller(BaseDistiller):
 
         An interrupt from the keyboard ends the fit early, with the images so far;
         where a search, a cross-validation or an ensemble makes the fit, it ends these
-        too, and a second one ends whatever script runs.  With a ``checkpoint`` a
+        too, and a second one ends the running script.  With a ``checkpoint`` a
         SIGTERM, as batch systems send it before they end a job, stores the run and then
         ends the process.
 

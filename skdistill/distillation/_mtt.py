@@ -119,7 +119,7 @@ class MTTDistiller(TrajectoryDistiller):
         :class:`~skdistill.distillation.STMDistiller`.
     step_size_lr : float or "auto", default="auto"
         Learning rate of the logarithm of the step size.  A number is that of gradient
-        descent, 0.01 in [1]_.  The gradient is small while the student's way is much
+        descent, 0.01 in [1]_.  The gradient is small while the student's path is much
         too short; "auto" follows the length that brings the student closest to its
         target instead, a tenth of the way in each iteration.
     label_lr : float or "auto", default="auto"

@@ -106,7 +106,7 @@ class STMDistiller(TrajectoryDistiller):
         deviations of the real pixels: it depends on none of them.
     step_size_lr : float or "auto", default="auto"
         Learning rate of the logarithm of the step size.  A number is that of gradient
-        descent, 0.01 in [1]_.  The gradient is small while the student's way is much
+        descent, 0.01 in [1]_.  The gradient is small while the student's path is much
         too short; "auto" follows the length that brings the student closest to its
         target instead, a tenth of the way in each iteration.
     step_size_per_epoch : bool, default=False

@@ -208,7 +208,7 @@ class MatchingDisplay:
         ax.legend([handles[k] for k in order], [labels[k] for k in order])
 
     def _smooth(self, name: str, window: int) -> np.ndarray:
-        """Return a column's running mean, anew for each T: losses jump in between."""
+        """Return a column's running mean, restarted at each T: losses jump between."""
         values = self.history[name]
         level = self.history.get("n_epochs_matched", pd.Series(0, values.index))
         groups = values.groupby(level.to_numpy())

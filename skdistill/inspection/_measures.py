@@ -42,7 +42,7 @@ class MorphologyMeasures(TransformerMixin, DocLinkMixin, BaseEstimator):
     """Measure the morphology of the galaxy in the middle of each image.
 
     Images are measured as they are: give real and distilled images in the same pixel
-    unit, after the ``inverse_transform`` of whatever they were scaled by.  Values of
+    unit, after the ``inverse_transform`` of what they were scaled by.  Values of
     images with a nonlinear stretch, such as color composites, can be compared with
     each other, but not with values of the literature, which are of linear fluxes.
 

@@ -31,7 +31,7 @@ def check_matplotlib(caller: str) -> None:
 
 
 def distilled_by(estimator: Any, preprocessing: Any = None) -> tuple[SyntheticSet, Any]:
-    """Return the distilled set of an estimator, and the way back to pixels.
+    """Return the distilled set of an estimator, and the inverse to pixels.
 
     Parameters
     ----------
@@ -134,7 +134,7 @@ def find_look(X: Any, preprocessing: Any = None, **asked: Any) -> Stretch:
     Parameters
     ----------
     X : array-like of shape (n_images, height, width, channels)
-        Images before the way back to pixels, for their type; a bounded number of
+        Images before the inverse to pixels, for their type; a bounded number of
         them is looked at.
     preprocessing : transformer, default=None
         What has the ``inverse_transform``.

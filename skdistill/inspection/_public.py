@@ -42,7 +42,7 @@ _CONSTRAINTS: dict[str, Any] = {
     "names": ["array-like", None],
     "normalize": [StrOptions({"true", "pred", "all"}), None],
     "pairs": ["array-like"],
-    # One without a way back is named where that is needed, if inside of a pipeline.
+    # One without an inverse is named where that is needed, if inside of a pipeline.
     "preprocessing": [
         HasMethods(["inverse_transform"]),
         HasMethods(["transform"]),

@@ -16,7 +16,7 @@ from skdistill.utils._stretch import Stretch
 
 # Of so many classes one real image is shown with its map.
 _MAX_OCCLUDED = 9
-# Parameters that hold a folder, whatever they look like.
+# Parameters that hold a folder, even if they look like something else.
 _FOLDERS = {"buffer", "cache", "checkpoint", "images_dir", "memory", "out", "path"}
 
 

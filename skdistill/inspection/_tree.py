@@ -439,7 +439,7 @@ class TreeDisplay:
                 zorder=0,
             )
             if child.answer:
-                # On a way that goes on without a question there is room below.
+                # On a way that continues without a question there is room below.
                 place = (child.x, y - steps.answer)
                 answer = wrapped(child.answer, _LETTERS)
                 self._text(ax, place, answer, 0.9 * size, box="white")

@@ -46,6 +46,6 @@ def warn_of_shared_images(
 
 
 def _digest(image: np.ndarray) -> bytes:
-    # Whatever type the one and the other part came in.
+    # The two parts may be of any types.
     pixels = np.ascontiguousarray(image, dtype=np.float32)
     return hashlib.blake2b(pixels.tobytes(), digest_size=16).digest()

@@ -98,7 +98,7 @@ def compare_distillers(
         that of everything inside of them by the seed.  A fitted
         :class:`~skdistill.trajectory.TrajectoryBuffer`, or one in a folder, is shared
         by all seeds, and its training not counted; one that is not fitted is trained
-        anew for each seed.
+        again for each seed.
     X : array-like of shape (n_samples, height, width, channels) or \
             (n_samples, height * width * channels)
         The real images that are distilled.
@@ -114,7 +114,7 @@ def compare_distillers(
         themselves.  Distillers with the same seed are pairs.
     error_score : "raise" or float, default=np.nan
         The score of a set whose distillation or scoring fails.  A number is warned
-        about, and the others go on; with "raise" the error ends the comparison.
+        about, and the others are run; with "raise" the error ends the comparison.
     path : path-like, default=None
         A folder in which each cell, a distiller with a seed, is stored as soon as it is
         done: a comparison that was killed is resumed by the same call, and one with
@@ -124,8 +124,8 @@ def compare_distillers(
         those that hold all images.  None keeps nothing.
     n_jobs : int, default=None
         Number of cells computed at once, as in joblib, on whichever backend it is set
-        to: processes of this machine, dask or Ray.  The scores are the same whatever
-        the number.  ``seconds`` grow where cells share a processor.
+        to: processes of this machine, dask or Ray.  The scores are the same for
+        any number.  ``seconds`` grow where cells share a processor.
     verbose : int, default=0
         Shows a progress bar over the cells if positive.
     **options : dict

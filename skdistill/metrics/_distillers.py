@@ -57,7 +57,7 @@ def with_seed(distiller: Any, seed: int) -> Any:
     """Return a clone of a distiller whose draws all follow from a seed.
 
     Teachers that are fitted stay as they are, and are shared; those that are not are
-    trained anew, the same for two distillers with the same seed.
+    trained again, the same for two distillers with the same seed.
 
     Parameters
     ----------

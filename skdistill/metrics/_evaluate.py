@@ -117,7 +117,7 @@ def evaluate_synthetic(
         trained as it is.
     baseline : "random", distiller or SyntheticSet, default=None
         What the set is compared with, scored in the same way.  "random" draws as many
-        real images of each class as the set has, anew for each network; a distiller is
+        real images of each class as the set has, again for each network; a distiller is
         cloned and fitted with another random state for each network, and a set is
         taken as it is.  With "honest" the baseline gets the rate that suits it; with
         "paper" that of the estimator, since a step size is the set's own.
@@ -145,7 +145,7 @@ def evaluate_synthetic(
         and callbacks can be trained so.
     n_jobs : int, default=None
         Number of networks trained at once, in processes of one thread each.  The
-        scores are the same whatever the number.
+        scores are the same for any number.
     random_state : int, RandomState instance or None, default=None
         Decides on the random states of the networks.
     verbose : int, default=0

@@ -62,7 +62,7 @@ def improvement_over_random(synthetic: Any, random: Any) -> Any:
     Parameters
     ----------
     synthetic : float, array-like or SyntheticScore
-        Accuracy of a network trained on the distilled images, in [0, 1], with whatever
+        Accuracy of a network trained on the distilled images, in [0, 1], with any
         labels and augmentation belong to the method.
     random : float, array-like or SyntheticScore
         Accuracy of one trained on as many random real images in the same way.

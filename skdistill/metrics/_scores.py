@@ -1,4 +1,4 @@
-"""Scores in whatever form they come: of networks, sets and tables."""
+"""Scores in any form: of networks, sets and tables."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple

@@ -63,7 +63,7 @@ def of_images(estimator: Any) -> Any:
     """Return a classifier that takes images: itself, or behind a step that flattens."""
     if not takes_tables(estimator):
         return estimator
-    # Arrays, whatever container of output is configured.
+    # Arrays, also where another container of output is configured.
     flatten = FunctionTransformer(flatten_images).set_output(transform="default")
     return make_pipeline(flatten, estimator)
 

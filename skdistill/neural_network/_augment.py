@@ -191,7 +191,7 @@ def draw_class_augmentations(
     families : sequence of str
     n_classes : int
     generator : torch.Generator
-        On the CPU: the same draws whatever the device.
+        On the CPU: the same draws on any device.
 
     Returns
     -------

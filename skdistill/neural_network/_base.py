@@ -168,7 +168,7 @@ class BaseNetworkClassifier(
             Images.
         targets : array-like of shape (n_samples, n_classes)
             What the outputs of the network shall be: numbers of any sign, one for each
-            class.  The loss is the squared one whatever the parameter ``loss`` is:
+            class.  The loss is the squared one regardless of the parameter ``loss`` is:
             they are no probabilities.
         classes : array-like of shape (n_classes,)
             The class labels, in sorted order.
@@ -353,7 +353,7 @@ class BaseNetworkClassifier(
     def module_(self) -> nn.Module:
         """The trained network, a torch.nn.Module in evaluation mode.
 
-        Made again, on the device of the classifier, whenever it is asked for: whatever
+        Made again, on the device of the classifier, whenever it is asked for: what
         is done to it, the classifier stays what it is.
         """
         check_is_fitted(self)

@@ -37,7 +37,7 @@ class Compiled:
             return self._function(*arguments)
         except torch.OutOfMemoryError:
             raise
-        except Exception as error:  # whatever a compiler may raise
+        except Exception as error:  # a compiler may raise anything
             if self._function is self._eager:
                 raise
             warnings.warn(

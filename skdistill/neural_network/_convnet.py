@@ -16,7 +16,7 @@ _GROUPS = 4
 # Pooling leaves the blocks to come a side of at least so many pixels.  Normalized over
 # 2x2 values, a map is little more than their signs: the gradient through 20 steps of a
 # student then varies by a factor of a million between two draws of its augmentation.
-_SMALLEST_SIDE = 4
+_MIN_SIDE = 4
 
 
 class Block(NamedTuple):
@@ -100,7 +100,7 @@ class ConvNet(nn.Module):
         self.blocks: list[Block] = []
         for place in range(depth):
             # The last block's output is not normalized any more.
-            smallest = 1 if place == depth - 1 else _SMALLEST_SIDE
+            smallest = 1 if place == depth - 1 else _MIN_SIDE
             block = Block(
                 rows,
                 columns,

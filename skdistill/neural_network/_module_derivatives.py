@@ -237,7 +237,7 @@ def _curvature_of_part(
     )
 
 
-# What distillers work with, whatever the network.
+# What distillers work with, for any network.
 Derivatives = ConvNetDerivatives | ModuleDerivatives
 
 

@@ -64,7 +64,7 @@ class NetworkKind:
 
     def build(self) -> nn.Module:
         """Build a network, with weights from PyTorch's global generator."""
-        # Weights are float32 whatever PyTorch's default type is.
+        # Weights are float32, also where PyTorch's default type is another.
         if isinstance(self.architecture, OwnNetwork):
             return self.architecture.build(self.image_shape, self.n_classes)
         if not self.is_convnet:

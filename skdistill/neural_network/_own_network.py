@@ -104,7 +104,7 @@ def _is_named_shape(value: Any) -> bool:
 def build_own(source: Any, image_shape: ImageShape, n_classes: int) -> nn.Module:
     """Make a user's module, with new weights from PyTorch's global generator.
 
-    Its parameters are there whatever layers it has, on the CPU and in float32.
+    Its parameters are there for any layers, on the CPU and in float32.
     """
     module = call_architecture(source, image_shape, n_classes).float()
     if has_lazy_layers(module):

@@ -48,7 +48,7 @@ class StepRule(Protocol):
         memory: tuple[Tensor, ...],
         number: int,
     ) -> tuple[Tensor, tuple[Tensor, ...], Any]:
-        """Return parameters, memory and whatever else; change nothing in place."""
+        """Return parameters, memory and anything else; change nothing in place."""
 
 
 class TrainedNetwork(NamedTuple):
@@ -334,7 +334,7 @@ class NetworkPool:
         return state
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        """Take on a state, from whatever device.
+        """Take on a state, from any device.
 
         Raises
         ------

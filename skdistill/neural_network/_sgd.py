@@ -247,7 +247,7 @@ def plan_epoch(
     families : sequence of str
         Families of augmentation, one of which is drawn per batch.
     generator : torch.Generator
-        On the CPU: the same draws whatever the device.
+        On the CPU: the same draws on any device.
 
     Returns
     -------

@@ -322,7 +322,7 @@ class RawImages(TransformerMixin, BaseEstimator):
 
 
 def _parts(steps: list[Any], images: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield transformed images, the same bits as of the steps one after the other."""
+    """Yield transformed images, bitwise identical to the steps one after the other."""
     for part in batches(images):
         changed = take(images, part)
         for place, step in enumerate(steps):

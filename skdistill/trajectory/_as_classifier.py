@@ -21,7 +21,7 @@ def as_classifier(
     buffer : TrajectoryBuffer
         The fitted buffer: what it saw of the images and labels.
     settings : TeacherSettings
-        How its teachers were trained, whatever its parameters say now.
+        How its teachers were trained, not what its parameters say now.
     parameters : ndarray of shape (n_parameters,)
         The snapshot.
     losses : list of float

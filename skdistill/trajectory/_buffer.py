@@ -120,8 +120,8 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
     weight_decay : float, default=0.0
         Strength of the L2 penalty.
     class_weight : "balanced", dict or None, default="balanced"
-        "balanced" lets all classes weigh the same, whatever the number and the weights
-        of their images; None all images; a dict maps classes to the weight of each of
+        "balanced" lets all classes weigh the same, for any number and weights of their
+        images; None all images; a dict maps classes to the weight of each of
         their images.
     augmentation : "dsa", None or sequence of str, default="dsa"
         Families of which one is drawn for each batch, as in
@@ -175,7 +175,7 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
     n_jobs : int, default=None
         Number of teachers trained at once, in processes of one thread each.  None
         means 1 unless in a :func:`joblib.parallel_config` context, -1 one per core.
-        The result is bitwise identical whatever the number.  A GPU trains
+        The result is bitwise identical for any number.  A GPU trains
         several teachers in one process by itself, and only the context counts.
     device : str or torch.device, default="auto"
         Where to compute; "auto" takes a GPU if there is one.
@@ -207,7 +207,7 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
     seed_ : int
         The seed that was drawn from ``random_state``.
     settings_ : TeacherSettings
-        How the teachers were trained, whatever the parameters are set to since then.
+        How the teachers were trained, not what the parameters were set to since then.
         Its attributes have the names of the parameters; ``build_structure()`` returns
         the teachers' network, without weights.
     image_shape_ : tuple (height, width, channels)
@@ -759,7 +759,7 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
         self, teachers: list[Trained], settings: TeacherSettings, place: Place | None
     ) -> None:
         """Set what fit and load leave behind."""
-        # Whatever the parameters are set to later, the teachers stay what they are.
+        # Parameters that are set later leave the teachers as they are.
         self.settings_ = settings
         self._place = place
         self._numbers = [teacher.number for teacher in teachers]

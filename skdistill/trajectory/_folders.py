@@ -298,7 +298,7 @@ def find_all_teachers(
     """
     if n_teachers < 1:
         raise ValueError(f"the buffer in {folder} holds no teachers")
-    # No more than there can be, whatever number a manifest asks for.
+    # No more than there can be, even if a manifest asks for more.
     n_max = len(stored_teachers(folder)) + 1
     numbers = teacher_numbers(manifest, min(n_teachers, n_max))
     found = find_teachers(

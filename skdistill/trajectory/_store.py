@@ -166,7 +166,7 @@ def write_teacher(
 class TeacherFile:
     """A teacher's file, open for reading through a memory map.
 
-    Use it as a context manager.  Whatever is wrong with the file is a ValueError that
+    Use it as a context manager.  Anything wrong with the file is a ValueError that
     names it.
 
     Parameters

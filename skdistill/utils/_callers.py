@@ -68,7 +68,7 @@ def interrupt_ends_all(*, counts: bool = True) -> bool:
     """Tell whether Ctrl-C shall end more than the fit that it has interrupted.
 
     It ends that fit alone, with what it has, where the user's own code has called it:
-    a search that went on with a fit that was cut short would score it like the others.
+    a search that continued with a fit cut short would score it like the others.
     A second one in the same script or notebook cell always ends all.
 
     Parameters
@@ -82,7 +82,7 @@ def interrupt_ends_all(*, counts: bool = True) -> bool:
     if any(_is_of(frame, _REPEATING + _RUNNING, _PASSING) for frame in frames):
         return True
     own = [frame for frame in frames if not _is_of(frame, ("skdistill", *_PASSING))]
-    # The user's code, up to whatever runs it, such as a notebook or pytest.
+    # The user's code, up to what runs it, such as a notebook or pytest.
     users = list(takewhile(lambda frame: not _is_installed(frame), own))
     if not users:
         return bool(own)
@@ -97,7 +97,7 @@ def interrupt_ends_all(*, counts: bool = True) -> bool:
 def steps_before(estimator: Any) -> list[Any]:
     """Return what transformed the images of a fit before it: steps of its pipelines.
 
-    A step of a pipeline is not told of those before it.  Whatever lies between, such
+    A step of a pipeline is not told of those before it.  What lies between, such
     as a classifier that chooses columns, ends the search: nothing is known then.
 
     Parameters

@@ -189,7 +189,7 @@ def _front(synthetic: Any, name: str, table: str | None) -> str:
     else:
         files = [{"split": "train", "path": table}]
         entries["configs"] = [{"config_name": "default", "data_files": files}]
-    # JSON is YAML, whatever the names have in them.
+    # JSON is YAML, with names of any characters.
     return "\n".join(f"{key}: {json.dumps(value)}" for key, value in entries.items())
 
 

@@ -31,7 +31,7 @@ class CostEstimate:
         tell.
     disk : int
         Bytes of the files that the fit leaves: snapshots of teachers, the checkpoint,
-        and the distilled set once it is saved.  While a file is written anew, the old
+        and the distilled set once it is saved.  While a file is written again, the old
         one is there too.
     unit : str
         What an iteration is: "iteration" of a distiller, or "epoch" of a teacher.

@@ -80,6 +80,6 @@ def resolve_float64_device(device: str | torch.device = "auto") -> torch.device:
 def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
     """Move a tensor from the CPU; the host does not wait for a GPU."""
     if device.type == "cuda":
-        # Only a copy from pinned memory lets the host go on.
+        # Only a copy from pinned memory lets the host continue.
         tensor = tensor.pin_memory()
     return tensor.to(device, non_blocking=True)

@@ -149,8 +149,8 @@ class Ranks:
     def sums_in_order(self, total: Tensor, addend: Tensor, n_addends: int) -> Tensor:
         """Add what the first ``n_addends`` processes give to a total, one by one.
 
-        The order of the sum is that of the ranks: all processes get the same bits, and
-        a process that does all the work alone does too.
+        The order of the sum is that of the ranks: all processes get bitwise identical
+        results, and a process that does all the work alone does too.
         """
         flat = addend.flatten()
         pieces = []

@@ -97,8 +97,8 @@ def atomic_path(
     Raises
     ------
     OSError
-        If the file cannot be written, whatever library the block writes it with; the
-        message names ``path``.
+        If the file cannot be written, by any library that the block uses; the message
+        names ``path``.
     """
     target = Path(path)
     if make_folder:

@@ -18,7 +18,7 @@ _NAMES = (
 )
 # Where there is none of them, an image has one galaxy.
 PATHS = ("path", "fileloc", "filename", "filepath", "imagepath")
-# Numbers of objects in the Legacy Surveys start anew in each brick of the sky.
+# Numbers of objects in the Legacy Surveys start again in each brick of the sky.
 BRICKS = ("brickid", "brickname")
 # What tables write where there is no id. Numbers count only if they stand out.
 _NO_TEXT = ("", "nan", "none", "null", "na", "n/a", "<na>", "-", "--", "masked")

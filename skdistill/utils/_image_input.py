@@ -28,7 +28,7 @@ def as_images(
 ) -> Any:
     """Return images as an array, a table or a sparse matrix, none of them misread.
 
-    Whatever number of axes they have, it is for the caller to check what is in them.
+    They may have any number of axes: it is for the caller to check what is in them.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The way back through what images were transformed by before they were distilled."""
+"""The inverse of what images were transformed by before they were distilled."""
 
 import math
 from typing import Any
@@ -26,7 +26,7 @@ def to_original_pixels(preprocessing: Any, images: np.ndarray) -> np.ndarray:
     Raises
     ------
     ValueError
-        If it has no way back, or none to images of this shape.
+        If it has no inverse, or none to images of this shape.
     """
     if isinstance(preprocessing, type):
         raise TypeError(

@@ -39,7 +39,7 @@ def is_already_checked() -> bool:
 
 
 def as_labels(y: Any, name: str = "y") -> np.ndarray:
-    """Return labels as an array that holds what was given, whatever that is.
+    """Return labels as an array that holds exactly what was given.
 
     NumPy makes strings of all that is in a list with a string: a missing label becomes
     the class ``"nan"``.

@@ -79,7 +79,7 @@ def telling_rows(table: pd.DataFrame) -> pd.Series:
     Parameters
     ----------
     table : DataFrame
-        Votes and whatever else is known of each object. Ids do not matter.
+        Votes and anything else that is known of each object. Ids do not matter.
 
     Returns
     -------

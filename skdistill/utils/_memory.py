@@ -41,7 +41,7 @@ def reused_memory() -> Iterator[None]:
     """Let freed memory be used again inside the block, instead of returning it.
 
     PyTorch has no cache of its own on a CPU.  A training step allocates and frees the
-    same large arrays as the one before, and the system clears every page of them anew:
+    same large arrays as the one before, and the system clears every page of them again:
     with small networks that takes as long as the arithmetic.  Inside the block freed
     memory stays with the process; at its end the system gets it back.
 

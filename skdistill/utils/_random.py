@@ -36,7 +36,7 @@ def child_seed(seed: int, *key: int) -> int:
 
 
 def torch_generator(seed: int) -> torch.Generator:
-    """Return a generator on the CPU: the same draws whatever the device."""
+    """Return a generator on the CPU: the same draws on any device."""
     return torch.Generator().manual_seed(seed)
 
 

@@ -1,4 +1,4 @@
-"""Scores in whatever form a user has them, as the rows of a table."""
+"""Scores in any form that a user has, as the rows of a table."""
 
 from collections.abc import Mapping
 from math import isfinite

@@ -19,7 +19,7 @@ class Request:
     ----------
     received : bool
     at_once : bool
-        Whether it interrupts whatever is under way, as Ctrl-C does.
+        Whether it interrupts what is running, as Ctrl-C does.
     """
 
     def __init__(self, at_once: bool) -> None:

@@ -1,7 +1,7 @@
 """Reading files that may come from anybody: bounded, and without surprises.
 
 A file's claims about itself are checked before anything of that size is made, and
-whatever is wrong with it is a ValueError.
+anything wrong with it is a ValueError.
 """
 
 import gzip
@@ -158,7 +158,7 @@ def whatever_is_wrong(message: str) -> Iterator[None]:
         yield
     except (FileNotFoundError, ImportError):
         raise
-    # The decoders of a format raise whatever a damaged file leads them to.
+    # The decoders of a format raise any kind of error for a damaged file.
     except Exception as error:
         _refuse(message, error)
 

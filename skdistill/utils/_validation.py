@@ -368,7 +368,7 @@ def fingerprint_images(
     Parameters
     ----------
     X : ndarray of shape (n_samples, height, width, channels)
-        Counts as float32, whatever its type.
+        Counts as float32, of any type.
     y : ndarray of shape (n_samples,), int
         Class codes.
     weight : ndarray of shape (n_samples,), default=None

@@ -115,7 +115,7 @@ def test_data_that_are_missing_or_too_many_are_found(kind):
     if kind != "restarts":
         more = content[:-2] + content[middle : middle + 9] + content[-2:]
         Image.open(io.BytesIO(more)).load()
-        with pytest.raises(ValueError, match="go on after the last pixel"):
+        with pytest.raises(ValueError, match="continue after the last pixel"):
             decode_jpeg(more)
 
 

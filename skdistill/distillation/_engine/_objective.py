@@ -72,7 +72,7 @@ class Evaluation:
         Numbers that are averaged over draws; one of them is "loss".
     gradients : dict of Tensor
         By the name of a parameter: "images", of shape (n_images, channels, height,
-        width) whatever the pixel size, and "labels", of shape (n_images, n_classes),
+        width) for any pixel size, and "labels", of shape (n_images, n_classes),
         where they are learned.
     notes : dict of float
         Numbers of the first draw alone, as which network it was.

@@ -246,7 +246,7 @@ class SyntheticParameters:
         }
 
     def restore(self, state: State) -> None:
-        """Take on a state, from whatever device."""
+        """Take on a state, from any device."""
         device = self._images.value.device
 
         def part(name: str) -> State:

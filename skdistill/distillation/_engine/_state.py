@@ -119,7 +119,7 @@ class DistillationState:
     # An iteration is a transaction.
 
     def snapshot(self) -> Snapshot:
-        """Return what :meth:`roll_back` needs to undo whatever comes."""
+        """Return what :meth:`roll_back` needs to undo what comes next."""
         self.history.condense()
         return Snapshot(
             self.parameters.state(),

@@ -72,7 +72,7 @@ class TrajectoryMatching(Objective):
     families : tuple of str
         Families of augmentation.
     detached : bool
-        Whether the student's way is taken as given (TESLA).
+        Whether the student's path is taken as given (TESLA).
     keep : bool
         Whether the activations of all steps are kept.
     teacher_labels : bool

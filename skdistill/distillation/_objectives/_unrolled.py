@@ -79,7 +79,7 @@ def plan_steps(
     families : sequence of str
         Families of augmentation.
     generator : torch.Generator
-        On the CPU: the same draws whatever the device.
+        On the CPU: the same draws on any device.
     is_random : bool, default=False
         Whether the network draws something in a step, for which a seed is drawn.
     device : torch.device, default=CPU
