@@ -82,10 +82,13 @@ def images_of_rows(
 
     single = (str, bytes, dict, os.PathLike)
     if isinstance(rows, single) or not hasattr(rows, "__len__"):
+        cure = "For all images of a folder pass their paths: "
+        cure += "sorted(Path(folder).glob('**/*.png'))"
+        if str(rows).lower().endswith((".csv", ".csv.gz", ".parquet")):
+            cure = "Read a table first, with pandas, or give it to load_image_folder"
         raise TypeError(
             "`rows` must be a DataFrame or a sequence of paths; got "
-            f"{type(rows).__name__}. For all images of a folder pass their paths: "
-            "sorted(Path(folder).glob('**/*.png'))"
+            f"{type(rows).__name__}. {cure}"
         )
     values = list(rows)
     names = rows.index if isinstance(rows, pd.Series) else range(len(values))

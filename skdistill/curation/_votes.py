@@ -146,10 +146,13 @@ def _cure(wrong: np.ndarray, votes: np.ndarray) -> str:
         return ""
     known = votes[np.isfinite(votes)]
     if (known == np.rint(known)).all():
-        return (
+        cure = (
             " They look like numbers of votes: `vote_unit='count'` divides them by the "
             "number of votes for all answers of the question."
         )
+        if known.max() <= 100:
+            cure += " If they are percent, `vote_unit='percent'` divides them by 100."
+        return cure
     if known.max() <= 100 + _SUM_TOLERANCE and len(wrong) > 0.05 * len(known):
         return " They look like percent: `vote_unit='percent'` divides them by 100."
     return ""

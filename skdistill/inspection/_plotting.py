@@ -198,10 +198,16 @@ def check_names(
     return names
 
 
+_SWAPPED = str.maketrans("_-", "-\0")
+_SWAPPED_BACK = {0: ord("-"), ord("-"): ord("_")}
+
+
 def wrapped(text: str, width: int = 13) -> str:
-    """Break a name into short lines."""
-    lines = textwrap.wrap(str(text), width, break_on_hyphens=False)
-    return "\n".join(lines) or str(text)
+    """Break a name into short lines, at blanks and after underscores."""
+    # textwrap breaks after hyphens alone, at which names are not broken.
+    swapped = str(text).translate(_SWAPPED)
+    lines = textwrap.wrap(swapped, width, break_on_hyphens=True)
+    return "\n".join(lines).translate(_SWAPPED_BACK) or str(text)
 
 
 def plain_text(ax: Any) -> None:

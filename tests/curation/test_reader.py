@@ -372,6 +372,8 @@ def test_wrong_rows(folder, rows):
     for wrong in ("0.jpg", Path("0.jpg"), b"0.jpg", 5, iter(["0.jpg"])):
         with pytest.raises(TypeError, match="DataFrame or a sequence of paths; got"):
             reader.transform(wrong)
+    with pytest.raises(TypeError, match=r"Read a table first, .*load_image_folder"):
+        reader.transform("rows.parquet")
     with pytest.raises(TypeError, match="element 1 is a int"):
         reader.transform(["0.jpg", 1])
     with pytest.raises(TypeError, match="element 0 is a ndarray"):

@@ -97,6 +97,10 @@ def test_names_of_columns(challenge):
             lambda v: (40 * v).round(),
             "look like numbers of votes: `vote_unit='count'` divides",
         ),
+        (
+            lambda v: (100 * v).round(),
+            "divides.* If they are percent, `vote_unit='percent'`",
+        ),
         (lambda v: v.mask(v < 0.01, -99), "-99 often stands for a missing vote"),
         (lambda v: v.mask(v < 0.01, -9999), "-9999 often stands for a missing vote"),
     ],

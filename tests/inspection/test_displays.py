@@ -19,6 +19,7 @@ from skdistill import (
 )
 from skdistill.curation._tree import CLASS_NAMES, NINE
 from skdistill.inspection import EvolutionDisplay, SyntheticSetDisplay, TreeDisplay
+from skdistill.inspection._plotting import wrapped
 from skdistill.inspection._tree_layout import grow, leaf_positions, tree_of
 
 
@@ -71,6 +72,18 @@ def test_grid_has_each_image_in_its_row_with_one_stretch(images):
     names = [text.get_text() for text in display.ax_.get_yticklabels()]
     assert names == [str(label) for label in range(9)]
     assert display.figure_ is display.ax_.figure
+
+
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [
+        ("completely_round_smooth", "completely_\nround_smooth"),
+        ("in-between edge-on", "in-between\nedge-on"),
+        ("spiral", "spiral"),
+    ],
+)
+def test_names_are_broken_where_words_end(name, lines):
+    assert wrapped(name, 13) == lines
 
 
 def test_grid_draws_where_it_is_told_and_returns_itself(images):
