@@ -296,7 +296,7 @@ class SyntheticSet(Exchange, Described, Standalone):
         Parameters
         ----------
         path : path-like
-            The file.
+            The file, or a folder that :meth:`card` has made.
 
         Returns
         -------
@@ -311,6 +311,10 @@ class SyntheticSet(Exchange, Described, Standalone):
             If the file is damaged or holds something else; the message names it.
         """
         path = as_path(path)
+        if path.is_dir():
+            from skdistill.utils._card import OWN_FILE
+
+            path /= OWN_FILE
         if not path.is_file():
             raise FileNotFoundError(f"there is no file {path}")
         with whatever_is_wrong(f"{path} cannot be read: {{error}}"):

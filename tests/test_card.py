@@ -10,9 +10,17 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from sklearn.neighbors import KNeighborsClassifier
 
 import skdistill.utils._layouts as layouts_module
-from skdistill import RandomSubset, SyntheticSet
+from skdistill import (
+    Herding,
+    RandomSubset,
+    SyntheticSet,
+    evaluate_synthetic,
+    load_image_folder,
+    make_galaxies,
+)
 from skdistill.metrics._evaluate import SyntheticScore
 from skdistill.utils._card import cell
 from skdistill.utils._references import REFERENCES, references_of
@@ -217,6 +225,48 @@ def test_bad_input_is_named_before_anything_is_written(synthetic, tmp_path):
         with pytest.raises(error, match=match):
             synthetic.card(folder, **settings)
     assert not folder.exists()
+
+
+def test_the_baseline_has_its_name():
+    X, y = make_galaxies(90, size=16, random_state=0)
+    synthetic = RandomSubset(random_state=0).fit(X, y).synthetic_
+    for baseline, name, made_of_real in (
+        ("random", "random real images", True),
+        (Herding(), "Herding", True),
+        (Herding().fit(X, y).synthetic_, "Herding", False),
+        (SyntheticSet(synthetic.X, synthetic.y), "another set", False),
+    ):
+        made = {"X_train": X, "y_train": y} if made_of_real else {}
+        score = evaluate_synthetic(
+            synthetic,
+            *(X + 0.01, y),
+            estimator=KNeighborsClassifier(1),
+            n_repeats=2,
+            baseline=baseline,
+            **made,
+        )
+        assert [row[0] for row in result_rows(score)[1]] == ["these images", name]
+
+
+def test_a_folder_with_a_card_is_loaded(tmp_path):
+    X, y = make_galaxies(90, size=16, random_state=0)
+    synthetic = RandomSubset(random_state=0).fit(X, y).synthetic_
+    synthetic.card(tmp_path / "sent")
+    assert np.array_equal(SyntheticSet.load(tmp_path / "sent").X, synthetic.X)
+    with pytest.raises(FileNotFoundError, match=r"no file .*synthetic_set"):
+        SyntheticSet.load(tmp_path)
+
+
+@pytest.mark.filterwarnings("ignore:.*fewer than two folders")
+def test_an_exported_folder_is_a_folder_of_images(tmp_path):
+    """And the pictures of its card are none of them."""
+    pytest.importorskip("pyarrow")
+    X, y = make_galaxies(90, size=16, random_state=0)
+    synthetic = RandomSubset(random_state=0).fit(X, y).synthetic_
+    synthetic.export(tmp_path / "hub", "huggingface")
+    images, classes = load_image_folder(tmp_path / "hub", verbose=0, return_X_y=True)
+    assert images.shape == synthetic.X.shape
+    assert sorted(classes.tolist()) == sorted(synthetic.y.tolist())
 
 
 def test_scores_in_any_form():

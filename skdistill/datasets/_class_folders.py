@@ -232,10 +232,10 @@ def find_entries(
         )
     if parts and len(tables) > 1:
         tables = [os.path.basename(parts[0])]
-    if folders == ["data"] and not tables and not loose:
+    if "data" in folders and {*folders} <= {"data", "card_images"} and not tables:
         # As data sets lie in a repository of a hub.
         inner = os.path.join(place, "data")
-        if patterns(inner, [n for n in os.listdir(inner) if n.endswith(_TABLES)]):
+        if any(name.endswith(_TABLES) for name in os.listdir(inner)):
             return find_entries(inner, *columns)
     if len(tables) == 1 and (wants_table or loose or len(folders) < 2):
         table = os.path.join(place, tables[0])

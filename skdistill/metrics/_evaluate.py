@@ -225,4 +225,8 @@ def evaluate_synthetic(
         network = [default_of_baseline(one, checked.data) for one in sets]
     score.baseline = score_sets(sets, network, checked, seed, "baseline", **how)
     score.difference = compare_scores(score, score.baseline, paired=True)
+    if isinstance(baseline, SyntheticSet):
+        score.baseline_name = str(baseline.metadata.get("distiller", "another set"))
+    elif not isinstance(baseline, str):
+        score.baseline_name = type(baseline).__name__
     return score

@@ -46,12 +46,16 @@ class SyntheticScore(Summary):
     difference : Comparison or None
         The score minus that of the baseline, with its interval of 95 %.  Networks with
         the same random state are pairs.
+    baseline_name : str
+        What the baseline is, in words: "random real images", or the name of a
+        distiller.
     """
 
     parameters: dict[str, Any]
     validation: pd.DataFrame
     baseline: "SyntheticScore | None" = None
     difference: Comparison | None = None
+    baseline_name: str = "random real images"
 
     def __new__(
         cls,

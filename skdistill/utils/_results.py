@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-_THIS, _RANDOM = "these images", "random real images"
+_THIS = "these images"
 _NUMBERS = ["mean", "standard deviation", "networks"]
 _WANTED = (
     "`scores` must be what `evaluate_synthetic` returned, a number, a table, or a dict "
@@ -52,7 +52,9 @@ def result_rows(scores: Any) -> tuple[list[str], list[list[str]]]:
         rows.append([str(name), *_numbers(result, name)])
         baseline = getattr(result, "baseline", None)
         if baseline is not None:
-            others = _RANDOM if len(scores) == 1 else f"{_RANDOM}, for {name}"
+            others = getattr(result, "baseline_name", "baseline")
+            if len(scores) > 1:
+                others += f", for {name}"
             rows.append([others, *_numbers(baseline, others)])
     if all(row[2:] == ["", ""] for row in rows):
         return ["", "score"], [row[:2] for row in rows]
