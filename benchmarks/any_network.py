@@ -5,6 +5,10 @@ ConvNet has; with those that automatic differentiation finds of one step at a ti
 plainly, by one graph over all steps of the student.  Each runs in a process of its own,
 one after the other, on the same task, DSA on.
 
+With many steps gradients in float32 are sums in which ReLUs near zero fall on either
+side: of a ResNet18 over 20 steps two plain forms differ by tenths in float32, where all
+forms agree to 1e-14 in float64.
+
     python benchmarks/any_network.py --networks convnet resnet18
 """
 
