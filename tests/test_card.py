@@ -21,6 +21,7 @@ from skdistill import (
     load_image_folder,
     make_galaxies,
 )
+from skdistill.metrics import compare_scores
 from skdistill.metrics._evaluate import SyntheticScore
 from skdistill.utils._card import cell
 from skdistill.utils._references import REFERENCES, references_of
@@ -245,7 +246,25 @@ def test_the_baseline_has_its_name():
             baseline=baseline,
             **made,
         )
-        assert [row[0] for row in result_rows(score)[1]] == ["these images", name]
+        rows = result_rows(score)[1]
+        names = ["these images", name, "difference"]
+        assert [row[0] for row in rows] == names[: len(rows)]
+        found = score.difference
+        assert (len(rows) == 3) == np.isfinite(found.low)
+        if len(rows) == 3:
+            assert rows[2][1].startswith(f"{found.difference:+.3f} ({found.low:+.3f}")
+
+
+def test_the_difference_is_shown_with_its_interval():
+    found = SyntheticScore(0.5, 0.1, np.array([0.4, 0.6]))
+    found.baseline = SyntheticScore(0.25, 0.05, np.array([0.2, 0.3]))
+    found.difference = compare_scores([0.4, 0.6, 0.5], [0.2, 0.3, 0.2])
+    head, rows = result_rows(found)
+    names = ["these images", "random real images", "difference"]
+    assert [row[0] for row in rows] == names
+    low, high = found.difference.low, found.difference.high
+    assert rows[2][1] == f"+0.267 ({low:+.3f} to {high:+.3f})"
+    assert len({len(row) for row in [head, *rows]}) == 1
 
 
 def test_a_folder_with_a_card_is_loaded(tmp_path):

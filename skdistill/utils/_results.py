@@ -56,9 +56,19 @@ def result_rows(scores: Any) -> tuple[list[str], list[list[str]]]:
             if len(scores) > 1:
                 others += f", for {name}"
             rows.append([others, *_numbers(baseline, others)])
+            if difference := _interval(getattr(result, "difference", None)):
+                rows.append(["difference", difference, "", ""])
     if all(row[2:] == ["", ""] for row in rows):
         return ["", "score"], [row[:2] for row in rows]
     return ["", *_NUMBERS], rows
+
+
+def _interval(difference: Any) -> str:
+    """Return a difference and its interval as text, "" if there is none."""
+    if difference is None or not isfinite(difference.low):
+        return ""
+    low, high = difference.low, difference.high
+    return f"{difference.difference:+.3f} ({low:+.3f} to {high:+.3f})"
 
 
 def _numbers(result: Any, name: Any) -> list[str]:
