@@ -90,7 +90,7 @@ bench: $(VENV)/.installed-dev  ## Run every benchmark that has its data (DATA= G
 	        published.py) need DATA "$(DATA)"; given+=(--sets $(SETS)); \
 	            [ -n "$(SETS)" ] || missing="DATA=folder SETS=files" ;; \
 	        table1.py) need GALAXIES "$(GALAXIES)" ;; \
-	        table2.py | figure3.py | figure4.py | beyond.py | pixel_lr.py) need DATA "$(DATA)" ;; \
+	        table2.py | figure3.py | figure4.py | beyond.py | pixel_lr.py | architectures.py) need DATA "$(DATA)" ;; \
 	        kip.py) given=($(if $(DATA),--data "$(DATA)")) ;; \
 	    esac; \
 	    if [ -n "$$missing" ]; then echo "Left out: $$script needs $$missing"; continue; fi; \

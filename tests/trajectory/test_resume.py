@@ -9,6 +9,7 @@ import time
 
 import numpy as np
 import pytest
+from sklearn.base import clone
 
 from skdistill.trajectory import TrajectoryBuffer, list_teachers
 from skdistill.trajectory._store import teacher_path
@@ -177,6 +178,9 @@ def test_kills_lose_nothing_that_was_done(tmp_path):
         n_teachers=8, path=tmp_path / "whole", random_state=0, **SETTINGS
     )
     whole.fit(*make_data())
+    assert files(tmp_path / "killed") == files(tmp_path / "whole")
+    # What a kill left just after the last process had looked goes with the next fit.
+    clone(whole).set_params(path=tmp_path / "killed").fit(*make_data())
     assert files(tmp_path / "killed") == files(tmp_path / "whole")
     assert not list((tmp_path / "killed").glob(".teacher*"))
     assert len(files(tmp_path / "whole")) == 8
