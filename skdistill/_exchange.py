@@ -23,7 +23,7 @@ from skdistill.utils._published import (
     find_parts,
     understand_labels,
 )
-from skdistill.utils._untrusted import whatever_is_wrong
+from skdistill.utils._untrusted import errors_as_value_errors
 from skdistill.utils._warnings import warn
 
 # Pieces of an image are enlarged: what they become is not in the file.
@@ -185,7 +185,7 @@ class Exchange:
                     f"holds one: the last, {step_size:.3g}, is taken"
                 )
         name = "targets" if labels.kind == "targets" else "probabilities"
-        with whatever_is_wrong(f"{path} holds no set that can be used: {{error}}"):
+        with errors_as_value_errors(f"{path} holds no set that can be used: {{error}}"):
             return cls(
                 np.array(images, np.float32), y, step_size, metadata, **{name: rows}
             )

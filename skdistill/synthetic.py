@@ -33,9 +33,9 @@ from skdistill.utils._pixel_space import ChannelMoments, PixelSpace, check_contr
 from skdistill.utils._stretch import to_displayable
 from skdistill.utils._untrusted import (
     class_labels,
+    errors_as_value_errors,
     max_unpacked,
     parse_json,
-    whatever_is_wrong,
 )
 from skdistill.utils._validation import image_array
 
@@ -317,7 +317,7 @@ class SyntheticSet(Exchange, Described, Standalone):
             path /= OWN_FILE
         if not path.is_file():
             raise FileNotFoundError(f"there is no file {path}")
-        with whatever_is_wrong(f"{path} cannot be read: {{error}}"):
+        with errors_as_value_errors(f"{path} cannot be read: {{error}}"):
             # A zip archive, as torch and NumPy write them.
             with path.open("rb") as start:
                 is_archive = start.read(4) == b"PK\x03\x04"

@@ -17,7 +17,7 @@ from skdistill.utils._image_files import (
     list_folders,
     the_one,
 )
-from skdistill.utils._untrusted import max_unpacked, whatever_is_wrong
+from skdistill.utils._untrusted import errors_as_value_errors, max_unpacked
 
 # Between the path of an archive and that of a member.
 _BORDER = "!/"
@@ -239,7 +239,7 @@ class Sources:
         with self._lock:
             if path not in self._archives:
                 # Where the list of members is damaged, zipfile raises many errors.
-                with whatever_is_wrong(
+                with errors_as_value_errors(
                     f"{path!r} is no zip archive, or a damaged one: {{error}}"
                 ):
                     self._archives[path] = zipfile.ZipFile(path)

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from skdistill.datasets._download import locked
 from skdistill.utils._image_files import index_images, list_folders, the_one
-from skdistill.utils._untrusted import max_unpacked, whatever_is_wrong
+from skdistill.utils._untrusted import errors_as_value_errors, max_unpacked
 
 # What zipfile raises where an archive is damaged.
 _DAMAGE = (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError)
@@ -74,7 +74,7 @@ def open_archive(path: str | os.PathLike[str]) -> Iterator[zipfile.ZipFile]:
     ValueError
         If the file is not a zip archive, or a damaged one.
     """
-    with whatever_is_wrong(f"'{path}' is not a sound zip archive: {{error}}."):
+    with errors_as_value_errors(f"'{path}' is not a sound zip archive: {{error}}."):
         # Where the list of members is damaged, zipfile raises many errors.
         archive = zipfile.ZipFile(path)
     try:

@@ -17,7 +17,7 @@ from skdistill.utils._files import as_path
 from skdistill.utils._frames import as_pandas
 from skdistill.utils._ids import is_id_name, plain_name
 from skdistill.utils._signatures import name_content
-from skdistill.utils._untrusted import BoundedGzip, max_unpacked, whatever_is_wrong
+from skdistill.utils._untrusted import BoundedGzip, errors_as_value_errors, max_unpacked
 from skdistill.utils._warnings import warn
 
 # Galaxies are told apart by these: none may be missing.
@@ -89,7 +89,7 @@ def read_table(table: TableLike, name: str, ids: Sequence[str] = ()) -> pd.DataF
                 f"or .fit.gz; got '{path}'. What else pandas or astropy read may be "
                 "given as a DataFrame"
             )
-        with whatever_is_wrong(f"{source} cannot be read: {{error}}"):
+        with errors_as_value_errors(f"{source} cannot be read: {{error}}"):
             frame = reader(path, ids)
         for column in frame.columns:
             is_id = is_id_name(column) or column in ids

@@ -238,7 +238,7 @@ class BPTTDistiller(NetworkMatchingDistiller):
     <SyntheticSet: 9 images of 16x16x3, 9 classes...>
     """
 
-    # A loss after training says more than one that random networks see.
+    # As for trajectories: BPTT had no part in the trial of its family.
     _auto_step = AUTO_STEP
 
     _parameter_constraints: dict = {

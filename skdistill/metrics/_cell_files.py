@@ -18,7 +18,7 @@ from skdistill.synthetic import SyntheticSet
 from skdistill.trajectory._signature import teachers_signature
 from skdistill.utils._files import atomic_path, check_writable, claim
 from skdistill.utils._plain import as_plain
-from skdistill.utils._untrusted import read_json, whatever_is_wrong
+from skdistill.utils._untrusted import errors_as_value_errors, read_json
 from skdistill.utils._validation import fingerprint_images
 
 _FORMAT = "skdistill-comparison-cell"
@@ -142,7 +142,7 @@ class CellFiles:
         path = self._file("cells", name, seed, ".json")
         if not path.exists():
             return None
-        with whatever_is_wrong(
+        with errors_as_value_errors(
             f"{path} cannot be read: {{error}}; delete it to compute it again"
         ):
             content = read_json(path)
@@ -169,7 +169,7 @@ class CellFiles:
                 f"another protocol ({shown}{f'; {more} others' if more > 0 else ''}); "
                 "give another name or another folder, or delete this file"
             )
-        with whatever_is_wrong(
+        with errors_as_value_errors(
             f"{path} cannot be read: {{error}}; delete it to compute it again"
         ):
             _check_content(cell, n_scores)

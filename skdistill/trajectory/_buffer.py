@@ -77,7 +77,7 @@ from skdistill.utils._parallel import WorkerLostError
 from skdistill.utils._random import root_seed
 from skdistill.utils._termination import orderly_end
 from skdistill.utils._torch_state import with_own_torch_state
-from skdistill.utils._untrusted import whatever_is_wrong
+from skdistill.utils._untrusted import errors_as_value_errors
 from skdistill.utils._validation import (
     check_class_sizes,
     check_images,
@@ -663,11 +663,11 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
         folder = as_path(path)
         manifest = read_manifest(folder)
         said = manifest_path(folder)
-        with whatever_is_wrong(f"{said} is damaged: {{error}}"):
+        with errors_as_value_errors(f"{said} is damaged: {{error}}"):
             settings, classes = check_manifest(manifest)
         name = manifest["parameters"].get("architecture")
         settings = with_architecture(settings, architecture, folder, name)
-        with whatever_is_wrong(f"{said} is damaged: {{error}}"):
+        with errors_as_value_errors(f"{said} is damaged: {{error}}"):
             buffer = cls(path=path, **manifest["parameters"])
             buffer.architecture = (
                 settings.architecture.source

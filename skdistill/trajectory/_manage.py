@@ -23,7 +23,7 @@ from skdistill.trajectory._store import (
 )
 from skdistill.utils._files import as_path
 from skdistill.utils._torch_state import with_own_torch_state
-from skdistill.utils._untrusted import whatever_is_wrong
+from skdistill.utils._untrusted import errors_as_value_errors
 
 
 @validate_params(
@@ -190,7 +190,7 @@ def merge_buffers(
                 + "; ".join(differences)
                 + ")"
             )
-    with whatever_is_wrong(f"{manifest_path(folders[0])} is damaged: {{error}}"):
+    with errors_as_value_errors(f"{manifest_path(folders[0])} is damaged: {{error}}"):
         settings = TeacherSettings.from_plain(first["settings"])
     buffer = binding(first)
     found: dict[int, tuple[Path, int]] = {}

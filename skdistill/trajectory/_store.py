@@ -24,7 +24,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from skdistill.utils._files import atomic_path
-from skdistill.utils._untrusted import parse_json, read_json, whatever_is_wrong
+from skdistill.utils._untrusted import errors_as_value_errors, parse_json, read_json
 
 FORMAT = "skdistill-trajectories"
 FORMAT_VERSION = 3
@@ -181,7 +181,7 @@ class TeacherFile:
     def __init__(self, folder: Path, teacher: int, buffer: str) -> None:
         self.path = teacher_path(folder, teacher)
         wrong = f"{self.path} cannot be read as the snapshots of a teacher ({{error}})"
-        with whatever_is_wrong(f"{wrong}; {_ADVICE}"):
+        with errors_as_value_errors(f"{wrong}; {_ADVICE}"):
             # What is no plain file, as a pipe, might never end.
             if self.path.exists() and not self.path.is_file():
                 raise ValueError("it is not a file")
@@ -206,7 +206,7 @@ class TeacherFile:
                 f"{manifest_path(folder).name} says; {_ADVICE}"
             )
         # A checksum protects from accidents: who alters a file can make another.
-        with whatever_is_wrong(f"{wrong}; {_ADVICE}"):
+        with errors_as_value_errors(f"{wrong}; {_ADVICE}"):
             self._check(content)
         self.seed: int = content["seed"]
         self._digests: dict[str, str] = content["digests"]
@@ -380,7 +380,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise FileNotFoundError(
             f"{folder} holds no trajectory buffer: there is no {path.name} in it"
         )
-    with whatever_is_wrong(f"{path} is not valid JSON ({{error}})"):
+    with errors_as_value_errors(f"{path} is not valid JSON ({{error}})"):
         manifest = read_json(path)
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise ValueError(f"{path} is not the manifest of a trajectory buffer")

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from skdistill.utils._files import atomic_path
-from skdistill.utils._untrusted import parse_json, whatever_is_wrong
+from skdistill.utils._untrusted import errors_as_value_errors, parse_json
 
 _FORMAT = "skdistill-checkpoint"
 _VERSION = "3"
@@ -69,7 +69,7 @@ def load_checkpoint(
         If the file is damaged or holds something else; the message names it.
     """
     path = Path(path)
-    with whatever_is_wrong(
+    with errors_as_value_errors(
         f"{path} cannot be read: {{error}}; delete it to start from the beginning"
     ):
         # What is no plain file, as a pipe, might never end.

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from skdistill.utils._torch_files import read_torch
-from skdistill.utils._untrusted import max_unpacked, whatever_is_wrong
+from skdistill.utils._untrusted import errors_as_value_errors, max_unpacked
 from skdistill.utils._warnings import warn
 
 LABEL_KINDS = ("auto", "hard", "probabilities", "logits", "targets")
@@ -153,9 +153,9 @@ def _read(path: Path) -> tuple[Any, bool]:
     with path.open("rb") as file:
         start = file.read(16)
     if start.startswith(b"\x93NUMPY"):
-        with whatever_is_wrong(f"{path} cannot be read: {{error}}"):
+        with errors_as_value_errors(f"{path} cannot be read: {{error}}"):
             return _npy(path.read_bytes()), False
-    with whatever_is_wrong(f"{path} cannot be read: {{error}}"):
+    with errors_as_value_errors(f"{path} cannot be read: {{error}}"):
         if zipfile.is_zipfile(path):
             arrays = _npz(path)
             if arrays:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from skdistill.utils._untrusted import whatever_is_wrong
+from skdistill.utils._untrusted import errors_as_value_errors
 
 # Text of accuracies and names beside the tensors, whose values are elsewhere; some sets
 # have arrays of NumPy in it.
@@ -95,7 +95,7 @@ def read_torch(path: Path) -> Any:
     """
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
-    with whatever_is_wrong(f"{path} cannot be read: {{error}}"):
+    with errors_as_value_errors(f"{path} cannot be read: {{error}}"):
         if not zipfile.is_zipfile(path):
             raise ValueError(
                 "it is no file of torch.save, or one of a PyTorch before 1.6; if it "

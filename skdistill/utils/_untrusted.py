@@ -140,7 +140,7 @@ class BoundedGzip(io.RawIOBase):
 
 
 @contextmanager
-def whatever_is_wrong(message: str) -> Iterator[None]:
+def errors_as_value_errors(message: str) -> Iterator[None]:
     """Turn each error of a reader into a ValueError.
 
     Parameters

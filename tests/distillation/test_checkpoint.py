@@ -84,7 +84,7 @@ def interrupt_at(spoil_matches, n_done):
 def test_parts_are_the_same_as_the_whole(
     tiny_bars, tiny_teachers, tmp_path_factory, seed, stops, broken, parameters
 ):
-    """Through level-ups, setbacks and the fine-tuning."""
+    """Through expansions, setbacks and the fine-tuning."""
     folder = tmp_path_factory.mktemp("parts")
 
     def fit(n_iter, done, checkpoint):

@@ -398,7 +398,7 @@ def test_epochs_at_first_by_the_number_of_images(
 def test_setback_after_a_level_up_keeps_a_step_size_for_each_epoch(
     make_tiny, tiny_bars, decide_by, break_gradients
 ):
-    """The last good state may be older than the level-up."""
+    """The last good state may be older than the expansion."""
     decide_by(None, None, "expanded")
     break_gradients(lambda iteration: iteration == 4)
     distiller = make_tiny(

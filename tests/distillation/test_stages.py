@@ -313,7 +313,7 @@ def test_rate_of_false_trends_within_groups_is_the_tail_of_students_t():
     r = significances / math.sqrt(freedom)
     t = r * math.sqrt(freedom) / np.sqrt(1 - r**2)
     assert stats.kstest(t, stats.t(freedom).cdf).pvalue > 0.01
-    # Two looks at the same series: more false level-ups than one, at most twice as
+    # Two looks at the same series: more false expansions than one, at most twice as
     # many.
     plain = stats.t.sf(threshold / math.sqrt(1 - threshold**2 / (n - 2)), n - 2)
     rate = np.mean([decision == "expanded" for decision in found])

@@ -16,7 +16,7 @@ def close_figures():
 def small():
     """A short distillation of simulated galaxies, the scaler before it, its recorder.
 
-    Its history has a level-up, and probes that are missing.
+    Its history has an expansion, and validation losses that are missing.
     """
     X, y = make_galaxies(54, size=16, random_state=0)
     scaler = ChannelScaler().fit(X)

@@ -42,7 +42,7 @@ def test_story_has_losses_levels_and_step_sizes(small):
     ]
     loss = display.lines_["loss"].get_ydata()
     assert loss[10] == pytest.approx(history["loss"][8:13].mean())
-    # the mean does not reach over a level-up
+    # the mean does not reach over an expansion
     assert loss[19] == pytest.approx(history["loss"][17:20].mean())
     assert loss[20] == pytest.approx(history["loss"][20:23].mean())
     np.testing.assert_array_equal(

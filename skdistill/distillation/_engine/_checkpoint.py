@@ -9,7 +9,7 @@ from skdistill.distillation._engine._objective import State
 from skdistill.distillation._engine._state import DistillationState
 from skdistill.utils._checkpoint import load_checkpoint
 from skdistill.utils._files import check_writable, claim
-from skdistill.utils._untrusted import whatever_is_wrong
+from skdistill.utils._untrusted import errors_as_value_errors
 from skdistill.utils._warnings import warn
 
 _SECONDS = 30.0
@@ -96,7 +96,7 @@ class Checkpoint:
         """Let the stored run continue, unless it had come to its own end."""
         if self.stored is None:
             return
-        with whatever_is_wrong(
+        with errors_as_value_errors(
             f"{self.path} cannot be read: {{error}}; delete it to start from the "
             "beginning"
         ):
