@@ -75,7 +75,7 @@ def test_search_dialog_leads_to_results(address, visit):
     page.keyboard.press("Control+k")
     page.keyboard.type("diverged")
     page.keyboard.press("Enter")
-    page.locator("#search-results li", has_text="When things go wrong").first.wait_for()
+    page.locator("#search-results li", has_text="Troubleshooting").first.wait_for()
     assert not window.problems
 
 
