@@ -1,4 +1,4 @@
-"""What every distiller shares."""
+"""BaseDistiller: the common part of all distillers."""
 
 from abc import ABCMeta, abstractmethod
 from copy import copy
@@ -32,10 +32,10 @@ from skdistill.utils._validation import (
 class BaseDistiller(
     CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEstimator, metaclass=ABCMeta
 ):
-    """Base class of distillers: estimators that make a small set out of a large one.
+    """Base class of distillers: estimators that condense a large set into a small one.
 
     A distiller changes the number of samples.  It is therefore a sampler in the sense
-    of imbalanced-learn, with ``fit_resample``, and no transformer.  A subclass has
+    of imbalanced-learn, with ``fit_resample``, and not a transformer.  A subclass has
     ``fit``, which sets ``synthetic_``, and the parameters ``estimator`` and
     ``random_state``.
     """
@@ -53,7 +53,7 @@ class BaseDistiller(
     def fit_resample(
         self, X: Any, y: Any, sample_weight: Any = None
     ) -> tuple[Any, Any]:
-        """Distill a set and return it in place of the given one.
+        """Distill X, y and return the synthetic images and labels.
 
         Parameters
         ----------
@@ -69,10 +69,11 @@ class BaseDistiller(
         -------
         X_synthetic : ndarray of shape (n_images, height, width, channels), or \
                 ndarray or DataFrame of shape (n_images, height * width * channels)
-            The synthetic images, with as many axes as X: of a DataFrame of pandas or
-            polars one with its columns, and an index of its own.
+            The synthetic images, with the same number of axes as X; for a pandas or
+            polars DataFrame a DataFrame with the same columns and a new index.
         y_synthetic : ndarray, Series or list of shape (n_images,)
-            Their labels, as y came: of a Series one with its name and type.
+            Their labels, in the type of y; for a Series a Series with the same name and
+            type.
         """
         X_synthetic, y_synthetic = self.fit(X, y, sample_weight).synthetic_
         if is_flattened(X):
@@ -89,14 +90,13 @@ class BaseDistiller(
                 (n_samples, height * width * channels)
             Real images.
         y : array-like of shape (n_samples,)
-            Their labels.  Classes that the distilled set does not have are warned
-            about, and are an error where it has none of them.
+            Their labels.  A warning is raised for classes that are not in the distilled
+            set, and an error if none is.
 
         Returns
         -------
         accuracy : float
-            Share of images classified rightly by one network, the parameter
-            ``estimator`` or its default.
+            Accuracy of one network, the parameter ``estimator`` or its default.
         """
         check_is_fitted(self)
         X = check_columns(self, X)
@@ -118,11 +118,7 @@ class BaseDistiller(
         return data.fit(of_images(network))
 
     def _for_callbacks(self, **attributes: Any) -> dict[str, Any]:
-        """Return the attributes of a copy that callbacks can also score predictions of.
-
-        A distiller has no ``predict``: its copy has that of the network of
-        :meth:`score`, which is trained when it is asked for the first time.
-        """
+        """XX"""
         distiller = copy(self)
         for name, value in attributes.items():
             setattr(distiller, name, value)

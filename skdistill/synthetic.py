@@ -1,4 +1,4 @@
-"""SyntheticSet: a distilled set, what comes with it, and its file."""
+"""SyntheticSet: a distilled set, its attributes, and its file format."""
 
 import html
 import json
@@ -59,57 +59,57 @@ _CONTENT = ("classes", "step_size", "metadata")
 class SyntheticSet(Exchange, Described, Standalone):
     """A few synthetic images with their labels and the step size to train on them.
 
-    A set unpacks as ``X, y``.  ``np.asarray`` makes its images of it.  Indexed by the
-    name of a class, by integers, slices or booleans it gives a part of itself, a set
-    again; classes of any label are had by :meth:`of_class`.
+    A set unpacks as ``X, y``.  ``np.asarray`` returns its images.  Indexing with the
+    name of a class, integers, slices or booleans returns a subset; :meth:`of_class`
+    selects classes with labels of any type.
 
-    One that carries its preprocessing stands alone: :meth:`classifier` returns what
-    takes raw images, :meth:`transform` takes them into the pixel space of the set, and
-    :meth:`to_images` takes the set back.  Sets that a pipeline of scikit-learn distills
-    carry what comes before the distiller in it; :meth:`with_preprocessing` gives it to
-    others.
+    A set with preprocessing is self-contained: :meth:`classifier` returns a classifier
+    of raw images, :meth:`transform` transforms raw images to the pixel space of the
+    set, and :meth:`to_images` converts the set to pictures.  Sets that are distilled in
+    a scikit-learn pipeline contain the preceding steps; :meth:`with_preprocessing` adds
+    them to other sets.
 
     Read more in the :ref:`User Guide <user_guide>`.
 
     Parameters
     ----------
     X : ndarray of shape (n_images, height, width, channels), float32
-        The images, in the pixel space of the images that were distilled.
+        The images, in the pixel space of the distilled images.
     y : ndarray of shape (n_images,)
         Class labels: integers, booleans, floats or strings.
     step_size : float, default=None
-        The learning rate that was learned with the images, None if there is none.
+        The learning rate learned with the images; None if there is none.
     metadata : dict, default={}
-        Anything worth keeping with the set, as far as JSON can hold it.  Distillers
-        write what they know: ``"distiller"``, ``"parameters"``, ``"seed"``,
-        ``"n_iter"``, ``"teachers"``, ``"n_real_images"`` of each class, and
-        ``"run"``: date, command, versions, in which alone sets of equal fits differ.
-        :meth:`described` adds whose data they were.  ``"default_estimator"`` is what
-        the set is scored by where nobody names a classifier, such as ``{"name":
-        "ConvNetClassifier", "width": 64}``; distillers write it, too.
+        Further information about the set, in types that JSON supports.  Distillers
+        record ``"distiller"``, ``"parameters"``, ``"seed"``, ``"n_iter"``,
+        ``"teachers"``, ``"n_real_images"`` of each class, and ``"run"``: date, command
+        and versions, the only difference between sets of equal fits.  :meth:`described`
+        adds the origin of the data.  ``"default_estimator"`` is the classifier that
+        evaluates the set by default, such as ``{"name": "ConvNetClassifier", "width":
+        64}``; distillers also record it.
     probabilities : ndarray of shape (n_images, n_classes), float32, default=None
         Learned soft labels: the probability of each class, in sorted order, for each
-        image.  None stands for labels that are certain.  A set has these or
-        ``targets``, not both: a network is trained on one of them.
+        image.  None for hard labels.  A set has either these or ``targets``, since a
+        network is trained on one of them.
     pixel_space : tuple (mean, deviation, correlation), default=None
-        What the pixels of the real images were like: for each channel their mean,
-        their standard deviation and the correlation of neighboring pixels.  Scores
-        on images of another unit or preprocessing are warned about.
+        Statistics of the pixels of the real images: for each channel the mean, the
+        standard deviation and the correlation of neighboring pixels.  They are used to
+        warn about scores on images of another unit or preprocessing.
     pixel_size : int, default=1
-        Side of the blocks of equal pixels that the images consist of.  A file holds
-        one value for each block.
+        Side length of the blocks of equal pixels that the images consist of.  A file
+        contains one value for each block.
     targets : ndarray of shape (n_images, n_classes), float32, default=None
-        Learned regression targets: for each image a number of any sign for each
-        class, in sorted order, to which the outputs of a network are fitted by
-        least squares.  Largest is, most often, that of ``y``.
+        Learned regression targets: for each image a number of any sign for each class,
+        in sorted order, to which the outputs of a network are fitted by least squares.
+        The largest is usually that of the class ``y``.
     preprocessing : transformer, default=None
-        What the real images were transformed by before they were distilled: a fitted
-        :class:`~skdistill.preprocessing.ChannelScaler` or
+        The transformer that was applied to the real images before the distillation: a
+        fitted :class:`~skdistill.preprocessing.ChannelScaler` or
         :class:`~skdistill.preprocessing.ZCAWhitener`, or a pipeline or list of these;
-        the set has it as a pipeline, a copy.  It goes into the file: a few numbers of a
-        scaler; of a whitener 4 bytes for each of ``components_``, which are 38 MB for
-        images of 32x32x3 and more of them than pixel values.  These are kept in
-        float32, and what is transformed differs by no more than its rounding.
+        the set contains a copy as a pipeline.  It is stored in the file: a few numbers
+        for a scaler; for a whitener 4 bytes for each value of ``components_``, which
+        are 38 MB for images of 32x32x3 if there are more images than pixel values.
+        These are stored in float32, so that transformed images agree up to rounding.
 
     Examples
     --------
@@ -219,30 +219,30 @@ class SyntheticSet(Exchange, Described, Standalone):
         return len(self.X)
 
     def _small(self) -> np.ndarray:
-        """Return one pixel of each block of equal ones."""
+        """Return one pixel of each block of equal pixels."""
         return self.X[:, :: self.pixel_size, :: self.pixel_size]
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the set to one safetensors file, atomically.
 
-        What was changed in the set since it was made is checked as in its making, and
-        what was written is read back.
+        Changes of the set since its construction are validated, and the file is read
+        back.
 
         Parameters
         ----------
         path : path-like
-            The file.  One that is there already is replaced, and only by one that
-            :meth:`load` reads.
+            The file.  An existing file is only replaced by a file that :meth:`load` can
+            read.
 
         Raises
         ------
         ValueError
-            If the set cannot be kept in a file.
+            If the set cannot be stored in a file.
         """
         replace(self)._write(path)
 
     def _version(self) -> str:
-        """Return the oldest version of the file that can hold the set."""
+        """Return the oldest version of the file format that can store the set."""
         if self.preprocessing is not None:
             return _VERSIONS[3]
         if self.targets is not None:
@@ -291,12 +291,12 @@ class SyntheticSet(Exchange, Described, Standalone):
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "SyntheticSet":
-        """Read a set from a file that :meth:`save` wrote.
+        """Read a set from a file written by :meth:`save`.
 
         Parameters
         ----------
         path : path-like
-            The file, or a folder that :meth:`card` has made.
+            The file, or a folder written by :meth:`card`.
 
         Returns
         -------
@@ -306,9 +306,9 @@ class SyntheticSet(Exchange, Described, Standalone):
         Raises
         ------
         FileNotFoundError
-            If there is no such file.
+            If the file does not exist.
         ValueError
-            If the file is damaged or holds something else; the message names it.
+            If the file is damaged or is not a distilled set; the message names it.
         """
         path = as_path(path)
         if path.is_dir():
@@ -397,37 +397,37 @@ class SyntheticSet(Exchange, Described, Standalone):
         composite: ArrayLike | None = None,
         band_names: Sequence[str] | None = None,
     ) -> np.ndarray:
-        """Return the images as pixels that can be looked at.
+        """Return the images as 8-bit RGB pictures.
 
         Parameters
         ----------
         preprocessing : transformer, default=None
-            What the real images were transformed by before they were distilled: a
-            fitted transformer or pipeline with ``inverse_transform``, such as
+            The transformer that was applied to the real images before the distillation:
+            a fitted transformer or pipeline with ``inverse_transform``, such as
             ``model[:-1]`` of a pipeline that ends with a
             :class:`~skdistill.distillation.DistilledClassifier`.  Transformers of
-            tables, such as :class:`~sklearn.preprocessing.StandardScaler`, get the
-            images flattened, as they were in the fit.  None takes what the set carries,
-            "passthrough" nothing.
+            tables, such as :class:`~sklearn.preprocessing.StandardScaler`, get
+            flattened images, as in the fit.  None uses the preprocessing of the set,
+            "passthrough" none.
         value_range : tuple (low, high), default=None
-            The values, in the unit of the real images, that become 0 and 255; what
-            lies beyond is clipped.  None takes 0 to 255, 0 to 1 or -1 to 1 where the
-            real images, as ``preprocessing`` saw them, or else the images themselves
-            are of that kind, and nearly the whole range of other images.
+            The values, in the unit of the real images, that are mapped to 0 and 255;
+            values outside are clipped.  None uses 0 to 255, 0 to 1 or -1 to 1 if the
+            real images, according to ``preprocessing``, or otherwise the images
+            themselves have this range, and nearly the whole range of other images.
         composite : array-like of shape (3,) or (3, channels), default=None
-            The channels to show as red, green and blue, by position or name, or how
-            much each channel adds to them.  None shows one channel as gray, two as
-            red and blue, three as red, green and blue, and takes the means of the
-            first, the middle and the last third of more, the first being the reddest
-            unless ``band_names`` say otherwise.
+            The channels to show as red, green and blue, by position or name, or the
+            weight of each channel in them.  None shows one channel as gray, two as red
+            and blue, three as red, green and blue, and for more channels the means of
+            the first, the middle and the last third, from red to blue unless
+            ``band_names`` are given.
         band_names : sequence of str, default=None
-            Names of the channels, such as ``"ugriz"``: those that are known put the
-            channels in order from red to blue, whichever order they are in.
+            Names of the channels, such as ``"ugriz"``: known names determine the order
+            of the channels from red to blue.
 
         Returns
         -------
         pixels : ndarray of shape (n_images, height, width, 3), uint8
-            The images in color.
+            The RGB images.
         """
         if preprocessing is None:
             preprocessing = self.preprocessing
@@ -435,7 +435,7 @@ class SyntheticSet(Exchange, Described, Standalone):
         return to_displayable(X, value_range, composite, band_names, preprocessing)
 
     def to_frame(self) -> pd.DataFrame:
-        """Return one row per image: its label and its pixels.
+        """Return a DataFrame with one row per image: its label and its pixels.
 
         Returns
         -------
@@ -480,7 +480,7 @@ class SyntheticSet(Exchange, Described, Standalone):
 
 
 def _as_json(metadata: Any) -> str:
-    """Return metadata as text, or say which of them cannot be."""
+    """Return metadata as JSON text, or raise an error that names the invalid entry."""
     if not isinstance(metadata, Mapping) or not all(
         isinstance(name, str) for name in metadata
     ):

@@ -24,31 +24,31 @@ PARAMETERS = {
     ),
     "augmentation": r"Families of which one is drawn for each",
     "average": (
-        r"Whether ``synthetic_`` holds averages of the images \(and learned labels\) "
-        r"over (all|the) iterations.*, the later with more weight: those of .* with t"
-        r"\^2\. +They are less noisy than the last ones, which False takes"
+        r"Whether ``synthetic_`` contains averages of the images \(and learned "
+        r"labels\) over (all|the) iterations.*, with weight t\^2 for .*\. +They are "
+        r"less noisy than the last images, which are returned if False"
     ),
     "buffer": (
         r".*eachers.*A fitted buffer, or the folder of one, is used as it is; an "
         r"unfitted one is cloned and fitted on X, y"
     ),
     "checkpoint": (
-        r"A folder for the state of the fit.*each fit has a folder ``fit-\.\.\.`` of "
-        r"its own inside of it"
+        r"A folder for the state of the fit.*each fit uses a separate "
+        r"subfolder ``fit-\.\.\.``"
     ),
-    "estimator": r"The classifier that :meth:`score` trains; None takes",
+    "estimator": r"The classifier that :meth:`score` trains; None uses",
     "device": (
-        r'Where (to compute|:meth:`score` computes); "auto" takes a GPU if there is one'
+        r'Device for (the computation|:meth:`score`); "auto" uses a GPU if available'
     ),
     "features": r".*an estimator with ``extract_features``",
     "image_shape": (
-        r"Shape to which the rows of a 2-D X are reshaped\. +None takes each for one "
-        r"row of pixels with one channel\."
+        r"Shape to which the rows of a 2-D X are reshaped\. +None treats each row "
+        r"as an image of height 1 with one channel\."
     ),
     "init": (
-        r'What the synthetic images start from: - "real": random real images of their '
-        r'class; - "noise": Gaussian noise with the mean and standard deviation of '
-        r"each channel; - an array of shape "
+        r'Initialization of the synthetic images: - "real": random real images of '
+        r'their class; - "noise": Gaussian noise with the mean and standard deviation '
+        r"of each channel; - an array of shape "
         r"\(n_classes \* ipc, height, width, channels\)"
     ),
     "label_lr": r"Learning rate .*labels",
@@ -61,9 +61,9 @@ PARAMETERS = {
     "network_lr": r"Learning rate",
     "pixel_lr": r"Learning rate .*the pixels",
     "pixel_size": (
-        r"Side of a synthetic image's pixels, in pixels of the real ones\. +With 2 an "
-        r"image is a quarter as many numbers, and four times as many images take the "
-        r"same storage\."
+        r"Side length of the learned pixels, in pixels of the real images\. +With 2 an "
+        r"image consists of a quarter of the values, and four times as many images "
+        r"have the same storage budget\."
     ),
     "random_state": r"Controls .*; pass an int for reproducible results",
     "step_size": r"Learning rate of the (student|inner optimizer)",

@@ -51,9 +51,9 @@ _AUTO_STEP_SIZE = {"adam": 0.001, "sgd": 0.01}
 class BPTTDistiller(NetworkMatchingDistiller):
     r"""Distill an image set by backpropagation through a network's training (BPTT).
 
-    In each iteration a new network, with random weights :math:`\theta_0`, is trained
-    on the synthetic images :math:`\mathcal{S}`, and its loss on a batch
-    :math:`\mathcal{T}` of real images is what the images are changed by:
+    In each iteration a new network with random weights :math:`\theta_0` is trained on
+    the synthetic images :math:`\mathcal{S}`, and the images are updated by the gradient
+    of its loss on a batch :math:`\mathcal{T}` of real images:
 
     .. math::
 
@@ -61,13 +61,14 @@ class BPTTDistiller(NetworkMatchingDistiller):
         \mathcal{S}_i)), \quad i < K + M, \qquad
         L = \ell(\theta_{K+M}; A \mathcal{T}),
 
-    with :math:`A` an augmentation and :math:`d` what the inner optimizer makes of a
-    gradient.  Derivatives pass through the last :math:`M` steps, the window, and take
-    :math:`\theta_K` as given.  With a window of all steps this is dataset distillation
-    as it began [1]_, with momentum inside that of [2]_; a short window at a random
-    place in a long training is RaT-BPTT [3]_, which is the default.
+    where :math:`A` is an augmentation and :math:`d` the update of the inner optimizer.
+    The gradient is backpropagated through the last :math:`M` steps, the window, and
+    :math:`\theta_K` is treated as a constant.  With a window of all steps this is
+    dataset distillation [1]_, with momentum in the inner optimizer the method of [2]_;
+    a short window at a random position in a long training is RaT-BPTT [3]_, the
+    default.
 
-    The memory is that of one step and of the window's parameter vectors: one of each
+    Memory is needed for one step and for the parameter vectors of the window: one per
     step for SGD, four for Adam.
 
     Read more in the :ref:`User Guide <through_training>`.
@@ -77,17 +78,17 @@ class BPTTDistiller(NetworkMatchingDistiller):
     ipc : int, default=1
         Number of synthetic images per class.
     n_steps : int, default=200
-        Maximum number of steps that a network is trained for.
+        Maximum number of training steps of a network.
     window : int or "auto", default="auto"
-        Number of steps that derivatives pass through, at most ``n_steps``; "auto" is
-        60, or all if there are fewer.
+        Number of steps through which the gradient is backpropagated, at most
+        ``n_steps``; "auto" is 60, or all steps if there are fewer.
     position : {"random", "last", "first"}, default="random"
-        Where the window is:
+        Position of the window:
 
         - "random": after a number of steps that is drawn in each iteration, from 0 to
           ``n_steps`` - ``window``;
         - "last": at the end of ``n_steps`` steps;
-        - "first": at the start; no more steps than those of the window are made.
+        - "first": at the start; only the steps of the window are run.
     optimizer : {"adam", "sgd"}, default="adam"
         The inner optimizer.
     step_size : float or "auto", default="auto"
@@ -96,15 +97,15 @@ class BPTTDistiller(NetworkMatchingDistiller):
     momentum : float, default=0.9
         Momentum of the optimizer, in [0, 1), for "sgd"; without effect for "adam".
     weight_decay : float, default=0.0
-        Strength of the L2 penalty: so many times the parameters are added to each
+        Strength of the L2 penalty: the parameters, multiplied by it, are added to each
         gradient.
     step_size_lr : float, default=0.0
-        Learning rate of the logarithm of the step size: that of gradient descent with
-        momentum.  0 leaves it as it is.
+        Learning rate of the logarithm of the step size, by SGD with momentum.  With 0
+        the step size is constant.
     max_iter : int, default=1000
         Number of iterations.
     init : {"real", "noise"} or array-like, default="real"
-        What the synthetic images start from:
+        Initialization of the synthetic images:
 
         - "real": random real images of their class;
         - "noise": Gaussian noise with the mean and standard deviation of each channel;
@@ -112,67 +113,68 @@ class BPTTDistiller(NetworkMatchingDistiller):
           in the order of the classes.
 
     pixel_size : int, default=1
-        Side of a synthetic image's pixels, in pixels of the real ones.  With 2 an image
-        is a quarter as many numbers, and four times as many images take the same
-        storage.  ``ipc`` is the number of images.  Real and given first images become
-        means over these pixels.
+        Side length of the learned pixels, in pixels of the real images.  With 2 an
+        image consists of a quarter of the values, and four times as many images have
+        the same storage budget.  ``ipc`` is the number of images.  Real and given
+        initial images are averaged over these pixels.
     labels : {"hard", "learned"}, default="hard"
         The label of each image:
 
-        - "hard": its class alone;
+        - "hard": its class;
         - "learned": probabilities of all classes that are learned with it.
 
     batch_size : int, "auto" or None, default="auto"
         Synthetic images per step of the training, in reshuffled passes, as for
         :class:`~skdistill.distillation.STMDistiller`.
     n_real : int or None, default=1000
-        Number of real images in the loss, as many of each class; the loss is the mean
-        of those of the classes.  None means all.
+        Number of real images in the loss, the same number of each class; the loss is
+        the mean over classes.  None uses all.
     n_networks : int or "auto", default="auto"
-        Number of networks whose gradients are averaged in an iteration: it takes as
-        many times longer, and steps are less noisy.  "auto" is 1, or one in each of the
-        processes of a torch.distributed group.
+        Number of networks whose gradients are averaged in an iteration.  More networks
+        give less noisy steps at a proportional cost.  "auto" is 1, or one per process
+        of a torch.distributed group.
     architecture : str, callable or torch.nn.Module, default="convnet"
         The networks: "convnet", "alexnet", "mlp", "resnet18" or "vgg11"; a callable
-        that gets ``image_shape`` and the number of classes and returns a module; or a
+        that takes ``image_shape`` and the number of classes and returns a module; or a
         module, whose layers draw new weights for each network.  As for
-        :class:`~skdistill.trajectory.TrajectoryBuffer`.  Dropout is at work in the
-        steps on synthetic images, and not where the loss on real ones is computed.
+        :class:`~skdistill.trajectory.TrajectoryBuffer`.  Dropout is active in the
+        training steps on synthetic images, but not in the loss on real images.
     width : int, default=128
         Number of channels of each convolution of a "convnet".
     depth : int, default=3
         Number of blocks of a "convnet".
     normalization : {"instance", "layer", "group", "none"}, default="instance"
-        What follows each convolution; of no meaning to "mlp" and to a network of one's
-        own.
+        Normalization after each convolution; without effect for "mlp" and custom
+        networks.
     augmentation : "dsa", None or sequence of str, default="dsa"
         Families of which one is drawn for each step, and one for the real images.
     clip : float or None, default=2.0
-        Maximum norm of the gradient by the pixels, as a multiple of its running mean;
-        None means any.
+        Maximum norm of the gradient with respect to the pixels, as a multiple of its
+        running mean; None means no limit.
     pixel_lr : float or "auto", default="auto"
         Learning rate of the pixels, as for
         :class:`~skdistill.distillation.STMDistiller`.
     label_lr : float or "auto", default="auto"
         Learning rate of learned labels' logits.
     average : bool, default=True
-        Whether ``synthetic_`` holds averages of the images (and learned labels) over
-        all iterations, the later with more weight: those of iteration t with t^2.  They
-        are less noisy than the last ones, which False takes.
+        Whether ``synthetic_`` contains averages of the images (and learned labels) over
+        all iterations, with weight t^2 for iteration t.  They are less noisy than the
+        last images, which are returned if False.
     keep_activations : bool or "auto", default="auto"
         Whether to keep the activations of each step of the window, as for
         :class:`~skdistill.distillation.STMDistiller`.
     checkpoint : path-like, default=None
         A folder for the state of the fit, from which the same fit is resumed;
         ``max_iter`` may be larger than before.  In a search or a cross-validation of
-        scikit-learn each fit has a folder ``fit-...`` of its own inside of it.
+        scikit-learn each fit uses a separate subfolder ``fit-...``.
     estimator : classifier, default=None
-        The classifier that :meth:`score` trains; None takes that of the distillation.
+        The classifier that :meth:`score` trains; None uses the network of the
+        distillation.
     image_shape : tuple (height, width, channels), default=None
-        Shape to which the rows of a 2-D X are reshaped.  None takes each for one row of
-        pixels with one channel.
+        Shape to which the rows of a 2-D X are reshaped.  None treats each row as an
+        image of height 1 with one channel.
     device : str or torch.device, default="auto"
-        Where to compute; "auto" takes a GPU if there is one.
+        Device for the computation; "auto" uses a GPU if available.
     random_state : int, RandomState instance or None, default=None
         Controls all randomness; pass an int for reproducible results.
     verbose : int, default=0
@@ -183,14 +185,14 @@ class BPTTDistiller(NetworkMatchingDistiller):
     synthetic_ : SyntheticSet
         The distilled images and their labels; with "sgd" also the step size.
     best_synthetic_ : SyntheticSet
-        The set when the mean loss of ten iterations was least.
+        The set with the smallest mean loss over ten iterations.
     best_iteration_ : int
-        The number of iterations that it was after.
+        The number of iterations after which ``best_synthetic_`` was obtained.
     step_size_ : float
         The step size of the inner optimizer, after the last iteration.
     history_ : DataFrame of `n_iter_` rows, but at most 10,000
-        Per iteration: ``window_start``, the number of steps before the window (of
-        several networks the first's), ``loss`` and ``network_accuracy`` on the real
+        Per iteration: ``window_start``, the number of steps before the window (with
+        several networks the first), ``loss`` and ``network_accuracy`` on the real
         images, ``step_size`` before the update, and ``event``, as in
         :class:`~skdistill.distillation.STMDistiller`.
     n_networks_ : int
@@ -198,8 +200,8 @@ class BPTTDistiller(NetworkMatchingDistiller):
     n_iter_ : int
         Number of iterations.
     stop_reason_ : str
-        Why the fit ended: "max_iter", "diverged", "interrupted" from the keyboard, or
-        "callback" by one of scikit-learn's.
+        Reason why the fit ended: "max_iter", "diverged", "interrupted" (from the
+        keyboard), or "callback" (by a callback of scikit-learn).
     classes_ : ndarray of shape (n_classes,)
         The class labels.
     image_shape_ : tuple (height, width, channels)
@@ -211,14 +213,13 @@ class BPTTDistiller(NetworkMatchingDistiller):
 
     See Also
     --------
-    skdistill.distillation.STMDistiller : Matches where teachers went instead; its
-        students make fewer steps.
+    skdistill.distillation.STMDistiller : Matches trajectories of teachers; its students
+        take fewer steps.
 
     Notes
     -----
-    The time of an iteration is that of K + M gradients on the synthetic images, of M
-    Hessian-vector products, which take three times longer each, and of a gradient on
-    the real images.
+    An iteration computes K + M gradients on the synthetic images, M Hessian-vector
+    products, which take three times as long each, and a gradient on the real images.
 
     References
     ----------

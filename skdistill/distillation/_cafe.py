@@ -30,9 +30,9 @@ _EARLY_WEIGHT, _LAST_WEIGHT, _EMBEDDING_WEIGHT = 0.1, 1.0, 2.0
 class CAFEDistiller(NetworkMatchingDistiller):
     r"""Distill an image set by aligning features of all layers (CAFE).
 
-    Synthetic images are optimized so that all layers of a network make of them, on
-    average, the same features as of real images of their class, and so that real
-    images are told apart by the synthetic ones [1]_:
+    Synthetic images are optimized such that all layers of a network have the same mean
+    features on them as on real images of their class, and such that real images can be
+    classified by the synthetic ones [1]_:
 
     .. math::
 
@@ -40,16 +40,16 @@ class CAFEDistiller(NetworkMatchingDistiller):
         - \mathrm{mean}_{s \in S_c} f_l(A_c s) \Bigr|^2 + \gamma \sum_c \sum_{x \in R_c}
         \ell\bigl( (\langle f(A_c x), m_k \rangle)_k, c \bigr),
 
-    where :math:`f_l` is the output of a block's ReLU or, at last, the embedding
-    :math:`f` that the last layer sees, :math:`m_k` is the mean embedding of the
-    synthetic images of class k, :math:`\ell` the cross-entropy, :math:`R_c` are some
-    real images of class c, and :math:`A_c` is an augmentation with one set of
+    where :math:`f_l` is the output of a block's ReLU or, for the last term, the
+    embedding :math:`f`, the input of the last layer, :math:`m_k` is the mean embedding
+    of the synthetic images of class k, :math:`\ell` the cross-entropy, :math:`R_c` are
+    some real images of class c, and :math:`A_c` is an augmentation with one set of
     parameters for all of them.
 
-    A network serves for some rounds.  In each the images are updated once; then the
-    network trains on them, by epochs, until its accuracy on some real images has
-    moved.  Once this accuracy settles from round to round, another network takes its
-    place.
+    A network is used for several rounds.  In each round the images are updated once;
+    then the network is trained on them, for some epochs, until its accuracy on some
+    real images has changed.  When this accuracy settles from round to round, the
+    network is replaced.
 
     Read more in the :ref:`User Guide <features>`.
 
@@ -58,46 +58,47 @@ class CAFEDistiller(NetworkMatchingDistiller):
     ipc : int, default=1
         Number of synthetic images per class.
     max_iter : int, default=20000
-        Number of iterations, each a round with one update of the images.  In [1]_
-        there are 2000 networks, each of which serves for at least ten rounds.
+        Number of iterations, each a round with one update of the images.  [1]_ uses
+        2000 networks, each for at least ten rounds.
     layer_weights : sequence of float of length ``depth`` + 1, or "auto", default="auto"
-        The weights :math:`w_l` of the blocks and of the embedding.  "auto" is 0.1 of
-        all blocks but the last, 1 of the last, and 2 of the embedding.  Another
-        ``architecture`` than "convnet" has layers in place of blocks; the message that
-        refuses any other length says how many.
+        The weights :math:`w_l` of the blocks and of the embedding.  "auto" is 0.1 for
+        all blocks but the last, 1 for the last block, and 2 for the embedding.  With an
+        ``architecture`` other than "convnet" there is a weight for each layer; a wrong
+        length raises an error that states their number.
     discrimination : float, default=0.01
-        The weight :math:`\gamma` of the last term.  For any number of real images it is
-        that of a sum over 256 of each class.
+        The weight :math:`\gamma` of the last term.  For any number of real images the
+        term is scaled to a sum over 256 images of each class.
     outer_tolerance : float, default=0.04
-        A network is replaced once its accuracies before the last ten rounds span less.
+        A network is replaced when its accuracies before the last ten rounds have a
+        smaller range.
     inner_tolerance : float, default=0.03
-        In a round a network trains until its accuracies after the last ten epochs span
-        more; only with more than ten ``max_network_epochs``.
+        In a round a network is trained until its accuracies after the last ten epochs
+        have a larger range; used only if ``max_network_epochs`` is greater than ten.
     n_watched : int, default=128
-        Number of real images whose accuracy is watched, at least one of each class:
-        the same ones as long as a network serves.
+        Number of real images on which the accuracy is watched, at least one of each
+        class.  They stay the same while a network is used.
     max_rounds : int, default=50
-        A network serves for no more rounds than these.
+        Maximum number of rounds for which a network is used.
     max_network_epochs : int, default=10
-        A network trains for no more epochs in a round.  Ten are what the code of [1]_
-        comes to in most rounds, and need no watching, which is most of the cost of
-        more.
+        Maximum number of training epochs in a round.  Ten is the number in most rounds
+        of the code of [1]_; with ten the accuracy is not watched, which saves most of
+        the cost.
     network_lr : float, default=0.01
-        Learning rate of that training, plain stochastic gradient descent.
+        Learning rate of this training, plain SGD.
     network_batch_size : int, default=256
-        Number of synthetic images in a step of that training.
+        Batch size of this training.
     batch_size : int, "auto" or None, default="auto"
-        Number of real images of each class in an iteration; all of a class that has
-        no more, and with None of every class.  "auto" is 16 times
-        the square root of ``ipc``: their gradient is that of all real
-        images on average, for any number, and with more of them networks, not
-        images, are the larger noise.  In [1]_ it is 256.
+        Number of real images of each class in an iteration; all images of a class with
+        fewer images.  None uses all images of every class.  "auto" is 16 times the
+        square root of ``ipc``: the expected gradient does not depend on the batch size,
+        and with larger batches most of the noise comes from the random networks.  [1]_
+        uses 256.
     n_networks : int or "auto", default="auto"
-        Number of networks whose gradients are averaged in an iteration: it takes as
-        many times longer, and steps are less noisy.  "auto" is 1, or one in each of
-        the processes of a torch.distributed group.
+        Number of networks whose gradients are averaged in an iteration.  More networks
+        give less noisy steps at a proportional cost.  "auto" is 1, or one per process
+        of a torch.distributed group.
     init : {"real", "noise"} or array-like, default="noise"
-        What the synthetic images start from:
+        Initialization of the synthetic images:
 
         - "real": random real images of their class;
         - "noise": Gaussian noise with the mean and standard deviation of each channel;
@@ -105,51 +106,52 @@ class CAFEDistiller(NetworkMatchingDistiller):
           in the order of the classes.
 
     pixel_size : int, default=1
-        Side of a synthetic image's pixels, in pixels of the real ones.  With 2 an image
-        is a quarter as many numbers, and four times as many images take the same
-        storage.  ``ipc`` is the number of images.  Real and given first images become
-        means over these pixels.
+        Side length of the learned pixels, in pixels of the real images.  With 2 an
+        image consists of a quarter of the values, and four times as many images have
+        the same storage budget.  ``ipc`` is the number of images.  Real and given
+        initial images are averaged over these pixels.
     augmentation : "dsa", None or sequence of str, default=None
         Families of which one is drawn for each class and iteration; real and
-        synthetic images are augmented with the same parameters.  Of images that have
-        a right and a left, as digits, "flip" should be left out.
-        Networks that learn from the synthetic images see them augmented, too.
+        synthetic images are augmented with the same parameters.  Omit "flip" for images
+        that are not symmetric, such as digits.  Training of the networks on the
+        synthetic images also uses augmentation.
     pixel_lr : float or "auto", default="auto"
-        Learning rate of the pixels, with a momentum of 0.5.  A number is that of plain
-        gradient descent, 0.1 in [1]_.  "auto" divides the gradient by its own running
-        root mean square and measures steps in standard deviations of the real pixels.
+        Learning rate of the pixels, with a momentum of 0.5.  A number is the learning
+        rate of SGD, 0.1 in [1]_.  "auto" divides the gradient by its running root mean
+        square and measures steps in standard deviations of the real pixels.
     average : bool, default=True
-        Whether ``synthetic_`` holds averages of the images (and learned labels) over
-        all iterations, the later with more weight: those of iteration t with t^2.  They
-        are less noisy than the last ones, which False takes, as does [1]_.
+        Whether ``synthetic_`` contains averages of the images (and learned labels) over
+        all iterations, with weight t^2 for iteration t.  They are less noisy than the
+        last images, which are returned if False, as in [1]_.
     architecture : str, callable or torch.nn.Module, default="convnet"
         The networks: "convnet", "alexnet", "mlp", "resnet18" or "vgg11"; a callable
-        that gets ``image_shape`` and the number of classes and returns a module; or a
+        that takes ``image_shape`` and the number of classes and returns a module; or a
         module, whose layers draw new weights for each network.  As for
-        :class:`~skdistill.trajectory.TrajectoryBuffer`.  The features of others than
-        "convnet" are what convolutions and linear layers see, in the order in which
-        they are called: the first sees the image and is left out, the last linear one
-        sees the embedding, and what several see counts once.
+        :class:`~skdistill.trajectory.TrajectoryBuffer`.  The features of architectures
+        other than "convnet" are the inputs of convolutions and linear layers, in the
+        order in which they are called, except the first, whose input is the image; the
+        input of the last linear layer is the embedding.  Inputs of several layers count
+        once.
     width : int, default=128
         Number of channels of each convolution of a "convnet".
     depth : int, default=3
         Number of blocks of a "convnet".
     normalization : {"instance", "layer", "group", "none"}, default="instance"
-        As for :class:`~skdistill.neural_network.ConvNetClassifier`; of no meaning to
-        "mlp" and to a network of one's own.  "batch" is refused: it makes the features
-        of an image depend on the rest of its batch.
+        As for :class:`~skdistill.neural_network.ConvNetClassifier`; without effect for
+        "mlp" and custom networks.  "batch" is rejected, since it makes the features of
+        an image depend on the other images of its batch.
     checkpoint : path-like, default=None
         A folder for the state of the fit, from which the same fit is resumed;
         ``max_iter`` may be larger than before.  In a search or a cross-validation of
-        scikit-learn each fit has a folder ``fit-...`` of its own inside of it.
+        scikit-learn each fit uses a separate subfolder ``fit-...``.
     estimator : classifier, default=None
-        The classifier that :meth:`score` trains; None takes one like the networks of
-        the distillation.
+        The classifier that :meth:`score` trains; None uses the network of the
+        distillation.
     image_shape : tuple (height, width, channels), default=None
-        Shape to which the rows of a 2-D X are reshaped.  None takes each for one row of
-        pixels with one channel.
+        Shape to which the rows of a 2-D X are reshaped.  None treats each row as an
+        image of height 1 with one channel.
     device : str or torch.device, default="auto"
-        Where to compute; "auto" takes a GPU if there is one.
+        Device for the computation; "auto" uses a GPU if available.
     random_state : int, RandomState instance or None, default=None
         Controls all randomness; pass an int for reproducible results.
     verbose : int, default=0
@@ -160,21 +162,22 @@ class CAFEDistiller(NetworkMatchingDistiller):
     synthetic_ : SyntheticSet
         The distilled images and their labels.
     best_synthetic_ : SyntheticSet
-        The set when the mean loss of ten iterations was least.
+        The set with the smallest mean loss over ten iterations.
     best_iteration_ : int
-        The number of iterations that it was after.
+        The number of iterations after which ``best_synthetic_`` was obtained.
     history_ : DataFrame of `n_iter_` rows, but at most 10,000
-        Per iteration: ``round``, how many updates the network had served for before
-        (of several networks the first); ``loss``; ``network_accuracy``, on the watched
-        images; and ``event``: "rolled back" where images went back to their last good
-        state.
+        Per iteration: ``round``, the number of previous updates with the same network
+        (with several networks the first); ``loss``; ``network_accuracy``, on the
+        watched images; and ``event``: "rolled back" if the images were reset to the
+        last good state.
     n_networks_ : int
         Number of networks in an iteration.
     n_iter_ : int
         Number of iterations.
     stop_reason_ : str
-        Why the fit ended: "max_iter", "diverged",
-        "interrupted" from the keyboard, or "callback" by one of scikit-learn's.
+        Reason why the fit ended: "max_iter", "diverged",
+        "interrupted" (from the keyboard), or "callback" (by a callback of
+        scikit-learn).
     classes_ : ndarray of shape (n_classes,)
         The class labels.
     image_shape_ : tuple (height, width, channels)

@@ -1,4 +1,4 @@
-"""Base classes of the baselines, which treat each class alone and learn nothing."""
+"""Base classes of the baselines, which process each class separately."""
 
 from abc import abstractmethod
 from numbers import Integral
@@ -26,7 +26,7 @@ IPC_CONSTRAINTS = {"ipc": [Interval(Integral, 1, None, closed="left")]}
 
 
 class BaselineDistiller(BaseDistiller):
-    """Base class of distillers that treat each class alone and learn nothing."""
+    """Base class of distillers that process each class separately."""
 
     _parameter_constraints: dict = {
         "estimator": [None, HasMethods(["fit", "score"])],
@@ -53,8 +53,7 @@ class BaselineDistiller(BaseDistiller):
         y : array-like of shape (n_samples,)
             Class labels.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the images within their classes; images of weight 0 are left
-            out.
+            Weights of the images within their classes; images of weight 0 are ignored.
 
         Returns
         -------
@@ -95,7 +94,7 @@ class BaselineDistiller(BaseDistiller):
         return self
 
     def _metadata(self) -> dict[str, Any]:
-        """Return what the set says beside what :func:`describe_fit` does."""
+        """Return the metadata of the set besides those of :func:`describe_fit`."""
         return {}
 
     def _joined(self, images: list[Images]) -> np.ndarray:
@@ -103,7 +102,7 @@ class BaselineDistiller(BaseDistiller):
         return np.concatenate([np.asarray(part, dtype=np.float32) for part in images])
 
     def _features(self, X: Images, y: np.ndarray, seed: int) -> Images:
-        """Return what images are compared by: their pixels."""
+        """Return the features by which images are compared: their pixels."""
         return X
 
     @abstractmethod
@@ -114,11 +113,11 @@ class BaselineDistiller(BaseDistiller):
         features: Images,
         rng: np.random.Generator,
     ) -> Images:
-        """Return the images that stand for a class."""
+        """Return the images that represent a class."""
 
 
 class FeatureDistiller(BaselineDistiller):
-    """Base class of baselines that compare images in a space of features."""
+    """Base class of baselines that compare images in a feature space."""
 
     _parameter_constraints: dict = {
         **BaselineDistiller._parameter_constraints,

@@ -51,26 +51,28 @@ class DistilledClassifier(
     DocLinkMixin,
     BaseEstimator,
 ):
-    """A classifier trained on nothing but the distilled form of its training images.
+    """A classifier that distills its training images and is trained on the result.
 
-    A distiller changes the number of samples, which steps of a plain scikit-learn
-    pipeline cannot.  This classifier holds the distiller and is a last step like any.
+    A distiller changes the number of samples, which is not possible in a step of a
+    scikit-learn pipeline.  This classifier contains the distiller and can be the last
+    step of a pipeline.
 
     Read more in the :ref:`User Guide <scikit_learn>`.
 
     Parameters
     ----------
     distiller : distiller, default=None
-        An estimator with ``fit_resample``.  None takes a
+        An estimator with ``fit_resample``.  None uses a
         :class:`~skdistill.distillation.STMDistiller`.
     estimator : classifier, default=None
-        What is trained on the synthetic images, and on their learned labels if it has
-        ``fit_probabilities``, or ``fit_targets`` for regression targets.  None takes
-        what the distiller's ``score`` trains: its own ``estimator``, or its default.
+        The classifier that is trained on the synthetic images, and on their soft labels
+        if it has ``fit_probabilities``, or on their regression targets if it has
+        ``fit_targets``.  None uses the classifier that the distiller's ``score``
+        trains: its ``estimator`` or its default.
     image_shape : tuple (height, width, channels), default=None
-        How 2-D X is to be read, by the distiller and by the classifier: each is told
-        that has a parameter of this name and was not given it.  None leaves it to the
-        distiller, and tells the classifier what that has found.
+        Shape of the images in a 2-D X, for the distiller and the classifier: it is
+        passed to each that has a parameter of this name with the value None.  None uses
+        the distiller's shape for the classifier, too.
 
     Attributes
     ----------
@@ -134,8 +136,8 @@ class DistilledClassifier(
         y : array-like of shape (n_samples,)
             Class labels.
         **fit_params : dict
-            What else the distiller's ``fit_resample`` takes, such as
-            ``sample_weight``.  With metadata routing, what its ``fit`` requests.
+            Further arguments of the distiller's ``fit_resample``, such as
+            ``sample_weight``; with metadata routing, those that its ``fit`` requests.
 
         Returns
         -------
@@ -187,7 +189,8 @@ class DistilledClassifier(
         return ConvNetClassifier()
 
     def get_metadata_routing(self) -> MetadataRouter:
-        """Say to whom metadata of ``fit`` go: to the ``fit`` of the distiller.
+        """Return the metadata routing: metadata of ``fit`` are passed to the ``fit`` of
+        the distiller.
 
         Returns
         -------
@@ -242,7 +245,7 @@ class DistilledClassifier(
 
     @with_own_torch_state
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Return the share of images that are classified rightly.
+        """Return the accuracy on the given images and labels.
 
         Parameters
         ----------
@@ -250,8 +253,8 @@ class DistilledClassifier(
                 (n_samples, height * width * channels)
             Real images.
         y : array-like of shape (n_samples,)
-            Their labels.  Unknown classes are warned about, and are an error where
-            there are no others.
+            Their labels.  A warning is raised for unknown classes, and an error if all
+            are unknown.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the images.
 

@@ -1,4 +1,4 @@
-"""Baselines of real images: a random subset, a chosen one, all of them."""
+"""Baselines of real images: a random subset, herding, and all images."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ from skdistill.utils._maps import scratch_array
 
 
 class RandomSubset(BaselineDistiller):
-    """Take random real images of each class.
+    """Select random real images of each class.
 
     Read more in the :ref:`User Guide <baselines>`.
 
@@ -27,12 +27,13 @@ class RandomSubset(BaselineDistiller):
     ipc : int, default=1
         Number of images per class.
     estimator : classifier, default=None
-        The classifier that :meth:`score` trains; None takes that of the benchmarks.
+        The classifier that :meth:`score` trains; None uses the network of the
+        benchmarks.
     image_shape : tuple (height, width, channels), default=None
-        Shape to which the rows of a 2-D X are reshaped.  None takes each for one row of
-        pixels with one channel.
+        Shape to which the rows of a 2-D X are reshaped.  None treats each row as an
+        image of height 1 with one channel.
     device : str or torch.device, default="auto"
-        Where :meth:`score` computes; "auto" takes a GPU if there is one.
+        Device for :meth:`score`; "auto" uses a GPU if available.
     random_state : int, RandomState instance or None, default=None
         Controls which images are drawn; pass an int for reproducible results.
 
@@ -52,7 +53,7 @@ class RandomSubset(BaselineDistiller):
     See Also
     --------
     skdistill.distillation.Herding : Real images whose mean is that of the class.
-    skdistill.metrics.improvement_over_random : How much better a distilled set is.
+    skdistill.metrics.improvement_over_random : The improvement of a distilled set.
 
     Examples
     --------
@@ -94,10 +95,10 @@ class RandomSubset(BaselineDistiller):
 
 
 class Herding(FeatureDistiller):
-    """Take real images of each class whose mean follows that of the class.
+    """Select real images of each class whose mean is close to the class mean.
 
-    Each image is the one that brings the mean of those taken so far closest to the
-    mean of the class [1]_: the first ones are a good subset of any size.
+    Each selected image is the one that brings the mean of the selected images closest
+    to the mean of the class [1]_: the first images are a good subset of any size.
 
     Read more in the :ref:`User Guide <baselines>`.
 
@@ -106,20 +107,21 @@ class Herding(FeatureDistiller):
     ipc : int, default=1
         Number of images per class.
     features : estimator, default=None
-        The space of the means: an estimator with ``extract_features``, as
+        The feature space: an estimator with ``extract_features``, such as
         :class:`~skdistill.neural_network.ConvNetClassifier`, or with ``transform``.  It
-        is cloned and fitted on X, y; put a fitted one into a
-        :class:`~sklearn.frozen.FrozenEstimator`.  None is the space of pixels.
+        is cloned and fitted on X, y; wrap a fitted one in a
+        :class:`~sklearn.frozen.FrozenEstimator`.  None uses the pixels.
     estimator : classifier, default=None
-        The classifier that :meth:`score` trains; None takes that of the benchmarks.
+        The classifier that :meth:`score` trains; None uses the network of the
+        benchmarks.
     image_shape : tuple (height, width, channels), default=None
-        Shape to which the rows of a 2-D X are reshaped.  None takes each for one row of
-        pixels with one channel.
+        Shape to which the rows of a 2-D X are reshaped.  None treats each row as an
+        image of height 1 with one channel.
     device : str or torch.device, default="auto"
-        Where :meth:`score` computes; "auto" takes a GPU if there is one.
+        Device for :meth:`score`; "auto" uses a GPU if available.
     random_state : int, RandomState instance or None, default=None
-        Controls features without a random state of their own; pass an int for
-        reproducible results.
+        Controls the randomness of ``features`` if it has no random state; pass an int
+        for reproducible results.
 
     Attributes
     ----------
@@ -136,13 +138,13 @@ class Herding(FeatureDistiller):
 
     See Also
     --------
-    skdistill.distillation.RandomSubset : Real images without a choice.
+    skdistill.distillation.RandomSubset : Randomly selected real images.
 
     Notes
     -----
     The mean of whitened pixels is close to 0, and so are the images of least contrast:
-    after :class:`~skdistill.preprocessing.ZCAWhitener` faint images tend to be taken,
-    which are no typical ones.  Give `features`, or images that are scaled alone.
+    after :class:`~skdistill.preprocessing.ZCAWhitener` faint images tend to be
+    selected, which are not typical.  Use `features`, or images that are only scaled.
 
     References
     ----------
@@ -185,23 +187,23 @@ class Herding(FeatureDistiller):
 
 
 class FullData(BaselineDistiller):
-    """Take all real images: what no distilled set of any size is expected to beat.
+    """Use all real images, as an upper reference for distilled sets.
 
     Read more in the :ref:`User Guide <baselines>`.
 
     Parameters
     ----------
     estimator : classifier, default=None
-        The classifier that :meth:`score` trains; None takes a
-        :class:`~skdistill.neural_network.ConvNetClassifier` with its own number of
-        epochs, since many images make many steps in each.
+        The classifier that :meth:`score` trains; None uses a
+        :class:`~skdistill.neural_network.ConvNetClassifier` with its default number of
+        epochs, since an epoch of many images has many steps.
     image_shape : tuple (height, width, channels), default=None
-        Shape to which the rows of a 2-D X are reshaped.  None takes each for one row of
-        pixels with one channel.
+        Shape to which the rows of a 2-D X are reshaped.  None treats each row as an
+        image of height 1 with one channel.
     device : str or torch.device, default="auto"
-        Where :meth:`score` computes; "auto" takes a GPU if there is one.
+        Device for :meth:`score`; "auto" uses a GPU if available.
     random_state : int, RandomState instance or None, default=None
-        Controls the network of :meth:`score` alone; pass an int for reproducible
+        Controls the network of :meth:`score` only; pass an int for reproducible
         results.
 
     Attributes
@@ -219,7 +221,7 @@ class FullData(BaselineDistiller):
 
     See Also
     --------
-    skdistill.metrics.hard_label_recovery : What a distilled set loses against it.
+    skdistill.metrics.hard_label_recovery : The accuracy that a distilled set loses.
 
     Examples
     --------

@@ -56,8 +56,8 @@ _AUTO_EPOCHS = 500
 class DCDistiller(NetworkMatchingDistiller):
     """Distill an image set by matching gradients (DC).
 
-    Synthetic images are optimized so that the gradients that networks get from them
-    are those that they get from real images of the same class [1]_:
+    Synthetic images are optimized such that networks have the same gradients on them as
+    on real images of the same class [1]_:
 
     .. math::
 
@@ -69,12 +69,12 @@ class DCDistiller(NetworkMatchingDistiller):
 
     where :math:`\\ell` is the mean cross-entropy, :math:`S_c` are all synthetic and
     :math:`R_c` some real images of class c, :math:`\\theta_l` the weights of layer l of
-    a network, and :math:`a_i` what of a gradient belongs to its output unit i.  A
-    network is drawn at random, serves for ``n_rounds`` updates of the images, between
-    which it learns from them, and is replaced by another.
+    a network, and :math:`a_i` the part of its gradient that belongs to output unit i.
+    A network is drawn at random and used for ``n_rounds`` updates of the images,
+    between which it is trained on them; then it is replaced.
 
-    Teachers are not needed.  Options turn it into the method of [2]_, which is more
-    accurate: see ``buffer``.
+    Teachers are not needed.  With other parameters this is the method of [2]_, which
+    is more accurate: see ``buffer``.
 
     Read more in the :ref:`User Guide <gradients>`.
 
@@ -83,60 +83,60 @@ class DCDistiller(NetworkMatchingDistiller):
     ipc : int, default=1
         Number of synthetic images per class.
     max_iter : int, default=1000
-        Number of iterations, each an update of the images.  In [1]_ there are 1000
-        networks, hence 1000 times ``n_rounds`` iterations.
+        Number of iterations, each an update of the images.  [1]_ uses 1000 networks,
+        which are 1000 times ``n_rounds`` iterations.
     n_rounds : int or "auto", default="auto"
-        Number of updates of the images that a network serves for.  "auto" is ``ipc``,
-        as in [1]_: with one image per class networks are never trained.
+        Number of updates of the images for which a network is used.  "auto" is ``ipc``,
+        as in [1]_: with one image per class networks are not trained.
     n_network_epochs : int or "auto", default="auto"
-        Number of epochs on the synthetic images that a network is trained for between
-        two updates.  "auto" is 500 / ``ipc``, about what [1]_ has.
+        Number of epochs for which a network is trained on the synthetic images between
+        two updates.  "auto" is 500 / ``ipc``, approximately as in [1]_.
     network_lr : float, default=0.01
-        Learning rate of that training, plain stochastic gradient descent.
+        Learning rate of this training, plain SGD.
     network_batch_size : int, default=256
-        Number of synthetic images in a step of that training.
+        Batch size of this training.
     distance : {"cosine", "squared", "absolute"}, default="cosine"
-        How gradients are compared:
+        The distance between gradients:
 
-        - "cosine": the sum over output units of 1 - cos, as above.  Biases, and what
-          normalizations multiply by, add nothing, since their rows are one number.
+        - "cosine": the sum over output units of 1 - cos, as above.  Biases and the
+          weights of normalization layers do not contribute, since their rows have a
+          single value.
         - "squared": the sum of squared differences.
         - "absolute": the sum of absolute differences.
 
     matched : {"weights", "kernels", "all"}, default="weights"
-        Which parameters' gradients are compared:
+        The parameters whose gradients are compared:
 
         - "weights": kernels of convolutions and the matrix of the last layer, in any
-          ``architecture`` the parameters of two or more axes, of which the first
-          numbers the output units;
-        - "kernels": kernels of convolutions alone, the parameters of three or more
-          axes;
-        - "all": those of all parameters.
+          ``architecture`` the parameters with two or more axes, the first of which is
+          that of the output units;
+        - "kernels": kernels of convolutions, the parameters with three or more axes;
+        - "all": all parameters.
 
-        Parameters that are not trained are left out.
+        Parameters that are not trained are excluded.
 
     buffer : TrajectoryBuffer, FrozenEstimator or path-like, default=None
-        Teachers, whose snapshots are taken for networks: of any teacher, after any
-        epoch, another in each iteration.  ``n_rounds`` and what follows it,
-        ``architecture``, ``width``, ``depth`` and ``normalization`` are then without
-        effect, and iterations shorter.  The setting of [2]_, which trains its networks
-        on real images, too, is ``buffer=TrajectoryBuffer(...)``,
-        ``distance="squared"``, ``matched="kernels"``, ``init="real"``,
-        ``augmentation="color+crop+cutout"``, ``batch_size=64`` and ``pixel_size=2``.
-        A fitted
-        buffer, or the folder of one, is used as it is; an unfitted one is cloned and
-        fitted on X, y.  In a search or a cross-validation a fitted buffer is trained
-        again on the images of each fold, unless it is wrapped in a
+        Teachers, whose snapshots are used as networks: a random teacher and epoch in
+        each iteration.  ``n_rounds``, ``n_network_epochs``, ``network_lr``,
+        ``network_batch_size``, ``architecture``, ``width``, ``depth`` and
+        ``normalization`` then have no effect, and iterations are faster.  The setting
+        of [2]_, which also trains its networks on real images, is
+        ``buffer=TrajectoryBuffer(...)``, ``distance="squared"``, ``matched="kernels"``,
+        ``init="real"``, ``augmentation="color+crop+cutout"``, ``batch_size=64`` and
+        ``pixel_size=2``.  A fitted buffer, or the folder of one, is used as it is; an
+        unfitted one is cloned and fitted on X, y.  In a search or a cross-validation a
+        fitted buffer is trained again on the images of each fold, unless it is wrapped
+        in a
         :class:`~sklearn.frozen.FrozenEstimator`.
     batch_size : int, "auto" or None, default="auto"
-        Number of real images of each class in an iteration; all of a class that has
-        no more, and with None of every class.  "auto" is 256.
+        Number of real images of each class in an iteration; all images of a class with
+        fewer images.  None uses all images of every class.  "auto" is 256.
     n_networks : int or "auto", default="auto"
-        Number of networks whose gradients are averaged in an iteration: it takes as
-        many times longer, and steps are less noisy.  "auto" is 1, or one in each of
-        the processes of a torch.distributed group.
+        Number of networks whose gradients are averaged in an iteration.  More networks
+        give less noisy steps at a proportional cost.  "auto" is 1, or one per process
+        of a torch.distributed group.
     init : {"real", "noise"} or array-like, default="noise"
-        What the synthetic images start from:
+        Initialization of the synthetic images:
 
         - "real": random real images of their class;
         - "noise": Gaussian noise with the mean and standard deviation of each channel;
@@ -144,25 +144,26 @@ class DCDistiller(NetworkMatchingDistiller):
           in the order of the classes.
 
     pixel_size : int, default=1
-        Side of a synthetic image's pixels, in pixels of the real ones.  With 2 an image
-        is a quarter as many numbers, and four times as many images take the same
-        storage.  ``ipc`` is the number of images.  Real and given first images become
-        means over these pixels.  That is the multi-formation of [2]_.
+        Side length of the learned pixels, in pixels of the real images.  With 2 an
+        image consists of a quarter of the values, and four times as many images have
+        the same storage budget.  ``ipc`` is the number of images.  Real and given
+        initial images are averaged over these pixels.  This is the multi-formation of
+        [2]_.
     augmentation : "dsa", None or sequence of str, default=None
         Families of which one is drawn for each class and iteration; real and
-        synthetic images are augmented with the same parameters [3]_.  Networks that
-        learn from the synthetic images see them augmented, too.
+        synthetic images are augmented with the same parameters [3]_.  Training of the
+        networks on the synthetic images also uses augmentation.
     pixel_lr : float or "auto", default="auto"
-        Learning rate of the pixels, with a momentum of 0.5.  A number is that of plain
-        gradient descent, 0.1 in [1]_.  "auto" divides the gradient by its own running
-        root mean square and measures steps in standard deviations of the real pixels.
+        Learning rate of the pixels, with a momentum of 0.5.  A number is the learning
+        rate of SGD, 0.1 in [1]_.  "auto" divides the gradient by its running root mean
+        square and measures steps in standard deviations of the real pixels.
     average : bool, default=True
-        Whether ``synthetic_`` holds averages of the images (and learned labels) over
-        all iterations, the later with more weight: those of iteration t with t^2.  They
-        are less noisy than the last ones, which False takes, as does [1]_.
+        Whether ``synthetic_`` contains averages of the images (and learned labels) over
+        all iterations, with weight t^2 for iteration t.  They are less noisy than the
+        last images, which are returned if False, as in [1]_.
     architecture : str, callable or torch.nn.Module, default="convnet"
         The networks: "convnet", "alexnet", "mlp", "resnet18" or "vgg11"; a callable
-        that gets ``image_shape`` and the number of classes and returns a module; or a
+        that takes ``image_shape`` and the number of classes and returns a module; or a
         module, whose layers draw new weights for each network.  As for
         :class:`~skdistill.trajectory.TrajectoryBuffer`.
     width : int, default=128
@@ -170,21 +171,21 @@ class DCDistiller(NetworkMatchingDistiller):
     depth : int, default=3
         Number of blocks of a "convnet".
     normalization : {"instance", "layer", "group", "none"}, default="instance"
-        As for :class:`~skdistill.neural_network.ConvNetClassifier`; of no meaning to
-        "mlp" and to a network of one's own.  "batch" is refused: it makes the gradient
-        of an image depend on the rest of its batch.
+        As for :class:`~skdistill.neural_network.ConvNetClassifier`; without effect for
+        "mlp" and custom networks.  "batch" is rejected, since it makes the gradient of
+        an image depend on the other images of its batch.
     checkpoint : path-like, default=None
         A folder for the state of the fit, from which the same fit is resumed;
         ``max_iter`` may be larger than before.  In a search or a cross-validation of
-        scikit-learn each fit has a folder ``fit-...`` of its own inside of it.
+        scikit-learn each fit uses a separate subfolder ``fit-...``.
     estimator : classifier, default=None
-        The classifier that :meth:`score` trains; None takes one like the networks of
-        the distillation.
+        The classifier that :meth:`score` trains; None uses the network of the
+        distillation.
     image_shape : tuple (height, width, channels), default=None
-        Shape to which the rows of a 2-D X are reshaped.  None takes each for one row of
-        pixels with one channel.
+        Shape to which the rows of a 2-D X are reshaped.  None treats each row as an
+        image of height 1 with one channel.
     device : str or torch.device, default="auto"
-        Where to compute; "auto" takes a GPU if there is one.
+        Device for the computation; "auto" uses a GPU if available.
     random_state : int, RandomState instance or None, default=None
         Controls all randomness; pass an int for reproducible results.
     verbose : int, default=0
@@ -195,23 +196,23 @@ class DCDistiller(NetworkMatchingDistiller):
     synthetic_ : SyntheticSet
         The distilled images and their labels.
     best_synthetic_ : SyntheticSet
-        The set when the mean loss of ten iterations was least.
+        The set with the smallest mean loss over ten iterations.
     best_iteration_ : int
-        The number of iterations that it was after.
+        The number of iterations after which ``best_synthetic_`` was obtained.
     buffer_ : TrajectoryBuffer
         The fitted teachers; only with ``buffer``.
     history_ : DataFrame of `n_iter_` rows, but at most 10,000
-        Per iteration: ``round``, how many updates the network had served for before,
-        or ``teacher`` and ``snapshot`` with a buffer; ``loss``;
-        ``network_accuracy``, the mean over classes of the share of real images that the
-        network recognizes; and ``event``.
+        Per iteration: ``round``, the number of previous updates with the same network,
+        or ``teacher`` and ``snapshot`` with a buffer; ``loss``; ``network_accuracy``,
+        the mean over classes of the network's accuracy on real images; and ``event``.
     n_networks_ : int
         Number of networks in an iteration.
     n_iter_ : int
         Number of iterations.
     stop_reason_ : str
-        Why the fit ended: "max_iter", "diverged",
-        "interrupted" from the keyboard, or "callback" by one of scikit-learn's.
+        Reason why the fit ended: "max_iter", "diverged",
+        "interrupted" (from the keyboard), or "callback" (by a callback of
+        scikit-learn).
     classes_ : ndarray of shape (n_classes,)
         The class labels.
     image_shape_ : tuple (height, width, channels)
@@ -224,7 +225,7 @@ class DCDistiller(NetworkMatchingDistiller):
     See Also
     --------
     DSADistiller : The same with augmentation.
-    STMDistiller : Matches what many steps of a training lead to.
+    STMDistiller : Matches the result of many steps of training.
 
     References
     ----------

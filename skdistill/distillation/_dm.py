@@ -26,23 +26,23 @@ from skdistill.neural_network._network_kind import CONVNET
 class DMDistiller(NetworkMatchingDistiller):
     r"""Distill an image set by matching mean features (DM).
 
-    Synthetic images are optimized so that networks with random weights make of them,
-    on average, the same features as of real images of their class [1]_:
+    Synthetic images are optimized such that networks with random weights have the same
+    mean features on them as on real images of their class [1]_:
 
     .. math::
 
         \mathcal{L}(S) = \sum_c \Bigl| \frac{1}{|R_c|} \sum_{x \in R_c} \psi(A_c x)
         - \frac{1}{|S_c|} \sum_{s \in S_c} \psi(A_c s) \Bigr|^2,
 
-    where :math:`\psi` is what a network's last layer would see, :math:`S_c` are all
+    where :math:`\psi` are the inputs of a network's last layer, :math:`S_c` are all
     synthetic and :math:`R_c` some real images of class c, and :math:`A_c` is an
-    augmentation with one set of parameters for all of them.  Every iteration draws
-    another network, which is never trained.
+    augmentation with one set of parameters for all of them.  Every iteration draws a
+    new network, which is not trained.
 
     Neither teachers nor second derivatives are needed: an iteration is a forward pass
-    of the real images, and a forward and a backward pass of the synthetic ones.  Since
-    first moments are all that is matched, one image per class becomes something like
-    the mean of its class.
+    of the real images, and a forward and a backward pass of the synthetic images.
+    Since only means are matched, a single image per class resembles the mean of its
+    class.
 
     Read more in the :ref:`User Guide <features>`.
 
@@ -53,21 +53,21 @@ class DMDistiller(NetworkMatchingDistiller):
     max_iter : int, default=20000
         Number of iterations, each an update of the images.
     n_steps_per_network : int, default=1
-        Number of iterations in a row that share networks, real images and
-        augmentations.  With more than one, real images pass through a network once
-        for all of them, which pays with large batches.
+        Number of consecutive iterations that share networks, real images and
+        augmentations.  With more than one, the features of the real images are computed
+        once for all of them, which saves time with large batches.
     batch_size : int, "auto" or None, default="auto"
-        Number of real images of each class in an iteration; all of a class that has
-        no more, and with None of every class.  "auto" is 16 times
-        the square root of ``ipc``: their gradient is that of all real
-        images on average, for any number, and with more of them networks, not
-        images, are the larger noise.  In [1]_ it is 256.
+        Number of real images of each class in an iteration; all images of a class with
+        fewer images.  None uses all images of every class.  "auto" is 16 times the
+        square root of ``ipc``: the expected gradient does not depend on the batch size,
+        and with larger batches most of the noise comes from the random networks.  [1]_
+        uses 256.
     n_networks : int or "auto", default="auto"
-        Number of networks whose gradients are averaged in an iteration: it takes as
-        many times longer, and steps are less noisy.  "auto" is 1, or one in each of
-        the processes of a torch.distributed group.
+        Number of networks whose gradients are averaged in an iteration.  More networks
+        give less noisy steps at a proportional cost.  "auto" is 1, or one per process
+        of a torch.distributed group.
     init : {"real", "noise"} or array-like, default="real"
-        What the synthetic images start from:
+        Initialization of the synthetic images:
 
         - "real": random real images of their class;
         - "noise": Gaussian noise with the mean and standard deviation of each channel;
@@ -75,48 +75,48 @@ class DMDistiller(NetworkMatchingDistiller):
           in the order of the classes.
 
     pixel_size : int, default=1
-        Side of a synthetic image's pixels, in pixels of the real ones.  With 2 an image
-        is a quarter as many numbers, and four times as many images take the same
-        storage.  ``ipc`` is the number of images.  Real and given first images become
-        means over these pixels.
+        Side length of the learned pixels, in pixels of the real images.  With 2 an
+        image consists of a quarter of the values, and four times as many images have
+        the same storage budget.  ``ipc`` is the number of images.  Real and given
+        initial images are averaged over these pixels.
     augmentation : "dsa", None or sequence of str, default="dsa"
         Families of which one is drawn for each class and iteration; real and
-        synthetic images are augmented with the same parameters.  Of images that have
-        a right and a left, as digits, "flip" should be left out.
+        synthetic images are augmented with the same parameters.  Omit "flip" for images
+        that are not symmetric, such as digits.
     pixel_lr : float or "auto", default="auto"
-        Learning rate of the pixels, with a momentum of 0.5.  A number is that of plain
-        gradient descent, 1 in [1]_.  "auto" divides the gradient by its own running
-        root mean square and measures steps in standard deviations of the real pixels.
+        Learning rate of the pixels, with a momentum of 0.5.  A number is the learning
+        rate of SGD, 1 in [1]_.  "auto" divides the gradient by its running root mean
+        square and measures steps in standard deviations of the real pixels.
     average : bool, default=True
-        Whether ``synthetic_`` holds averages of the images (and learned labels) over
-        all iterations, the later with more weight: those of iteration t with t^2.  They
-        are less noisy than the last ones, which False takes, as does [1]_.
+        Whether ``synthetic_`` contains averages of the images (and learned labels) over
+        all iterations, with weight t^2 for iteration t.  They are less noisy than the
+        last images, which are returned if False, as in [1]_.
     architecture : str, callable or torch.nn.Module, default="convnet"
         The networks: "convnet", "alexnet", "mlp", "resnet18" or "vgg11"; a callable
-        that gets ``image_shape`` and the number of classes and returns a module; or a
+        that takes ``image_shape`` and the number of classes and returns a module; or a
         module, whose layers draw new weights for each network.  As for
-        :class:`~skdistill.trajectory.TrajectoryBuffer`.  Features are what its last
-        :class:`torch.nn.Linear` sees.
+        :class:`~skdistill.trajectory.TrajectoryBuffer`.  The features are the inputs of
+        its last :class:`torch.nn.Linear`.
     width : int, default=128
         Number of channels of each convolution of a "convnet".
     depth : int, default=3
         Number of blocks of a "convnet".
     normalization : {"instance", "layer", "group", "none"}, default="instance"
-        As for :class:`~skdistill.neural_network.ConvNetClassifier`; of no meaning to
-        "mlp" and to a network of one's own.  "batch" is refused: it makes the features
-        of an image depend on the rest of its batch.
+        As for :class:`~skdistill.neural_network.ConvNetClassifier`; without effect for
+        "mlp" and custom networks.  "batch" is rejected, since it makes the features of
+        an image depend on the other images of its batch.
     checkpoint : path-like, default=None
         A folder for the state of the fit, from which the same fit is resumed;
         ``max_iter`` may be larger than before.  In a search or a cross-validation of
-        scikit-learn each fit has a folder ``fit-...`` of its own inside of it.
+        scikit-learn each fit uses a separate subfolder ``fit-...``.
     estimator : classifier, default=None
-        The classifier that :meth:`score` trains; None takes one like the networks of
-        the distillation.
+        The classifier that :meth:`score` trains; None uses the network of the
+        distillation.
     image_shape : tuple (height, width, channels), default=None
-        Shape to which the rows of a 2-D X are reshaped.  None takes each for one row of
-        pixels with one channel.
+        Shape to which the rows of a 2-D X are reshaped.  None treats each row as an
+        image of height 1 with one channel.
     device : str or torch.device, default="auto"
-        Where to compute; "auto" takes a GPU if there is one.
+        Device for the computation; "auto" uses a GPU if available.
     random_state : int, RandomState instance or None, default=None
         Controls all randomness; pass an int for reproducible results.
     verbose : int, default=0
@@ -127,19 +127,20 @@ class DMDistiller(NetworkMatchingDistiller):
     synthetic_ : SyntheticSet
         The distilled images and their labels.
     best_synthetic_ : SyntheticSet
-        The set when the mean loss of ten iterations was least.
+        The set with the smallest mean loss over ten iterations.
     best_iteration_ : int
-        The number of iterations that it was after.
+        The number of iterations after which ``best_synthetic_`` was obtained.
     history_ : DataFrame of `n_iter_` rows, but at most 10,000
-        Per iteration: ``loss``, and ``event``: "rolled back" where images went
-        back to their last good state.
+        Per iteration: ``loss``, and ``event``: "rolled back" if the images were reset
+        to the last good state.
     n_networks_ : int
         Number of networks in an iteration.
     n_iter_ : int
         Number of iterations.
     stop_reason_ : str
-        Why the fit ended: "max_iter", "diverged",
-        "interrupted" from the keyboard, or "callback" by one of scikit-learn's.
+        Reason why the fit ended: "max_iter", "diverged",
+        "interrupted" (from the keyboard), or "callback" (by a callback of
+        scikit-learn).
     classes_ : ndarray of shape (n_classes,)
         The class labels.
     image_shape_ : tuple (height, width, channels)

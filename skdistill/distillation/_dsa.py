@@ -25,8 +25,8 @@ class DSADistiller(DCDistiller):
         \\nabla_{\\theta_l} \\ell(\\theta; A_c(S_c)),
         \\nabla_{\\theta_l} \\ell(\\theta; A_c(R_c))\\bigr),
 
-    and with first images that are real.  What differs are the defaults of
-    ``augmentation`` and ``init``.
+    and with real initial images.  Only the defaults of ``augmentation`` and ``init``
+    differ.
 
     Read more in the :ref:`User Guide <gradients>`.
 
@@ -35,28 +35,28 @@ class DSADistiller(DCDistiller):
     ipc : int, default=1
         Number of synthetic images per class.
     max_iter : int, default=1000
-        Number of iterations, each an update of the images; as all that follows as for
-        :class:`DCDistiller`.
+        Number of iterations, each an update of the images.  This and the following
+        parameters are those of :class:`DCDistiller`.
     n_rounds : int or "auto", default="auto"
-        Number of updates of the images that a network serves for.
+        Number of updates of the images for which a network is used.
     n_network_epochs : int or "auto", default="auto"
-        Number of epochs on the synthetic images that a network is trained for between
+        Number of epochs for which a network is trained on the synthetic images between
         two updates.
     network_lr : float, default=0.01
         Learning rate of that training.
     network_batch_size : int, default=256
-        Number of synthetic images in a step of that training.
+        Batch size of this training.
     distance : {"cosine", "squared", "absolute"}, default="cosine"
-        How gradients are compared: as for :class:`DCDistiller`.
+        The distance between gradients: as for :class:`DCDistiller`.
     matched : {"weights", "kernels", "all"}, default="weights"
-        Which parameters' gradients are compared:
+        The parameters whose gradients are compared:
 
         - "weights": kernels of convolutions and the matrix of the last layer;
-        - "kernels": kernels of convolutions alone;
+        - "kernels": kernels of convolutions;
         - "all": those of all parameters.
 
     buffer : TrajectoryBuffer, FrozenEstimator or path-like, default=None
-        Teachers, whose snapshots are taken for networks, as for :class:`DCDistiller`.
+        Teachers, whose snapshots are used as networks, as for :class:`DCDistiller`.
         A fitted buffer, or the folder of one, is used as it is; an unfitted one is
         cloned and fitted on X, y.
     batch_size : int, "auto" or None, default="auto"
@@ -64,7 +64,7 @@ class DSADistiller(DCDistiller):
     n_networks : int or "auto", default="auto"
         Number of networks whose gradients are averaged in an iteration.
     init : {"real", "noise"} or array-like, default="real"
-        What the synthetic images start from:
+        Initialization of the synthetic images:
 
         - "real": random real images of their class;
         - "noise": Gaussian noise with the mean and standard deviation of each channel;
@@ -72,22 +72,22 @@ class DSADistiller(DCDistiller):
           in the order of the classes.
 
     pixel_size : int, default=1
-        Side of a synthetic image's pixels, in pixels of the real ones.  With 2 an image
-        is a quarter as many numbers, and four times as many images take the same
-        storage.  ``ipc`` is the number of images.  Real and given first images become
-        means over these pixels.
+        Side length of the learned pixels, in pixels of the real images.  With 2 an
+        image consists of a quarter of the values, and four times as many images have
+        the same storage budget.  ``ipc`` is the number of images.  Real and given
+        initial images are averaged over these pixels.
     augmentation : "dsa", None or sequence of str, default="dsa"
-        Families of which one is drawn for each class and iteration.  Of images that
-        have a right and a left, as digits, "flip" should be left out.
+        Families of which one is drawn for each class and iteration.  Omit "flip" for
+        images that are not symmetric, such as digits.
     pixel_lr : float or "auto", default="auto"
         Learning rate of the pixels.
     average : bool, default=True
-        Whether ``synthetic_`` holds averages of the images (and learned labels) over
-        all iterations, the later with more weight: those of iteration t with t^2.  They
-        are less noisy than the last ones, which False takes.
+        Whether ``synthetic_`` contains averages of the images (and learned labels) over
+        all iterations, with weight t^2 for iteration t.  They are less noisy than the
+        last images, which are returned if False.
     architecture : str, callable or torch.nn.Module, default="convnet"
         The networks: "convnet", "alexnet", "mlp", "resnet18" or "vgg11"; a callable
-        that gets ``image_shape`` and the number of classes and returns a module; or a
+        that takes ``image_shape`` and the number of classes and returns a module; or a
         module, whose layers draw new weights for each network.  As for
         :class:`~skdistill.trajectory.TrajectoryBuffer`.
     width : int, default=128
@@ -95,20 +95,20 @@ class DSADistiller(DCDistiller):
     depth : int, default=3
         Number of blocks of a "convnet".
     normalization : {"instance", "layer", "group", "none"}, default="instance"
-        As for :class:`~skdistill.neural_network.ConvNetClassifier`; of no meaning to
-        "mlp" and to a network of one's own.
+        As for :class:`~skdistill.neural_network.ConvNetClassifier`; without effect for
+        "mlp" and custom networks.
     checkpoint : path-like, default=None
         A folder for the state of the fit, from which the same fit is resumed;
         ``max_iter`` may be larger than before.  In a search or a cross-validation of
-        scikit-learn each fit has a folder ``fit-...`` of its own inside of it.
+        scikit-learn each fit uses a separate subfolder ``fit-...``.
     estimator : classifier, default=None
-        The classifier that :meth:`score` trains; None takes one like the networks of
-        the distillation.
+        The classifier that :meth:`score` trains; None uses the network of the
+        distillation.
     image_shape : tuple (height, width, channels), default=None
-        Shape to which the rows of a 2-D X are reshaped.  None takes each for one row of
-        pixels with one channel.
+        Shape to which the rows of a 2-D X are reshaped.  None treats each row as an
+        image of height 1 with one channel.
     device : str or torch.device, default="auto"
-        Where to compute; "auto" takes a GPU if there is one.
+        Device for the computation; "auto" uses a GPU if available.
     random_state : int, RandomState instance or None, default=None
         Controls all randomness; pass an int for reproducible results.
     verbose : int, default=0
@@ -119,9 +119,9 @@ class DSADistiller(DCDistiller):
     synthetic_ : SyntheticSet
         The distilled images and their labels.
     best_synthetic_ : SyntheticSet
-        The set when the mean loss of ten iterations was least.
+        The set with the smallest mean loss over ten iterations.
     best_iteration_ : int
-        The number of iterations that it was after.
+        The number of iterations after which ``best_synthetic_`` was obtained.
     buffer_ : TrajectoryBuffer
         The fitted teachers; only with ``buffer``.
     history_ : DataFrame of `n_iter_` rows, but at most 10,000
@@ -131,8 +131,9 @@ class DSADistiller(DCDistiller):
     n_iter_ : int
         Number of iterations.
     stop_reason_ : str
-        Why the fit ended: "max_iter", "diverged",
-        "interrupted" from the keyboard, or "callback" by one of scikit-learn's.
+        Reason why the fit ended: "max_iter", "diverged",
+        "interrupted" (from the keyboard), or "callback" (by a callback of
+        scikit-learn).
     classes_ : ndarray of shape (n_classes,)
         The class labels.
     image_shape_ : tuple (height, width, channels)

@@ -59,27 +59,26 @@ _POOL = 5
 class FRePoDistiller(NetworkMatchingDistiller):
     r"""Distill an image set by ridge regression on features of networks (FRePo).
 
-    Images and regression targets are learned such that the features of a network,
-    with the last layer that least squares on the synthetic images gives it, predict
-    real images best [1]_.  With F the features of n synthetic images, all that the
-    network has before its last layer, with targets Y, and F_t those of m real images,
-    whose targets :math:`Y_t` are one-hot rows less :math:`1/C` for C classes, it
-    minimizes
+    Images and regression targets are learned that minimize the loss on real images of a
+    network whose last layer is fitted to the synthetic images by least squares [1]_.
+    Let F be the features, the inputs of the last layer, of n synthetic images with
+    targets Y, and F_t those of m real images, whose targets :math:`Y_t` are one-hot
+    rows minus :math:`1/C` for C classes.  The loss is
 
     .. math::
 
         L = \frac{1}{2 m} \| F_t F^T (K + \lambda I)^{-1} Y - Y_t \|^2, \quad
         K = F F^T, \quad \lambda = \mathrm{reg} \cdot \mathrm{tr}(K) / n,
 
-    by Adam.  The networks are those of a pool.  In each iteration one of them makes
-    the features and is taken as given, then takes a step of Adam on the synthetic
-    images itself; after ``max_network_steps`` it is replaced by a new one.  So networks
-    of all ages are seen, while none is trained from the start, and only first
-    derivatives are needed, which are written out.
+    minimized by Adam.  The networks form a pool.  In each iteration one of them
+    computes the features and is treated as a constant; then it takes a step of Adam on
+    the synthetic images, and is replaced by a new network after ``max_network_steps``
+    steps.  Thus networks at all stages of training are used, and only first derivatives
+    are needed.
 
-    Learned targets are kept apart by a further term, as in the authors' code: less the
-    mean of the difference of an image's two largest targets, or of :math:`1/C` where
-    that is less.
+    With learned targets there is an additional term, as in the authors' code: minus the
+    mean of the smaller of :math:`1/C` and the difference between the two largest
+    targets of an image.
 
     Read more in the :ref:`User Guide <feature_regression>`.
 
@@ -90,42 +89,43 @@ class FRePoDistiller(NetworkMatchingDistiller):
     max_iter : int, default=2000
         Number of iterations, each an update of the images.
     n_networks : int, default=10
-        Number of networks: of the pool, one of which is drawn in each iteration; with
-        ``max_network_steps=0``, of those that make features together.
+        Number of networks in the pool, one of which is drawn in each iteration; with
+        ``max_network_steps=0``, number of networks whose features are concatenated.
     max_network_steps : int, default=100
-        Number of steps after which a network of the pool is replaced.  With 0 networks
-        are not trained: all are drawn again in each iteration, and their features are
-        put side by side.
+        Number of steps after which a network of the pool is replaced.  With 0, networks
+        are not trained: all are drawn in each iteration, and their features are
+        concatenated.
     network_lr : float, default=3e-4
-        Learning rate of Adam by which networks learn from the synthetic images.
+        Learning rate of Adam for the training of networks on the synthetic images.
     reg : float, default=1e-6
-        The ridge, in units of the mean squared length of the features of an image.
+        The ridge parameter, in units of the mean squared norm of the features.
     loss : {"squared", "platt"}, default="squared"
-        How predictions of real images are judged.
+        The loss of the predictions for real images:
 
-        - "squared": by their squared distance from the targets.
-        - "platt": by the cross-entropy of the softmax of predictions divided by a
-          temperature, which is learned.
+        - "squared": the squared distance from the targets;
+        - "platt": the cross-entropy of the softmax of the predictions divided by a
+          learned temperature.
 
     labels : {"learned", "hard"}, default="learned"
-        What the synthetic images are labeled with.
+        Labels of the synthetic images:
 
-        - "learned": regression targets that follow their gradient, as the images do;
-          at first they are one-hot rows less :math:`1/C`.
-        - "hard": the class of each.
+        - "learned": regression targets, learned by gradient descent like the images;
+          initially one-hot rows minus :math:`1/C`.
+        - "hard": the class of each image.
 
     n_real : int or None, default=1024
-        Number of real images in an iteration, as many of each class; None means all.
+        Number of real images in an iteration, the same number of each class; None uses
+        all.
     n_draws : int or "auto", default="auto"
         Number of draws of networks and real images whose gradients are averaged in an
-        iteration; of a pool at most as many as there are networks.  "auto" is 1, or one
-        in each of the processes of a torch.distributed group.
+        iteration; with a pool at most ``n_networks``.  "auto" is 1, or one per process
+        of a torch.distributed group.
     mirror : bool or "auto", default="auto"
-        Whether each synthetic image enters a second time, mirrored left to right.
-        "auto" does so with more than one channel: digits and letters, which are no
-        longer themselves in a mirror, most often have one.
+        Whether a left-right mirrored copy of each synthetic image is added.  "auto"
+        does so for images with more than one channel, since digits and letters, which
+        are not symmetric, usually have one.
     init : {"real", "noise"} or array-like, default="real"
-        What the synthetic images start from:
+        Initialization of the synthetic images:
 
         - "real": random real images of their class;
         - "noise": Gaussian noise with the mean and standard deviation of each channel;
@@ -133,10 +133,10 @@ class FRePoDistiller(NetworkMatchingDistiller):
           in the order of the classes.
 
     pixel_size : int, default=1
-        Side of a synthetic image's pixels, in pixels of the real ones.  With 2 an image
-        is a quarter as many numbers, and four times as many images take the same
-        storage.  ``ipc`` is the number of images.  Real and given first images become
-        means over these pixels.
+        Side length of the learned pixels, in pixels of the real images.  With 2 an
+        image consists of a quarter of the values, and four times as many images have
+        the same storage budget.  ``ipc`` is the number of images.  Real and given
+        initial images are averaged over these pixels.
     pixel_lr : float or "auto", default="auto"
         Learning rate of Adam for the pixels.  "auto" is 0.03 in standard deviations
         of the real pixels.
@@ -144,36 +144,36 @@ class FRePoDistiller(NetworkMatchingDistiller):
         Learning rate of Adam for learned labels.  "auto" is 0.03 in standard
         deviations of one-hot labels.
     average : bool, default=True
-        Whether ``synthetic_`` holds averages of the images (and learned labels) over
-        all iterations, the later with more weight: those of iteration t with t^2.  They
-        are less noisy than the last ones, which False takes.
+        Whether ``synthetic_`` contains averages of the images (and learned labels) over
+        all iterations, with weight t^2 for iteration t.  They are less noisy than the
+        last images, which are returned if False.
     architecture : str, callable or torch.nn.Module, default="convnet"
         The networks: "convnet", "alexnet", "mlp", "resnet18" or "vgg11"; a callable
-        that gets ``image_shape`` and the number of classes and returns a module; or a
+        that takes ``image_shape`` and the number of classes and returns a module; or a
         module, whose layers draw new weights for each network.  As for
-        :class:`~skdistill.trajectory.TrajectoryBuffer`.  Features are what its last
-        :class:`torch.nn.Linear` sees.
+        :class:`~skdistill.trajectory.TrajectoryBuffer`.  The features are the inputs of
+        its last :class:`torch.nn.Linear`.
     width : int, default=128
         Number of channels of each convolution of a "convnet".
     depth : int, default=3
         Number of blocks of a "convnet".
     normalization : {"instance", "layer", "group", "none"}, default="instance"
-        What follows each convolution; of no meaning to "mlp" and to a network of one's
-        own.  "batch" is refused: it makes the features of an image depend on the rest
-        of its batch.
+        Normalization after each convolution; without effect for "mlp" and custom
+        networks.  "batch" is rejected, since it makes the features of an image depend
+        on the other images of its batch.
     checkpoint : path-like, default=None
         A folder for the state of the fit, from which the same fit is resumed;
         ``max_iter`` may be larger than before.  In a search or a cross-validation of
-        scikit-learn each fit has a folder ``fit-...`` of its own inside of it.
+        scikit-learn each fit uses a separate subfolder ``fit-...``.
     estimator : classifier, default=None
-        The classifier that :meth:`score` trains; None takes the network of the
-        distillation, which learns the targets by least squares and Adam, for as many
-        steps as in [1]_.
+        The classifier that :meth:`score` trains; None uses the network of the
+        distillation, trained on the targets by squared loss and Adam, with the number
+        of steps of [1]_.
     image_shape : tuple (height, width, channels), default=None
-        Shape to which the rows of a 2-D X are reshaped.  None takes each for one row of
-        pixels with one channel.
+        Shape to which the rows of a 2-D X are reshaped.  None treats each row as an
+        image of height 1 with one channel.
     device : str or torch.device, default="auto"
-        Where to compute; "auto" takes a GPU if there is one.
+        Device for the computation; "auto" uses a GPU if available.
     random_state : int, RandomState instance or None, default=None
         Controls all randomness; pass an int for reproducible results.
     verbose : int, default=0
@@ -184,23 +184,23 @@ class FRePoDistiller(NetworkMatchingDistiller):
     synthetic_ : SyntheticSet
         The distilled images and, unless they are hard, their labels as ``targets``.
     best_synthetic_ : SyntheticSet
-        The set when the mean loss of ten iterations was least.
+        The set with the smallest mean loss over ten iterations.
     best_iteration_ : int
-        The number of iterations that it was after.
+        The number of iterations after which ``best_synthetic_`` was obtained.
     temperature_ : float
-        What predictions were divided by in the end; only with ``loss="platt"``.
+        The final temperature; only with ``loss="platt"``.
     history_ : DataFrame of `n_iter_` rows, but at most 10,000
-        Per iteration: ``n_network_steps`` that the network had made, only if networks
-        are trained; ``loss``; ``network_accuracy``, the share of the real images that
-        the regression recognizes; ``temperature``, only with ``loss="platt"``; and
-        ``event``: "rolled back" where images went back to their last good state.
+        Per iteration: ``n_network_steps``, the number of training steps of the network,
+        only if networks are trained; ``loss``; ``network_accuracy``, the accuracy of
+        the regression on the real images; ``temperature``, only with ``loss="platt"``;
+        and ``event``: "rolled back" if the images were reset to the last good state.
     n_draws_ : int
         Number of draws in an iteration.
     n_iter_ : int
         Number of iterations.
     stop_reason_ : str
-        Why the fit ended: "max_iter", "diverged", "interrupted" from the keyboard, or
-        "callback" by one of scikit-learn's.
+        Reason why the fit ended: "max_iter", "diverged", "interrupted" (from the
+        keyboard), or "callback" (by a callback of scikit-learn).
     classes_ : ndarray of shape (n_classes,)
         The class labels.
     image_shape_ : tuple (height, width, channels)
@@ -213,17 +213,17 @@ class FRePoDistiller(NetworkMatchingDistiller):
     See Also
     --------
     RFADDistiller : The same with features of many random networks.
-    KIPDistiller : A kernel in closed form in place of networks.
-    BPTTDistiller : Trains the whole network, and differentiates through that.
+    KIPDistiller : Uses a kernel in closed form instead of networks.
+    BPTTDistiller : Differentiates through the training of the whole network.
 
     Notes
     -----
     The networks of [1]_ have batch normalization, over real images in the regression
-    and over synthetic ones in training; here it is refused, and instance normalization
-    takes its place, as in the networks that sets are compared with.  They are wider
-    with depth (128, 256 and 512 channels); here all blocks have ``width``.  Steps are
-    those of Adam in place of LAMB, and averages over iterations take the place of a
-    learning rate that falls: a run can be prolonged.
+    and over synthetic images in training; here it is rejected and instance
+    normalization is the default, as usual in comparisons.  Their width increases with
+    depth (128, 256 and 512 channels); here all blocks have ``width``.  Adam replaces
+    LAMB, and averages over iterations replace the learning-rate decay, so that a run
+    can be continued with a larger ``max_iter``.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""IterativeDistiller: what every distiller that optimizes synthetic images shares."""
+"""IterativeDistiller: the common part of distillers that optimize synthetic images."""
 
 import os
 from abc import abstractmethod
@@ -65,7 +65,7 @@ _WHERE_AND_HOW = {"checkpoint", "device", "n_jobs", "path", "verbose"}
 
 @dataclass
 class _Fit:
-    """What a fit holds while it runs, beside what it learns."""
+    """The state of a running fit besides the learned parameters."""
 
     ranks: Ranks
     seed: int
@@ -76,9 +76,9 @@ class _Fit:
 
 
 class IterativeDistiller(BaseDistiller):
-    """Base class of distillers that optimize synthetic images step by step.
+    """Base class of distillers that optimize synthetic images iteratively.
 
-    A subclass has ``_make_objective``; everything else is the same for all.
+    A subclass implements ``_make_objective``; everything else is shared.
     """
 
     _parameter_constraints: dict = {
@@ -130,10 +130,10 @@ class IterativeDistiller(BaseDistiller):
 
     @abstractmethod
     def _make_objective(self, data: RealData, seed: int) -> Objective:
-        """Return what is minimized."""
+        """Return the objective to minimize."""
 
     def _check_parameters(self, data: RealData) -> None:
-        """Raise an error where parameters do not fit the data, before work starts."""
+        """Raise an error if parameters do not match the data, before work starts."""
 
     def _resolved_parameters(self) -> dict[str, Any]:
         """Return the values of parameters that a checkpoint compares otherwise."""
@@ -144,22 +144,22 @@ class IterativeDistiller(BaseDistiller):
         return HardLabels(one_hot(codes, n_classes, torch.float32))
 
     def _make_optimizer(self, images: Tensor, data: RealData) -> Optimizer:
-        """Return how the pixels follow their gradient, from the first images on."""
+        """Return the optimizer of the pixels, given the initial images."""
         return SGD(images, self.pixel_lr, data.pixel_scale, auto_step=self._auto_step)
 
     def _given_buffer(self) -> Any:
-        """Return the teachers, or what trains them; None if there are none."""
+        """Return the teachers, or an unfitted buffer; None if there are none."""
         return getattr(self, "buffer", None)
 
     def _check_teachers(self, buffer: TrajectoryBuffer) -> None:
-        """Raise a ValueError if teachers, as they will be, do not do."""
+        """Raise a ValueError if the teachers do not match the parameters."""
 
     def _metadata(self) -> dict[str, Any]:
-        """Return what the sets say beside what :func:`describe_fit` does."""
+        """Return the metadata of the set besides those of :func:`describe_fit`."""
         return {}
 
     def _attributes(self, state: DistillationState) -> dict[str, Any]:
-        """Return the attributes that this distiller alone has."""
+        """Return the attributes that are specific to this distiller."""
         return {}
 
     # The fit.
@@ -169,11 +169,10 @@ class IterativeDistiller(BaseDistiller):
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "IterativeDistiller":
         """Distill X, y into ``synthetic_``.
 
-        An interrupt from the keyboard ends the fit early, with the images so far;
-        where a search, a cross-validation or an ensemble makes the fit, it ends these
-        too, and a second one ends the running script.  With a ``checkpoint`` a
-        SIGTERM, as batch systems send it before they end a job, stores the run and then
-        ends the process.
+        A keyboard interrupt ends the fit early, with the current images.  In a search,
+        a cross-validation or an ensemble it ends these, too; a second interrupt ends
+        the running script.  With a ``checkpoint``, SIGTERM, which batch systems send
+        before they end a job, stores the run and then ends the process.
 
         Parameters
         ----------
@@ -183,8 +182,7 @@ class IterativeDistiller(BaseDistiller):
         y : array-like of shape (n_samples,)
             Class labels.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the images within their classes, in what they are matched by;
-            images of weight 0 are left out.
+            Weights of the images within their classes; images of weight 0 are ignored.
 
         Returns
         -------
@@ -206,12 +204,12 @@ class IterativeDistiller(BaseDistiller):
 
     @with_own_torch_state
     def estimate_cost(self, X: Any, y: Any, sample_weight: Any = None) -> CostEstimate:
-        """Estimate what a fit to X, y takes: time, memory and disk.
+        """Estimate the time, memory and disk space of a fit to X, y.
 
-        Some iterations are made and timed, for some seconds, and some steps of teachers
-        if the fit trains these; nothing is fitted or stored.  What ``checkpoint`` or
-        the teachers' ``path`` may hold already is not known of: the estimate is that
-        of a fit from the beginning.
+        Some iterations are timed, for some seconds, and some training steps of teachers
+        if the fit trains these; nothing is fitted or stored.  The contents of
+        ``checkpoint`` or of the teachers' ``path`` are not considered: the estimate is
+        for a fit from the beginning.
 
         Parameters
         ----------
@@ -226,7 +224,7 @@ class IterativeDistiller(BaseDistiller):
         Returns
         -------
         cost : CostEstimate
-            Its ``teachers`` are the part of teachers that are trained before.
+            Its ``teachers`` are the cost of training teachers.
 
         Notes
         -----
@@ -364,7 +362,7 @@ class IterativeDistiller(BaseDistiller):
         return getattr(self, self._limit_name)
 
     def _signature(self, data: RealData) -> dict[str, Any]:
-        """Return everything but seed and objective that decides what comes out."""
+        """Return all that determines the result, except seed and objective."""
         parameters = {
             f"`{name}`": as_plain(value)
             for name, value in self.get_params(deep=False).items()
@@ -399,7 +397,7 @@ class IterativeDistiller(BaseDistiller):
     # What a fit leaves behind.
 
     def _keep(self, state: DistillationState) -> None:
-        """Set what a fit leaves behind."""
+        """Set the fitted attributes."""
         parameters = state.parameters
         for name, value in self._learned(state).items():
             setattr(self, name, value)
@@ -411,7 +409,7 @@ class IterativeDistiller(BaseDistiller):
         parameters.restore(now)
 
     def _learned(self, state: DistillationState) -> dict[str, Any]:
-        """Return what the fit would leave behind if it ended here."""
+        """Return the fitted attributes as if the fit ended here."""
         return {
             "synthetic_": self._synthetic_set(state, len(state.history)),
             "history_": state.history.table(),

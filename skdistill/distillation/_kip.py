@@ -31,24 +31,24 @@ _AUTO_STEP = 0.04
 class KIPDistiller(IterativeDistiller):
     r"""Distill an image set by kernel ridge regression (KIP): no network is needed.
 
-    Images are learned on which the regression of
-    :class:`~skdistill.neural_network.NeuralKernelClassifier` predicts real images best
-    [1]_.  Its kernel is that of an infinitely wide network, in closed form, and so are
-    all derivatives: a fit takes seconds to minutes on a CPU, and nothing of it depends
-    on how a network was drawn.
+    Synthetic images are learned that minimize the loss of a
+    :class:`~skdistill.neural_network.NeuralKernelClassifier` fitted to them on real
+    images [1]_.  The kernel of an infinitely wide network and all derivatives have
+    closed forms: a fit takes seconds to minutes on a CPU, and the result does not
+    depend on random weights.
 
     For n synthetic images X with targets Y, their kernel :math:`K` and their kernel
-    :math:`K_t` with m real images, whose targets :math:`Y_t` are one-hot rows less
-    :math:`1/C` for C classes, it minimizes
+    :math:`K_t` with m real images, whose targets :math:`Y_t` are one-hot rows minus
+    :math:`1/C` for C classes, the loss is
 
     .. math::
 
         L = \frac{1}{2 m C} \| K_t (K + \lambda I)^{-1} Y - Y_t \|^2, \quad
         \lambda = \mathrm{reg} \cdot \mathrm{tr}(K) / n,
 
-    each time for other real images, by Adam.  With ``labels="solved"`` Y is the best
-    there is for given images, :math:`(K + \lambda I) K_t^+ Y_t`; with
-    ``images="fixed"`` beside it nothing else is done: the label solve of [1]_.
+    minimized by Adam, with new real images in each iteration.  With ``labels="solved"``
+    Y is optimal for the given images, :math:`(K + \lambda I) K_t^+ Y_t`; in combination
+    with ``images="fixed"`` only this is computed: the label solve of [1]_.
 
     Read more in the :ref:`User Guide <kernel_distillers>`.
 
@@ -67,22 +67,23 @@ class KIPDistiller(IterativeDistiller):
     bias_variance : float, default=0.01
         Variance of its biases.
     reg : float, default=1e-6
-        The ridge, in units of the mean of the kernel's diagonal.
+        The ridge parameter, in units of the mean of the kernel's diagonal.
     labels : {"hard", "learned", "solved"}, default="hard"
-        What the synthetic images are labeled with.
+        Labels of the synthetic images:
 
-        - "hard": the class of each.
-        - "learned": regression targets that follow their gradient, as the images do.
-        - "solved": those regression targets with which the loss is least.
+        - "hard": the class of each image.
+        - "learned": regression targets, learned by gradient descent like the images.
+        - "solved": the regression targets that minimize the loss.
 
     images : {"learned", "fixed"}, default="learned"
-        Whether the images follow their gradient, or stay those of ``init``.
+        Whether the images are learned, or fixed to those of ``init``.
     n_targets : int or None, default=5000
-        Number of real images in an iteration, as many of each class; None means all.
+        Number of real images in an iteration, the same number of each class; None uses
+        all.
     max_iter : int, default=300
         Number of iterations.
     init : {"real", "noise"} or array-like, default="real"
-        What the synthetic images start from:
+        Initialization of the synthetic images:
 
         - "real": random real images of their class;
         - "noise": Gaussian noise with the mean and standard deviation of each channel;
@@ -90,10 +91,10 @@ class KIPDistiller(IterativeDistiller):
           in the order of the classes.
 
     pixel_size : int, default=1
-        Side of a synthetic image's pixels, in pixels of the real ones.  With 2 an image
-        is a quarter as many numbers, and four times as many images take the same
-        storage.  ``ipc`` is the number of images.  Real and given first images become
-        means over these pixels.
+        Side length of the learned pixels, in pixels of the real images.  With 2 an
+        image consists of a quarter of the values, and four times as many images have
+        the same storage budget.  ``ipc`` is the number of images.  Real and given
+        initial images are averaged over these pixels.
     pixel_lr : float or "auto", default="auto"
         Learning rate of Adam for the pixels.  "auto" is 0.04, that of [1]_ for
         CIFAR-10, in standard deviations of the real pixels.
@@ -101,23 +102,23 @@ class KIPDistiller(IterativeDistiller):
         Learning rate of Adam for learned labels.  "auto" is 0.04 in standard deviations
         of one-hot labels.
     average : bool, default=True
-        Whether ``synthetic_`` holds averages of the images (and learned labels) over
-        all iterations, the later with more weight: those of iteration t with t^2.  They
-        are less noisy than the last ones, which False takes.
+        Whether ``synthetic_`` contains averages of the images (and learned labels) over
+        all iterations, with weight t^2 for iteration t.  They are less noisy than the
+        last images, which are returned if False.
     checkpoint : path-like, default=None
         A folder for the state of the fit, from which the same fit is resumed;
         ``max_iter`` may be larger than before.  In a search or a cross-validation of
-        scikit-learn each fit has a folder ``fit-...`` of its own inside of it.
+        scikit-learn each fit uses a separate subfolder ``fit-...``.
     estimator : classifier, default=None
-        The classifier that :meth:`score` trains; None takes a
+        The classifier that :meth:`score` trains; None uses a
         :class:`~skdistill.neural_network.NeuralKernelClassifier` with the same kernel.
     image_shape : tuple (height, width, channels), default=None
-        Shape to which the rows of a 2-D X are reshaped.  None takes each for one row of
-        pixels with one channel.
+        Shape to which the rows of a 2-D X are reshaped.  None treats each row as an
+        image of height 1 with one channel.
     device : str or torch.device, default="auto"
-        Where to compute; "auto" takes a GPU if there is one.
+        Device for the computation; "auto" uses a GPU if available.
     random_state : int, RandomState instance or None, default=None
-        Controls the first images and the choice of real images; pass an int for
+        Controls the initial images and the choice of real images; pass an int for
         reproducible results.
     verbose : int, default=0
         Shows a progress bar if positive.
@@ -127,17 +128,17 @@ class KIPDistiller(IterativeDistiller):
     synthetic_ : SyntheticSet
         The distilled images and, unless they are hard, their labels as ``targets``.
     best_synthetic_ : SyntheticSet
-        The set when the mean loss of ten iterations was least.
+        The set with the smallest mean loss over ten iterations.
     best_iteration_ : int
-        The number of iterations that it was after.
+        The number of iterations after which ``best_synthetic_`` was obtained.
     history_ : DataFrame of `n_iter_` rows, but at most 10,000
         Per iteration ``loss``, and ``event`` as in
         :class:`~skdistill.distillation.STMDistiller`.
     n_iter_ : int
-        Number of iterations; 1 of the label solve alone.
+        Number of iterations; 1 for the label solve alone.
     stop_reason_ : str
-        Why the fit ended: "max_iter", "solved", "diverged", "interrupted" from the
-        keyboard, or "callback" by one of scikit-learn's.
+        Reason why the fit ended: "max_iter", "solved", "diverged", "interrupted" (from
+        the keyboard), or "callback" (by a callback of scikit-learn).
     classes_ : ndarray of shape (n_classes,)
         The class labels.
     image_shape_ : tuple (height, width, channels)
@@ -154,13 +155,14 @@ class KIPDistiller(IterativeDistiller):
 
     Notes
     -----
-    How well the regression does on the set tells little of how well networks do that
-    are trained on it, which is much less well, above all with learned labels: these
-    are fitted to the kernel, as the images are.  Never compare one with the other.
-    All is computed in float64. Memory is a few times that of K, and of :math:`K_t`
-    for some of the real images at a time. Images are worth scaling by
-    :class:`~skdistill.preprocessing.ChannelScaler`, which takes out what all have in
-    common.
+    The score of the regression is no indication of the accuracy of networks trained
+    on the set.  This accuracy is much lower, especially with learned labels, which are
+    fitted to the kernel like the images.  Never compare one with the other.
+
+    All computations are in float64.  Memory is a few times that of K, and of
+    :math:`K_t` for a part of the real images at a time.  Scale the images by
+    :class:`~skdistill.preprocessing.ChannelScaler`, which removes the component that
+    all images share.
 
     References
     ----------

@@ -53,10 +53,10 @@ class FixedPoolMatching(TrajectoryMatching):
 class MTTDistiller(TrajectoryDistiller):
     """Distill an image set by matching training trajectories (MTT).
 
-    Synthetic images and a step size are optimized so that ``n_steps`` steps of a
-    student on them land where a teacher was ``n_target_epochs`` epochs later.  Start
-    epochs are drawn at random from a pool whose size has to be chosen beforehand,
-    which is what :class:`~skdistill.distillation.STMDistiller` does away with.
+    Synthetic images and a step size are optimized such that ``n_steps`` steps of a
+    student on them lead to the parameters that a teacher reaches ``n_target_epochs``
+    epochs later.  Start epochs are drawn at random from a pool of fixed size, which
+    :class:`~skdistill.distillation.STMDistiller` determines automatically.
 
     Read more in the :ref:`User Guide <trajectories>`.
 
@@ -66,26 +66,26 @@ class MTTDistiller(TrajectoryDistiller):
         Number of synthetic images per class.
     buffer : TrajectoryBuffer, FrozenEstimator or path-like, default=None
         The teachers.  A fitted buffer, or the folder of one, is used as it is; an
-        unfitted one is cloned and fitted on X, y; None means an unfitted
-        :class:`~skdistill.trajectory.TrajectoryBuffer` with its default parameters,
-        that uses all cores.  In a search or a cross-validation a fitted buffer is
-        cloned, and trained on the images of each fold: as it should be, for one that
-        has seen the others makes scores too good.  To use it all the same,
-        wrap it in a :class:`~sklearn.frozen.FrozenEstimator`.
+        unfitted one is cloned and fitted on X, y; None uses an unfitted
+        :class:`~skdistill.trajectory.TrajectoryBuffer` with default parameters and all
+        cores.  In a search or a cross-validation a fitted buffer is cloned and trained
+        on the images of each fold, since teachers that were trained on the test images
+        bias the scores.  To use it nevertheless, wrap it in a
+        :class:`~sklearn.frozen.FrozenEstimator`.
     max_start_epoch : int, default=10
         Size of the pool: a student starts after one of the epochs 0, ...,
-        ``max_start_epoch`` - 1 of a teacher.  Snapshots that are finer than epochs
+        ``max_start_epoch`` - 1 of a teacher.  If snapshots are finer than epochs, they
         count as epochs, here and below.
     n_target_epochs : int, default=2
-        How many of the teacher's epochs, M, the student's steps shall make.
+        Number M of epochs between start and target.
     n_steps : int, default=20
         Number N of the student's steps.
     step_size : float, default=0.01
-        Learning rate of the student at the start; it is learned with the images.
+        Learning rate of the student at the first iteration; it is learned.
     max_iter : int, default=1000
         Number of iterations.
     init : {"real", "noise"} or array-like, default="real"
-        What the synthetic images start from:
+        Initialization of the synthetic images:
 
         - "real": random real images of their class;
         - "noise": Gaussian noise with the mean and standard deviation of each channel;
@@ -93,41 +93,42 @@ class MTTDistiller(TrajectoryDistiller):
           in the order of the classes.
 
     pixel_size : int, default=1
-        Side of a synthetic image's pixels, in pixels of the real ones.  With 2 an image
-        is a quarter as many numbers, and four times as many images take the same
-        storage.  ``ipc`` is the number of images.  Real and given first images become
-        means over these pixels.  That is the multi-formation of [2]_.
+        Side length of the learned pixels, in pixels of the real images.  With 2 an
+        image consists of a quarter of the values, and four times as many images have
+        the same storage budget.  ``ipc`` is the number of images.  Real and given
+        initial images are averaged over these pixels.  This is the multi-formation of
+        [2]_.
     labels : {"hard", "learned", "teacher"}, default="hard"
         The label of each image:
 
-        - "hard": its class alone;
+        - "hard": its class;
         - "learned": probabilities of all classes that are learned with it;
-        - "teacher": the probabilities that the teacher of a match gives it where the
-          student shall end, in every iteration (TESLA, [3]_).  ``synthetic_`` has
-          their mean over all teachers, at the last epoch that was aimed at.
+        - "teacher": in each iteration the probabilities that the matched teacher
+          predicts at the target epoch (TESLA, [3]_).  ``synthetic_`` has their mean
+          over all teachers at the last target epoch.
     batch_size : int, "auto" or None, default="auto"
         Synthetic images per step of the student, in reshuffled passes, as for
         :class:`~skdistill.distillation.STMDistiller`.
     n_matches : int or "auto", default="auto"
-        Number of matches, each of another teacher, whose gradients are averaged in an
-        iteration: it takes as many times longer, and steps are less noisy.  "auto" is
-        1, or one in each of the processes of a torch.distributed group.
+        Number of matches, each with a different teacher, whose gradients are averaged
+        in an iteration.  More matches give less noisy steps at a proportional cost.
+        "auto" is 1, or one per process of a torch.distributed group.
     augmentation : "dsa", None or sequence of str, default="dsa"
         Families of which one is drawn for each step of the student.
     pixel_lr : float or "auto", default="auto"
         Learning rate of the pixels, as for
         :class:`~skdistill.distillation.STMDistiller`.
     step_size_lr : float or "auto", default="auto"
-        Learning rate of the logarithm of the step size.  A number is that of gradient
-        descent, 0.01 in [1]_.  The gradient is small while the student's path is much
-        too short; "auto" follows the length that brings the student closest to its
-        target instead, a tenth of the way in each iteration.
+        Learning rate of the logarithm of the step size.  A number is the learning rate
+        of gradient descent, 0.01 in [1]_.  The gradient is small while the student's
+        path is much too short; "auto" follows the length that brings the student
+        closest to its target instead, a tenth of the way in each iteration.
     label_lr : float or "auto", default="auto"
         Learning rate of learned labels' logits.
     average : bool, default=True
-        Whether ``synthetic_`` holds averages of the images (and learned labels) over
-        all iterations, the later with more weight: those of iteration t with t^2.  They
-        are less noisy than the last ones, which False takes, as does [1]_.
+        Whether ``synthetic_`` contains averages of the images (and learned labels) over
+        all iterations, with weight t^2 for iteration t.  They are less noisy than the
+        last images, which are returned if False, as in [1]_.
     gradient : {"exact", "detached"}, default="exact"
         How the gradient of the pixels is computed:
 
@@ -140,14 +141,14 @@ class MTTDistiller(TrajectoryDistiller):
     checkpoint : path-like, default=None
         A folder for the state of the fit, from which the same fit is resumed;
         ``max_iter`` may be larger than before.  In a search or a cross-validation of
-        scikit-learn each fit has a folder ``fit-...`` of its own inside of it.
+        scikit-learn each fit uses a separate subfolder ``fit-...``.
     estimator : classifier, default=None
-        The classifier that :meth:`score` trains; None takes the teachers' network.
+        The classifier that :meth:`score` trains; None uses the teachers' network.
     image_shape : tuple (height, width, channels), default=None
-        Shape to which the rows of a 2-D X are reshaped.  None takes each for one row of
-        pixels with one channel.
+        Shape to which the rows of a 2-D X are reshaped.  None treats each row as an
+        image of height 1 with one channel.
     device : str or torch.device, default="auto"
-        Where to compute; "auto" takes a GPU if there is one.
+        Device for the computation; "auto" uses a GPU if available.
     random_state : int, RandomState instance or None, default=None
         Controls all randomness; pass an int for reproducible results.
     verbose : int, default=0
@@ -158,25 +159,26 @@ class MTTDistiller(TrajectoryDistiller):
     synthetic_ : SyntheticSet
         The distilled images, their labels and the learned step size.
     best_synthetic_ : SyntheticSet
-        The set when the mean loss of ten iterations was least.
+        The set with the smallest mean loss over ten iterations.
     best_iteration_ : int
-        The number of iterations that it was after.
+        The number of iterations after which ``best_synthetic_`` was obtained.
     step_sizes_ : ndarray of shape (1,)
-        The step size that was learned.
+        The learned step size.
     buffer_ : TrajectoryBuffer
         The fitted teachers.
     history_ : DataFrame of `n_iter_` rows, but at most 10,000
         Per iteration: ``teacher``, ``start_epoch``, ``loss`` and ``misalignment`` of
-        the match (of several the first teacher, and means), ``step_size`` before the
-        update, and ``event``, as in
+        the match (with several matches the first teacher, and means), ``step_size``
+        before the update, and ``event``, as in
         :class:`~skdistill.distillation.STMDistiller`.
     n_matches_ : int
         Number of matches in an iteration.
     n_iter_ : int
         Number of iterations.
     stop_reason_ : str
-        Why the fit ended: "max_iter", "diverged",
-        "interrupted" from the keyboard, or "callback" by one of scikit-learn's.
+        Reason why the fit ended: "max_iter", "diverged",
+        "interrupted" (from the keyboard), or "callback" (by a callback of
+        scikit-learn).
     classes_ : ndarray of shape (n_classes,)
         The class labels.
     image_shape_ : tuple (height, width, channels)
@@ -188,7 +190,7 @@ class MTTDistiller(TrajectoryDistiller):
 
     See Also
     --------
-    skdistill.distillation.STMDistiller : Finds the pool by itself.
+    skdistill.distillation.STMDistiller : Determines the pool automatically.
 
     References
     ----------

@@ -41,10 +41,10 @@ _CHARACTERISTIC_BATCH = 128
 class NCFMDistiller(NetworkMatchingDistiller):
     r"""Distill an image set by matching distributions of features (NCFM, DANCE).
 
-    Synthetic images are optimized so that features which teachers make of them are
-    distributed like those of real images of their class.  An iteration takes the
-    features :math:`f` of a network that lies between the start and the end of a
-    teacher's training, :math:`\theta = \lambda \theta_0 + (1 - \lambda) \theta_T` with
+    Synthetic images are optimized such that the teachers' features of them have the
+    same distribution as those of real images of their class.  An iteration uses the
+    features :math:`f` of a network between the start and the end of a teacher's
+    training, :math:`\theta = \lambda \theta_0 + (1 - \lambda) \theta_T` with
     :math:`\lambda` uniform in [0, 1] [2]_.  With the characteristic functions
 
     .. math::
@@ -63,12 +63,12 @@ class NCFMDistiller(NetworkMatchingDistiller):
 
     where t are random frequencies from a standard normal distribution, :math:`R_c` are
     some real images of class c, :math:`A_c` is an augmentation with one set of
-    parameters for all of them, and :math:`\beta` is ``calibration``: the images shall
-    be recognized by the trained teacher.
+    parameters for all of them, and :math:`\beta` is ``calibration``, the weight of the
+    trained teacher's cross-entropy on the images.
 
-    In [1]_ amplitudes and phases of :math:`\Phi` are compared apart; with equal
-    weights, which its code has, their sum is the above identically.  The network that
-    chooses frequencies there is left out: the released code does not use it.
+    In [1]_ amplitudes and phases of :math:`\Phi` are compared separately; with equal
+    weights, as in its code, their sum is identical to the above.  The network that
+    selects frequencies is omitted, since the released code does not use it.
 
     Read more in the :ref:`User Guide <features>`.
 
@@ -78,41 +78,41 @@ class NCFMDistiller(NetworkMatchingDistiller):
         Number of synthetic images per class.
     buffer : TrajectoryBuffer, FrozenEstimator or path-like, default=None
         The teachers.  A fitted buffer, or the folder of one, is used as it is; an
-        unfitted one is cloned and fitted on X, y; None stands for an unfitted
-        :class:`~skdistill.trajectory.TrajectoryBuffer` with its default parameters,
-        that uses all cores.  In a search or a cross-validation a fitted buffer is
-        trained again on the images of each fold, unless it is wrapped in a
-        :class:`~sklearn.frozen.FrozenEstimator`.  First and last snapshots are all
-        that is used of a teacher.
+        unfitted one is cloned and fitted on X, y; None uses an unfitted
+        :class:`~skdistill.trajectory.TrajectoryBuffer` with default parameters and all
+        cores.  In a search or a cross-validation a fitted buffer is trained again on
+        the images of each fold, unless it is wrapped in a
+        :class:`~sklearn.frozen.FrozenEstimator`.  Only the first and the last snapshot
+        of a teacher are used.
     max_iter : int, default=10000
         Number of iterations, each an update of the images.
     distance : {"characteristic", "mean", "gaussian"}, default="characteristic"
-        How distributions are compared:
+        The distance between distributions:
 
-        - "characteristic": by the mean difference of characteristic functions, as
-          above [1]_.
-        - "mean": by the squared distance of mean features, of any length [2]_.
-        - "gaussian": by 300 times the mean squared difference of characteristic
-          functions over all frequencies that there are.  It has a closed form, the
-          squared maximum mean discrepancy with the kernel
-          :math:`e^{-|f - g|^2 / 2}`, and takes less time and memory: at 128 x 128
-          pixels much less.
+        - "characteristic": the mean difference of characteristic functions, as above
+          [1]_.
+        - "mean": the squared distance of mean features, without normalization [2]_.
+        - "gaussian": 300 times the mean squared difference of characteristic functions
+          over all frequencies.  It has a closed form, the squared maximum mean
+          discrepancy with the kernel
+          :math:`e^{-|f - g|^2 / 2}`, and takes less time and memory, especially for
+          large images.
 
     n_frequencies : int, default=1024
         Number of frequencies in an iteration; only for "characteristic".
     calibration : float, default=1.0
         The weight :math:`\beta` of the cross-entropy of the synthetic images.
     batch_size : int, "auto" or None, default="auto"
-        Number of real images of each class in an iteration; all of a class that has
-        no more, and with None of every class.  "auto" is 128 for
-        "characteristic", else 16 times the square root of ``ipc``.  In [2]_ it is 128,
-        in [1]_ 1024.
+        Number of real images of each class in an iteration; all images of a class with
+        fewer images.  None uses all images of every class.  "auto" is 128 for
+        "characteristic", otherwise 16 times the square root of ``ipc``.  [2]_ uses 128,
+        [1]_ 1024.
     n_networks : int or "auto", default="auto"
-        Number of networks whose gradients are averaged in an iteration: it takes as
-        many times longer, and steps are less noisy.  "auto" is 1, or one in each of
-        the processes of a torch.distributed group.
+        Number of networks whose gradients are averaged in an iteration.  More networks
+        give less noisy steps at a proportional cost.  "auto" is 1, or one per process
+        of a torch.distributed group.
     init : {"real", "noise"} or array-like, default="real"
-        What the synthetic images start from:
+        Initialization of the synthetic images:
 
         - "real": random real images of their class;
         - "noise": Gaussian noise with the mean and standard deviation of each channel;
@@ -120,34 +120,34 @@ class NCFMDistiller(NetworkMatchingDistiller):
           in the order of the classes.
 
     pixel_size : int, default=1
-        Side of a synthetic image's pixels, in pixels of the real ones.  With 2 an image
-        is a quarter as many numbers, and four times as many images take the same
-        storage.  ``ipc`` is the number of images.  Real and given first images become
-        means over these pixels.
+        Side length of the learned pixels, in pixels of the real images.  With 2 an
+        image consists of a quarter of the values, and four times as many images have
+        the same storage budget.  ``ipc`` is the number of images.  Real and given
+        initial images are averaged over these pixels.
     augmentation : "dsa", None or sequence of str, default="dsa"
         Families of which one is drawn for each class and iteration; real and
-        synthetic images are augmented with the same parameters.  Of images that have
-        a right and a left, as digits, "flip" should be left out.
+        synthetic images are augmented with the same parameters.  Omit "flip" for images
+        that are not symmetric, such as digits.
     pixel_lr : float or "auto", default="auto"
-        Learning rate of the pixels, with a momentum of 0.5.  A number is that of plain
-        gradient descent, 0.01 times ``ipc`` in [2]_.  "auto" divides the gradient by
-        its own running root mean square and measures steps in standard deviations of
-        the real pixels.
+        Learning rate of the pixels, with a momentum of 0.5.  A number is the learning
+        rate of SGD, 0.01 times ``ipc`` in [2]_.  "auto" divides the gradient by its
+        running root mean square and measures steps in standard deviations of the real
+        pixels.
     average : bool, default=True
-        Whether ``synthetic_`` holds averages of the images (and learned labels) over
-        all iterations, the later with more weight: those of iteration t with t^2.  They
-        are less noisy than the last ones, which False takes, as does [1]_.
+        Whether ``synthetic_`` contains averages of the images (and learned labels) over
+        all iterations, with weight t^2 for iteration t.  They are less noisy than the
+        last images, which are returned if False, as in [1]_.
     checkpoint : path-like, default=None
         A folder for the state of the fit, from which the same fit is resumed;
         ``max_iter`` may be larger than before.  In a search or a cross-validation of
-        scikit-learn each fit has a folder ``fit-...`` of its own inside of it.
+        scikit-learn each fit uses a separate subfolder ``fit-...``.
     estimator : classifier, default=None
-        The classifier that :meth:`score` trains; None takes one like the teachers.
+        The classifier that :meth:`score` trains; None uses the teachers' network.
     image_shape : tuple (height, width, channels), default=None
-        Shape to which the rows of a 2-D X are reshaped.  None takes each for one row of
-        pixels with one channel.
+        Shape to which the rows of a 2-D X are reshaped.  None treats each row as an
+        image of height 1 with one channel.
     device : str or torch.device, default="auto"
-        Where to compute; "auto" takes a GPU if there is one.
+        Device for the computation; "auto" uses a GPU if available.
     random_state : int, RandomState instance or None, default=None
         Controls all randomness; pass an int for reproducible results.
     verbose : int, default=0
@@ -158,23 +158,23 @@ class NCFMDistiller(NetworkMatchingDistiller):
     synthetic_ : SyntheticSet
         The distilled images and their labels.
     best_synthetic_ : SyntheticSet
-        The set when the mean loss of ten iterations was least.
+        The set with the smallest mean loss over ten iterations.
     best_iteration_ : int
-        The number of iterations that it was after.
+        The number of iterations after which ``best_synthetic_`` was obtained.
     buffer_ : TrajectoryBuffer
         The fitted teachers.
     history_ : DataFrame of `n_iter_` rows, but at most 10,000
-        Per iteration: ``teacher`` (of several networks that of the first),
-        ``loss``, its parts ``distance`` and ``calibration`` unless the latter has no
-        weight, and ``event``: "rolled back" where images went back to their last good
-        state.
+        Per iteration: ``teacher`` (with several networks the first), ``loss``, its
+        parts ``distance`` and ``calibration`` if ``calibration`` is positive, and
+        ``event``: "rolled back" if the images were reset to the last good state.
     n_networks_ : int
         Number of networks in an iteration.
     n_iter_ : int
         Number of iterations.
     stop_reason_ : str
-        Why the fit ended: "max_iter", "diverged",
-        "interrupted" from the keyboard, or "callback" by one of scikit-learn's.
+        Reason why the fit ended: "max_iter", "diverged",
+        "interrupted" (from the keyboard), or "callback" (by a callback of
+        scikit-learn).
     classes_ : ndarray of shape (n_classes,)
         The class labels.
     image_shape_ : tuple (height, width, channels)
@@ -186,8 +186,8 @@ class NCFMDistiller(NetworkMatchingDistiller):
 
     See Also
     --------
-    DMDistiller : Matches means of features of random networks.
-    STMDistiller : Follows the same teachers' trajectories.
+    DMDistiller : Matches mean features of random networks.
+    STMDistiller : Matches the trajectories of the same teachers.
 
     References
     ----------

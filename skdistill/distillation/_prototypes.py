@@ -1,4 +1,4 @@
-"""Baselines of averaged images: class means, and prototypes that k-means finds."""
+"""Baselines of averaged images: class means and k-means prototypes."""
 
 from numbers import Integral
 from typing import Any
@@ -13,21 +13,22 @@ from skdistill.utils._images import Images, select, take, weighted_mean
 
 
 class ClassMeans(BaselineDistiller):
-    """Take the mean image of each class.
+    """Use the mean image of each class.
 
     Read more in the :ref:`User Guide <baselines>`.
 
     Parameters
     ----------
     estimator : classifier, default=None
-        The classifier that :meth:`score` trains; None takes that of the benchmarks.
+        The classifier that :meth:`score` trains; None uses the network of the
+        benchmarks.
     image_shape : tuple (height, width, channels), default=None
-        Shape to which the rows of a 2-D X are reshaped.  None takes each for one row of
-        pixels with one channel.
+        Shape to which the rows of a 2-D X are reshaped.  None treats each row as an
+        image of height 1 with one channel.
     device : str or torch.device, default="auto"
-        Where :meth:`score` computes; "auto" takes a GPU if there is one.
+        Device for :meth:`score`; "auto" uses a GPU if available.
     random_state : int, RandomState instance or None, default=None
-        Controls the network of :meth:`score` alone; pass an int for reproducible
+        Controls the network of :meth:`score` only; pass an int for reproducible
         results.
 
     Attributes
@@ -45,7 +46,7 @@ class ClassMeans(BaselineDistiller):
 
     See Also
     --------
-    skdistill.distillation.KMeansPrototypes : Means of parts of each class.
+    skdistill.distillation.KMeansPrototypes : Means of clusters of each class.
 
     Examples
     --------
@@ -79,35 +80,36 @@ class ClassMeans(BaselineDistiller):
 
 
 class KMeansPrototypes(FeatureDistiller):
-    """Take prototypes of each class that k-means finds.
+    """Use prototypes of each class found by k-means.
 
     Read more in the :ref:`User Guide <baselines>`.
 
     Parameters
     ----------
     ipc : int, default=1
-        Number of clusters, and so of prototypes, per class.
+        Number of clusters and prototypes per class.
     prototype : {"mean", "medoid"}, default="mean"
         The mean image of each cluster, or its medoid: the real image with the least
         sum of squared distances to the others.
     features : estimator, default=None
-        The space in which k-means works: an estimator with ``extract_features``, as
+        The feature space of k-means: an estimator with ``extract_features``, such as
         :class:`~skdistill.neural_network.ConvNetClassifier`, or with ``transform``.  It
-        is cloned and fitted on X, y; put a fitted one into a
-        :class:`~sklearn.frozen.FrozenEstimator`.  None is the space of pixels.
+        is cloned and fitted on X, y; wrap a fitted one in a
+        :class:`~sklearn.frozen.FrozenEstimator`.  None uses the pixels.
     n_init : int, default=1
-        Number of k-means runs per class, of which the best counts.  Of a class whose
-        features take more than 64 MiB, each run is one in mini-batches.
+        Number of k-means runs per class, of which the best is used.  For a class whose
+        features take more than 64 MiB, mini-batch k-means is used.
     estimator : classifier, default=None
-        The classifier that :meth:`score` trains; None takes that of the benchmarks.
+        The classifier that :meth:`score` trains; None uses the network of the
+        benchmarks.
     image_shape : tuple (height, width, channels), default=None
-        Shape to which the rows of a 2-D X are reshaped.  None takes each for one row of
-        pixels with one channel.
+        Shape to which the rows of a 2-D X are reshaped.  None treats each row as an
+        image of height 1 with one channel.
     device : str or torch.device, default="auto"
-        Where :meth:`score` computes; "auto" takes a GPU if there is one.
+        Device for :meth:`score`; "auto" uses a GPU if available.
     random_state : int, RandomState instance or None, default=None
-        Controls the start of k-means, and features without a random state of their own;
-        pass an int for reproducible results.
+        Controls the initialization of k-means, and the randomness of ``features`` if it
+        has no random state; pass an int for reproducible results.
 
     Attributes
     ----------
@@ -124,8 +126,8 @@ class KMeansPrototypes(FeatureDistiller):
 
     See Also
     --------
-    skdistill.distillation.ClassMeans : The same with one mean per class.
-    sklearn.cluster.KMeans : What finds the clusters.
+    skdistill.distillation.ClassMeans : One mean per class.
+    sklearn.cluster.KMeans : The clustering method.
 
     Examples
     --------

@@ -14,12 +14,11 @@ from skdistill.neural_network._network_kind import CONVNET
 class RFADDistiller(FRePoDistiller):
     r"""Distill an image set by ridge regression on random features (RFAD).
 
-    :class:`FRePoDistiller` with networks that are never trained: in each iteration
-    ``n_networks`` of them are drawn, and what they make of an image is put side by
-    side.  The more features there are, the closer their scalar products come to a
-    kernel, that of the network's Gaussian process [1]_; so this is to a network with
-    convolutions what :class:`KIPDistiller` is to one that is fully connected.  Real
-    images are predicted with probabilities,
+    :class:`FRePoDistiller` with networks that are not trained: in each iteration
+    ``n_networks`` random networks are drawn, and their features are concatenated.  With
+    more features, their inner products converge to the kernel of the network's Gaussian
+    process [1]_; this corresponds to :class:`KIPDistiller` for convolutional instead of
+    fully connected networks.  The loss uses predicted probabilities,
 
     .. math::
 
@@ -30,7 +29,7 @@ class RFADDistiller(FRePoDistiller):
     where :math:`\tau`, the logarithm of an inverse temperature, is learned (Platt
     scaling), and :math:`\lambda = \mathrm{reg} \cdot \mathrm{tr}(K) / n`.
 
-    Only defaults are other than those of :class:`FRePoDistiller`.
+    Only the defaults differ from those of :class:`FRePoDistiller`.
 
     Read more in the :ref:`User Guide <feature_regression>`.
 
@@ -41,42 +40,43 @@ class RFADDistiller(FRePoDistiller):
     max_iter : int, default=2000
         Number of iterations, each an update of the images.
     n_networks : int, default=8
-        Number of networks: of the pool, one of which is drawn in each iteration; with
-        ``max_network_steps=0``, of those that make features together.
+        Number of networks in the pool, one of which is drawn in each iteration; with
+        ``max_network_steps=0``, number of networks whose features are concatenated.
     max_network_steps : int, default=0
-        Number of steps after which a network of the pool is replaced.  With 0 networks
-        are not trained: all are drawn again in each iteration, and their features are
-        put side by side.
+        Number of steps after which a network of the pool is replaced.  With 0, networks
+        are not trained: all are drawn in each iteration, and their features are
+        concatenated.
     network_lr : float, default=3e-4
-        Learning rate of Adam by which networks learn from the synthetic images.
+        Learning rate of Adam for the training of networks on the synthetic images.
     reg : float, default=5e-3
-        The ridge, in units of the mean squared length of the features of an image.
+        The ridge parameter, in units of the mean squared norm of the features.
     loss : {"squared", "platt"}, default="platt"
-        How predictions of real images are judged.
+        The loss of the predictions for real images:
 
-        - "squared": by their squared distance from the targets.
-        - "platt": by the cross-entropy of the softmax of predictions divided by a
-          temperature, which is learned.
+        - "squared": the squared distance from the targets;
+        - "platt": the cross-entropy of the softmax of the predictions divided by a
+          learned temperature.
 
     labels : {"learned", "hard"}, default="learned"
-        What the synthetic images are labeled with.
+        Labels of the synthetic images:
 
-        - "learned": regression targets that follow their gradient, as the images do;
-          at first they are one-hot rows less :math:`1/C`.
-        - "hard": the class of each.
+        - "learned": regression targets, learned by gradient descent like the images;
+          initially one-hot rows minus :math:`1/C`.
+        - "hard": the class of each image.
 
     n_real : int or None, default=1024
-        Number of real images in an iteration, as many of each class; None means all.
+        Number of real images in an iteration, the same number of each class; None uses
+        all.
     n_draws : int or "auto", default="auto"
         Number of draws of networks and real images whose gradients are averaged in an
-        iteration; of a pool at most as many as there are networks.  "auto" is 1, or one
-        in each of the processes of a torch.distributed group.
+        iteration; with a pool at most ``n_networks``.  "auto" is 1, or one per process
+        of a torch.distributed group.
     mirror : bool or "auto", default="auto"
-        Whether each synthetic image enters a second time, mirrored left to right.
-        "auto" does so with more than one channel: digits and letters, which are no
-        longer themselves in a mirror, most often have one.
+        Whether a left-right mirrored copy of each synthetic image is added.  "auto"
+        does so for images with more than one channel, since digits and letters, which
+        are not symmetric, usually have one.
     init : {"real", "noise"} or array-like, default="real"
-        What the synthetic images start from:
+        Initialization of the synthetic images:
 
         - "real": random real images of their class;
         - "noise": Gaussian noise with the mean and standard deviation of each channel;
@@ -84,10 +84,10 @@ class RFADDistiller(FRePoDistiller):
           in the order of the classes.
 
     pixel_size : int, default=1
-        Side of a synthetic image's pixels, in pixels of the real ones.  With 2 an image
-        is a quarter as many numbers, and four times as many images take the same
-        storage.  ``ipc`` is the number of images.  Real and given first images become
-        means over these pixels.
+        Side length of the learned pixels, in pixels of the real images.  With 2 an
+        image consists of a quarter of the values, and four times as many images have
+        the same storage budget.  ``ipc`` is the number of images.  Real and given
+        initial images are averaged over these pixels.
     pixel_lr : float or "auto", default="auto"
         Learning rate of Adam for the pixels.  "auto" is 0.03 in standard deviations
         of the real pixels.
@@ -95,36 +95,36 @@ class RFADDistiller(FRePoDistiller):
         Learning rate of Adam for learned labels.  "auto" is 0.03 in standard
         deviations of one-hot labels.
     average : bool, default=True
-        Whether ``synthetic_`` holds averages of the images (and learned labels) over
-        all iterations, the later with more weight: those of iteration t with t^2.  They
-        are less noisy than the last ones, which False takes.
+        Whether ``synthetic_`` contains averages of the images (and learned labels) over
+        all iterations, with weight t^2 for iteration t.  They are less noisy than the
+        last images, which are returned if False.
     architecture : str, callable or torch.nn.Module, default="convnet"
         The networks: "convnet", "alexnet", "mlp", "resnet18" or "vgg11"; a callable
-        that gets ``image_shape`` and the number of classes and returns a module; or a
+        that takes ``image_shape`` and the number of classes and returns a module; or a
         module, whose layers draw new weights for each network.  As for
-        :class:`~skdistill.trajectory.TrajectoryBuffer`.  Features are what its last
-        :class:`torch.nn.Linear` sees.
+        :class:`~skdistill.trajectory.TrajectoryBuffer`.  The features are the inputs of
+        its last :class:`torch.nn.Linear`.
     width : int, default=128
         Number of channels of each convolution of a "convnet".
     depth : int, default=3
         Number of blocks of a "convnet".
     normalization : {"instance", "layer", "group", "none"}, default="none"
-        What follows each convolution; of no meaning to "mlp" and to a network of one's
-        own.  "batch" is refused: it makes the features of an image depend on the rest
-        of its batch.
+        Normalization after each convolution; without effect for "mlp" and custom
+        networks.  "batch" is rejected, since it makes the features of an image depend
+        on the other images of its batch.
     checkpoint : path-like, default=None
         A folder for the state of the fit, from which the same fit is resumed;
         ``max_iter`` may be larger than before.  In a search or a cross-validation of
-        scikit-learn each fit has a folder ``fit-...`` of its own inside of it.
+        scikit-learn each fit uses a separate subfolder ``fit-...``.
     estimator : classifier, default=None
-        The classifier that :meth:`score` trains; None takes the network of the
-        distillation, which learns the targets by least squares and Adam, for as many
-        steps as in [2]_.
+        The classifier that :meth:`score` trains; None uses the network of the
+        distillation, trained on the targets by squared loss and Adam, with the number
+        of steps of [2]_.
     image_shape : tuple (height, width, channels), default=None
-        Shape to which the rows of a 2-D X are reshaped.  None takes each for one row of
-        pixels with one channel.
+        Shape to which the rows of a 2-D X are reshaped.  None treats each row as an
+        image of height 1 with one channel.
     device : str or torch.device, default="auto"
-        Where to compute; "auto" takes a GPU if there is one.
+        Device for the computation; "auto" uses a GPU if available.
     random_state : int, RandomState instance or None, default=None
         Controls all randomness; pass an int for reproducible results.
     verbose : int, default=0
@@ -135,23 +135,23 @@ class RFADDistiller(FRePoDistiller):
     synthetic_ : SyntheticSet
         The distilled images and, unless they are hard, their labels as ``targets``.
     best_synthetic_ : SyntheticSet
-        The set when the mean loss of ten iterations was least.
+        The set with the smallest mean loss over ten iterations.
     best_iteration_ : int
-        The number of iterations that it was after.
+        The number of iterations after which ``best_synthetic_`` was obtained.
     temperature_ : float
-        What predictions were divided by in the end; only with ``loss="platt"``.
+        The final temperature; only with ``loss="platt"``.
     history_ : DataFrame of `n_iter_` rows, but at most 10,000
-        Per iteration: ``n_network_steps`` that the network had made, only if networks
-        are trained; ``loss``; ``network_accuracy``, the share of the real images that
-        the regression recognizes; ``temperature``, only with ``loss="platt"``; and
-        ``event``: "rolled back" where images went back to their last good state.
+        Per iteration: ``n_network_steps``, the number of training steps of the network,
+        only if networks are trained; ``loss``; ``network_accuracy``, the accuracy of
+        the regression on the real images; ``temperature``, only with ``loss="platt"``;
+        and ``event``: "rolled back" if the images were reset to the last good state.
     n_draws_ : int
         Number of draws in an iteration.
     n_iter_ : int
         Number of iterations.
     stop_reason_ : str
-        Why the fit ended: "max_iter", "diverged", "interrupted" from the keyboard, or
-        "callback" by one of scikit-learn's.
+        Reason why the fit ended: "max_iter", "diverged", "interrupted" (from the
+        keyboard), or "callback" (by a callback of scikit-learn).
     classes_ : ndarray of shape (n_classes,)
         The class labels.
     image_shape_ : tuple (height, width, channels)
@@ -163,14 +163,14 @@ class RFADDistiller(FRePoDistiller):
 
     See Also
     --------
-    FRePoDistiller : The same with networks that learn meanwhile.
-    KIPDistiller : A kernel in closed form in place of networks.
+    FRePoDistiller : The same with networks that are trained.
+    KIPDistiller : Uses a kernel in closed form instead of networks.
 
     Notes
     -----
-    In [1]_ networks have a width of 256, the pixels a learned linear preconditioner,
-    steps are those of AdaBelief, and 0.01 is added to the kernel; here nothing is, so
-    that the scale of features has no meaning.
+    [1]_ uses networks of width 256, a learned linear preconditioner of the pixels,
+    AdaBelief, and adds 0.01 to the kernel.  Nothing is added here, so that the scale of
+    the features does not matter.
 
     References
     ----------

@@ -19,14 +19,14 @@ from skdistill.trajectory import TrajectoryBuffer
 class STMDistiller(TrajectoryDistiller):
     """Distill an image set by self-adaptive trajectory matching (STM).
 
-    Synthetic images and a step size are optimized so that ``n_steps`` steps of a
-    student on them land where a teacher's next epoch on the real images did
-    (algorithm 1 of [1]_).  Start epochs cycle through the first T epochs of the
-    teachers, the epoch pool.  Before each update a validation loss is measured at epoch
-    T, which is not in the pool: when its values fall with time by more than
-    ``threshold`` standard deviations of the correlation, the pool is expanded by one
-    epoch, and when they do not within ``max_iter`` iterations, the images hold what
-    they can, and the fit ends.
+    Synthetic images and a step size are optimized such that ``n_steps`` steps of a
+    student on them lead to the parameters that a teacher reaches in its next epoch on
+    the real images (algorithm 1 of [1]_).  Start epochs cycle through the first T
+    epochs of the teachers, the epoch pool.  Before each update a validation loss is
+    computed at epoch T, which is not in the pool.  If it decreases over the iterations
+    by more than ``threshold`` standard deviations of the correlation, the pool is
+    expanded by one epoch.  If this does not happen within ``max_iter`` iterations, the
+    images are fine-tuned and the fit ends.
 
     Read more in the :ref:`User Guide <trajectories>`.
 
@@ -36,36 +36,35 @@ class STMDistiller(TrajectoryDistiller):
         Number of synthetic images per class.
     buffer : TrajectoryBuffer, FrozenEstimator or path-like, default=None
         The teachers.  A fitted buffer, or the folder of one, is used as it is; an
-        unfitted one is cloned and fitted on X, y; None means an unfitted
-        :class:`~skdistill.trajectory.TrajectoryBuffer` with its default parameters,
-        that uses all cores.  In a search or a cross-validation a fitted buffer is
-        cloned, and trained on the images of each fold: as it should be, for one that
-        has seen the others makes scores too good.  To use it all the same,
-        wrap it in a :class:`~sklearn.frozen.FrozenEstimator`.
+        unfitted one is cloned and fitted on X, y; None uses an unfitted
+        :class:`~skdistill.trajectory.TrajectoryBuffer` with default parameters and all
+        cores.  In a search or a cross-validation a fitted buffer is cloned and trained
+        on the images of each fold, since teachers that were trained on the test images
+        bias the scores.  To use it nevertheless, wrap it in a
+        :class:`~sklearn.frozen.FrozenEstimator`.
     n_steps : int, default=20
         Number N of the student's steps for ``n_target_epochs`` of the teacher.
     step_size : float, default=0.01
-        Learning rate of the student at the start; it is learned with the images.
+        Learning rate of the student at the first iteration; it is learned.
     n_initial_epochs : int or "auto", default="auto"
-        T at the start.  With 1, as in [1]_, the images learn one epoch after the other.
-        Many images have room for more than the first epochs, among which a short run
-        that climbs would end: "auto" is ``ipc``, but at most half of the teachers'
-        epochs.
+        The initial T.  With 1, as in [1]_, the epochs are added one after the other; a
+        short run then ends at the first epochs, although larger sets can match more.
+        "auto" is ``ipc``, but at most half of the teachers' epochs.
     n_target_epochs : int, default=1
-        How many of the teacher's epochs, M, the student's steps shall make, for the
-        validation loss too; 1 in [1]_.
+        Number M of epochs between start and target, also for the validation loss; 1 in
+        [1]_.
     threshold : float, default=5.0
-        The lambda of [1]_: by how many standard deviations the trend of the validation
-        loss must be negative for the epoch pool to be expanded.
+        The lambda of [1]_: the epoch pool is expanded if the trend of the validation
+        loss is negative by more than this number of standard deviations.
     max_iter : int, default=1000
         Number of iterations without an expansion of the epoch pool after which the
-        images are fine-tuned: no more validation losses, and learning rates that fall
-        by a fifth every ``max_iter / 20`` iterations.  The fit ends when they are below
-        a twentieth.
+        images are fine-tuned, without validation losses and with learning rates that
+        are reduced by a fifth every ``max_iter / 20`` iterations.  The fit ends when
+        they are below a twentieth.
     max_total_iter : int, default=None
         Number of iterations after which the fit ends in any case.
     init : {"real", "noise"} or array-like, default="real"
-        What the synthetic images start from:
+        Initialization of the synthetic images:
 
         - "real": random real images of their class;
         - "noise": Gaussian noise with the mean and standard deviation of each channel;
@@ -73,61 +72,60 @@ class STMDistiller(TrajectoryDistiller):
           in the order of the classes.
 
     pixel_size : int, default=1
-        Side of a synthetic image's pixels, in pixels of the real ones.  With 2 an image
-        is a quarter as many numbers, and four times as many images take the same
-        storage.  ``ipc`` is the number of images.  Real and given first images become
-        means over these pixels.  That is the multi-formation of [2]_.
+        Side length of the learned pixels, in pixels of the real images.  With 2 an
+        image consists of a quarter of the values, and four times as many images have
+        the same storage budget.  ``ipc`` is the number of images.  Real and given
+        initial images are averaged over these pixels.  This is the multi-formation of
+        [2]_.
     labels : {"hard", "learned", "teacher"}, default="hard"
         The label of each image:
 
-        - "hard": its class alone;
+        - "hard": its class;
         - "learned": probabilities of all classes that are learned with it;
-        - "teacher": the probabilities that the teacher of a match gives it where the
-          student shall end, in every iteration (TESLA, [3]_).  ``synthetic_`` has
-          their mean over all teachers, at the last epoch that was aimed at.
+        - "teacher": in each iteration the probabilities that the matched teacher
+          predicts at the target epoch (TESLA, [3]_).  ``synthetic_`` has their mean
+          over all teachers at the last target epoch.
     batch_size : int, "auto" or None, default="auto"
-        Synthetic images per step of the student, in reshuffled passes.  None takes all,
-        as in [1]_.  "auto" takes all while there are at most 32 (of images below
-        32x32 as many as have their pixels), or one per class, and else equal parts of
-        at most so many: iterations are shorter by as much, and the images do not fit
-        the first epochs so closely that they lose what later ones need.
+        Synthetic images per step of the student, in reshuffled passes.  None uses all,
+        as in [1]_.  "auto" uses all images if there are at most 32 (or more for images
+        smaller than 32x32, with the same total number of pixels) or one per class, and
+        otherwise equal batches within this limit: iterations are faster, and the images
+        do not overfit the first epochs.
     n_matches : int or "auto", default="auto"
-        Number of matches, each of another teacher, whose gradients are averaged in an
-        iteration: it takes as many times longer, and steps are less noisy.  "auto" is
-        1, or one in each of the processes of a torch.distributed group.
+        Number of matches, each with a different teacher, whose gradients are averaged
+        in an iteration.  More matches give less noisy steps at a proportional cost.
+        "auto" is 1, or one per process of a torch.distributed group.
     augmentation : "dsa", None or sequence of str, default="dsa"
         Families of which one is drawn for each step of the student, as in
         :class:`~skdistill.neural_network.ConvNetClassifier`.
     pixel_lr : float or "auto", default="auto"
-        Learning rate of the pixels.  A number is that of plain gradient descent, as
-        in [1]_, 1000 there; the right one depends on the number and size of the
+        Learning rate of the pixels.  A number is the learning rate of SGD, as
+        in [1]_, 1000 there; a suitable value depends on the number and size of the
         images, N, the step size and the unit of the pixels.  "auto" divides the
-        gradient by its own running root mean square and measures steps in standard
-        deviations of the real pixels: it depends on none of them.
+        gradient by its running root mean square and measures steps in standard
+        deviations of the real pixels, and does not depend on these.
     step_size_lr : float or "auto", default="auto"
         Learning rate of the logarithm of the step size.  A number is that of gradient
         descent, 0.01 in [1]_.  The gradient is small while the student's path is much
         too short; "auto" follows the length that brings the student closest to its
         target instead, a tenth of the way in each iteration.
     step_size_per_epoch : bool, default=False
-        Whether each start epoch has a step size of its own, which an expansion of the
-        pool adds.
+        Whether to learn a separate step size for each start epoch.
     label_lr : float or "auto", default="auto"
         Learning rate of learned labels' logits.  "auto" is as for the pixels.
     average : bool, default=True
-        Whether ``synthetic_`` holds averages of the images (and learned labels) over
-        the iterations since the pool was last expanded, the later with more weight:
-        those of the t-th with t^2.  They are less noisy than the last ones, which False
-        takes, as does [1]_.
+        Whether ``synthetic_`` contains averages of the images (and learned labels) over
+        the iterations since the last expansion of the pool, with weight t^2 for the
+        t-th.  They are less noisy than the last images, which are returned if False, as
+        in [1]_.
     trend_on : {"misalignment", "loss"}, default="misalignment"
-        Which validation value the trend test sees:
+        The value that the trend test uses:
 
-        - "loss": the validation loss, the rule of [1]_.  It also falls when merely the
-          step size shrinks;
+        - "loss": the validation loss, the rule of [1]_.  It also decreases if only the
+          step size decreases;
         - "misalignment": 1 - cos^2 of the angle between the displacements of student
-          and teacher, the part of the loss that no step size can remove.  With it the
-          test also looks for a trend that all teachers share beneath the differences
-          between them.
+          and teacher, the part of the loss that does not depend on the step size.  The
+          test is then also applied after removing the differences between teachers.
 
     gradient : {"exact", "detached"}, default="exact"
         How the gradient of the pixels is computed:
@@ -139,21 +137,21 @@ class STMDistiller(TrajectoryDistiller):
     keep_activations : bool or "auto", default="auto"
         Whether to keep the activations of each of the student's steps for the backward
         pass through them: faster by about a tenth, but memory grows with ``n_steps``.
-        "auto" does so while it takes less than a GiB.  The result is the same.
+        "auto" does so if it takes less than 1 GiB.  The result is the same.
     checkpoint : path-like, default=None
         A folder for the state of the fit, stored twice a minute, and for teachers that
         have no ``path`` of their own.  A fit on the same data with the same parameters
         resumes from there, bitwise identically on a CPU; ``max_total_iter`` may be
-        larger than before.  A folder of another fit is refused; in a search or a
-        cross-validation of scikit-learn each fit has a folder ``fit-...`` of its own
-        inside of it, so that the same search resumes where it was.
+        larger than before.  A folder of another fit raises an error; in a search or a
+        cross-validation of scikit-learn each fit uses a separate subfolder ``fit-...``,
+        so that the same search can be resumed.
     estimator : classifier, default=None
-        The classifier that :meth:`score` trains; None takes the teachers' network.
+        The classifier that :meth:`score` trains; None uses the teachers' network.
     image_shape : tuple (height, width, channels), default=None
-        Shape to which the rows of a 2-D X are reshaped.  None takes each for one row of
-        pixels with one channel.
+        Shape to which the rows of a 2-D X are reshaped.  None treats each row as an
+        image of height 1 with one channel.
     device : str or torch.device, default="auto"
-        Where to compute; "auto" takes a GPU if there is one.
+        Device for the computation; "auto" uses a GPU if available.
     random_state : int, RandomState instance or None, default=None
         Controls all randomness; pass an int for reproducible results.
     verbose : int, default=0
@@ -162,44 +160,43 @@ class STMDistiller(TrajectoryDistiller):
     Attributes
     ----------
     synthetic_ : SyntheticSet
-        The distilled images, their labels and the learned step size, with
-        ``step_size_per_epoch`` the last one.
+        The distilled images, their labels and the learned step size (the last one with
+        ``step_size_per_epoch``).
     best_synthetic_ : SyntheticSet
-        The set when the mean loss of ten iterations was least in the last stage.
+        The set with the smallest mean loss over ten iterations in the last stage.
     best_iteration_ : int
-        The number of iterations that it was after.
+        The number of iterations after which ``best_synthetic_`` was obtained.
     step_sizes_ : ndarray
-        All step sizes that were learned.
+        All learned step sizes.
     buffer_ : TrajectoryBuffer
         The fitted teachers.
     history_ : DataFrame of `n_iter_` rows, but at most 10,000
         Per iteration: ``n_epochs_matched`` (T), ``teacher``, ``start_epoch``, ``loss``
         and ``misalignment`` of the match, ``validation_loss`` and
-        ``validation_misalignment`` (of several matches the first teacher, and means),
-        ``step_size`` before the update, and ``event``: "" or "rolled back", if numbers
-        were not finite, or losses far above the first ones and rising: images, labels
-        and step size were rolled back to the last good ones, and the learning rates and
-        the step size halved.
-        Of a longer run than 10,000 iterations a row is of 2, 4, 8, ... of them,
-        the first of which is its index: there are at most 10,000 rows.  Losses and
-        misalignments are then means, "rolled back" says that one of them was, and the
-        rest is that of the first.
+        ``validation_misalignment`` (with several matches the first teacher, and means),
+        ``step_size`` before the update, and ``event``: "" or "rolled back" if values
+        were not finite, or losses were far above the first ones and rising: images,
+        labels and step size were rolled back to the last good state, and the learning
+        rates and the step size were halved.  In runs of more than 10,000 iterations a
+        row summarizes 2, 4, 8, ... iterations and is indexed by the first of them.
+        Losses and misalignments are then means, "rolled back" means that at least one
+        iteration was, and the other columns are those of the first iteration.
     stages_ : DataFrame, a row per stage
         ``n_epochs_matched`` (T), ``first_iteration``, ``n_iter``, the ``correlation``
         of the validation value with time at the end of the stage, its ``deviation``
         under the null hypothesis, and the ``reason`` that ended the stage:  "expanded",
         "overfit", "no trend", "fine-tuned" or as in ``stop_reason_``.
     n_epochs_matched_ : int
-        T at the end: the number of epochs of the teachers that were matched; of ways
-        between snapshots where these are finer than epochs.
+        The final T: the number of matched epochs of the teachers, or of intervals
+        between snapshots if these are finer than epochs.
     n_matches_ : int
         Number of matches in an iteration.
     n_iter_ : int
         Number of iterations.
     stop_reason_ : str
-        Why the fit ended: "no trend" after the fine-tuning, "max_total_iter",
-        "diverged", "interrupted" from the keyboard, or "callback" by one of
-        scikit-learn's.
+        Reason why the fit ended: "no trend" after the fine-tuning, "max_total_iter",
+        "diverged", "interrupted" (from the keyboard), or "callback" (by a callback of
+        scikit-learn).
     classes_ : ndarray of shape (n_classes,)
         The class labels.
     image_shape_ : tuple (height, width, channels)
@@ -217,8 +214,8 @@ class STMDistiller(TrajectoryDistiller):
     Notes
     -----
     The gradient is backpropagated through one step of the student at a time,
-    with derivatives that are written out: memory grows with N by one vector of
-    parameters per step, unless activations are kept.
+    with derivatives implemented by hand: memory grows with N by one parameter vector
+    per step, unless activations are kept.
 
     References
     ----------
@@ -239,7 +236,7 @@ class STMDistiller(TrajectoryDistiller):
     >>> distiller.fit(X, y).synthetic_
     <SyntheticSet: 9 images of 16x16x3, 9 classes, step size ...>
 
-    In larger pixels four times as many images take as much room:
+    With larger pixels, four times as many images have the same storage budget:
 
     >>> distiller.set_params(ipc=4, pixel_size=2).fit(X, y).synthetic_
     <SyntheticSet: 36 images of 16x16x3 in pixels of 2x2, 9 classes, step size ...>

@@ -54,8 +54,8 @@ class MorphologyMeasures(TransformerMixin, DocLinkMixin, BaseEstimator):
         Names of the channels, for the names of colors; None numbers them.
         Names that are known, such as u, g, r, i, z, also say which of two is bluer.
     image_shape : tuple (height, width, channels), default=None
-        Shape to which the rows of a 2-D X are reshaped.  None takes each for one row of
-        pixels with one channel.
+        Shape to which the rows of a 2-D X are reshaped.  None treats each row as an
+        image of height 1 with one channel.
 
     Attributes
     ----------

@@ -97,11 +97,11 @@ class NeuralKernelClassifier(ClassifierMixin, DocLinkMixin, BaseEstimator):
         The ridge, in units of the mean of the kernel's diagonal.  Where rounding makes
         it too small, ten times as much is used, with a warning.
     image_shape : tuple (height, width, channels), default=None
-        Shape to which the rows of a 2-D X are reshaped.  None takes each for one row of
-        pixels with one channel.  The
-        kernels do not look at where a pixel is.
+        Shape to which the rows of a 2-D X are reshaped.  None treats each row as an
+        image of height 1 with one channel.  The kernels do not look at where a pixel
+        is.
     device : str or torch.device, default="auto"
-        Where to compute; "auto" takes a GPU if there is one.
+        Device for the computation; "auto" uses a GPU if available.
 
     Attributes
     ----------

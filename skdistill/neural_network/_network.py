@@ -53,9 +53,9 @@ class NetworkClassifier(BaseNetworkClassifier):
         Times the published number of channels of each layer; of no meaning to
         other networks than those of this library.
     normalization : {"instance", "layer", "group", "batch", "none"}, default="instance"
-        What follows each convolution; of no meaning to "mlp" and to
-        a network of one's own.  With few
-        images "batch" is that of the images of a step, and unstable.
+        Normalization after each convolution; without effect for "mlp" and custom
+        networks.  With few images "batch" is that of the images of a step, and
+        unstable.
     learning_rate : float, default=0.01
         Learning rate during the first half of the epochs; see ``optimizer``.
     momentum : float, default=0.9
@@ -86,10 +86,10 @@ class NetworkClassifier(BaseNetworkClassifier):
     class_weight : dict, "balanced" or None, default=None
         Weights of the classes, as in scikit-learn.
     image_shape : tuple (height, width, channels), default=None
-        Shape to which the rows of a 2-D X are reshaped.  None takes each for one row of
-        pixels with one channel.
+        Shape to which the rows of a 2-D X are reshaped.  None treats each row as an
+        image of height 1 with one channel.
     device : str or torch.device, default="auto"
-        Where to compute; "auto" takes a GPU if there is one.
+        Device for the computation; "auto" uses a GPU if available.
     random_state : int, RandomState instance or None, default=None
         Controls the initial weights, the order of the images, the augmentation, and
         on a CPU what the module draws itself, as for dropout; pass an int for

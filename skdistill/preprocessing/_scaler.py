@@ -26,8 +26,8 @@ class ChannelScaler(PixelTransformer):
     Parameters
     ----------
     image_shape : tuple (height, width, channels), default=None
-        Shape to which the rows of a 2-D X are reshaped.  None takes each for one row of
-        pixels with one channel.
+        Shape to which the rows of a 2-D X are reshaped.  None treats each row as an
+        image of height 1 with one channel.
 
     Attributes
     ----------

@@ -148,8 +148,8 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
     depth : int, default=3
         Number of blocks of a "convnet".
     normalization : {"instance", "layer", "group", "none"}, default="instance"
-        What each convolution's output is normalized over; of no meaning to "mlp" and
-        to a network of one's own.
+        What each convolution's output is normalized over; without effect for "mlp" and
+        custom networks.
     snapshots_per_epoch : int or sequence of int, default=1
         How many snapshots are taken in an epoch, at equal distances.  A sequence says
         it of the first epochs, and later ones have one each: ``(4, 2)`` follows the
@@ -164,8 +164,8 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
         How snapshots are stored.  The others take half the space; snapshots are
         rounded to 11 and 8 significant bits.
     image_shape : tuple (height, width, channels), default=None
-        Shape to which the rows of a 2-D X are reshaped.  None takes each for one row of
-        pixels with one channel.
+        Shape to which the rows of a 2-D X are reshaped.  None treats each row as an
+        image of height 1 with one channel.
     path : path-like, default=None
         A folder for the snapshots, one file per teacher.  What is there is kept and
         only what is missing is trained; a folder of other data or settings is refused.
@@ -178,7 +178,7 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
         The result is bitwise identical for any number.  A GPU trains
         several teachers in one process by itself, and only the context counts.
     device : str or torch.device, default="auto"
-        Where to compute; "auto" takes a GPU if there is one.
+        Device for the computation; "auto" uses a GPU if available.
     random_state : int, RandomState instance or None, default=None
         Controls all randomness; pass an int for reproducible results.  With None and a
         ``path`` that already holds teachers, their seed is used.

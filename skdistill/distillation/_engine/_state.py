@@ -47,7 +47,7 @@ class Progress:
     best_loss : float
         The least mean of ten losses of the present stage.
     best_iteration : int
-        The number of iterations that it was after.
+        The number of iterations after which ``best_synthetic_`` was obtained.
     best_stage : int
         The stage that it is of.
     stop_reason : str

@@ -62,7 +62,7 @@ class Training:
     Attributes
     ----------
     n_rounds : int
-        Number of updates of the images that a network serves for.
+        Number of updates of the images for which a network is used.
     n_epochs : int
         Passes over the synthetic images after each of them but the last.
     learning_rate : float

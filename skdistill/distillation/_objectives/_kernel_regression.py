@@ -72,7 +72,8 @@ class KernelRegression(Objective):
     reg : float
         The ridge, in units of the mean of the kernel's diagonal.
     n_targets : int or None
-        Number of real images in an iteration, as many of each class; None means all.
+        Number of real images in an iteration, the same number of each class; None uses
+        all.
     labels : {"hard", "learned", "solved"}
         Whether the labels of synthetic images are probabilities, regression targets, or
         the solution of a least-squares problem.
