@@ -189,8 +189,7 @@ class DistilledClassifier(
         return ConvNetClassifier()
 
     def get_metadata_routing(self) -> MetadataRouter:
-        """Return the metadata routing: metadata of ``fit`` are passed to the ``fit`` of
-        the distiller.
+        """Return the metadata routing: ``fit`` passes metadata to the distiller.
 
         Returns
         -------
