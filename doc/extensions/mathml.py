@@ -28,7 +28,9 @@ def visit_math(translator, node):
 def visit_math_block(translator, node):
     """Write a formula of its own, with its number if it has one."""
     number = f'<span class="eqno">({node["number"]})</span>' if node["number"] else ""
-    translator.body.append(translator.starttag(node, "div", CLASS="math-block"))
+    # A wide formula scrolls: by the keyboard only where it takes the focus.
+    start = translator.starttag(node, "div", CLASS="math-block", tabindex="0")
+    translator.body.append(start)
     translator.body.append(_convert(node, as_block=True) + number + "</div>\n")
     raise nodes.SkipNode
 
