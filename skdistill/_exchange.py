@@ -1,4 +1,4 @@
-"""What a distilled set shares with others: their files, their types, its parts."""
+"""Conversion of distilled sets: published files, export, indexing and concatenation."""
 
 import math
 import os
@@ -31,7 +31,7 @@ _MAX_FACTOR = 8
 
 
 class Exchange:
-    """The part of :class:`~skdistill.SyntheticSet` that meets others."""
+    """The part of :class:`~skdistill.SyntheticSet` for conversions."""
 
     X: np.ndarray
     y: np.ndarray
@@ -54,69 +54,69 @@ class Exchange:
         channels_first: bool | None = None,
         factor: int = 1,
     ) -> Any:
-        """Read a distilled set that another code wrote.
+        """Read a distilled set of another implementation.
 
-        The layout is told by what is in the files:
+        The layout is detected from the contents of the files:
 
         - a dict with ``"data"``, ``res_*.pt`` of DC, DSA, DM and many after them;
-        - images, labels and step size in files of their own: ``images_best.pt``,
+        - images, labels and step size in separate files: ``images_best.pt``,
           ``labels_best.pt`` and ``lr_best.pt`` of MTT, TESLA, DATM or STM,
           ``images.pt``, ``labels.pt`` and ``lr.pt`` of DD-Ranking, or the same as
           ``.npy``;
         - a pair of images and labels in one file, as of IDC, DREAM or NCFM;
         - arrays by name, ``.npz`` of KIP, FRePo or RFAD, or a dict of tensors;
-        - what :meth:`export` writes.
+        - the files written by :meth:`export`.
 
-        Nothing that is in a file is run, neither is it unpickled, and reading takes
-        memory in proportion to its size.
+        No code in a file is run, files are not unpickled, and memory is proportional to
+        their size.
 
         Parameters
         ----------
         path : path-like
-            The file, that of the images where labels are in another, or a folder with
-            one set in it.
+            The file (that of the images if labels are in another file), or a folder
+            that contains one set.
         classes : array-like of shape (n_classes,), default=None
             The class labels, in the order of the codes in the file; None takes the
             codes.
         label_kind : {"auto", "hard", "probabilities", "logits", "targets"}, \
                 default="auto"
-            What labels are.  "hard" takes the largest of a row.  Logits become
-            probabilities by softmax.  "auto" takes one-hot rows for hard labels, rows
-            that are not negative and sum to 1 for probabilities, one-hot rows less
-            their mean for regression targets, and other rows for logits in a file of
-            PyTorch and for targets in one of NumPy, with a warning.
+            The kind of labels.  "hard" uses the largest value of a row.  Logits are
+            converted to probabilities by softmax.  "auto" interprets one-hot rows as
+            hard labels, nonnegative rows that sum to 1 as probabilities, one-hot rows
+            minus their mean as regression targets, and other rows as logits in PyTorch
+            files and as targets in NumPy files, with a warning.
         experiment : int, default=None
-            Which set of a file that holds those of several experiments; None takes the
-            first, with a warning where there are more.
+            Index of the set in a file of several experiments; None uses the first, with
+            a warning if there are more.
         channels_first : bool, default=None
             Whether images are (n_images, channels, height, width) in the file.  None
-            takes the shortest axis for the channels, and warns where that does not
-            tell.
+            assumes that the channels are the shortest axis, with a warning if this is
+            ambiguous.
         factor : int, default=1
-            Number of pieces a side that each image is cut into, which are enlarged
-            bilinearly, as sets of IDC, DREAM and NCFM have to be: most often 2.  The
-            files do not tell.
+            Number of pieces per side into which each image is split; the pieces are
+            enlarged bilinearly, as required for sets of IDC, DREAM and NCFM (usually
+            2).  It cannot be detected from the files.
 
         Returns
         -------
         synthetic : SyntheticSet
-            The set.  Its metadata tell layout, kind of labels and, where the file has
-            them, the accuracies that its makers measured.  It has no ``pixel_space``:
-            real images are compared with its own pixels where it is scored.
+            The set.  Its metadata contain the layout, the kind of labels and, if
+            available, the accuracies measured by the authors.  It has no
+            ``pixel_space``: in evaluations real images are compared with its pixels.
 
         Raises
         ------
         FileNotFoundError
-            If there is no such file, or one without labels.
+            If the file or its labels do not exist.
         ValueError
-            If a file is damaged or holds something else; the message names it, and
-            what was found.
+            If a file is damaged or not a distilled set; the message names the file and
+            its contents.
 
         Warns
         -----
         UserWarning
-            If something had to be guessed; the message names the parameter that says
-            otherwise.
+            If something had to be guessed; the message names the parameter to override
+            it.
 
         See Also
         --------
@@ -193,12 +193,12 @@ class Exchange:
     def export(
         self, path: str | os.PathLike[str], layout: str = "mtt", **card: Any
     ) -> None:
-        """Write the set as other codes read it.
+        """Write the set in the file format of other implementations.
 
         Parameters
         ----------
         path : path-like
-            The folder, or the file of "dc" and "npz".  What has the names is replaced.
+            The folder, or the file for "dc" and "npz".  Existing files are replaced.
         layout : {"mtt", "dc", "npz", "huggingface"}, default="mtt"
             - "mtt": a folder with ``images_best.pt``, float32 of shape (n_images,
               channels, height, width), ``labels_best.pt``, class codes or rows of
@@ -209,9 +209,9 @@ class Exchange:
             - "npz": one file of NumPy with ``images`` of shape (n_images, height,
               width, channels), ``labels``, and ``step_size``;
             - "huggingface": a folder that ``datasets.load_dataset`` reads, with
-              pictures of 8 bits to look at, the pixels as they are, labels, and what
-              :meth:`SyntheticSet.card` writes: a card (``README.md``) and the whole
-              set.  It takes pyarrow.
+              8-bit pictures, the original pixels, labels, and the output of
+              :meth:`SyntheticSet.card`: a card (``README.md``) and the whole set.  It
+              needs pyarrow.
         **card : str
             With "huggingface" the parameters ``name``, ``data`` and ``license`` of
             :meth:`SyntheticSet.card`.
@@ -219,8 +219,8 @@ class Exchange:
         Warns
         -----
         UserWarning
-            If the layout cannot hold something that the set has, such as the names of
-            its classes.
+            If the layout cannot store a part of the set, such as the names of its
+            classes.
 
         See Also
         --------
@@ -247,7 +247,7 @@ class Exchange:
         write_layout(replace(synthetic), as_path(path), layout, card)
 
     def to_torch(self, *, soft: bool = True) -> Any:
-        """Return the set as a data set of PyTorch.
+        """Return the set as a PyTorch data set.
 
         Parameters
         ----------
@@ -296,12 +296,13 @@ class Exchange:
         path : path-like
             The folder; it must be new or empty.
         preprocessing, value_range
-            As of :meth:`SyntheticSet.to_images`: None takes what the set carries.
+            As in :meth:`SyntheticSet.to_images`: None uses the preprocessing of the
+            set.
 
         Raises
         ------
         FileExistsError
-            If there is something in the folder.
+            If the folder is not empty.
 
         Warns
         -----
@@ -390,7 +391,7 @@ class Exchange:
 
     @classmethod
     def concat(cls: Any, sets: Sequence[Any]) -> Any:
-        """Put several sets together.
+        """Concatenate several sets.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""Comparing distillers: each with several seeds, all on the same images."""
+"""Comparison of distillers, with several seeds each, on the same images."""
 
 import inspect
 import os
@@ -84,57 +84,57 @@ def compare_distillers(
     verbose: int = 0,
     **options: Any,
 ) -> DistillerComparison:
-    """Distill the same images by several distillers and score their sets.
+    """Distill the same images with several distillers and evaluate their sets.
 
-    Each distiller makes a set with each seed, on which new networks are trained and
-    scored on the test images, which have no part in anything else.
+    Each distiller is fitted with each seed; new networks are trained on its set and
+    scored on the test images, which are not used for anything else.
 
     Read more in the :ref:`User Guide <compare_distillers>`.
 
     Parameters
     ----------
     distillers : dict of str to distiller
-        The distillers and their names.  They are cloned, and get ``random_state`` and
-        that of everything inside of them by the seed.  A fitted
+        The distillers and their names.  They are cloned, and the seed sets their
+        ``random_state`` and that of all nested estimators.  A fitted
         :class:`~skdistill.trajectory.TrajectoryBuffer`, or one in a folder, is shared
-        by all seeds, and its training not counted; one that is not fitted is trained
-        again for each seed.
+        by all seeds, and its training time is not counted; an unfitted one is trained
+        for each seed.
     X : array-like of shape (n_samples, height, width, channels) or \
             (n_samples, height * width * channels)
-        The real images that are distilled.
+        The real images to distill.
     y : array-like of shape (n_samples,)
         Their labels.
     X_test : array-like of shape (n_samples, height, width, channels) or \
             (n_samples, height * width * channels)
-        Real images that no part of the distillation sees.
+        Real images that are not used in the distillation.
     y_test : array-like of shape (n_samples,)
         Their labels.
     seeds : int or sequence of int, default=3
-        How many sets each distiller makes, with the seeds 0, 1, ..., or the seeds
-        themselves.  Distillers with the same seed are pairs.
+        Number of sets per distiller, with the seeds 0, 1, ..., or the seeds themselves.
+        Distillers with the same seed are pairs.
     error_score : "raise" or float, default=np.nan
-        The score of a set whose distillation or scoring fails.  A number is warned
-        about, and the others are run; with "raise" the error ends the comparison.
+        The score of a set whose distillation or evaluation fails.  With a number, a
+        warning is raised and the others are run; with "raise" the error is raised.
     path : path-like, default=None
         A folder in which each cell, a distiller with a seed, is stored as soon as it is
-        done: a comparison that was killed is resumed by the same call, and one with
-        more distillers or seeds computes what is missing.  What is there with other
-        parameters, images or settings is an error that says what differs; cells that
-        failed are tried again.  The sets are in the folder ``sets`` of it, but for
-        those that hold all images.  None keeps nothing.
+        complete: an interrupted comparison is resumed by the same call, and a call with
+        more distillers or seeds computes the missing cells.  Stored cells with other
+        parameters, images or settings raise an error that names the differences; failed
+        cells are computed again.  The sets are in its folder ``sets``, except those
+        with all images.  None stores nothing.
     n_jobs : int, default=None
-        Number of cells computed at once, as in joblib, on whichever backend it is set
-        to: processes of this machine, dask or Ray.  The scores are the same for
-        any number.  ``seconds`` grow where cells share a processor.
+        Number of cells computed in parallel, with the current joblib backend: local
+        processes, dask or Ray.  The scores are the same for any number.  ``seconds``
+        increase if cells share a processor.
     verbose : int, default=0
         Shows a progress bar over the cells if positive.
     **options : dict
         Parameters of :func:`~skdistill.metrics.evaluate_synthetic` for the scoring:
         ``estimator``, ``protocol``, ``X_validation``, ``y_validation``,
         ``param_grid``, ``n_validation_repeats``, ``scoring``, ``n_repeats`` and
-        ``at_once``.  An ``estimator`` scores all sets by the same network; without one
-        each set is scored by what it names itself, and a warning says where these
-        differ.
+        ``at_once``.  With an ``estimator`` all sets are evaluated by the same network;
+        without one each set is evaluated by the classifier in its metadata, with a
+        warning if these differ.
 
     Returns
     -------
@@ -157,12 +157,12 @@ def compare_distillers(
     FitFailedWarning
         If some cells fail.
     UserWarning
-        If test images are among those that are distilled, or in another pixel space.
+        If test images are among the training images, or in another pixel space.
 
     See Also
     --------
     skdistill.metrics.evaluate_synthetic : The score of one set.
-    skdistill.metrics.compare_scores : Whether two arms of any experiment differ.
+    skdistill.metrics.compare_scores : Compares the scores of two methods.
     skdistill.inspection.DistillerComparisonDisplay : The scores as a plot.
 
     Examples

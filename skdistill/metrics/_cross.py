@@ -1,4 +1,4 @@
-"""Scoring a distilled set by networks that the distillation has not seen."""
+"""Evaluation of a distilled set with networks other than its own."""
 
 from collections.abc import Mapping
 from numbers import Integral
@@ -45,13 +45,13 @@ _PASSED_ON = {
 def standard_estimators(
     *, width: int = 128, max_iter: int = 1000, **parameters: Any
 ) -> dict[str, Any]:
-    """Return the classifiers that a distilled set is commonly scored by.
+    """Return the classifiers that are commonly used to evaluate a distilled set.
 
     Parameters
     ----------
     width : int, default=128
-        Width of the ConvNet that the set was distilled with; the others' are in
-        proportion.
+        Width of the ConvNet that the set was distilled with; those of the other
+        networks are proportional.
     max_iter : int, default=1000
         Number of epochs of the networks.
     **parameters : dict
@@ -123,30 +123,29 @@ def cross_architecture(
 ) -> pd.DataFrame:
     """Score a distilled set by several classifiers.
 
-    A set is distilled with one network.  What it is worth to others tells whether it
-    holds what the data are like, or what that network is like.
+    A set is distilled with one network.  The scores of other networks show whether it
+    represents the data or is specific to that network.
 
     Parameters
     ----------
     synthetic : SyntheticSet or pair (X, y)
         The images to train on, in the pixel space of ``X_test``.
     X_test : array-like of shape (n_samples, height, width, channels)
-        Real images that no part of the distillation has seen.
+        Real images that were not used in the distillation.
     y_test : array-like of shape (n_samples,)
         Their labels.
     estimators : dict of str to classifier, default=None
-        The classifiers and their names; those of tables, as scikit-learn's, are given
-        each image as one row of pixels.  None stands for
+        The classifiers and their names; classifiers of tables, such as scikit-learn's,
+        get each image as one row of pixels.  None uses
         :func:`~skdistill.metrics.standard_estimators`.
     random_state : int, RandomState instance or None, default=None
         Controls the random states of the classifiers; pass an int for reproducible
-        results.  The score of one depends on
-        its name, not on the others.
+        results.  The score of a classifier depends on its name, not on the others.
     **options : dict
         Parameters of :func:`~skdistill.metrics.evaluate_synthetic`, such as
-        ``n_repeats``, ``n_jobs`` and ``protocol``: with "honest" each classifier gets
-        the rate that suits it, while "paper" leaves it its own.  The set's step size is
-        that of the network it was distilled with, and used in neither.
+        ``n_repeats``, ``n_jobs`` and ``protocol``: with "honest" the learning rate is
+        chosen for each classifier, while "paper" uses its own.  The set's step size
+        belongs to the network it was distilled with and is not used.
 
     Returns
     -------

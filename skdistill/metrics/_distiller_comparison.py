@@ -22,9 +22,9 @@ _NEEDED = ["distiller", "seed", "network", "score"]
 
 
 class DistillerComparison:
-    """The scores of the sets of several distillers, each made with several seeds.
+    """The scores of several distillers with several seeds each.
 
-    What :func:`~skdistill.metrics.compare_distillers` returns.
+    The result of :func:`~skdistill.metrics.compare_distillers`.
 
     Read more in the :ref:`User Guide <compare_distillers>`.
 
@@ -32,12 +32,12 @@ class DistillerComparison:
     ----------
     scores : DataFrame
         A row for each network: ``distiller``, ``seed``, ``network`` and ``score``.
-        What else is known of its set, ``seconds``, ``bytes``, ``images`` and
-        ``labels``, may be there.
+        Optional columns describe its set: ``seconds``, ``bytes``, ``images`` and
+        ``labels``.
     metric : str, default="accuracy"
-        What the scores are; accuracies are shown in percent.
+        Name of the metric; accuracies are shown in percent.
     failures : DataFrame, default=None
-        What has failed: ``distiller``, ``seed`` and ``error``.
+        The failed cells: ``distiller``, ``seed`` and ``error``.
 
     Attributes
     ----------
@@ -89,10 +89,10 @@ class DistillerComparison:
         """A row for each distiller, in the order in which they were given.
 
         ``mean`` of the means of its sets, with two standard deviations: ``std_sets`` of
-        these means, NaN for a single set, and ``std_networks`` of networks that learned
-        from one set, pooled over the sets.  ``n_sets``, ``n_networks`` of each set, and
-        what is known of a set in the mean: ``images``, ``labels``, ``seconds`` and
-        ``bytes``.  What has failed is left out.
+        these means, NaN for a single set, and ``std_networks`` of the networks trained
+        on one set, pooled over the sets.  ``n_sets``, ``n_networks`` of each set, and
+        means over sets of ``images``, ``labels``, ``seconds`` and ``bytes``.  Failed
+        cells are excluded.
         """
         rows = []
         for name, found in self._runs().items():
@@ -129,20 +129,20 @@ class DistillerComparison:
     ) -> pd.DataFrame:
         """Say by how much each distiller differs from one of them.
 
-        Networks that learned from one set are no independent runs: the mean of each
-        set is one.
+        Networks trained on one set are not independent runs: the mean of each set is
+        one run.
 
         Parameters
         ----------
         reference : str, default=None
-            The name of the distiller that the others are compared with; None takes the
+            The name of the distiller to which the others are compared; None uses the
             first.
         paired : bool, default=True
             Whether sets of one seed are pairs: distillers with the same seed start from
             the same real images where they can, and their sets are scored by networks
-            with the same initial weights.  Only seeds that both have count then.
+            with the same initial weights.  Only common seeds are used then.
         confidence : float, default=0.95
-            The share of such intervals that hold the true difference.
+            The confidence level of the interval.
 
         Returns
         -------

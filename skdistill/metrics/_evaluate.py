@@ -78,76 +78,77 @@ def evaluate_synthetic(
 
     Soft labels of a set are used by an estimator with ``fit_probabilities``, its
     regression targets by one with ``fit_targets``:
-    :class:`~skdistill.neural_network.ConvNetClassifier` has both.  Others are given
-    the classes, with a warning.  Classifiers of tables, as those of scikit-learn, are
-    given each image as one row of pixels.
+    :class:`~skdistill.neural_network.ConvNetClassifier` has both.  Others are trained
+    on the classes, with a warning.  Classifiers of tables, such as those of
+    scikit-learn, get each image as one row of pixels.
 
     Parameters
     ----------
     synthetic : SyntheticSet or pair (X, y)
-        The images to train on, in the pixel space of ``X_test``.  Of a pair X may be
-        flattened; an estimator of images then needs its own ``image_shape``.
+        The images to train on, in the pixel space of ``X_test``.  In a pair X may be
+        flattened; an estimator of images then needs its ``image_shape``.
     X_test : array-like of shape (n_samples, height, width, channels) or \
             (n_samples, height * width * channels)
-        Real images that no part of the distillation has seen.
+        Real images that were not used in the distillation.
     y_test : array-like of shape (n_samples,)
-        Their labels.  Classes that the set does not have are warned about, and are
-        an error where it has none of them.
+        Their labels.  A warning is raised for classes that are not in the set, and an
+        error if none is.
     estimator : classifier, default=None
-        What is trained.  None takes what the set's metadata say, or else the network
-        of [1]_: a :class:`~skdistill.neural_network.ConvNetClassifier` for 1000
-        epochs, with Adam where the set has regression targets and no step size.
+        The classifier to train.  None uses the one in the set's metadata or otherwise
+        the network of [1]_: a :class:`~skdistill.neural_network.ConvNetClassifier`
+        trained for 1000 epochs, with Adam if the set has regression targets and no step
+        size.
     protocol : {"paper", "honest"}, default="paper"
-        How the learning rate is found.  "paper" takes that of the estimator, and of the
-        default network the set's step size where it has one, as [1]_ does: which
-        favors sets that have one.  "honest" treats all sets alike: each gets the rate
-        of one grid that is best on the validation images, which is then used for new
-        networks; without ``estimator`` all take the network of [1]_.  In neither have
-        the test images a part in a choice.
+        How the learning rate is chosen.  "paper" uses that of the estimator and, for
+        the default network, the set's step size if there is one, as in [1]_; this
+        favors sets with a step size.  "honest" treats all sets equally: for each set
+        the best learning rate of the same grid on the validation images is used for new
+        networks; without ``estimator`` all sets use the network of [1]_.  Neither
+        protocol uses test images for a choice.
     X_validation : array-like of shape (n_samples, height, width, channels), \
             default=None
-        Real images for the choice of "honest": a part of the training images, better
-        one that the distillation has not seen.
+        Real images for the choice of "honest": a part of the training images,
+        preferably one that is not used in the distillation.
     y_validation : array-like of shape (n_samples,), default=None
         Their labels.
     param_grid : dict of str to list, default=None
-        What "honest" chooses from: values of parameters of the estimator, in all
-        combinations.  None stands for 0.001, 0.005, 0.01, 0.05 and 0.1 for each of its
-        parameters ``learning_rate`` that is a number; an estimator without one is
-        trained as it is.
+        The grid of "honest": values of parameters of the estimator, in all
+        combinations.  None uses 0.001, 0.005, 0.01, 0.05 and 0.1 for each parameter
+        ``learning_rate`` that is a number; an estimator without one is trained as it
+        is.
     baseline : "random", distiller or SyntheticSet, default=None
-        What the set is compared with, scored in the same way.  "random" draws as many
-        real images of each class as the set has, again for each network; a distiller is
-        cloned and fitted with another random state for each network, and a set is
-        taken as it is.  With "honest" the baseline gets the rate that suits it; with
-        "paper" that of the estimator, since a step size is the set's own.
+        The baseline of the set, evaluated in the same way.  "random" draws the same
+        number of real images of each class for each network; a distiller is cloned and
+        fitted with a different random state for each network, and a set is used as it
+        is.  With "honest" the learning rate is also chosen for the baseline; with
+        "paper" that of the estimator is used, since a step size belongs to its set.
     X_train : array-like of shape (n_samples, height, width, channels), default=None
-        The real images that the set was made of, where ``baseline`` is made of them,
-        too.
+        The real images that were distilled; needed if ``baseline`` is "random" or a
+        distiller.
     y_train : array-like of shape (n_samples,), default=None
         Their labels: the classes of the set.
     n_validation_repeats : int, default=1
-        Number of networks whose mean accuracy on the validation images counts.
+        Number of networks for the mean accuracy on the validation images.
     scoring : str, callable or None, default=None
-        What is measured on the test images: a scorer of scikit-learn or the name of
-        one, such as "neg_brier_score" for calibration.  None is the accuracy, which is
-        what the choice of "honest" looks at in any case.  A metric of scikit-learn is
-        tried on the labels before the training.
+        The metric on the test images: a scorer of scikit-learn or its name, such as
+        "neg_brier_score" for calibration.  None is the accuracy, which "honest" uses in
+        any case to choose the learning rate.  A metric of scikit-learn is tested on the
+        labels before the training.
     n_repeats : int, default=5
-        Number of networks, each with its own random state.
+        Number of networks, each with a different random state.
     at_once : bool or "auto", default="auto"
-        Whether all networks of one setting take each step together, as suits a GPU,
-        rather than one network after the other.  Scores are the same but for rounding.
-        On a CPU True differentiates the networks by formulas that are written out
-        rather than automatically, which saves a fifth of the time or more.
-        "auto" does so on a GPU unless there is ``n_jobs``; only a
+        Whether all networks of one setting are trained together in one batched
+        computation, which is faster on a GPU, instead of one after the other.  Scores
+        agree up to rounding.  On a CPU True uses hand-written derivatives instead of
+        automatic differentiation, which saves a fifth of the time or more.  "auto" does
+        so on a GPU unless ``n_jobs`` is given; only a
         :class:`~skdistill.neural_network.ConvNetClassifier` without batch normalization
-        and callbacks can be trained so.
+        and callbacks can be trained in this way.
     n_jobs : int, default=None
         Number of networks trained at once, in processes of one thread each.  The
         scores are the same for any number.
     random_state : int, RandomState instance or None, default=None
-        Decides on the random states of the networks.
+        Controls the random states of the networks.
     verbose : int, default=0
         Shows a progress bar over the networks if positive.
 
@@ -166,14 +167,14 @@ def evaluate_synthetic(
     Warns
     -----
     UserWarning
-        If test or validation images are in another pixel space than those that were
-        distilled, or labels are unknown.
+        If test or validation images are in another pixel space than the distilled
+        images, or labels are unknown.
 
     See Also
     --------
     skdistill.metrics.cross_architecture : The same for many networks.
     skdistill.metrics.compare_scores : Whether two sets differ.
-    skdistill.distillation.RandomSubset : What a distilled set has to beat.
+    skdistill.distillation.RandomSubset : The random baseline.
 
     References
     ----------

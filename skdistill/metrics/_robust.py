@@ -1,6 +1,6 @@
 """DD-Ranking's robust scores, as formulas over accuracies.
 
-An accuracy may be a SyntheticScore, whose mean it then is.
+An accuracy may be a SyntheticScore, whose mean is used.
 """
 
 from numbers import Real
@@ -22,9 +22,10 @@ _WEIGHT = [Interval(Real, 0, 1, closed="both")]
 )
 @with_own_torch_state
 def hard_label_recovery(real: Any, synthetic: Any) -> Any:
-    """Return how much accuracy a distilled set loses against the real images.
+    """Return the loss in accuracy of a distilled set compared with the real images.
 
-    Both are scored with hard labels.  Less is better; 0 is a set as good as the data.
+    Both are evaluated with hard labels.  Lower is better; 0 means that the set is as
+    good as the data.
 
     Parameters
     ----------
@@ -57,7 +58,7 @@ def hard_label_recovery(real: Any, synthetic: Any) -> Any:
 )
 @with_own_torch_state
 def improvement_over_random(synthetic: Any, random: Any) -> Any:
-    """Return how much better a distilled set is than as many random real images.
+    """Return the improvement over the same number of random real images.
 
     Parameters
     ----------
@@ -65,7 +66,8 @@ def improvement_over_random(synthetic: Any, random: Any) -> Any:
         Accuracy of a network trained on the distilled images, in [0, 1], with any
         labels and augmentation belong to the method.
     random : float, array-like or SyntheticScore
-        Accuracy of one trained on as many random real images in the same way.
+        Accuracy of a network trained in the same way on the same number of random real
+        images.
 
     Returns
     -------
@@ -114,7 +116,8 @@ def label_robust_score(
         Accuracy of one trained on the distilled images, with soft labels if the
         method has them.
     random : float, array-like or SyntheticScore
-        Accuracy of one trained on as many random real images in the same way.
+        Accuracy of a network trained in the same way on the same number of random real
+        images.
     synthetic_hard : float, array-like or SyntheticScore, default=None
         Accuracy of one trained on the distilled images with hard labels; None stands
         for a method that has no others.

@@ -308,7 +308,7 @@ class BaseNetworkClassifier(
 
     @with_own_torch_state
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Return the share of images that are classified rightly.
+        """Return the accuracy on the given images and labels.
 
         Parameters
         ----------

@@ -14,7 +14,7 @@ from skdistill.neural_network._convnet import ALL_NORMALIZATIONS, POOLINGS, Conv
 class ConvNetClassifier(BaseNetworkClassifier):
     """A small ConvNet trained by gradient descent with augmentation.
 
-    The network on which dataset distillers are compared: blocks of 3x3 convolution,
+    The network that is used to compare dataset distillers: blocks of 3x3 convolution,
     instance normalization, ReLU and average pooling, and one linear layer.  It is
     trained with differentiable Siamese augmentation (DSA) [1]_; after half of the
     epochs the learning rate falls to a tenth, as in the evaluation of [2]_.
@@ -26,13 +26,13 @@ class ConvNetClassifier(BaseNetworkClassifier):
     width : int, default=128
         Number of channels of each convolution.
     depth : int, default=3
-        Number of blocks.  Each halves the sides of the image while they can be halved.
+        Number of blocks.  Each halves the sides of the image as long as possible.
     normalization : {"instance", "layer", "group", "batch", "none"}, default="instance"
-        What each convolution's output is normalized over: each channel of an image,
-        all its channels, its channels in four groups, each channel of all images of a
-        step, or not at all.  Teachers have the first, second or last.
+        Normalization of each convolution's output over: each channel of an image, all
+        its channels, its channels in four groups, each channel of all images of a step,
+        or none.  Teachers support "instance", "layer", "group" and "none".
     pooling : {"average", "max", "none"}, default="average"
-        What halves the sides.  Teachers have the first.
+        The pooling that halves the sides.  Teachers use "average".
     learning_rate : float, default=0.01
         Learning rate during the first half of the epochs; see ``optimizer``.
     momentum : float, default=0.9
@@ -42,27 +42,27 @@ class ConvNetClassifier(BaseNetworkClassifier):
     batch_size : int, default=256
         Number of images per step.
     max_iter : int, default=300
-        Number of epochs.  A distilled set of a few images makes one step per epoch;
-        :func:`~skdistill.metrics.evaluate_synthetic` gives it 1000.
+        Number of epochs.  For a distilled set of a few images an epoch is one step;
+        :func:`~skdistill.metrics.evaluate_synthetic` uses 1000.
     loss : {"cross_entropy", "squared"}, default="cross_entropy"
-        What ``fit`` and ``fit_probabilities`` minimize: the cross-entropy of labels
+        The loss of ``fit`` and ``fit_probabilities``: the cross-entropy of labels
         and softmax, or half the squared distance of the outputs from the
-        probabilities of the classes, 0 and 1 for labels.  ``fit_targets`` always
-        takes the latter.
+        probabilities of the classes, 0 and 1 for labels.  ``fit_targets`` always uses
+        the latter.
     optimizer : {"sgd", "adam"}, default="sgd"
-        How the weights are changed:
+        The optimizer of the weights:
 
         - "sgd", stochastic gradient descent with momentum, whose learning rate falls
           to a tenth after half of the epochs;
         - "adam", whose learning rate rises during the first 500 epochs, at most half
-          of all, and falls along a cosine to a hundredth.  It wants smaller learning
-          rates, such as 3e-4, and takes ``momentum`` for the decay rate of its mean
+          of all, and falls along a cosine to a hundredth.  It needs smaller learning
+          rates, such as 3e-4, and uses ``momentum`` as the decay rate of its mean
           gradient.
     augmentation : "dsa", None or sequence of str, default="dsa"
         Families of which one is drawn for each batch: "color", "crop", "cutout",
         "flip", "scale" and "rotate".  "dsa" means all of them, None no augmentation.
-        Families joined by "+", as in "color+crop+cutout", are one that applies them in
-        this order.
+        Families joined by "+", as in "color+crop+cutout", are applied together, in this
+        order.
     class_weight : dict, "balanced" or None, default=None
         Weights of the classes, as in scikit-learn.
     image_shape : tuple (height, width, channels), default=None
@@ -83,9 +83,9 @@ class ConvNetClassifier(BaseNetworkClassifier):
     parameters_ : ndarray of shape (n_parameters,), float32
         All weights of the network in one vector, and at its end the statistics of a
         batch normalization.  The type is PyTorch's default type,
-        in which the network computes: float32 unless the user has set another.
+        in which the network computes: float32 unless it has been changed.
     module_ : torch.nn.Module
-        The trained network, in evaluation mode: a new one whenever it is asked for.
+        The trained network, in evaluation mode: a new one at each access.
     loss_curve_ : list of float
         Mean training loss of each epoch.
     image_shape_ : tuple (height, width, channels)

@@ -57,21 +57,21 @@ def check_kernel_memory(n: int, device: torch.device) -> None:
 class NeuralKernelClassifier(ClassifierMixin, DocLinkMixin, BaseEstimator):
     """Kernel ridge regression with the kernel of an infinitely wide network.
 
-    What a fully connected ReLU network predicts when it is infinitely wide has a closed
+    The predictions of an infinitely wide, fully connected ReLU network have a closed
     form: a regression with the neural tangent kernel (NTK) if it is trained by gradient
-    descent [1]_, with the NNGP kernel if only its last layer is [2]_.  Nothing is drawn
-    at random and no network is trained: on a few hundred images a fit takes
+    descent [1]_, or with the NNGP kernel if only its last layer is trained [2]_.  There
+    are no random numbers and no network is trained: on a few hundred images a fit takes
     milliseconds.  :class:`~skdistill.distillation.KIPDistiller` distills for it.
 
-    Of n images with kernel :math:`K` and regression targets :math:`Y`, one-hot rows
-    less :math:`1/C` for C classes, the decision function is
+    For n images with kernel :math:`K` and regression targets :math:`Y`, one-hot rows
+    minus :math:`1/C` for C classes, the decision function is
 
     .. math::
 
         f(x) = k(x, X) (K + \\lambda I)^{-1} Y, \\quad
         \\lambda = \\mathrm{reg} \\cdot \\mathrm{tr}(K) / n.
 
-    All is computed in float64.
+    All computations are in float64.
 
     Read more in the :ref:`User Guide <kernel_distillers>`.
 
@@ -94,12 +94,12 @@ class NeuralKernelClassifier(ClassifierMixin, DocLinkMixin, BaseEstimator):
     bias_variance : float, default=0.01
         Variance of its biases.
     reg : float, default=1e-6
-        The ridge, in units of the mean of the kernel's diagonal.  Where rounding makes
-        it too small, ten times as much is used, with a warning.
+        The ridge parameter, in units of the mean of the kernel's diagonal.  If it is
+        too small because of rounding errors, it is multiplied by ten, with a warning.
     image_shape : tuple (height, width, channels), default=None
         Shape to which the rows of a 2-D X are reshaped.  None treats each row as an
-        image of height 1 with one channel.  The kernels do not look at where a pixel
-        is.
+        image of height 1 with one channel.  The kernels do not depend on the positions
+        of pixels.
     device : str or torch.device, default="auto"
         Device for the computation; "auto" uses a GPU if available.
 
@@ -110,9 +110,9 @@ class NeuralKernelClassifier(ClassifierMixin, DocLinkMixin, BaseEstimator):
     X_fit_ : ndarray of shape (n_samples, `n_features_in_`)
         The training images of positive weight, a row each, in their type.
     dual_coef_ : ndarray of shape (n_samples, n_classes), float64
-        What their kernels are multiplied with.
+        The dual coefficients, which multiply their kernels.
     reg_ : float
-        The ridge that was used, as `reg`.
+        The ridge parameter that was used.
     image_shape_ : tuple (height, width, channels)
         Shape of an image.
     n_features_in_ : int
@@ -127,9 +127,10 @@ class NeuralKernelClassifier(ClassifierMixin, DocLinkMixin, BaseEstimator):
 
     Notes
     -----
-    The decision function is a least-squares fit of the classes, no log-odds: there is
-    no ``predict_proba``.  :class:`sklearn.calibration.CalibratedClassifierCV` makes
-    probabilities of it, on images that the fit has not seen.
+    The decision function is a least-squares fit of the class indicators, not log-odds:
+    there is no ``predict_proba``.  Use
+    :class:`sklearn.calibration.CalibratedClassifierCV` with held-out images to obtain
+    probabilities.
 
     References
     ----------
@@ -220,7 +221,7 @@ class NeuralKernelClassifier(ClassifierMixin, DocLinkMixin, BaseEstimator):
                 (n_samples, height * width * channels)
             Images.
         targets : array-like of shape (n_samples, n_classes)
-            What the decision function shall be for each class.
+            The target of the decision function for each class.
         classes : array-like of shape (n_classes,)
             The class labels, in sorted order.
 
@@ -302,7 +303,7 @@ class NeuralKernelClassifier(ClassifierMixin, DocLinkMixin, BaseEstimator):
 
     @with_own_torch_state
     def decision_function(self, X: Any) -> np.ndarray:
-        """Return what the regression predicts.
+        """Return the predictions of the regression.
 
         Parameters
         ----------
@@ -313,8 +314,8 @@ class NeuralKernelClassifier(ClassifierMixin, DocLinkMixin, BaseEstimator):
         Returns
         -------
         values : ndarray of shape (n_samples, n_classes) or (n_samples,)
-            A column per class, in the order of ``classes_``; of two classes the second
-            column less the first.
+            A column per class, in the order of ``classes_``; with two classes the
+            second column minus the first.
         """
         outputs = self._outputs(X)
         if outputs.shape[1] == 2:
@@ -341,7 +342,7 @@ class NeuralKernelClassifier(ClassifierMixin, DocLinkMixin, BaseEstimator):
 
     @with_own_torch_state
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Return the share of images that are classified rightly.
+        """Return the accuracy on the given images and labels.
 
         Parameters
         ----------

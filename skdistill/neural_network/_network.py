@@ -24,8 +24,8 @@ from skdistill.utils._random import isolated_torch_seed
 class NetworkClassifier(BaseNetworkClassifier):
     """A network other than the ConvNet, trained in the same way.
 
-    For the question whether distilled images serve networks that the distillation has
-    not seen.  AlexNet, VGG11 and ResNet18 are what the literature makes of them for
+    To test whether distilled images work for networks that were not used in the
+    distillation.  AlexNet, VGG11 and ResNet18 are the versions of the literature for
     small images [1]_: convolutions of stride 1 at the start, pooling while a side can
     be halved, and one linear layer in place of the large dense ones.
 
@@ -38,24 +38,23 @@ class NetworkClassifier(BaseNetworkClassifier):
         The network.
 
         - A name: one of this library.
-        - A callable: it gets ``image_shape`` and the number of classes and returns a
-          :class:`torch.nn.Module` that makes logits ``(n_images, n_classes)`` of
-          images ``(n_images, channels, height, width)``.  One that knows the number
-          of classes as ``num_classes``, as torchvision's networks do, is given that.
+        - A callable: it takes ``image_shape`` and the number of classes and returns a
+          :class:`torch.nn.Module` that maps images ``(n_images, channels, height,
+          width)`` to logits ``(n_images, n_classes)``.  A callable with a parameter
+          ``num_classes``, as torchvision's networks have, is called with that.
         - A module: it is copied, and its layers draw new weights by their
-          ``reset_parameters``.  Pretrained weights are lost by that, but for
-          parameters that are not trained (``requires_grad`` is False), which stay as
-          they are.  To start from pretrained weights, give a callable that loads them.
+          ``reset_parameters``.  Pretrained weights are lost, except for parameters that
+          are not trained (``requires_grad`` is False).  To start from pretrained
+          weights, pass a callable that loads them.
 
-        Two images go through it before the first step, and what cannot be trained is
-        an error.
+        The network is tested with two images before the first step; a network that
+        cannot be trained raises an error.
     width_multiplier : float, default=1.0
-        Times the published number of channels of each layer; of no meaning to
-        other networks than those of this library.
+        Factor of the published number of channels of each layer; without effect for
+        custom networks.
     normalization : {"instance", "layer", "group", "batch", "none"}, default="instance"
         Normalization after each convolution; without effect for "mlp" and custom
-        networks.  With few images "batch" is that of the images of a step, and
-        unstable.
+        networks.  With few images "batch" is unstable.
     learning_rate : float, default=0.01
         Learning rate during the first half of the epochs; see ``optimizer``.
     momentum : float, default=0.9
@@ -67,18 +66,18 @@ class NetworkClassifier(BaseNetworkClassifier):
     max_iter : int, default=300
         Number of epochs.
     loss : {"cross_entropy", "squared"}, default="cross_entropy"
-        What ``fit`` and ``fit_probabilities`` minimize: the cross-entropy of labels
+        The loss of ``fit`` and ``fit_probabilities``: the cross-entropy of labels
         and softmax, or half the squared distance of the outputs from the
-        probabilities of the classes, 0 and 1 for labels.  ``fit_targets`` always
-        takes the latter.
+        probabilities of the classes, 0 and 1 for labels.  ``fit_targets`` always uses
+        the latter.
     optimizer : {"sgd", "adam"}, default="sgd"
-        How the weights are changed:
+        The optimizer of the weights:
 
         - "sgd", stochastic gradient descent with momentum, whose learning rate falls
           to a tenth after half of the epochs;
         - "adam", whose learning rate rises during the first 500 epochs, at most half
-          of all, and falls along a cosine to a hundredth.  It wants smaller learning
-          rates, such as 3e-4, and takes ``momentum`` for the decay rate of its mean
+          of all, and falls along a cosine to a hundredth.  It needs smaller learning
+          rates, such as 3e-4, and uses ``momentum`` as the decay rate of its mean
           gradient.
     augmentation : "dsa", None or sequence of str, default="dsa"
         Families of which one is drawn for each batch, as for
@@ -92,7 +91,7 @@ class NetworkClassifier(BaseNetworkClassifier):
         Device for the computation; "auto" uses a GPU if available.
     random_state : int, RandomState instance or None, default=None
         Controls the initial weights, the order of the images, the augmentation, and
-        on a CPU what the module draws itself, as for dropout; pass an int for
+        on a CPU the random numbers of the module, such as dropout; pass an int for
         reproducible results.
     verbose : int, default=0
         Shows a progress bar over the epochs if positive.
@@ -105,7 +104,7 @@ class NetworkClassifier(BaseNetworkClassifier):
         All weights of the network, and the statistics of a batch normalization, in one
         vector.
     module_ : torch.nn.Module
-        The trained network, in evaluation mode: a new one whenever it is asked for.
+        The trained network, in evaluation mode: a new one at each access.
     loss_curve_ : list of float
         Mean training loss of each epoch.
     image_shape_ : tuple (height, width, channels)

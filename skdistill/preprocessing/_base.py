@@ -1,4 +1,4 @@
-"""What the transformers of pixel values share: parts of images in, a file out."""
+"""Base class of the transformers of pixel values: batches in, a file out."""
 
 import os
 from abc import ABCMeta, abstractmethod
@@ -67,7 +67,7 @@ class PixelTransformer(
     @_fit_context(prefer_skip_nested_validation=True)
     @with_own_torch_state
     def fit(self, X: Any, y: Any = None) -> "PixelTransformer":
-        """Learn from images; what an earlier fit learned is forgotten.
+        """Fit to images, without the results of earlier fits.
 
         Parameters
         ----------
@@ -91,13 +91,13 @@ class PixelTransformer(
     @_fit_context(prefer_skip_nested_validation=True)
     @with_own_torch_state
     def partial_fit(self, X: Any, y: Any = None) -> "PixelTransformer":
-        """Learn from more images, as if all had been given to one fit.
+        """Fit to further images, as if all had been passed to one fit.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, height, width, channels) or \
                 (n_samples, height * width * channels)
-            Images, of the shape of those before.
+            Images, of the same shape as before.
         y : None
             Ignored.
 
@@ -128,9 +128,9 @@ class PixelTransformer(
                 (n_samples, height * width * channels)
             Images.
         out : path-like, default=None
-            A `.npy` file for the result, which is written in batches and takes its
-            name when it is whole; it may be the file that X is a map of.  None keeps
-            the result in memory.
+            A `.npy` file for the result, which is written in batches and appears under
+            this name when it is complete; it may be the file of a memory map X.  None
+            keeps the result in memory.
 
         Returns
         -------
@@ -143,7 +143,7 @@ class PixelTransformer(
     def fit_transform(
         self, X: Any, y: Any = None, out: str | os.PathLike[str] | None = None
     ) -> np.ndarray:
-        """Learn from images and transform them.
+        """Fit to images and transform them.
 
         Parameters
         ----------
@@ -169,7 +169,7 @@ class PixelTransformer(
     def inverse_transform(
         self, X: Any, out: str | os.PathLike[str] | None = None
     ) -> np.ndarray:
-        """Return transformed images to the unit they had.
+        """Transform images back to their original unit.
 
         Parameters
         ----------

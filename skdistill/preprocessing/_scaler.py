@@ -37,10 +37,10 @@ class ChannelScaler(PixelTransformer):
         Standard deviation of each channel, in the unit of the pixels; 1 for a channel
         whose pixels are all the same.
     data_min_, data_max_ : ndarray of shape (channels,), float64
-        Lowest and highest value of each channel, in the unit of the pixels:
-        pictures take from them what is black and white.
+        Lowest and highest value of each channel, in the unit of the pixels; they
+        determine black and white in pictures.
     n_samples_seen_ : int
-        Number of images that were learned from.
+        Number of images of the fit.
     image_shape_ : tuple (height, width, channels)
         Shape of an image.
     n_features_in_ : int

@@ -20,19 +20,19 @@ from skdistill.utils._pixel_space import loses_contrast
 
 
 class ZCAWhitener(PixelTransformer):
-    """Remove the correlation of pixels by the whitening that changes images least.
+    """Remove the correlation of pixels with a minimal change of the images (ZCA).
 
     With the covariance C of the pixels and the mean m of the images, x becomes
-    (C + eps I)^(-1/2) (x - m) [1]_.  What is known in the field as ZCA is a
-    :class:`~skdistill.preprocessing.ChannelScaler` and this.
+    (C + eps I)^(-1/2) (x - m) [1]_.  In the literature ZCA is a
+    :class:`~skdistill.preprocessing.ChannelScaler` followed by this transformer.
 
     Read more in the :ref:`User Guide <scikit_learn>`.
 
     Parameters
     ----------
     eps : float, default=0.1
-        What is added to all variances, in the unit of the pixels squared: directions
-        that vary less are not amplified to the full.  The default is for images of
+        The value added to all variances, in the unit of the pixels squared: directions
+        with a smaller variance are amplified less.  The default is for images of
         standard deviation 1.
     image_shape : tuple (height, width, channels), default=None
         Shape to which the rows of a 2-D X are reshaped.  None treats each row as an
@@ -48,7 +48,7 @@ class ZCAWhitener(PixelTransformer):
         Variance of the images along each; n_components is the smaller of n_samples
         and n_features, the variance along all other directions is 0.
     n_samples_seen_ : int
-        Number of images that were learned from.
+        Number of images of the fit.
     image_shape_ : tuple (height, width, channels)
         Shape of an image.
     n_features_in_ : int
@@ -62,12 +62,12 @@ class ZCAWhitener(PixelTransformer):
 
     Notes
     -----
-    Computed in float64 from the covariance of the pixels or, of fewer images than
-    pixel values, from the scalar products of the images.  Images are read in batches,
-    but what is learned has the size of ``components_``, and a fit needs about three
-    times as much: 0.2 GB for images of 32x32x3, and 60 GB for as many of 128x128x3 as
-    there are pixel values.  ``partial_fit`` keeps the covariance, and finds its
-    directions again in each call: give it many images at a time.
+    Computed in float64 from the covariance of the pixels or, for fewer images than
+    pixel values, from the inner products of the images.  Images are read in batches,
+    but a fit needs about three times the memory of ``components_``: 0.2 GB for images
+    of 32x32x3, and 60 GB for images of 128x128x3 if there are as many as pixel values.
+    ``partial_fit`` keeps the covariance and recomputes its directions in each call:
+    pass many images at a time.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""TrajectoryBuffer: teachers trained on real images, snapshots kept per epoch."""
+"""TrajectoryBuffer: teachers trained on real images, with a snapshot per epoch."""
 
 import os
 from collections.abc import Sequence
@@ -89,16 +89,15 @@ from skdistill.utils._validation import (
 class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEstimator):
     """Teachers trained on real images, and their parameters in each epoch.
 
-    Every teacher is a network, a ConvNet if nothing else is said, trained from its own
-    random weights by plain stochastic gradient descent with a constant learning rate
-    and augmentation, each class weighing the same [1]_.  The snapshots are what
-    distillers by trajectory matching learn from.
+    Every teacher is a network, by default a ConvNet, trained from different random
+    weights by plain SGD with a constant learning rate, augmentation, and equal class
+    weights [1]_.  Trajectory matching distillers use the snapshots.
 
-    With a ``path`` they are stored as they come, at the latest a minute after they are
-    there.  A fit that was interrupted or killed resumes from that, with a result that
-    is bitwise identical to that of one that was not.  More teachers, or more epochs of
-    each, can be asked for later: only what is missing is trained.  Several processes
-    may fit the same buffer at once; each trains what no other is training.
+    With a ``path`` snapshots are stored at most a minute after they are taken.  An
+    interrupted fit resumes from there, and its result is bitwise identical to that of
+    an uninterrupted fit.  If more teachers or epochs are requested later, only the
+    missing ones are trained.  Several processes may fit the same buffer at once; each
+    trains teachers that no other process is training.
 
     Read more in the :ref:`User Guide <teachers>`.
 
@@ -111,18 +110,18 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
     learning_rate : float, default=0.01
         Learning rate, the same in all epochs.
     batch_size : int or "auto", default="auto"
-        Images per step.  "auto" takes 256 as in the literature, but fewer of a small
-        set, at least 8, so that an epoch has about 200 steps, as many as in the
-        literature on CIFAR-10: in an epoch of a few steps a network hardly moves,
-        which leaves little to match.
+        Images per step.  "auto" uses 256 as in the literature, but fewer for small
+        sets, at least 8, so that an epoch has about 200 steps, as in the literature on
+        CIFAR-10: in an epoch of a few steps the parameters hardly change, so that there
+        is little to match.
     momentum : float, default=0.0
         Momentum of the optimizer, in [0, 1).
     weight_decay : float, default=0.0
         Strength of the L2 penalty.
     class_weight : "balanced", dict or None, default="balanced"
-        "balanced" lets all classes weigh the same, for any number and weights of their
-        images; None all images; a dict maps classes to the weight of each of
-        their images.
+        "balanced" gives all classes equal weight, for any number and weights of their
+        images; None gives all images equal weight; a dict maps classes to the weight of
+        each of their images.
     augmentation : "dsa", None or sequence of str, default="dsa"
         Families of which one is drawn for each batch, as in
         :class:`~skdistill.neural_network.ConvNetClassifier`.
@@ -132,51 +131,50 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
 
         - A name: one of this library, as in
           :class:`~skdistill.neural_network.NetworkClassifier`.
-        - A callable: it gets ``image_shape`` and the number of classes and returns a
-          new :class:`torch.nn.Module`, that makes logits ``(n_images, n_classes)`` of
-          images ``(n_images, channels, height, width)``.  One that knows the number
-          of classes as ``num_classes``, as torchvision's networks do, is given that.
+        - A callable: it takes ``image_shape`` and the number of classes and returns a
+          new :class:`torch.nn.Module` that maps images ``(n_images, channels, height,
+          width)`` to logits ``(n_images, n_classes)``.  A callable with a parameter
+          ``num_classes``, as torchvision's networks have, is called with that.
         - A module: it is copied, and its layers draw new weights for each teacher by
-          their ``reset_parameters``.  Pretrained weights are lost by that, but for
-          parameters that are not trained (``requires_grad`` is False), which stay as
-          they are.  To start from pretrained weights, give a callable that loads them.
+          their ``reset_parameters``.  Pretrained weights are lost, except for
+          parameters that are not trained (``requires_grad`` is False).  To start from
+          pretrained weights, pass a callable that loads them.
 
         No network may normalize over batches: use group, layer or instance
-        normalization.  What dropout and the like draw follows from ``random_state``.
+        normalization.  Dropout and similar layers are controlled by ``random_state``.
     width : int, default=128
         Number of channels of each convolution of a "convnet".
     depth : int, default=3
         Number of blocks of a "convnet".
     normalization : {"instance", "layer", "group", "none"}, default="instance"
-        What each convolution's output is normalized over; without effect for "mlp" and
+        Normalization of each convolution's output; without effect for "mlp" and
         custom networks.
     snapshots_per_epoch : int or sequence of int, default=1
-        How many snapshots are taken in an epoch, at equal distances.  A sequence says
-        it of the first epochs, and later ones have one each: ``(4, 2)`` follows the
-        fast beginning more closely.  Distillers go from snapshot to snapshot: what
-        they call an epoch is the way between two of them.
+        Number of snapshots in an epoch, at equal distances.  A sequence gives the
+        numbers for the first epochs; later epochs have one snapshot each: ``(4, 2)``
+        follows the fast initial changes more closely.  Distillers go from snapshot to
+        snapshot: their epochs are the intervals between snapshots.
     average : bool, default=True
-        Whether a snapshot is the mean of the parameters over the steps since the one
-        before.  The noise of single steps averages out, and the way from one to the
-        next is smoother.  False takes the parameters at that moment, as in [1]_.
-        Training itself is the same.
+        Whether a snapshot is the mean of the parameters over the steps since the
+        previous snapshot, which removes the noise of single steps.  False takes the
+        current parameters, as in [1]_.  Training is the same.
     storage : {"float32", "float16", "bfloat16"}, default="float32"
-        How snapshots are stored.  The others take half the space; snapshots are
-        rounded to 11 and 8 significant bits.
+        Type of the stored snapshots.  "float16" and "bfloat16" take half the space and
+        round to 11 and 8 significant bits.
     image_shape : tuple (height, width, channels), default=None
         Shape to which the rows of a 2-D X are reshaped.  None treats each row as an
         image of height 1 with one channel.
     path : path-like, default=None
-        A folder for the snapshots, one file per teacher.  What is there is kept and
-        only what is missing is trained; a folder of other data or settings is refused.
-        In a search or a cross-validation of scikit-learn the teachers of each part of
-        the data and each setting have a folder ``fit-...`` of their own inside of it,
-        where the same search finds them again.  None keeps all snapshots in memory.
+        A folder for the snapshots, one file per teacher.  Existing teachers are kept
+        and only the missing ones are trained; a folder of other data or settings raises
+        an error.  In a search or a cross-validation of scikit-learn the teachers of
+        each fold and setting use a separate subfolder ``fit-...``, which the same
+        search uses again.  None keeps all snapshots in memory.
     n_jobs : int, default=None
         Number of teachers trained at once, in processes of one thread each.  None
         means 1 unless in a :func:`joblib.parallel_config` context, -1 one per core.
-        The result is bitwise identical for any number.  A GPU trains
-        several teachers in one process by itself, and only the context counts.
+        The result is bitwise identical for any number.  On a GPU several teachers are
+        trained in one process, and only the context is used.
     device : str or torch.device, default="auto"
         Device for the computation; "auto" uses a GPU if available.
     random_state : int, RandomState instance or None, default=None
@@ -193,13 +191,13 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
     classes_ : ndarray of shape (n_classes,)
         The class labels.
     n_teachers_, n_epochs_ : int
-        Number of teachers, and of epochs of each, that were trained.
+        Number of trained teachers, and of their epochs.
     snapshot_epochs_ : ndarray of shape (n_snapshots,)
-        After how many epochs each snapshot was taken; the first is 0.
+        Number of epochs after which each snapshot was taken; the first is 0.
     n_parameters_ : int
         Length of a snapshot.
     batch_size_ : int
-        Images per step, as decided.
+        Images per step.
     pixel_scale_ : float
         Standard deviation of all pixels, the unit of the augmentation's brightness.
     fingerprint_ : str
@@ -207,9 +205,9 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
     seed_ : int
         The seed that was drawn from ``random_state``.
     settings_ : TeacherSettings
-        How the teachers were trained, not what the parameters were set to since then.
-        Its attributes have the names of the parameters; ``build_structure()`` returns
-        the teachers' network, without weights.
+        The settings with which the teachers were trained.  Its attributes have the
+        names of the parameters; ``build_structure()`` returns the teachers' network,
+        without weights.
     image_shape_ : tuple (height, width, channels)
         Shape of an image.
     n_features_in_ : int
@@ -315,7 +313,7 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
     @_fit_context(prefer_skip_nested_validation=True)
     @with_own_torch_state
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "TrajectoryBuffer":
-        """Train the teachers, or those that ``path`` does not hold yet.
+        """Train the teachers, except those that are already in ``path``.
 
         Parameters
         ----------
@@ -325,8 +323,8 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
         y : array-like of shape (n_samples,)
             Class labels.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the images; those of weight 0 are left out.  With "balanced"
-            classes they count within their class.
+            Weights of the images; images of weight 0 are ignored.  With "balanced"
+            classes weights are relative within each class.
 
         Returns
         -------
@@ -426,7 +424,7 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
     def _prepare(
         self, X: Any, y: Any, sample_weight: Any
     ) -> tuple[tuple[Images, np.ndarray, np.ndarray, np.ndarray], TeacherSettings]:
-        """Validate what a fit is given, and decide how teachers are trained.
+        """Validate the input of a fit and determine the settings of the teachers.
 
         Returns
         -------
@@ -459,11 +457,11 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
 
     @with_own_torch_state
     def estimate_cost(self, X: Any, y: Any, sample_weight: Any = None) -> CostEstimate:
-        """Estimate what a fit to X, y takes: time, memory and disk.
+        """Estimate the time, memory and disk space of a fit to X, y.
 
-        A few steps are made and timed, some seconds long; nothing is fitted or stored.
-        Teachers that ``path`` may hold already are not known of: the estimate is that
-        of a fit from the beginning.
+        A few steps are timed, for some seconds; nothing is fitted or stored.  Teachers
+        that are already in ``path`` are not considered: the estimate is for a fit from
+        the beginning.
 
         Parameters
         ----------
@@ -482,8 +480,8 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
 
         Notes
         -----
-        Time is that of this machine as busy as it is now.  With ``n_jobs`` the steps
-        are made in as many processes side by side.
+        Times are for this machine under its current load.  With ``n_jobs`` the steps
+        are run in parallel processes.
 
         Examples
         --------
@@ -497,12 +495,12 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
         return cost
 
     def planned_snapshot_epochs(self) -> np.ndarray:
-        """Return after how many epochs a fit with these parameters takes snapshots.
+        """Return the epochs after which a fit with these parameters takes snapshots.
 
         Returns
         -------
         epochs : ndarray of shape (n_snapshots,)
-            What ``snapshot_epochs_`` will be after a fit.
+            The ``snapshot_epochs_`` of a fit.
 
         Raises
         ------
@@ -575,10 +573,10 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
     def classifier(
         self, teacher: int, epoch: float | None = None
     ) -> ConvNetClassifier | NetworkClassifier:
-        """Return a teacher as a classifier that is fitted.
+        """Return a teacher as a fitted classifier.
 
-        It classifies images in the pixel space of the teachers': what a network
-        learned from all real images is what a distilled set is measured against.
+        It classifies images in the pixel space of the teachers' images.  Its accuracy,
+        with all real images, is a reference for distilled sets.
 
         Parameters
         ----------
@@ -633,32 +631,32 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
     ) -> "TrajectoryBuffer":
         """Load the buffer in a folder.
 
-        Snapshots stay in their files until they are asked for, and are verified then.
+        Snapshots are read from their files when needed, and verified then.
 
         Parameters
         ----------
         path : path-like
             The ``path`` that a buffer was fitted with.
         architecture : callable or torch.nn.Module, default=None
-            What the teachers were fitted with, if that was a network of one's own: a
-            file cannot hold it.  Its parameters, its layers and what it computes are
-            compared to what the folder says of them.
+            The architecture that the teachers were fitted with, if it was a custom
+            network, which is not stored in files.  Its parameters, layers and outputs
+            are compared with those recorded in the folder.
         n_teachers, n_epochs : int, default=None
-            How many teachers to take, and how many epochs of each.  None takes as many
-            as a fit has asked for.
+            Number of teachers, and of their epochs, to use.  None uses the numbers of
+            the last fit.
 
         Returns
         -------
         buffer : TrajectoryBuffer
-            A fitted buffer with the settings it was made with.
+            A fitted buffer with the stored settings.
 
         Raises
         ------
         FileNotFoundError
-            If the folder holds no buffer.
+            If the folder contains no buffer.
         ValueError
             If teachers are missing or damaged; the message names the file.  If
-            ``architecture`` is missing or another one; it says what differs.
+            ``architecture`` is missing or differs from the stored one.
         """
         folder = as_path(path)
         manifest = read_manifest(folder)
@@ -735,7 +733,7 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
     def _join(
         self, settings: TeacherSettings
     ) -> tuple[Place | None, dict[str, Any] | None]:
-        """Make the folder this buffer's, or see that it is, and set the seed."""
+        """Claim the folder for this buffer, or check it, and set the seed."""
         asked = None if self.random_state is None else root_seed(self.random_state)
         new = root_seed(None) if asked is None else asked
         if self.path is None:
@@ -758,7 +756,7 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
     def _keep(
         self, teachers: list[Trained], settings: TeacherSettings, place: Place | None
     ) -> None:
-        """Set what fit and load leave behind."""
+        """Set the fitted attributes."""
         # Parameters that are set later leave the teachers as they are.
         self.settings_ = settings
         self._place = place
