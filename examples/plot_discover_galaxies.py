@@ -129,7 +129,7 @@ class Progress:
         )
 
     def begin(self, part, n_steps):
-        """Go to the next part, which takes so many steps."""
+        """Begin the next part, which takes a number of steps."""
         before = list(self.SHARES)[: list(self.SHARES).index(part)]
         # What was before is over, even if it has not told of its steps.
         self.bar.n = sum(self.SHARES[name] for name in before)

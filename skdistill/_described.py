@@ -1,4 +1,4 @@
-"""What a set tells of itself: where its data are from, and its card."""
+"""Description of a set: the origin of its data, and its card."""
 
 import os
 from collections.abc import Mapping, Sequence

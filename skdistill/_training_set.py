@@ -90,7 +90,7 @@ def training_set(synthetic: Any) -> TrainingSet:
 
 
 def _warn_of_contrary_labels(synthetic: SyntheticSet) -> None:
-    """Tell of learned labels whose columns are most likely in another order."""
+    """Warn about learned labels whose columns are most likely in another order."""
     kind, rows = class_rows(synthetic)
     if rows is None:
         return

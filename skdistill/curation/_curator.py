@@ -198,7 +198,7 @@ class GalaxyZooCurator(TransformerMixin, DocLinkMixin, BaseEstimator):
     >>> curator.transform(catalog).shape
     (90, 9)
 
-    A survey of one's own:
+    A custom survey:
 
     >>> survey = pd.DataFrame(
     ...     {

@@ -115,7 +115,7 @@ _PLACEHOLDERS = (-99.0, -999.0, -9999.0, -99999.0, -32768.0)
 
 
 def _tell_placeholders(pixels: np.ndarray, note: Callable[[str], None]) -> None:
-    """Tell of numbers that most likely stand for missing pixels."""
+    """Warn about values that most likely mark missing pixels."""
     low = float(np.nanmin(pixels))
     # No smallest brightness is met twice by chance with just such a number.
     if low in _PLACEHOLDERS and np.count_nonzero(pixels == low) > 1:

@@ -22,7 +22,7 @@ _COUNT_COLUMNS = (
 _VOTE_TOLERANCE = 1e-6
 # Of sums of votes that were rounded to two digits.
 _SUM_TOLERANCE = 0.021
-# So many galaxies must show what kind of votes they have.
+# Minimum number of galaxies to detect the kind of votes.
 _N_TELLING = 5
 _SEPARATORS = (".", "-", ":", " ", "")
 _PLACEHOLDER = re.compile(r"-1|-9+")

@@ -85,11 +85,11 @@ def load_image_folder(
         direct sub-folders are named after, or with images as bytes or as `{"bytes":
         ..., "path": ...}`.  None takes the one column that is called `path`, `file`,
         `image` or the like, else the one whose values end as image files do, else
-        one of ids; a warning tells of a guess.
+        one of ids; a guess is reported by a warning.
     class_column : str or None, default=None
         Column of the table with the classes, text or whole numbers.  None takes the
         one that is called `class`, `label`, `target` or the like, or the only other
-        one; a warning tells of a guess.
+        one; a guess is reported by a warning.
     size : int, pair (height, width) or None, default=None
         Pixels that all images are resized to, by means over areas.  None keeps them
         as they are; they must then be of one size.

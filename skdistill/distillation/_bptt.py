@@ -38,8 +38,8 @@ from skdistill.utils._distributed import Ranks
 from skdistill.utils._warnings import warn
 from skdistill.utils._workers import n_threads
 
-# The mean accuracy of so many iterations is judged, and is no better than guessing
-# below so many times that of guessing.
+# Number of iterations whose mean accuracy is checked, and the multiple of chance level
+# below which it counts as guessing.
 _N_JUDGED = 10
 _ABOVE_CHANCE = 1.1
 

@@ -264,5 +264,5 @@ class FullData(BaselineDistiller):
         return joined
 
     def _metadata(self) -> dict[str, Any]:
-        # Of so many images fewer epochs than of a few.
+        # For many images fewer epochs are enough.
         return describe_network(max_iter=ConvNetClassifier().max_iter)

@@ -43,7 +43,7 @@ _AUTO_STEP = 0.03
 _AUTO_LABEL_STEP = 0.03
 _TEMPERATURE_LR = 0.01
 
-# A network learns from so many synthetic images in a step, at most.
+# Maximum number of synthetic images in a training step of a network.
 _MAX_TRAINED = 1000
 
 # How many steps networks are trained for that are scored, by the number of images: as

@@ -79,7 +79,7 @@ class NetworkMatchingDistiller(IterativeDistiller):
     def _find_kind(self, data: RealData) -> NetworkKind:
         """Return which networks the parameters ask for."""
         check_network_parameters(self, "real and synthetic batches are not alike")
-        # Of a network of one's own it is not known.
+        # Unknown for custom networks.
         is_normalized = callable(self.architecture) or self.normalization != "none"
         check_pixel_unit(data.images, "instance" if is_normalized else "none")
         return network_kind(

@@ -8,7 +8,8 @@ from sklearn.cluster import KMeans, MiniBatchKMeans
 
 from skdistill.utils._images import Images, batches, take, weighted_mean
 
-# So many values of float64 are centered once and kept, of more a batch at a time.
+# Maximum number of float64 values that are centered once and kept; of more a batch at a
+# time.
 _KEPT_VALUES = 2**23
 # Of more values of float32 k-means runs in mini-batches, so often over all of them.
 _KMEANS_VALUES = 2**24

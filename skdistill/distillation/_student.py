@@ -16,7 +16,7 @@ from skdistill.neural_network._module_derivatives import Derivatives
 # While the activations of all steps take no more, they are kept, which is faster.
 _MAX_KEPT_BYTES = 2**30
 
-# With more images "auto" makes batches of at most so many, and at least one per class.
+# Maximum batch size of "auto", but at least one image per class.
 # Smaller images than 32x32 it takes more of: their steps are short anyway.
 _AUTO_BATCH = 32
 _AUTO_PIXELS = 32 * 32 * 32

@@ -385,7 +385,7 @@ class EvolutionDisplay:
         n_columns = int(np.ceil(np.sqrt(n_images * height / width)))
         n_rows = -(-n_images // n_columns)
         scale = max(1, round(_FRAME_WIDTH / (n_columns * (width + 1))))
-        # Of images that would make the film too large every so many pixels.
+        # If the film would be too large, use a subset of the pixels.
         every = -(-max(n_rows * height, n_columns * width) // _MAX_FRAME)
         small = self.frames[:, :, ::every, ::every]
         height, width = small.shape[2:4]

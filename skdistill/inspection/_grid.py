@@ -52,7 +52,7 @@ def panels(
     size : tuple (width, height)
         Of one, in inches; smaller where all would be more than :data:`MAX_INCHES`.
     n_columns : int, default=5
-        At most so many side by side.
+        Maximum number of columns.
     extra : tuple (width, height), default=(0.6, 0.9)
         For names at the left, and a title and a legend.
     share : bool, default=False
@@ -359,7 +359,7 @@ def _columns(numbers: Sequence[int], aspect: float, per_group: int) -> int:
 
 
 def _fitted(name: str, max_lines: int) -> str:
-    """Break a name into as few letters a line as so many lines allow."""
+    """Break a name into lines that are as short as the number of lines allows."""
     for letters in range(14, 44, 6):
         text = wrapped(name, letters)
         if text.count("\n") < max_lines:

@@ -34,7 +34,7 @@ from skdistill.utils._torch_state import with_own_torch_state
 from skdistill.utils._validation import check_images
 
 _MEASURES = tuple(LABELS)
-# Images are measured in batches of so many pixels: about 100 MB at a time.
+# Number of pixels in a batch of images to measure: about 100 MB.
 _BATCH_PIXELS = 2**18
 
 

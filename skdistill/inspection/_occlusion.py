@@ -18,7 +18,7 @@ from skdistill.utils._labels import check_known_labels, one_label_each
 from skdistill.utils._torch_state import with_own_torch_state
 from skdistill.utils._validation import image_array
 
-# Covered images are classified so many pixels at a time.
+# Number of pixels of covered images that are classified at a time.
 _BATCH_PIXELS = 2**20
 # What a probability of 0 is taken for at most: 1 of 200 votes of a forest.
 _MAX_FLOOR = 0.005

@@ -112,7 +112,7 @@ class ImageRecorder:
             return False
         if context.task_name == "iteration":
             iteration = context.task_id + 1
-            # The first, and then every so many.
+            # The first, and then at regular intervals.
             due = (iteration - 1) % self._every == 0
             self._last = synthetic.X
             self._last_iteration = iteration

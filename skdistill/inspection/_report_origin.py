@@ -14,7 +14,7 @@ from skdistill.utils._facts import facts_of, loading_code
 from skdistill.utils._metadata import A_PATH, plain
 from skdistill.utils._stretch import Stretch
 
-# Of so many classes one real image is shown with its map.
+# Number of classes of which one real image is shown with its map.
 _MAX_OCCLUDED = 9
 # Parameters that hold a folder, even if they look like something else.
 _FOLDERS = {"buffer", "cache", "checkpoint", "images_dir", "memory", "out", "path"}

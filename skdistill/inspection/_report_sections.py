@@ -27,7 +27,7 @@ from skdistill.utils._figures import some_of_each
 from skdistill.utils._stretch import Stretch
 
 _PACKAGES = ("numpy", "scipy", "pandas", "scikit-learn", "torch", "matplotlib")
-# So many distilled images are shown, with sides of so many pixels.
+# Maximum number of distilled images, and of the pixels of their sides.
 _MAX_SHOWN, _MAX_SIDE = 100, 128
 
 

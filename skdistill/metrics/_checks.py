@@ -23,7 +23,7 @@ _WRONG = {
 def warn_of_shared_images(
     images: Images, test: np.ndarray, name: str = "X_validation"
 ) -> None:
-    """Tell of test images that are not new: the score is too high.
+    """Warn about test images that are among the training images.
 
     Parameters
     ----------

@@ -381,7 +381,7 @@ def _tell_failures(
 def _warn_of_other_classifiers(
     cells: dict[tuple[str, int], Cell | Failure],
 ) -> None:
-    """Tell of sets that were scored by other networks than others."""
+    """Warn if the sets were scored by different networks."""
     found: dict[str, list[str]] = {}
     for (name, _), cell in cells.items():
         if isinstance(cell, Cell):

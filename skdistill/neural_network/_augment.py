@@ -116,7 +116,7 @@ def draw_augmentation(
 
 
 def siamese(draw: AugmentationDraw, n_samples: int) -> AugmentationDraw:
-    """Return the draw that augments so many images by the one row of another.
+    """Return the draw that augments n images by the single row of another draw.
 
     Parameters
     ----------
@@ -296,8 +296,8 @@ def _crop(images: Tensor, uniforms: Tensor) -> Tensor:
     padded = F.pad(images, (reach_x, reach_x, reach_y, reach_y))
     rows = torch.arange(height, device=images.device) + (shift_y[:, None] + reach_y)
     columns = torch.arange(width, device=images.device) + (shift_x[:, None] + reach_x)
-    # Two gathers along one axis each are several times faster, forth and back, than
-    # indexing both axes at once.
+    # Two gathers along one axis each are several times faster, forward and backward,
+    # than indexing both axes at once.
     n_samples, channels = images.shape[:2]
     rows = rows[:, None, :, None].expand(-1, channels, -1, padded.shape[-1])
     columns = columns[:, None, None, :].expand(n_samples, channels, height, -1)

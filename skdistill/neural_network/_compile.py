@@ -12,7 +12,7 @@ _STEPS_WORTH_COMPILING = 5000
 
 
 def pays_to_compile(device: torch.device, n_student_steps: int) -> bool:
-    """Decide whether so many steps are worth compiling for.
+    """Decide whether the number of steps is worth compiling for.
 
     On a CPU they never are: the convolutions take some nine tenths of the time, and
     compiled code was not measurably faster.  On a GPU what is between them costs more,

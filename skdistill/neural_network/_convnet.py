@@ -13,9 +13,10 @@ POOLINGS = ("average", "max", "none")
 EPSILON = 1e-5
 _GROUPS = 4
 
-# Pooling leaves the blocks to come a side of at least so many pixels.  Normalized over
-# 2x2 values, a map is little more than their signs: the gradient through 20 steps of a
-# student then varies by a factor of a million between two draws of its augmentation.
+# Pooling leaves the next blocks at least this number of pixels per side.  Normalized
+# over 2x2 values, a map is little more than their signs: the gradient through 20 steps
+# of a student then varies by a factor of a million between two draws of its
+# augmentation.
 _MIN_SIDE = 4
 
 

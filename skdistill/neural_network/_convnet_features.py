@@ -22,7 +22,7 @@ from skdistill.neural_network._micro_batches import micro_batches
 from skdistill.utils._workers import map_pieces, n_threads
 
 # Where only features are wanted, the largest feature map of what a GPU is given at
-# once has at most so many bytes.
+# once has at most this number of bytes.
 _MAX_GPU_BYTES = 2**30
 
 

@@ -126,7 +126,7 @@ def default_estimator(
     if said is None:
         if OWN in metadata:
             warn(
-                "the set was distilled with a network of one's own, "
+                "the set was distilled with a custom network, "
                 f"{metadata[OWN]}, which it cannot hold: a ConvNetClassifier "
                 "is trained in its place; `estimator`=NetworkClassifier(...) of that "
                 "network scores the set by what it was made for"
@@ -233,7 +233,7 @@ def describe_kind(kind: NetworkKind, **parameters: Any) -> dict[str, Any]:
 
 
 def own_parameters(kind: NetworkKind, **parameters: Any) -> dict[str, Any]:
-    """Return what :func:`default_estimator` is told of a user's own network.
+    """Return what :func:`default_estimator` needs to know of a custom network.
 
     Parameters
     ----------

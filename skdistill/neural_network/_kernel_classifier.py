@@ -37,7 +37,7 @@ _N_MATRICES = 6
 
 
 def check_kernel_memory(n: int, device: torch.device) -> None:
-    """Raise a ValueError if a kernel of so many images cannot be held in memory."""
+    """Raise a ValueError if the kernel of n images does not fit into memory."""
     needed = _N_MATRICES * 8 * n**2
     if device.type == "cuda":
         there = torch.cuda.get_device_properties(device).total_memory

@@ -9,7 +9,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-# The largest feature map of a micro-batch has at most so many bytes: several such maps
+# Maximum size in bytes of the largest feature map of a micro-batch: several such maps
 # then fit into the last cache that cores share.
 _MAX_BYTES = 5 * 2**20
 # Below, a step is mostly the overhead of its operations, which each part would repeat.

@@ -29,7 +29,7 @@ from skdistill.neural_network._feature_derivatives import (
 )
 from skdistill.utils._random import isolated_torch_seed
 
-# So many images go through a network at once.
+# Number of images that go through a network at once.
 _BATCH = 256
 
 

@@ -21,7 +21,7 @@ from skdistill.utils._random import isolated_torch_seed
 
 ImageShape = tuple[int, int, int]
 
-# What a network makes of images is compared to so many parts of the largest logit:
+# What a network makes of images is compared up to this fraction of the largest logit:
 # machines differ by less.
 _PARTS = 10**4
 
@@ -206,7 +206,7 @@ def differences_of_networks(found: Any, asked: Any) -> str:
         if found == asked:
             return ""
         one, other = (
-            repr(each) if isinstance(each, str) else "a network of one's own"
+            repr(each) if isinstance(each, str) else "a custom network"
             for each in (found, asked)
         )
         return f"found {one}, expected {other}"

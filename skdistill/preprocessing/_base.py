@@ -59,7 +59,7 @@ class PixelTransformer(
     A subclass says what it learns of images and what it makes of a batch.
     """
 
-    # So many values are computed with at once.
+    # Number of values that are processed at once.
     _batch_values = 2**21
 
     image_shape: Any

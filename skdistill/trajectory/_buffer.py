@@ -440,7 +440,7 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
         check_class_sizes(y, 2, "teachers")
         X, y, weight = check_weights(sample_weight, X, y)
         check_network_parameters(self, "a distiller could not follow such teachers")
-        # Of a network of one's own it is not known.
+        # Unknown for custom networks.
         is_normalized = callable(self.architecture) or self.normalization != "none"
         scale = check_pixel_unit(X, "instance" if is_normalized else "none")
         self.classes_, codes = np.unique(y, return_inverse=True)

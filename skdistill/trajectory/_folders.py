@@ -215,7 +215,7 @@ def with_architecture(
     if architecture is None or isinstance(architecture, str):
         got = "" if architecture is None else f"; got {architecture!r}"
         raise ValueError(
-            f"the teachers in {folder} have a network of one's own, {name}, which "
+            f"the teachers in {folder} have a custom network, {name}, which "
             "files cannot hold: load them by TrajectoryBuffer.load(path, "
             f"architecture=...), with what they were fitted with{got}"
         )

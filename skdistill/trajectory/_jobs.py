@@ -143,7 +143,7 @@ def train_group(
     place : Place or None
         Where they are stored, if this process sees it; else their runs are returned.
     told : TeacherTasks or None
-        What is told of each epoch, where that is possible.
+        Called after each epoch, if that is possible.
     seeds : dict of int
         The seed of each teacher, by its number.
 

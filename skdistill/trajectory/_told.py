@@ -1,4 +1,4 @@
-"""What callbacks are told of teachers in training."""
+"""Callback events of teachers in training."""
 
 import os
 import threading
@@ -58,7 +58,7 @@ class TeacherTasks:
         return self._tasks.are_told and self._thread == here
 
     def tell(self, trained: Trained) -> None:
-        """Tell of the epochs of a teacher, but for those that were told before."""
+        """Report the epochs of a teacher that have not been reported yet."""
         number = trained.number
         if number not in self._teachers:
             self._teachers[number] = self._tasks.branch("epoch")
@@ -69,7 +69,7 @@ class TeacherTasks:
             teacher.end_step(None, partial(_numbers, trained, epoch))
 
     def finish(self, trained: Trained) -> None:
-        """Tell of a teacher that is there, and of what was not told of it before."""
+        """Report a complete teacher, and its epochs that have not been reported."""
         if not self._tasks.are_told:
             return
         self.tell(trained)

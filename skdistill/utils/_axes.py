@@ -7,7 +7,8 @@ from skdistill.utils._warnings import warn_once
 
 # Channels of gray, color, and color with transparency or four bands.
 _USUAL_CHANNELS = (1, 3, 4)
-# Equal sides of so many pixels are told of, and from the second on refused.
+# Equal sides from the first number of pixels on are warned about, from the second on
+# rejected.
 _MIN_SIDE, _MIN_SURE_SIDE = 5, 8
 # Other numbers of channels than the usual are taken for such below this many.
 _MAX_CHANNELS = 16
@@ -52,7 +53,7 @@ def check_axis_order(
     *,
     is_tensor: bool = False,
 ) -> None:
-    """Refuse images in another order of axes, and tell of what may be one.
+    """Reject images in another order of axes, and warn about ambiguous ones.
 
     Parameters
     ----------
@@ -137,7 +138,7 @@ def which_axes(shape: tuple[int, int, int], name: str, expected: Any) -> str:
 
 
 def square_shape(n_features: int) -> tuple[int, int, int] | None:
-    """Return the shape of square images of so many pixel values, if there is one."""
+    """Return the shape of square images with this number of pixel values, or None."""
     for channels in _USUAL_CHANNELS:
         side = math.isqrt(n_features // channels)
         if side >= _MIN_SURE_SIDE and side * side * channels == n_features:

@@ -6,7 +6,7 @@ from skdistill.utils._image_input import some_of
 from skdistill.utils._images import Images, batches
 from skdistill.utils._warnings import warn_once
 
-# Of an image that is not blank, some of so many pixels nearly always differ.
+# In an image that is not blank, some of this number of pixels nearly always differ.
 _N_LOOKS = 16
 
 

@@ -84,7 +84,7 @@ class FitTasks:
         return self._tell_of_end(self._step, attributes, metadata)
 
     def branch(self, step_name: str) -> "FitTasks":
-        """Begin a step that has steps of its own, and return what tells of them."""
+        """Begin a step with nested steps, and return their reporter."""
         inner = copy(self)
         inner._name = step_name
         inner._step = None

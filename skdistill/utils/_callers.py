@@ -97,7 +97,7 @@ def interrupt_ends_all(*, counts: bool = True) -> bool:
 def steps_before(estimator: Any) -> list[Any]:
     """Return what transformed the images of a fit before it: steps of its pipelines.
 
-    A step of a pipeline is not told of those before it.  What lies between, such
+    A step of a pipeline does not know the steps before it.  What lies between, such
     as a classifier that chooses columns, ends the search: nothing is known then.
 
     Parameters

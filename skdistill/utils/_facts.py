@@ -7,7 +7,7 @@ import numpy as np
 
 from skdistill.utils._inverse import names_of
 
-# So many classes are named with their number of real images.
+# Maximum number of classes that are listed with their number of real images.
 _MAX_NAMED = 30
 
 

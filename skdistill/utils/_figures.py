@@ -11,7 +11,7 @@ from PIL import Image
 
 from skdistill.utils._stretch import to_displayable
 
-# What a notebook stores of one set: so many images, sides and bytes of base64.
+# Limits of a set in a notebook: images, pixels of their sides, and bytes of base64.
 MAX_FIGURES = 24
 _MAX_SIDE = 96
 _MAX_BYTES = 90_000
@@ -19,7 +19,7 @@ _MAX_LABEL = 40
 
 
 def some_of_each(y: Any, n_images: int) -> np.ndarray:
-    """Return positions of at most so many images, as many of each class as can be.
+    """Return positions of a limited number of images, evenly over the classes.
 
     Parameters
     ----------

@@ -19,7 +19,7 @@ from skdistill.utils._axes import check_axis_order, which_axes
 from skdistill.utils._warnings import warn_once
 
 _LAYOUT = "4-D (n_samples, height, width, channels)"
-# So many positions are named in a message.
+# Maximum number of positions in a message.
 _MAX_NAMED = 5
 
 

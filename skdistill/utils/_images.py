@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-# So many values are turned to floating point at once: 16 MiB of float64.
+# Number of values that are converted to floating point at once: 16 MiB of float64.
 _BATCH_VALUES = 2**21
 
 
@@ -63,7 +63,7 @@ def batches(images: Images, n_values: int | None = None) -> Iterator[slice]:
     ----------
     images : ndarray or Rows of shape (n_images, ...)
     n_values : int, default=None
-        About so many values are in one; None leaves it to this module.
+        Approximate number of values in a batch; None uses the default.
     """
     n_values = _BATCH_VALUES if n_values is None else n_values
     step = max(1, n_values // max(1, int(np.prod(images.shape[1:]))))

@@ -9,7 +9,7 @@ import numpy as np
 from scipy import stats
 
 _HALVINGS = 50  # of an interval within [0, 1]
-# So many values stand for Newcombe's variance, against those that speak for another.
+# Weight of Newcombe's variance, as a number of values, against the empirical one.
 _PRIOR_VALUES = 6
 
 

@@ -13,7 +13,7 @@ from skdistill.utils._warnings import warn, warn_once
 # Every format that labels are stored in can hold these.
 LABEL_KINDS = "labels of one kind: strings, integers, booleans or whole numbers"
 
-# So many classes are named in a message.
+# Maximum number of classes in a message.
 _MAX_NAMED = 10
 
 # What a missing label becomes when it is made a string.
@@ -62,7 +62,7 @@ def as_labels(y: Any, name: str = "y") -> np.ndarray:
 
 
 def warn_of_doubtful_classes(labels: np.ndarray) -> None:
-    """Tell of classes that are likely one class, or none at all."""
+    """Warn about classes that are likely one class, or missing labels."""
     if labels.dtype.kind not in "OUT" or labels.ndim != 1:
         return
     classes = np.unique(labels).tolist()

@@ -1,4 +1,4 @@
-"""What a set tells of its making, as JSON holds it and without anybody's folders."""
+"""Metadata about the making of a set, as JSON and without local paths."""
 
 import getpass
 import inspect

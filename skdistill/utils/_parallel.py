@@ -19,7 +19,7 @@ from joblib.parallel import get_active_backend
 
 Key = TypeVar("Key", bound=Hashable)
 
-# So many times in a row, without a single piece of work done in between, workers may
+# How often in a row, without a single piece of work done in between, workers may
 # die: once is an accident, but work that kills its worker would kill all others.
 _MAX_LOSSES = 3
 

@@ -7,7 +7,7 @@ import numpy as np
 from skdistill.utils._images import Images, batches, take
 from skdistill.utils._warnings import warn
 
-# Of so many steps of float32 a standard deviation shall consist: 8-bit images with
+# Minimum standard deviation in units of the resolution of float32: 8-bit images with
 # little contrast have no more.
 _MIN_STEPS = 16
 
@@ -139,7 +139,7 @@ def pixel_space(images: Images) -> PixelSpace:
 
 
 def loses_contrast(mean: np.ndarray, deviation: np.ndarray) -> np.ndarray:
-    """Tell of each channel whether it would lose much of its contrast in float32.
+    """Return for each channel whether it would lose much of its contrast in float32.
 
     Parameters
     ----------

@@ -9,8 +9,8 @@ from skdistill.utils._labels import is_already_checked
 from skdistill.utils._pixel_space import PixelSpace, pixel_space
 from skdistill.utils._warnings import warn
 
-# By how much the space of other images may differ: a mean by so many deviations, a
-# deviation by this factor, a correlation by this much.  Two halves of a set of a few
+# By how much the space of other images may differ: a mean by this number of deviations,
+# a deviation by this factor, a correlation by this much.  Two halves of a set of a few
 # hundred images differ far less, images before and after a scaler or a whitening more.
 _MEAN_DEVIATIONS = 1.0
 _DEVIATION_FACTOR = 2.0
@@ -22,7 +22,7 @@ _MIN_IMAGES = 20
 _OWN_SLACK = 2.0
 _OWN_CORRELATION = 0.5
 _FITTED_FOR_THEM = "Transform `{}` by the scaler or whitener that was fitted for these"
-# So many pixel values of evenly spaced images tell as much as all of them.
+# Number of pixel values, of evenly spaced images, that are a sufficient sample.
 _MAX_VALUES = 2**24
 
 
@@ -138,7 +138,7 @@ def _some_images(X: Any, shape: tuple[int, ...] | None) -> np.ndarray | None:
 
 
 def _slack(n_images: int) -> float:
-    """Return by how much so many images may differ more than many."""
+    """Return the additional tolerance for a small number of images."""
     return 1.0 if n_images >= _MIN_IMAGES else 1.2 * (_MIN_IMAGES / n_images) ** 0.5
 
 

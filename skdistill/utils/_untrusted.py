@@ -102,7 +102,7 @@ def class_labels(labels: Any, n_more: int = 0) -> np.ndarray:
 
 
 def max_unpacked(n_bytes: int) -> int:
-    """Return how large what comes in so many compressed bytes may become."""
+    """Return the maximum uncompressed size for a number of compressed bytes."""
     return _ANY_BYTES + _MAX_RATIO * n_bytes
 
 

@@ -28,7 +28,7 @@ _NUMBERS = [np.float64, np.float32, np.float16, np.bool_] + [
 ]
 _MAX_VALUE = float(np.finfo(np.float32).max)
 
-# So many classes are named in a message.
+# Maximum number of classes in a message.
 _MAX_NAMED = 10
 
 

@@ -182,7 +182,7 @@ class Workers:
             thread.join()
 
     def _start(self, n_threads: int) -> None:
-        """Start threads until there are so many, or as many as there may be."""
+        """Start threads up to the requested number, within the limit."""
         for n in range(len(self._threads), min(n_threads, self.n_helpers)):
             thread = threading.Thread(
                 target=self._help, name=f"skdistill-{n}", daemon=True

@@ -57,20 +57,20 @@ def test_fine_tuning_lowers_the_rates_and_probes_no_more(
     make_tiny, tiny_bars, monkeypatch, decide_by
 ):
     factors = spy_on_factors(monkeypatch)
-    probes = []
+    validations = []
     real = matcher_module.match
 
-    def probe(*args, **kwargs):
-        probes.append(args)
+    def recording(*args, **kwargs):
+        validations.append(args)
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(matcher_module, "match", probe)
+    monkeypatch.setattr(matcher_module, "match", recording)
     decide_by(None, None, "stop")
     distiller = make_tiny(max_iter=40, max_total_iter=None).fit(*tiny_bars)
     # Every 40 / 20 iterations.
     decayed = [0.8**period for period in range(14) for _ in range(2)]
     assert factors == pytest.approx([1] * 3 + decayed)
-    assert len(probes) == 3
+    assert len(validations) == 3
     assert distiller.stop_reason_ == "no trend"
     history = distiller.history_
     for name in ("validation_loss", "validation_misalignment"):
@@ -141,7 +141,7 @@ def test_history_and_stages_tell_the_whole_story(
         rows = history.iloc[stage.first_iteration :][: stage.n_iter]
         assert (rows["n_epochs_matched"] == stage.n_epochs_matched).all()
         assert (rows["start_epoch"] == rows.index % stage.n_epochs_matched).all()
-        # Without a probe once there was no trend.
+        # Without a validation once there was no trend.
         fine_tuning = "no trend" in stages["reason"].tolist()[: stage.Index]
         assert (rows["validation_loss"].isna() == fine_tuning).all()
     assert set(history.index[history["event"] == "rolled back"]) == broken
@@ -201,7 +201,7 @@ def test_level_up_takes_in_one_more_epoch(make_distiller, bars, level_up_after):
     level_up_after(3)
     distiller = make_distiller(max_total_iter=14).fit(*bars)
     history = distiller.history_
-    # Teachers of 4 epochs: the probe needs the one after the last that is matched.
+    # Teachers of 4 epochs: the validation needs the one after the last that is matched.
     expected = [1] * 3 + [2] * 3 + [3] * 8
     assert history["n_epochs_matched"].tolist() == expected
     assert distiller.n_epochs_matched_ == 3
@@ -225,7 +225,7 @@ def test_the_last_probe_aims_at_the_last_epoch(
         ipc=3,
         n_target_epochs=n_target_epochs,
     ).fit(*bars)
-    # Half of four epochs, where the probe does not need more of them.
+    # Half of four epochs, where the validation does not need more of them.
     assert (distiller.history_["n_epochs_matched"] == last).all()
     assert distiller.n_epochs_matched_ == last
     assert distiller.stages_["reason"].tolist()[:3] == ["expanded"] * 3
@@ -256,9 +256,11 @@ def test_probe_and_update_are_the_epochs_of_algorithm_1(
     distiller = make_distiller(max_total_iter=5, n_target_epochs=n_target_epochs)
     history = distiller.fit(*bars).history_
     assert history["n_epochs_matched"].tolist() == [1, 1, 2, 2, 2]
-    for row, probe, update in zip(history.itertuples(), *pairs.values(), strict=True):
+    for row, validation, update in zip(
+        history.itertuples(), *pairs.values(), strict=True
+    ):
         for epoch, (start, target) in [
-            (row.n_epochs_matched, probe),
+            (row.n_epochs_matched, validation),
             (row.start_epoch, update),
         ]:
             assert np.array_equal(start, teachers.snapshot(row.teacher, epoch))
@@ -298,7 +300,7 @@ def test_finer_snapshots_are_matched_one_after_the_other(bars):
     distiller = STMDistiller(
         buffer=teachers, n_steps=2, max_total_iter=1, device="cpu", random_state=0
     ).fit(X, y)
-    # A probe of the second way, then a match of the first.
+    # A validation of the second interval, then a match of the first.
     assert seen == [0.5, 1.0, 0.0, 0.5]
     assert distiller.n_epochs_matched_ == 1
     coarse = TrajectoryBuffer(n_teachers=1, n_epochs=1, width=4, device="cpu")
@@ -312,16 +314,16 @@ def test_finer_snapshots_are_matched_one_after_the_other(bars):
 
 
 def test_each_epoch_has_its_own_step_size(make_tiny, tiny_bars, monkeypatch, decide_by):
-    probed = []
+    recorded = []
     real = matcher_module.match
 
-    def probe(network, start, end, images, targets, log_step_size, *args, **kwargs):
-        probed.append(float(log_step_size.exp()))
+    def recording(network, start, end, images, targets, log_step_size, *args, **kwargs):
+        recorded.append(float(log_step_size.exp()))
         return real(
             network, start, end, images, targets, log_step_size, *args, **kwargs
         )
 
-    monkeypatch.setattr(matcher_module, "match", probe)
+    monkeypatch.setattr(matcher_module, "match", recording)
     decide_by(None, None, "expanded")
     distiller = make_tiny(
         step_size_per_epoch=True, step_size_lr=0.1, max_total_iter=8
@@ -336,11 +338,11 @@ def test_each_epoch_has_its_own_step_size(make_tiny, tiny_bars, monkeypatch, dec
     assert used[6] != used[4]
     first, second = distiller.step_sizes_
     assert first != second
-    # Probes have the last.
-    assert probed[:3] == used[:3].tolist()
-    assert probed[3] == used[3]
-    assert probed[4] == probed[5] == used[5]
-    assert probed[6] == probed[7] == used[7]
+    # Validation losses use the last.
+    assert recorded[:3] == used[:3].tolist()
+    assert recorded[3] == used[3]
+    assert recorded[4] == recorded[5] == used[5]
+    assert recorded[6] == recorded[7] == used[7]
     assert distiller.synthetic_.step_size == second
     common = make_tiny(step_size_lr=0.1, max_total_iter=8).fit(*tiny_bars)
     assert common.step_sizes_.tolist() == [common.synthetic_.step_size]
@@ -351,14 +353,14 @@ def test_a_run_may_start_with_several_epochs(
     make_distiller, make_teachers, bars, monkeypatch, per_epoch, level_up_after
 ):
     teachers = make_teachers(n_epochs=4).fit(*bars)
-    probed = []
+    recorded = []
     real = matcher_module.match
 
-    def probe(network, start, end, *args, **kwargs):
-        probed.append(start.numpy())
+    def recording(network, start, end, *args, **kwargs):
+        recorded.append(start.numpy())
         return real(network, start, end, *args, **kwargs)
 
-    monkeypatch.setattr(matcher_module, "match", probe)
+    monkeypatch.setattr(matcher_module, "match", recording)
     level_up_after(4)
     distiller = make_distiller(
         buffer=teachers,
@@ -371,7 +373,7 @@ def test_a_run_may_start_with_several_epochs(
     assert history["start_epoch"].tolist() == [0, 1, 0, 1, 1, 2, 0]
     assert distiller.stages_["n_epochs_matched"].tolist() == [2, 3]
     assert distiller.step_sizes_.shape == (3 if per_epoch else 1,)
-    for start, row in zip(probed, history.itertuples(), strict=True):
+    for start, row in zip(recorded, history.itertuples(), strict=True):
         expected = teachers.snapshot(row.teacher, row.n_epochs_matched)
         np.testing.assert_array_equal(start, expected)
     # Epochs have step sizes of their own from the first iteration on.

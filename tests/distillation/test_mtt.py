@@ -80,11 +80,11 @@ def test_target_is_so_many_epochs_later(
         seen.append((start.numpy().copy(), end.numpy().copy()))
         return real(network, start, end, *args, **kwargs)
 
-    def probe(*args, **kwargs):
-        raise AssertionError("there is nothing to probe")
+    def unwanted(*args, **kwargs):
+        raise AssertionError("there is nothing to validate")
 
     monkeypatch.setattr(matcher_module, "match_gradient", spy)
-    monkeypatch.setattr(matcher_module, "match", probe)
+    monkeypatch.setattr(matcher_module, "match", unwanted)
     distiller = make_distiller(
         max_start_epoch=pool, n_target_epochs=n_target_epochs, max_iter=9
     ).fit(*tiny_bars)

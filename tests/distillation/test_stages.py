@@ -35,7 +35,7 @@ def residuals(numbers, groups):
 
 
 def teachers_with_levels(n, n_groups, seed, spread=10.0):
-    """A teacher for each of n probes, all as often, and the levels of the probes."""
+    """Return a teacher for each of n validations, equally often, and their levels."""
     rng = np.random.default_rng(seed)
     groups = rng.permutation(np.arange(n) % n_groups)
     return groups.tolist(), (spread * rng.normal(size=n_groups))[groups]
@@ -267,7 +267,7 @@ def end_of_stage(series):
 
 
 def test_whole_stages_of_noise_and_of_random_walks():
-    """How often a stage of 400 probes that learn nothing ends, after 40 looks.
+    """How often a stage of 400 validations that learn nothing ends, after 40 looks.
 
     White noise is never taken for a fall at five deviations, and for a rise at three
     in some percent.  A random walk is a trend to a test whose null hypothesis is white

@@ -184,11 +184,11 @@ def test_probe_that_is_not_finite_is_a_setback(make_tiny, tiny_bars, monkeypatch
     counter = itertools.count()
     real = matcher_module.match
 
-    def probe(*args, **kwargs):
+    def unwanted(*args, **kwargs):
         found = real(*args, **kwargs)
         return found._replace(loss=found.loss * (np.nan if next(counter) == 1 else 1))
 
-    monkeypatch.setattr(matcher_module, "match", probe)
+    monkeypatch.setattr(matcher_module, "match", unwanted)
     distiller = make_tiny(max_total_iter=3).fit(*tiny_bars)
     assert distiller.history_["event"].tolist() == ["", "rolled back", ""]
 

@@ -224,9 +224,7 @@ class TestOtherNetworks:
 
     def test_nothing_is_imported_from_a_file(self, stored):
         name = re.escape(f"{__name__}.small")
-        with pytest.raises(
-            ValueError, match=rf"network of one's own, {name}, which.*a"
-        ):
+        with pytest.raises(ValueError, match=rf"custom network, {name}, which.*a"):
             TrajectoryBuffer.load(stored)
         with pytest.raises(ValueError, match="got 'resnet18'"):
             TrajectoryBuffer.load(stored, architecture="resnet18")
@@ -252,9 +250,7 @@ class TestOtherNetworks:
 
     @pytest.mark.parametrize("architecture", ["convnet", "mlp"])
     def test_networks_of_the_library(self, stored, make_buffer, bars, architecture):
-        message = (
-            f"architecture: found a network of one's own, expected '{architecture}'"
-        )
+        message = f"architecture: found a custom network, expected '{architecture}'"
         with pytest.raises(ValueError, match=message):
             make_buffer(architecture=architecture, width=128, depth=3, path=stored).fit(
                 *bars

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 # A run of days takes no more memory, and its checkpoint no more space, than one of an
-# hour: when there are so many rows, pairs of them are merged.
+# hour: at this number of rows, pairs of them are merged.
 MAX_ROWS = 10_000
 
 

@@ -15,7 +15,7 @@ FIRST_CONFIDENCE = 0.9
 
 
 def enlarge(images: Tensor, pixel_size: int) -> Tensor:
-    """Return images of shape (..., height, width) with pixels so many times larger."""
+    """Return images of shape (..., height, width) with pixels enlarged by a factor."""
     if pixel_size == 1:
         return images
     return images.repeat_interleave(pixel_size, -1).repeat_interleave(pixel_size, -2)

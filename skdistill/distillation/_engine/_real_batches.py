@@ -175,7 +175,7 @@ class RealData:
         n_per_class : int or None
             As for :meth:`batch`.
         max_images : int
-            So many images, or those of one class, are held at a time.
+            Maximum number of images in memory, or those of one class.
         dtype : torch.dtype, default=torch.float32
 
         Yields

@@ -14,13 +14,13 @@ from skdistill.distillation._engine._parameters import SyntheticParameters
 from skdistill.utils._checkpoint import save_checkpoint
 from skdistill.utils._distributed import Ranks
 
-# So many losses make a mean that is judged.
+# Number of losses in a mean that is checked.
 WATCH_EVERY = 10
 
-# A mean loss so many times the run's first losses that still rises is a divergence.
+# A rising mean loss above this multiple of the first losses is a divergence.
 _FAR_ABOVE = 2.0
-# The first losses are believed up to so many times the first of all, which is that of
-# the images the run starts from: the others may have diverged already.
+# The first losses are used up to this multiple of the very first, which is that of the
+# initial images: the others may have diverged already.
 _MAX_FIRST_RISE = 10.0
 
 # No run makes more steps.
@@ -39,7 +39,7 @@ class Progress:
     n_roll_backs : int
         Roll-backs since the last good state.
     watched_from : int
-        The iteration from which losses tell of a divergence.
+        The iteration from which losses are checked for a divergence.
     losses : tuple of float
         The last of them.
     reference_loss : float

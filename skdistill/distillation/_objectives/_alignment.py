@@ -43,11 +43,11 @@ from skdistill.utils._workers import map_pieces
 # How many of the last accuracies are watched.
 N_WATCHED_VALUES = 10
 
-# The weight of the discrimination loss is that of a sum over so many real images of
-# each class, however many there are.
+# The weight of the discrimination loss is that of a sum over this number of real images
+# of each class, however many there are.
 _DISCRIMINATED_IMAGES = 256
 
-# Feature maps of so many images at once, of all blocks.
+# Number of images whose feature maps, of all blocks, are computed at once.
 _MAX_MAPS_BYTES = 2**26
 
 _TRAINING, _WATCHED, _DRAWN = 3, 4, 5
@@ -76,7 +76,7 @@ class Rounds:
         former; it trains in a round until those after ten epochs span more than the
         latter.
     max_rounds, max_epochs : int
-        At most so many rounds of a network, and epochs of a round.
+        Maximum number of rounds of a network, and of epochs in a round.
     n_watched : int
         Number of real images whose accuracy is watched.
     learning_rate : float

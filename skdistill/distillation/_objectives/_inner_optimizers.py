@@ -69,7 +69,7 @@ class InnerOptimizer(ABC):
     Parameters
     ----------
     weight_decay : float, default=0.0
-        So many times the parameters are added to the gradient.
+        The parameters, multiplied by it, are added to the gradient.
 
     Attributes
     ----------

@@ -25,8 +25,8 @@ from torch import Tensor
 from skdistill.neural_network._kernels import Kernel
 from skdistill.neural_network._ridge import RidgeRegression, least_squares
 
-# So many numbers of a kernel are computed at once: some 32 MiB for each of the matrices
-# that the backward pass needs, of which a layer has five.
+# Number of kernel values that are computed at once: some 32 MiB for each of the
+# matrices that the backward pass needs, of which a layer has five.
 _PART_VALUES = 2**22
 _MIN_PART = 16
 

@@ -29,7 +29,7 @@ from skdistill.neural_network._pool import NetworkPool
 
 # While what the synthetic images leave for the backward pass takes no more, it is kept.
 _MAX_KEPT_BYTES = 2**29
-# Features of so many bytes are computed at once of the real images.
+# Maximum size in bytes of the features of real images that are computed at once.
 _MAX_FEATURE_BYTES = 2**27
 
 

@@ -113,7 +113,7 @@ def test_each_epoch_moves_its_own_step_size(learning_rate):
     step(sizes, 0, 0.1, 0.5, 1.0)
     assert sizes.values()[0] < before[0]
     assert sizes.values()[1] == before[1]
-    # Epochs beyond the last have the last, as probes do.
+    # Epochs beyond the last have the last, as validations do.
     assert float(sizes.logarithm(9)) == float(sizes.logarithm(1))
 
 

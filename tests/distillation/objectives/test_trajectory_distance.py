@@ -360,10 +360,10 @@ def test_single_precision_agrees_with_double(seed, normalization):
 @settings(max_examples=15)
 @given(problem=problems)
 def test_match_finds_the_same_loss_as_match_gradient(problem):
-    probe = match(*problem.arguments, scale=SCALE)
+    validation = match(*problem.arguments, scale=SCALE)
     update = match_gradient(*problem.arguments, scale=SCALE).match
-    assert probe.loss == update.loss
-    assert probe.misalignment == update.misalignment
+    assert validation.loss == update.loss
+    assert validation.misalignment == update.misalignment
 
 
 @pytest.mark.parametrize(
