@@ -1,7 +1,7 @@
 """Images a second in the training of teachers, against a plain PyTorch loop.
 
 The plain loop is what public code for trajectory matching does: a DataLoader, DSA on
-the batch, the module forth, automatic differentiation back, SGD; it trains one teacher
+the batch, forward pass, automatic differentiation, SGD; it trains one teacher
 with all cores.  The package trains a teacher per core, or on a GPU many at once.  The
 arms take turns, each in processes of its own, and the least time of each counts.
 
@@ -32,7 +32,7 @@ from skdistill.utils._memory import reused_memory
 
 
 def operations(module):
-    """Count the operations of the convolutions for one image, forth and back."""
+    """Count the operations of the convolutions for one image, forward and backward."""
     total = 0
     for place, block in enumerate(module.blocks):
         once = 2 * 9 * block.in_channels * block.out_channels

@@ -110,7 +110,7 @@ print(f"{len(X_train)} images to learn from, {len(X_test)} galaxies held out")
 # One bar for the whole
 # ---------------------
 #
-# A callback by scikit-learn's protocol is told of each teacher and of each iteration of
+# A callback by scikit-learn's protocol is called for each teacher and each iteration of
 # the distiller.  What share of the time each part takes is known from another machine:
 # how long is left is a good guess.
 
@@ -131,20 +131,20 @@ class Progress:
     def begin(self, part, n_steps):
         """Begin the next part, which takes a number of steps."""
         before = list(self.SHARES)[: list(self.SHARES).index(part)]
-        # What was before is over, even if it has not told of its steps.
+        # Previous parts are complete, even if they have not reported their steps.
         self.bar.n = sum(self.SHARES[name] for name in before)
         self.step = self.SHARES[part] / n_steps
         self.bar.set_description(part)
 
     def watch(self, estimator, part, n_steps):
-        """Have an estimator tell of its steps, if its scikit-learn is 1.9 or newer."""
+        """Have an estimator report its steps, if scikit-learn is 1.9 or newer."""
         self.begin(part, n_steps)
         if hasattr(estimator, "set_callbacks"):
             estimator.set_callbacks(self)
         return estimator
 
     def advance(self, n_steps=1, **numbers):
-        """Tell of steps that are done."""
+        """Report completed steps."""
         self.bar.set_postfix(numbers, refresh=False)
         self.bar.update(n_steps * self.step)
 

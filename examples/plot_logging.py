@@ -4,7 +4,7 @@ Watch a fit from inside
 =======================
 
 How far is the distillation, and does its loss still fall?  Callbacks, which
-scikit-learn has since version 1.9, are told of each iteration while the fit runs: of
+scikit-learn has since version 1.9, are called for each iteration while the fit runs: of
 its numbers and, if they ask for it, of the images so far.  Here they go to a CSV file
 and, where it is installed, to TensorBoard.
 """
@@ -64,7 +64,7 @@ class Logger:
 # Teachers, images and networks
 # -----------------------------
 #
-# Each is told of by its own steps: teachers by their epochs, a distiller by its
+# Each is reported by its own steps: teachers by their epochs, a distiller by its
 # iterations, a network by its epochs.  With ``n_jobs`` the epochs of a teacher come all
 # at once, when it is there.
 

@@ -5,7 +5,7 @@ STM beside MTT, hard and learned labels
 
 Two distillers on the same teachers: self-adaptive matching (STM) finds out by itself
 how many epochs of the teachers the images can hold, matching with a fixed pool of
-epochs (MTT) has to be told.  And two kinds of label: that of the class, or
+epochs (MTT) has to be set.  And two kinds of label: that of the class, or
 probabilities of all classes that are learned with the image.
 """
 

@@ -57,12 +57,12 @@ for path in sorted(folder.rglob("*.*")):
     print(f"{path.relative_to(folder)}  {path.stat().st_size / 1024:.0f} KiB")
 
 # %%
-# Going on
+# Resuming
 # --------
 #
-# The run ended after 15 iterations because it was told to.  The same estimator with a
-# larger limit finds its teachers trained and 15 iterations done, and makes the other
-# 15; after a kill it would be just the same.
+# The run ended after 15 iterations because of ``max_total_iter``.  The same estimator
+# with a larger limit finds its teachers trained and 15 iterations done, and makes the
+# other 15; after a kill it would be just the same.
 
 longer = clone(distiller).set_params(max_total_iter=30).fit(X, y)
 print(f"{distiller.n_iter_} iterations became {longer.n_iter_}")

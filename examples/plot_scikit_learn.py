@@ -140,7 +140,7 @@ print(caught[0].message)
 # --------------------------
 #
 # ``sample_weight`` counts in the training of the teachers.  With metadata routing it
-# finds its way through pipelines and searches to whoever asks for it.
+# is routed through pipelines and searches to the estimators that request it.
 
 weight = np.random.default_rng(0).uniform(0.5, 1.5, len(X))
 with sklearn.config_context(enable_metadata_routing=True):

@@ -1,4 +1,4 @@
-"""A distilled set that stands alone: with its preprocessing, for raw images."""
+"""A self-contained set: with its preprocessing, for raw images."""
 
 import os
 from dataclasses import replace

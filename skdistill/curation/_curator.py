@@ -277,7 +277,7 @@ class GalaxyZooCurator(TransformerMixin, DocLinkMixin, BaseEstimator):
         Parameters
         ----------
         catalog : pandas or polars DataFrame of shape (n_galaxies, n_columns)
-            One row per galaxy with the vote columns, and further columns at will.
+            One row per galaxy with the vote columns, and any further columns.
         y : None
             Ignored, here for API consistency.
 
@@ -409,7 +409,7 @@ class GalaxyZooCurator(TransformerMixin, DocLinkMixin, BaseEstimator):
         Parameters
         ----------
         catalog : pandas or polars DataFrame of shape (n_galaxies, n_columns)
-            One row per galaxy with the vote columns, and further columns at will.
+            One row per galaxy with the vote columns, and any further columns.
         y : None
             Ignored, here for API consistency.
 

@@ -254,6 +254,6 @@ def _parse_scan(content: bytes, header: bytes, position: int, layout: _Layout) -
     if n_stretches != expected:
         raise ValueError(
             f"a scan has {n_stretches} stretches between restart markers; its headers "
-            f"tell of {expected}"
+            f"declare {expected}"
         )
     return match.start()

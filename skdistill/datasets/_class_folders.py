@@ -92,7 +92,7 @@ class Entries:
         return sources, failures
 
     def _check_repeated(self, sources: list[tuple | None]) -> None:
-        """Refuse a file of two classes, and tell of one that is there more than once.
+        """Reject a file in two classes, and warn about one that occurs more than once.
 
         Files are compared as they were found: `a.png`, `./a.png` and a link to it are
         the same.

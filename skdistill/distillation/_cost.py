@@ -41,7 +41,7 @@ def estimate_cost(distiller: Any, X: Any, y: Any, sample_weight: Any) -> CostEst
     device = resolve_device(distiller.device)
     rehearsal = copy(distiller)
     keeps_files = distiller.checkpoint is not None
-    # Whoever gave a RandomState draws from it in the fit.
+    # A RandomState that was passed is used in the fit.
     rehearsal.set_params(checkpoint=None, random_state=0, verbose=0)
     rehearsal.__dict__.pop("_skl_callbacks", None)
     teachers = None

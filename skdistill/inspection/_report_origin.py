@@ -74,9 +74,9 @@ def occlusion_section(
 def loading_section(synthetic: SyntheticSet) -> str:
     """Say how the set is kept in a file, and loaded from it."""
     return _html.note(
-        f'The set goes into a file by synthetic_.save("{OWN_FILE}") of the '
-        "distiller, or with a card and pictures into a folder by "
-        "synthetic_.card(folder). Whoever has the file loads it so:"
+        f'synthetic_.save("{OWN_FILE}") of the distiller writes the set to a file, '
+        "synthetic_.card(folder) writes a folder with a card and pictures. To load "
+        "the file:"
     ) + _html.code(loading_code(synthetic, OWN_FILE), "How to load the set")
 
 

@@ -1,7 +1,7 @@
 """Differentiable Siamese augmentation (DSA) as plain functions of tensors.
 
 One family of transformations, or chain of families, is drawn per batch, and its
-parameters per image.  The draws are data: whoever keeps them can replay the very same
+parameters per image.  The draws are data: if they are kept, they replay the very same
 augmentation, which the backward pass through a student does.
 
 References

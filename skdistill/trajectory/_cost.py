@@ -130,7 +130,7 @@ def rehearse(
         them.
     """
     stand_in = copy(buffer)
-    # Whoever gave a RandomState draws from it in the fit.
+    # A RandomState that was passed is used in the fit.
     stand_in.set_params(path=None, random_state=0, verbose=0)
     stand_in.__dict__.pop("_skl_callbacks", None)
     device = resolve_device(buffer.device)

@@ -33,7 +33,7 @@ class TeacherTasks:
     """Tell callbacks of teachers and of their epochs.
 
     Where teachers are trained in the process and the thread of the fit, each epoch is
-    told of when it has ended; those of other processes when their teacher is there.
+    reported when it has ended; those of other processes when their teacher is complete.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The order of the axes of images: what is certain is refused, what is likely told."""
+"""The order of the axes of images: errors, and warnings about likely mistakes."""
 
 import math
 from typing import Any

@@ -1,4 +1,4 @@
-"""Images that show nothing: told before anything is learned from them."""
+"""Warnings about blank images, before the work starts."""
 
 import numpy as np
 

@@ -16,7 +16,7 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-# In the folder of an unfinished file: whoever writes it holds a lock on this.
+# In the folder of an unfinished file: the process that writes it holds a lock on this.
 _LOCK = ".lock"
 
 
@@ -276,7 +276,7 @@ def claim(path: Path) -> Iterator[bool]:
         yield True
     finally:
         if path.exists():
-            # Whoever claims it from now on sees that the work is done.
+            # A process that claims it from now on sees that the work is done.
             with suppress(OSError):
                 Path(lock.lock_file).unlink(missing_ok=True)
         lock.release()

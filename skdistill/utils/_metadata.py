@@ -44,7 +44,7 @@ def plain(value: Any, depth: int = 0) -> Any:
     ----------
     value : object
         Of estimators it becomes name and parameters, of large arrays the shape, of
-        functions and modules the name.  Paths are not told.
+        functions and modules the name.  Paths are omitted.
     depth : int, default=0
         Of lists, dicts and estimators around it.
 

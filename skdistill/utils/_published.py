@@ -1,4 +1,4 @@
-"""Distilled sets in files that other codes write: which is what, told by content."""
+"""Distilled sets in files of other implementations, detected by their contents."""
 
 import io
 import re

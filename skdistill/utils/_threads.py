@@ -18,7 +18,7 @@ def _mend_after_fork() -> None:
 
     The threads of OpenMP do not come along, and GNU's library, with which PyTorch and
     scikit-learn are built, waits for them for ever.  With one thread it needs none.
-    Whoever knows that there were none may ask for more with torch.set_num_threads.
+    If there were none, more can be requested with torch.set_num_threads.
     """
     global _lock
     _lock = threading.Lock()

@@ -85,8 +85,8 @@ def check_images(
     Returns
     -------
     images : ndarray of shape (n_samples, height, width, channels)
-        In the type of X, and without a copy: a map of a file stays one.  Whoever
-        computes with them turns a batch at a time to floating point.
+        In the type of X, and without a copy: a memory map stays one.  Callers
+        convert one batch at a time to floating point.
     y : ndarray of shape (n_samples,) or None
 
     Raises

@@ -40,7 +40,9 @@ def test_check_finds_what_is_broken(tmp_path, check):
 def test_changelog_is_short_and_by_theme(site):
     """What fragments say of development versions is not told to users."""
     page = (site / "changelog.html").read_text(encoding="utf-8")
-    assert page.index("Data in<") < page.index("Evaluation<") < page.index("Errors<")
+    assert (
+        page.index("Loading data<") < page.index("Evaluation<") < page.index("Errors<")
+    )
     text = (DOC / "changelog.rst").read_text(encoding="utf-8")
     _, found, section = text.partition("\nVersion 0.1.0 (")
     assert found
