@@ -29,11 +29,11 @@ _OTHER = "tab:red"  # captions of images of another class
 
 
 class NeighborsDisplay:
-    """Distilled images, each beside the real images that are nearest to it.
+    """Distilled images, each next to the nearest real images.
 
-    Near is what a trained network takes for alike: distances are those between the
-    features that go into its last layer.  Made by :meth:`from_set`; everything that is
-    given to the constructor is stored as it is.
+    Distances are between the features of a trained network, the inputs of its last
+    layer.  Created by :meth:`from_set`; the parameters of the constructor are stored as
+    they are.
 
     Read more in the :ref:`User Guide <inspection>`.
 
@@ -44,17 +44,17 @@ class NeighborsDisplay:
     neighbors : list of ndarray of shape (n_neighbors, height, width, 3), uint8
         The real images beside each, nearest first.
     captions : list of list of str
-        What is written below each of these.
+        The captions below these images.
     table : DataFrame
         A row for each real image, in the order in which they are shown: ``class`` and
         ``image``, the label of the distilled image and its number among those of its
         class; ``rank``, 1 for the nearest; ``neighbor``, the position of the real
-        image in X; ``name``, what it is called, its position unless names were given;
+        image in X; ``name``, its name, or its position if no names were given;
         ``neighbor_class``, its label; and ``distance``, in the unit of the features.
     row_names : list of str
         The names of the rows.
     title, note : str, default=""
-        What is written above, and below in small print.
+        The title, and a note below the figure.
 
     Attributes
     ----------
@@ -63,10 +63,10 @@ class NeighborsDisplay:
     figure_ : matplotlib Figure
         Its figure.
     images_ : list of list of matplotlib AxesImage
-        What is drawn, by row.
+        The drawn images, by row.
     note_ : matplotlib Annotation or None
-        The small print: how distance is measured, which values are black and white,
-        and what is left out.
+        The note: the distance, the values of black and white, and the number of omitted
+        images.
 
     See Also
     --------
