@@ -1,5 +1,6 @@
 """The image sets of the benchmarks, split for training, choosing and testing."""
 
+import gzip
 from pathlib import Path
 from typing import NamedTuple
 
@@ -186,6 +187,33 @@ def has_cifar(folder, name):
     )
 
 
+def read_idx(path):
+    """Read one of the files of MNIST and its likes."""
+    with gzip.open(path) as file:
+        content = file.read()
+    n_axes = content[3]
+    shape = np.frombuffer(content, ">i4", n_axes, 4)
+    return np.frombuffer(content, np.uint8, offset=4 + 4 * n_axes).reshape(shape)
+
+
+def load_idx(folder):
+    """Read images and labels, for training and for testing, of FashionMNIST."""
+    found = []
+    for subset in ("train", "t10k"):
+        images = read_idx(Path(folder) / f"{subset}-images-idx3-ubyte.gz")
+        labels = read_idx(Path(folder) / f"{subset}-labels-idx1-ubyte.gz")
+        found += [images[..., None], labels]
+    return found
+
+
+def fashion(folder, n_train=None, n_test=None, share=0.1):
+    """FashionMNIST, from a folder of its four files."""
+    X, y, X_test, y_test = load_idx(folder)
+    X, y = stratified(X.astype(np.float32), y, n_train)
+    test = stratified(X_test.astype(np.float32), y_test, n_test)
+    return (*held_out(X, y, share), *test)
+
+
 def any_images(folder, scale, n_jobs=None):
     """Return a name and a split of what a folder, or a name, stands for."""
     shared = {"share": scale.validation}
@@ -202,6 +230,10 @@ def any_images(folder, scale, n_jobs=None):
             cifar(folder, "CIFAR-10", scale.n_train, scale.n_test, **shared),
             whiten=True,
         )
+    if (Path(folder) / "train-images-idx3-ubyte.gz").is_file():
+        return "FashionMNIST", scaled(
+            fashion(folder, scale.n_train, scale.n_test, **shared)
+        )
     if (Path(folder) / "votes.csv").is_file():
         return "galaxies", scaled(
             real_galaxies(folder, scale.size, n_rotations=4, n_jobs=n_jobs, **shared)
@@ -211,6 +243,6 @@ def any_images(folder, scale, n_jobs=None):
             split_galaxies(folder, scale.size, n_jobs=n_jobs, **shared)
         )
     raise SystemExit(
-        f"--data: {folder} holds neither CIFAR-10 nor votes.csv or labels.csv and "
-        f"images/, and is not '{SIMULATED}' or '{DIGITS}'"
+        f"--data: {folder} holds neither CIFAR-10, FashionMNIST nor votes.csv or "
+        f"labels.csv and images/, and is not '{SIMULATED}' or '{DIGITS}'"
     )

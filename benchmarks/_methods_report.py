@@ -1,14 +1,22 @@
-"""The tables of methods.py: a page with everything, and two CSV files for people.
+"""The tables of methods.py: a page with everything, and CSV files for people.
 
 ``table.csv`` has a row per method and a column per data set and number of images per
-class; ``differences.csv`` has what a method is better or worse than the references.
+class; ``differences.csv`` has what a method is better or worse than the references;
+``transfer.csv`` has the accuracies of other learners, where there are any.
+``figure.png`` has accuracy over cost, where there are several budgets.
 """
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from _methods_scores import HARD, NETWORKS, OF_TABLES, PLAIN
 from _report import markdown, percent, signed, write_text
 
-from skdistill.metrics import compare_scores
+from skdistill.metrics import (
+    augmentation_robust_score,
+    compare_scores,
+    label_robust_score,
+)
 
 FULL = "FullData"
 # What the others are compared with.
@@ -22,15 +30,21 @@ def report(folder, rows):
     table = pd.DataFrame(rows)
     # No cell has one where all failed.
     table = table.assign(accuracies=table.get("accuracies"))
-    for name, make in (("table", wide), ("differences", wide_differences)):
-        write_text(folder / f"{name}.csv", make(table).to_csv(index=False))
+    full = table[(table["method"] == FULL) & table["accuracies"].notna()]
+    tables = {"table": wide(table), "differences": wide_differences(table)}
+    tables["transfer"] = transfer(table, full)
+    for name, found in tables.items():
+        # A file without a row could not be read.
+        if len(found) or name != "transfer":
+            write_text(folder / f"{name}.csv", found.to_csv(index=False))
+    draw(folder / "figure.png", table)
     lines = ["# Methods at equal cost", ""]
     for protocol, of_protocol in table.groupby("protocol", sort=False):
         lines += [f"Protocol: {protocol}.", "", *EXPLAINED, ""]
         good = of_protocol[of_protocol["accuracies"].notna()]
         for (name, ipc), part in good.groupby(["data", "ipc"], sort=False):
             title = f"{ipc} per class" if ipc else "all images"
-            shown = summary(part)
+            shown = summary(part, full[full["data"] == name])
             lines += [f"## {name}, {title}", "", markdown(shown), ""]
         broken = of_protocol[of_protocol["accuracies"].isna()]
         lines += [
@@ -51,12 +65,15 @@ EXPLAINED = [
     "excludes zero. Kernel: accuracy of kernel regression on the set, not to be "
     "compared with that of networks; in italics where the method distills for it. "
     "Core-seconds include teachers inside the budget; those that are given have cost "
-    "the figure beside it, once for all sets."
+    "the figure beside it, once for all sets. Other learners are given a class for "
+    "each image; LRS and ARS are DD-Ranking's label-robust and augmentation-robust "
+    "scores."
 ]
 
 
-def summary(part):
+def summary(part, full):
     """Return a row of text per method, the best first."""
+    robust = robust_scores(part, full)
     scored = scores_of(part)
     order = sorted(scored, key=lambda k: -np.mean([s.mean() for s in scored[k][1]]))
     shown = []
@@ -84,9 +101,10 @@ def summary(part):
         kernel = percent(arm["kernel"].mean()) if "kernel" in arm else "-"
         stored = arm["bytes"].mean() / 1000 if "bytes" in arm else np.nan
         row["kernel"] = f"*{kernel}*" if method.startswith("KIP") else kernel
-        for name in ("logistic", "mlp"):
-            if name in arm and arm[name].notna().any():
+        for name in (*NETWORKS, *OF_TABLES, PLAIN, HARD):
+            if name in part and part[name].notna().any():
                 row[name] = percent(arm[name].mean())
+        row |= robust.get((method, teachers), {})
         row |= {
             "core s": f"{arm['core_seconds'].mean():.1f}",
             "teachers s": number(arm["teacher_seconds"].mean(), ".1f"),
@@ -96,6 +114,39 @@ def summary(part):
         }
         shown.append(row)
     return pd.DataFrame(shown)
+
+
+def robust_scores(part, full):
+    """Return DD-Ranking's scores of each arm, where their accuracies are there."""
+    of_random = part[part["method"] == "RandomSubset"]
+    if PLAIN not in part or of_random[PLAIN].isna().all():
+        return {}
+    found = {}
+    random = mean_of(of_random)
+    for arm, cells in part.groupby(["method", "teachers"], sort=False):
+        if cells[PLAIN].isna().all() or arm[0] == FULL:
+            continue
+        augmented = mean_of(cells)
+        scores = {"LRS": np.nan}
+        if len(full):
+            scores["LRS"] = label_robust_score(
+                mean_of(full), augmented, random, synthetic_hard=cells[HARD].mean()
+            )
+        scores["ARS"] = augmentation_robust_score(
+            synthetic_augmented=augmented,
+            random_augmented=random,
+            synthetic_plain=cells[PLAIN].mean(),
+            random_plain=of_random[PLAIN].mean(),
+        )
+        found[arm] = {name: number(value, ".3f") for name, value in scores.items()}
+    return found
+
+
+def mean_of(cells):
+    """Return the mean accuracy of cells."""
+    return np.mean(
+        [np.mean([float(v) for v in t.split()]) for t in cells["accuracies"]]
+    )
 
 
 def difference(means, other):
@@ -197,3 +248,83 @@ def wide_differences(table):
                     row = rows.setdefault((protocol, *arm, *other), begin)
                     row[name] = difference(means, scored[other][1])
     return pd.DataFrame(list(rows.values()))
+
+
+def transfer(table, full):
+    """Return a row per set of other learners' accuracies and the robust scores."""
+    rows = []
+    for protocol, good in protocols(table):
+        for (data, ipc), part in good.groupby(["data", "ipc"], sort=False):
+            robust = robust_scores(part, full[full["data"] == data])
+            for arm, scores in robust.items():
+                cells = part[(part["method"] == arm[0]) & (part["teachers"] == arm[1])]
+                row = {"protocol": protocol, "data": data, "per class": ipc}
+                row |= {"method": title(*arm), "ConvNet": percent(mean_of(cells))}
+                for name in (PLAIN, HARD, *NETWORKS, *OF_TABLES):
+                    row[name] = percent(cells[name].mean())
+                rows.append(row | scores)
+    return pd.DataFrame(rows)
+
+
+def draw(path, table):
+    """Draw accuracy over cost for each data set and number of images per class."""
+    good = table[table["accuracies"].notna() & (table["method"] != FULL)]
+    good = good[good["teachers"] != GIVEN]
+    if not len(good):
+        return
+    budget = good["protocol"].str.partition(" ")[0].astype(float)
+    good = good.assign(
+        budget=budget, mean=[100 * mean_of(good.loc[[row]]) for row in good.index]
+    )
+    # Where there is one budget only there is nothing to draw.
+    panels = [
+        (name, part)
+        for name, part in good.groupby(["data", "ipc"], sort=False)
+        if part["budget"].nunique() > 1
+    ]
+    if not panels:
+        return
+    n_columns = min(max(len(panels), 2), 3)
+    n_rows = -(-len(panels) // n_columns)
+    fig, axes = plt.subplots(
+        n_rows, n_columns, figsize=(3.6 * n_columns, 3 * n_rows), squeeze=False,
+        layout="constrained",
+    )  # fmt: skip
+    for axis in axes.flat[len(panels) :]:
+        axis.remove()
+    colors = {
+        name: plt.get_cmap("tab20")(number)
+        for number, name in enumerate(sorted(good["method"].unique()))
+    }
+    for axis, ((data, ipc), part) in zip(axes.flat, panels, strict=False):
+        for name, arm in part.groupby("method", sort=False):
+            means = arm.groupby("budget")["mean"].mean()
+            label = title(name, NONE)
+            if (arm["core_seconds"] < arm["budget"] / 2).all():
+                # A baseline costs next to nothing.
+                axis.axhline(means.mean(), color=colors[name], ls=":", label=label)
+            else:
+                axis.plot(
+                    means.index, means, "o-", ms=3, color=colors[name], label=label
+                )
+        axis.set(
+            xscale="log",
+            title=f"{data}, {ipc} per class",
+            xlabel="core-seconds",
+            ylabel="test accuracy in %",
+        )
+        budgets = sorted(part["budget"].unique())
+        axis.set_xticks(budgets, [f"{value:g}" for value in budgets])
+        axis.minorticks_off()
+    handles = {}
+    for axis in axes.flat[: len(panels)]:
+        handles |= {h.get_label(): h for h in axis.get_legend_handles_labels()[0]}
+    fig.legend(
+        handles.values(),
+        handles.keys(),
+        loc="outside lower center",
+        ncols=2 * n_columns,
+        fontsize="small",
+    )
+    fig.savefig(path, dpi=150)
+    plt.close(fig)

@@ -14,7 +14,6 @@ last iteration counts.
 """
 
 import argparse
-import gzip
 import json
 import math
 import time
@@ -24,6 +23,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from _data import load_idx
 from _measure import PeakMemory, in_a_process
 from sklearn.kernel_ridge import KernelRidge
 from sklearn.metrics import accuracy_score
@@ -135,24 +135,6 @@ def gradients(options):
     return pd.DataFrame(rows)
 
 
-def read_idx(path):
-    """Read one of the files of MNIST and its likes."""
-    with gzip.open(path) as file:
-        content = file.read()
-    n_axes = content[3]
-    shape = np.frombuffer(content, ">i4", n_axes, 4)
-    return np.frombuffer(content, np.uint8, offset=4 + 4 * n_axes).reshape(shape)
-
-
-def load_fashion(folder):
-    found = []
-    for subset in ("train", "t10k"):
-        images = read_idx(folder / f"{subset}-images-idx3-ubyte.gz")
-        labels = read_idx(folder / f"{subset}-labels-idx1-ubyte.gz")
-        found += [images[..., None], labels]
-    return found
-
-
 def scaled(X, y, X_test, y_test, options):
     scaler = ChannelScaler().fit(X)
     first = slice(options.n_images)
@@ -234,7 +216,7 @@ def accuracies(options):
             *load_cifar10(options.data, subset="test", return_X_y=True),
         ]
     if options.fashion:
-        sets["FashionMNIST"] = load_fashion(options.fashion)
+        sets["FashionMNIST"] = load_idx(options.fashion)
     published = {"CIFAR-10": [(24.3, 46.7), (32.1, 47.0)]}
     for name, given in sets.items():
         data = scaled(*given, options)

@@ -19,8 +19,10 @@ its own, and sets with soft labels are marked.
     python benchmarks/methods.py --data digits ../shared/data/cifar10
 
 Each cell is stored as soon as it is done: a run that was killed is resumed by the same
-command.  ``--report`` only writes the tables of the cells that are there: a page of
-everything, and two CSV files that the documentation reads.
+command.  ``--transfer`` also scores the sets by an MLP, ResNet18, logistic regression
+and a random forest, and by a ConvNet without augmentation and with hard labels, from
+which DD-Ranking's robust scores follow.  ``--report`` only writes the tables of the
+cells that are there: a page of everything, and CSV files that the documentation reads.
 """
 
 import argparse
@@ -31,6 +33,7 @@ import sys
 import time
 import traceback
 import warnings
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,15 +41,12 @@ import numpy as np
 import pandas as pd
 from _data import any_images
 from _methods_report import FULL, GIVEN, INSIDE, NEED_TEACHERS, NONE, report
+from _methods_scores import OTHERS, other_scores, scores
 from _report import environment, write_text
 from filelock import FileLock, Timeout
-from sklearn.linear_model import LogisticRegression
-from sklearn.neural_network import MLPClassifier
 from threadpoolctl import threadpool_limits
 
-from skdistill import ConvNetClassifier, TrajectoryBuffer, distillation
-from skdistill.metrics import evaluate_synthetic
-from skdistill.neural_network import NeuralKernelClassifier
+from skdistill import SyntheticSet, TrajectoryBuffer, distillation
 from skdistill.utils._threads import single_threaded_torch
 
 NOT_METHODS = ("DistilledClassifier",)
@@ -60,8 +60,6 @@ VARIANTS = {
 }
 # More than any budget allows; the callback ends the fit.
 ENDLESS = 10**7
-# As many as of SGD in a usual call; a set of targets takes the larger ones.
-ADAM_RATES = (0.001, 0.003, 0.01, 0.03)
 MAX_TEACHERS, MAX_EPOCHS = 10, 30
 CELL = ["data", "ipc", "seed", "method", "teachers", "protocol"]
 
@@ -115,30 +113,29 @@ def cells(options, names, split):
         name: np.unique(split[name].y, return_counts=True)[1].min() for name in names
     }
     protocol = (
-        f"{options.seconds:g} core-seconds, width {options.width}, "
+        f"core-seconds, width {options.width}, "
         f"{options.networks} networks of {options.score_steps} steps, "
         f"rates {' '.join(f'{rate:g}' for rate in options.rates)} by "
         f"{options.validation_networks} networks"
     )
+    protocols = [f"{seconds:g} {protocol}" for seconds in options.seconds]
     found = []
-    for seed in range(options.seeds):
-        for ipc in options.ipc:
-            for name in names:
-                if ipc > smallest[name]:
-                    print(f"{name}, {ipc} per class: left out, a class is smaller")
+    for seed, protocol, ipc in product(range(options.seeds), protocols, options.ipc):
+        for name in names:
+            if ipc > smallest[name]:
+                print(f"{name}, {ipc} per class: left out, a class is smaller")
+                continue
+            for method in options.methods:
+                kind = all_methods()[method][0]
+                if "ipc" not in parameters_of(kind) and (ipc > 1 or kind == FULL):
                     continue
-                for method in options.methods:
-                    kind = all_methods()[method][0]
-                    if "ipc" not in parameters_of(kind) and (ipc > 1 or kind == FULL):
-                        continue
-                    kinds = [INSIDE, GIVEN] if kind in NEED_TEACHERS else [NONE]
-                    found += [
-                        (name, ipc, seed, method, teachers, protocol)
-                        for teachers in kinds
-                    ]
+                kinds = options.teachers if kind in NEED_TEACHERS else [NONE]
+                found += [
+                    (name, ipc, seed, method, teachers, protocol) for teachers in kinds
+                ]
     if FULL in options.methods:
         # They take longest, and depend on no seed of a distillation.
-        found += [(name, 0, 0, FULL, NONE, protocol) for name in names]
+        found += [(name, 0, 0, FULL, NONE, protocols[0]) for name in names]
     return [dict(zip(CELL, cell, strict=True)) for cell in found]
 
 
@@ -177,7 +174,7 @@ class Teachers:
 
     def find(self, cell, split):
         options = self._options
-        name = f"{cell['data']}-{cell['seed']}-{options.seconds:g}-{options.width}"
+        name = f"{cell['data']}-{cell['seed']}-{seconds_of(cell):g}-{options.width}"
         folder = self._folder / name.replace(" ", "_")
         # Written last: teachers without it were cut off.
         cost = folder / "core_seconds"
@@ -185,7 +182,7 @@ class Teachers:
             return TrajectoryBuffer.load(folder), float(cost.read_text())
         shutil.rmtree(folder, ignore_errors=True)
         buffer, took = train_teachers(
-            split, options.seconds / 2, options.width, cell["seed"], folder
+            split, seconds_of(cell) / 2, options.width, cell["seed"], folder
         )
         write_text(cost, str(took))
         return buffer, took
@@ -209,6 +206,18 @@ def make_distiller(cell, buffer, width):
     return getattr(distillation, kind)(**shared, **parameters)
 
 
+def seconds_of(cell):
+    """Return the budget, which the protocol begins with."""
+    return float(cell["protocol"].partition(" ")[0])
+
+
+def set_of(cell, folder):
+    """Return the path of a cell's set."""
+    name = "-".join(str(cell[key]) for key in CELL[:-1])
+    name += f"-{seconds_of(cell):g}.safetensors"
+    return folder / "sets" / name.replace(" ", "_").replace(",", "")
+
+
 def compute(cell, split, teachers, options, folder):
     """Distill and score a cell; return what there is to say of it."""
     buffer, teachers_took = None, 0.0
@@ -218,7 +227,7 @@ def compute(cell, split, teachers, options, folder):
     inside = cell["teachers"] == INSIDE
     begin = time.process_time()
     if hasattr(distiller, "max_iter"):
-        left = options.seconds - (teachers_took if inside else 0)
+        left = seconds_of(cell) - (teachers_took if inside else 0)
         distiller.set_callbacks(Budget(left))
     synthetic = distiller.fit(split.X, split.y).synthetic_
     took = time.process_time() - begin
@@ -239,67 +248,11 @@ def compute(cell, split, teachers, options, folder):
             if getattr(synthetic, name) is not None]  # fmt: skip
     found["labels"] = " ".join(soft) or "hard"
     if cell["method"] != FULL:
-        name = "-".join(str(cell[key]) for key in CELL[:-1])
-        name += f"-{options.seconds:g}.safetensors"
-        path = folder / "sets" / name.replace(" ", "_").replace(",", "")
+        path = set_of(cell, folder)
         path.parent.mkdir(parents=True, exist_ok=True)
         synthetic.save(path)
         found["bytes"] = path.stat().st_size
     return found | scores(synthetic, split, cell, options)
-
-
-def scores(synthetic, split, cell, options):
-    """Score a set by new networks, kernel regression and, if asked for, others."""
-    begin = time.process_time()
-    is_full = cell["method"] == FULL
-    batch_size = 64 if is_full else 256
-    n_epochs = options.score_steps // -(-len(synthetic) // batch_size)
-    # Regression targets are no classes: networks come close to them, by Adam.
-    on_targets = synthetic.targets is not None
-    own = {"loss": "squared", "optimizer": "adam"} if on_targets else {}
-    test = split.X_test, split.y_test
-    shared = {"random_state": cell["seed"]}
-    score = evaluate_synthetic(
-        synthetic,
-        *test,
-        estimator=ConvNetClassifier(
-            width=options.width,
-            batch_size=batch_size,
-            max_iter=options.full_epochs if is_full else max(n_epochs, 1),
-            device="cpu",
-            **own,
-        ),
-        protocol="honest",
-        X_validation=split.X_validation,
-        y_validation=split.y_validation,
-        param_grid={"learning_rate": list(ADAM_RATES if on_targets else options.rates)},
-        n_validation_repeats=options.validation_networks,
-        n_repeats=options.networks,
-        **shared,
-    )
-    found = {
-        "accuracies": " ".join(f"{value:.5f}" for value in score.scores),
-        "learning_rate": score.parameters["learning_rate"],
-    }
-    if is_full:
-        return found | {"scoring_seconds": round(time.process_time() - begin, 2)}
-    # That of the distiller, where it is one of kernels.
-    said = synthetic.metadata.get("default_estimator") or {}
-    of_kernel = said.get("name") == "NeuralKernelClassifier"
-    regression = None if of_kernel else NeuralKernelClassifier()
-    found["kernel"] = evaluate_synthetic(
-        synthetic, *test, estimator=regression, n_repeats=1, **shared
-    ).mean
-    if options.transfer:
-        for name, estimator in {
-            "logistic": LogisticRegression(max_iter=1000),
-            "mlp": MLPClassifier((256,), max_iter=500),
-        }.items():
-            found[name] = evaluate_synthetic(
-                synthetic, *test, estimator=estimator, n_repeats=options.networks,
-                **shared,
-            ).mean  # fmt: skip
-    return found | {"scoring_seconds": round(time.process_time() - begin, 2)}
 
 
 def read(path):
@@ -340,6 +293,33 @@ def run(options, folder, data):
         print(f"{count}/{len(missing)} {name}: {outcome}", flush=True)
 
 
+def transfer(options, folder, data):
+    """Score the sets that are there by other learners, where that was not done."""
+    path = folder / "cells.csv"
+    rows = read(path)
+    wanted = {identity(cell) for cell in cells(options, list(data), data)}
+    missing = [
+        row
+        for row in rows
+        if identity(row) in wanted
+        and row["method"] != FULL
+        and not failed(row)
+        and any(is_missing(row.get(name)) for name in OTHERS)
+    ]
+    for count, row in enumerate(missing, start=1):
+        synthetic = SyntheticSet.load(set_of(row, folder))
+        row |= other_scores(synthetic, data[row["data"]], row, options)
+        write_text(path, pd.DataFrame(rows).to_csv(index=False))
+        report(folder, rows)
+        name = ", ".join(str(row[key]) for key in CELL[:-1])
+        found = ", ".join(f"{other} {row[other]:.3f}" for other in OTHERS)
+        print(f"other learners, {count}/{len(missing)} {name}: {found}", flush=True)
+
+
+def is_missing(value):
+    return value is None or pd.isna(value)
+
+
 def identity(row):
     return tuple(row[key] for key in CELL)
 
@@ -366,7 +346,9 @@ def arguments():
     parser.add_argument("--methods", nargs="+", choices=methods, default=methods)
     parser.add_argument("--ipc", nargs="+", type=int, default=[1, 10, 50])
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=120, help="the budget")
+    parser.add_argument(
+        "--seconds", type=float, nargs="+", default=[120, 600], help="the budgets"
+    )
     parser.add_argument("--width", type=int, default=32)
     parser.add_argument("--networks", type=int, default=5)
     parser.add_argument("--validation-networks", type=int, default=2)
@@ -378,7 +360,18 @@ def arguments():
     parser.add_argument("--size", type=int, default=Sizes().size)
     parser.add_argument("--train", type=int, default=Sizes().n_train)
     parser.add_argument("--test", type=int, default=Sizes().n_test)
-    parser.add_argument("--transfer", action="store_true", help="score others, too")
+    parser.add_argument(
+        "--teachers",
+        nargs="+",
+        choices=[INSIDE, GIVEN],
+        default=[INSIDE, GIVEN],
+        help="how those of the methods that need them are counted",
+    )
+    parser.add_argument(
+        "--transfer",
+        action="store_true",
+        help="score the sets by other learners, too, when all cells are there",
+    )
     parser.add_argument("--report", action="store_true", help="only write the tables")
     return parser
 
@@ -415,6 +408,8 @@ def main():
             threadpool_limits(1),
         ):
             run(options, folder, data)
+            if options.transfer:
+                transfer(options, folder, data)
     except Timeout:
         raise SystemExit(f"--out: another run writes to {folder}") from None
     print((folder / "table.md").read_text(encoding="utf-8"))
