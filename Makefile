@@ -86,7 +86,7 @@ bench: $(VENV)/.installed-dev  ## Run every benchmark that has its data (DATA= G
 	    need() { if [ -n "$$2" ]; then given+=(--data "$$2"); else missing="$$1=folder"; fi; }; \
 	    case "$${script##*/}" in \
 	        methods.py) missing="make bench-methods, which takes hours" ;; \
-	        published_scale.py | published_stm.py) missing="a folder to work in: see its --help" ;; \
+	        published_scale.py | published_stm.py | headline.py) missing="a folder to work in: see its --help" ;; \
 	        published.py) need DATA "$(DATA)"; given+=(--sets $(SETS)); \
 	            [ -n "$(SETS)" ] || missing="DATA=folder SETS=files" ;; \
 	        table1.py) need GALAXIES "$(GALAXIES)" ;; \

@@ -1,0 +1,153 @@
+"""How much accuracy ten core-minutes buy on CIFAR-10 with one image per class.
+
+Each candidate, a distiller with parameters, has as many core-seconds on all training
+images but those held out, teachers included; a second distiller may go on from the
+images of a first.  What it made is scored by new networks of width 128.  Candidates,
+learning rates and settings are compared on the images held out; the test images score
+the best candidate with hard labels and the best with soft ones, once.
+
+    python benchmarks/headline.py --data folder
+
+Each candidate is stored when it is done: a run that was killed is resumed by the same
+command, and one with more candidates computes these alone.
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+import pandas as pd
+from _data import cifar, scaled
+from _methods_scores import by_convnet
+from _report import environment, write_text
+from methods import Budget, train_teachers
+from threadpoolctl import threadpool_limits
+
+from skdistill import SyntheticSet, distillation
+from skdistill.utils._threads import single_threaded_torch
+
+ENDLESS = 10**7
+# Steps, in order: class, parameters, share of the budget.
+CANDIDATES = {
+    "DM": [("DMDistiller", {"width": 32}, 1.0)],
+    "DM, width 128": [("DMDistiller", {"width": 128}, 1.0)],
+    "DSA": [("DSADistiller", {"width": 32}, 1.0)],
+    "STM": [("STMDistiller", {}, 1.0)],
+    "STM from DM": [
+        ("DMDistiller", {"width": 32}, 0.1),
+        ("STMDistiller", {}, 0.9),
+    ],
+    "BPTT, learned labels": [
+        ("BPTTDistiller", {"width": 32, "labels": "learned"}, 1.0)
+    ],
+    "BPTT, short": [("BPTTDistiller", {"width": 32, "n_steps": 60, "window": 20}, 1.0)],
+    "FRePo": [("FRePoDistiller", {"width": 64}, 1.0)],
+    "FRePo, hard labels": [("FRePoDistiller", {"width": 64, "labels": "hard"}, 1.0)],
+    "RFAD": [("RFADDistiller", {"width": 64}, 1.0)],
+    "RFAD, hard labels": [("RFADDistiller", {"width": 64, "labels": "hard"}, 1.0)],
+}
+
+
+def distil(steps, split, seconds, seed):
+    """Return the set of a candidate, and the core-seconds it took."""
+    begin = time.process_time()
+    images = None
+    for kind, parameters, share in steps:
+        end = time.process_time() + share * seconds
+        parameters = parameters | {"ipc": 1, "device": "cpu", "random_state": seed}
+        if images is not None:
+            parameters["init"] = images
+        if kind == "STMDistiller":
+            buffer, _ = train_teachers(split, share * seconds / 2, 32, seed, None)
+            parameters["buffer"] = buffer
+        else:
+            parameters["max_iter"] = ENDLESS
+        distiller = getattr(distillation, kind)(**parameters)
+        distiller.set_callbacks(Budget(end - time.process_time()))
+        synthetic = distiller.fit(split.X, split.y).synthetic_
+        if distiller.stop_reason_ == "interrupted":
+            raise KeyboardInterrupt
+        images = synthetic.X
+    return synthetic, time.process_time() - begin, distiller.n_iter_
+
+
+def scored(synthetic, split, options, n_networks, on_test):
+    """Return the score, on test images or on a part of those held out."""
+    n_rates = options.validation
+    if not on_test:
+        split = split._replace(
+            X_test=split.X_validation[n_rates:], y_test=split.y_validation[n_rates:]
+        )
+    split = split._replace(
+        X_validation=split.X_validation[:n_rates],
+        y_validation=split.y_validation[:n_rates],
+    )
+    settings = argparse.Namespace(
+        width=128,
+        rates=options.rates,
+        score_steps=options.score_steps,
+        networks=n_networks,
+        validation_networks=1,
+    )
+    return by_convnet(synthetic, split, {"seed": options.seed}, settings)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--data", type=Path, required=True, help="folder of CIFAR-10")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/headline"))
+    parser.add_argument("--candidates", nargs="+", choices=CANDIDATES)
+    parser.add_argument("--seconds", type=float, default=600)
+    parser.add_argument("--train", type=int, help="images; default all")
+    parser.add_argument("--validation", type=int, default=1000, help="to choose rates")
+    parser.add_argument("--rates", nargs="+", type=float, default=[0.003, 0.01, 0.03])
+    parser.add_argument("--score-steps", type=int, default=300)
+    parser.add_argument("--networks", type=int, default=5, help="of the best")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    split = scaled(cifar(options.data, n_train=options.train, share=0.1), whiten=True)
+    options.out.mkdir(parents=True, exist_ok=True)
+    table = options.out / "candidates.csv"
+    rows = pd.read_csv(table).to_dict("records") if table.exists() else []
+    with single_threaded_torch(), threadpool_limits(1):
+        for name in options.candidates or CANDIDATES:
+            if any(row["candidate"] == name for row in rows):
+                continue
+            synthetic, took, n_iter = distil(
+                CANDIDATES[name], split, options.seconds, options.seed
+            )
+            synthetic.save(options.out / f"{name}.safetensors")
+            on_held_out = scored(synthetic, split, options, 2, on_test=False)
+            is_hard = synthetic.targets is None and synthetic.probabilities is None
+            rows.append(
+                {
+                    "candidate": name,
+                    "labels": "hard" if is_hard else "soft",
+                    "validation": 100 * on_held_out.mean,
+                    "core_seconds": took,
+                    "iterations": n_iter,
+                    **environment("cpu"),
+                }
+            )
+            print(rows[-1], flush=True)
+            write_text(table, pd.DataFrame(rows).to_csv(index=False))
+        found = pd.DataFrame(rows).sort_values("validation", ascending=False)
+        best = found.groupby("labels", sort=False).head(1)
+        tests = []
+        for row in best.itertuples():
+            synthetic = SyntheticSet.load(options.out / f"{row.candidate}.safetensors")
+            score = scored(synthetic, split, options, options.networks, on_test=True)
+            tests.append(
+                {
+                    "candidate": row.candidate,
+                    "labels": row.labels,
+                    "accuracy": 100 * score.mean,
+                    "std": 100 * score.std,
+                }
+            )
+            print(tests[-1], flush=True)
+    write_text(options.out / "headline.csv", pd.DataFrame(tests).to_csv(index=False))
+
+
+if __name__ == "__main__":
+    main()
