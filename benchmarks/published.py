@@ -122,6 +122,7 @@ def main():
     parser.add_argument("--sets", type=Path, nargs="+", required=True, help="files")
     parser.add_argument("--data", type=Path, required=True, help="folder of CIFAR-10")
     parser.add_argument("--augmentation", nargs="*", default=["none", "dsa"])
+    parser.add_argument("--normalization", default="instance", help="of the networks")
     parser.add_argument("--n-networks", type=int, default=3)
     parser.add_argument("--n-random", type=int, default=16, help="of RFAD's kernel")
     parser.add_argument("--n-test", type=int, default=10_000)
@@ -160,6 +161,7 @@ def main():
             estimator = ConvNetClassifier(
                 width=128,
                 depth=3,
+                normalization=options.normalization,
                 learning_rate=3e-4 if on_targets else 0.01,
                 optimizer="adam" if on_targets else "sgd",
                 max_iter=N_EPOCHS[augmentation],
