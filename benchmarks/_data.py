@@ -168,14 +168,23 @@ def without_rare(parts, least):
     return tuple(found)
 
 
-def cifar(folder, name="CIFAR-10", n_train=None, n_test=None, share=0.1):
+def shrunk(X, size):
+    """Return images of fewer pixels, each the mean of a square of the original's."""
+    side, rest = divmod(X.shape[1], size)
+    if side < 1 or rest:
+        raise SystemExit(f"--size: {size} does not divide {X.shape[1]} pixels")
+    blocks = X.reshape(len(X), size, side, size, side, X.shape[-1])
+    return blocks.mean(axis=(2, 4)) if side > 1 else X
+
+
+def cifar(folder, name="CIFAR-10", n_train=None, n_test=None, share=0.1, size=32):
     """CIFAR-10 or CIFAR-100, from a folder as load_cifar10 reads it."""
     load = load_cifar100 if name == "CIFAR-100" else load_cifar10
     parts = []
     for subset, n_images in (("train", n_train), ("test", n_test)):
         X, y = load(folder, subset=subset, download_if_missing=False, return_X_y=True)
         X, y = stratified(X, y, n_images)
-        parts.append((X.astype(np.float32), y))
+        parts.append((shrunk(X.astype(np.float32), size), y))
     return (*held_out(*parts[0], share), *parts[1])
 
 
@@ -227,7 +236,14 @@ def any_images(folder, scale, n_jobs=None):
         )
     if has_cifar(folder, "CIFAR-10"):
         return "CIFAR-10", scaled(
-            cifar(folder, "CIFAR-10", scale.n_train, scale.n_test, **shared),
+            cifar(
+                folder,
+                "CIFAR-10",
+                scale.n_train,
+                scale.n_test,
+                size=min(scale.size, 32),
+                **shared,
+            ),
             whiten=True,
         )
     if (Path(folder) / "train-images-idx3-ubyte.gz").is_file():

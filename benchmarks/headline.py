@@ -2,9 +2,10 @@
 
 Each candidate, a distiller with parameters, has as many core-seconds on all training
 images but those held out, teachers included; a second distiller may go on from the
-images of a first.  What it made is scored by new networks of width 128.  Candidates,
-learning rates and settings are compared on the images held out; the test images score
-the best candidate with hard labels and the best with soft ones, once.
+images of a first.  What it made is scored by new networks of width 128, with instance
+normalization or none, that minimize the cross-entropy by SGD or the squared loss by
+Adam.  That, learning rates and candidates are chosen on the images held out; the test
+images score the best candidate with hard labels and the best with soft ones, once.
 
     python benchmarks/headline.py --data folder
 
@@ -14,19 +15,27 @@ command, and one with more candidates computes these alone.
 
 import argparse
 import time
+from itertools import product
 from pathlib import Path
 
 import pandas as pd
 from _data import cifar, scaled
-from _methods_scores import by_convnet
+from _methods_scores import ADAM_RATES, evaluated
 from _report import environment, write_text
 from methods import Budget, train_teachers
 from threadpoolctl import threadpool_limits
 
-from skdistill import SyntheticSet, distillation
+from skdistill import ConvNetClassifier, SyntheticSet, distillation
+from skdistill.metrics import evaluate_synthetic
 from skdistill.utils._threads import single_threaded_torch
 
 ENDLESS = 10**7
+# By loss: the optimizer and its learning rates.
+RECIPES = {
+    "cross_entropy": ("sgd", (0.003, 0.01, 0.03)),
+    "squared": ("adam", ADAM_RATES),
+}
+CHOSEN = ("loss", "optimizer", "normalization", "learning_rate")
 # Steps, in order: class, parameters, share of the budget.
 CANDIDATES = {
     "DM": [("DMDistiller", {"width": 32}, 1.0)],
@@ -71,25 +80,54 @@ def distil(steps, split, seconds, seed):
     return synthetic, time.process_time() - begin, distiller.n_iter_
 
 
-def scored(synthetic, split, options, n_networks, on_test):
-    """Return the score, on test images or on a part of those held out."""
+def on_held_out(synthetic, split, options):
+    """Choose how networks learn from a set; return that, and its score."""
     n_rates = options.validation
-    if not on_test:
-        split = split._replace(
-            X_test=split.X_validation[n_rates:], y_test=split.y_validation[n_rates:]
-        )
-    split = split._replace(
+    part = split._replace(
         X_validation=split.X_validation[:n_rates],
         y_validation=split.y_validation[:n_rates],
+        X_test=split.X_validation[n_rates:],
+        y_test=split.y_validation[n_rates:],
     )
-    settings = argparse.Namespace(
-        width=128,
-        rates=options.rates,
-        score_steps=options.score_steps,
-        networks=n_networks,
-        validation_networks=1,
+    # Cross-entropy has no use for regression targets.
+    names = ["squared"] if synthetic.targets is not None else list(RECIPES)
+    settings = Settings(options, n_networks=2)
+    found = []
+    for name, normalization in product(names, ("instance", "none")):
+        optimizer, rates = RECIPES[name]
+        estimator = ConvNetClassifier(
+            width=128,
+            max_iter=options.score_steps,
+            loss=name,
+            optimizer=optimizer,
+            normalization=normalization,
+            device="cpu",
+        )
+        grid = {"learning_rate": list(rates)}
+        score = evaluated(synthetic, part, settings.cell, settings, estimator, grid)
+        found.append((score.mean, estimator.set_params(**score.parameters)))
+    return max(found, key=lambda pair: pair[0])
+
+
+def on_test(synthetic, split, estimator, options):
+    """Score the set by new networks that learn from it as chosen before."""
+    return evaluate_synthetic(
+        synthetic,
+        split.X_test,
+        split.y_test,
+        estimator=estimator,
+        n_repeats=options.networks,
+        random_state=options.seed + 1,
     )
-    return by_convnet(synthetic, split, {"seed": options.seed}, settings)
+
+
+class Settings:
+    """What the scores of methods.py ask for."""
+
+    def __init__(self, options, n_networks):
+        self.networks = n_networks
+        self.validation_networks = 1
+        self.cell = {"seed": options.seed}
 
 
 def main():
@@ -100,7 +138,6 @@ def main():
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--train", type=int, help="images; default all")
     parser.add_argument("--validation", type=int, default=1000, help="to choose rates")
-    parser.add_argument("--rates", nargs="+", type=float, default=[0.003, 0.01, 0.03])
     parser.add_argument("--score-steps", type=int, default=300)
     parser.add_argument("--networks", type=int, default=5, help="of the best")
     parser.add_argument("--seed", type=int, default=0)
@@ -117,13 +154,14 @@ def main():
                 CANDIDATES[name], split, options.seconds, options.seed
             )
             synthetic.save(options.out / f"{name}.safetensors")
-            on_held_out = scored(synthetic, split, options, 2, on_test=False)
+            validation, estimator = on_held_out(synthetic, split, options)
             is_hard = synthetic.targets is None and synthetic.probabilities is None
             rows.append(
                 {
                     "candidate": name,
                     "labels": "hard" if is_hard else "soft",
-                    "validation": 100 * on_held_out.mean,
+                    "validation": 100 * validation,
+                    **{key: getattr(estimator, key) for key in CHOSEN},
                     "core_seconds": took,
                     "iterations": n_iter,
                     **environment("cpu"),
@@ -136,7 +174,13 @@ def main():
         tests = []
         for row in best.itertuples():
             synthetic = SyntheticSet.load(options.out / f"{row.candidate}.safetensors")
-            score = scored(synthetic, split, options, options.networks, on_test=True)
+            estimator = ConvNetClassifier(
+                width=128,
+                max_iter=options.score_steps,
+                device="cpu",
+                **{key: getattr(row, key) for key in CHOSEN},
+            )
+            score = on_test(synthetic, split, estimator, options)
             tests.append(
                 {
                     "candidate": row.candidate,
