@@ -1,9 +1,9 @@
 """The tables of methods.py: a page with everything, and CSV files for people.
 
 ``table.csv`` has a row per method and a column per data set and number of images per
-class; ``differences.csv`` has what a method is better or worse than the references;
-``transfer.csv`` has the accuracies of other learners, where there are any.
-``figure.png`` has accuracy over cost, where there are several budgets.
+class, ``kernel.csv`` the same of kernel regression; ``differences.csv`` compares each
+method with the references; ``transfer.csv`` has the accuracies of other learners, where
+there are any.  ``figure.png`` has accuracy over cost, where there are several budgets.
 """
 
 import matplotlib.pyplot as plt
@@ -32,10 +32,11 @@ def report(folder, rows):
     table = table.assign(accuracies=table.get("accuracies"))
     full = table[(table["method"] == FULL) & table["accuracies"].notna()]
     tables = {"table": wide(table), "differences": wide_differences(table)}
+    tables["kernel"] = kernel(table)
     tables["transfer"] = transfer(table, full)
     for name, found in tables.items():
         # A file without a row could not be read.
-        if len(found) or name != "transfer":
+        if len(found) or name in ("table", "differences"):
             write_text(folder / f"{name}.csv", found.to_csv(index=False))
     draw(folder / "figure.png", table)
     lines = ["# Methods at equal cost", ""]
@@ -247,6 +248,23 @@ def wide_differences(table):
                     begin["against"] = title(*other)
                     row = rows.setdefault((protocol, *arm, *other), begin)
                     row[name] = difference(means, scored[other][1])
+    return pd.DataFrame(list(rows.values()))
+
+
+def kernel(table):
+    """Return the accuracies of kernel regression as wide does those of networks."""
+    rows = {}
+    for protocol, good in protocols(table):
+        for name, part in columns(good):
+            for arm, (cells, _) in scores_of(part).items():
+                values = cells.get("kernel", pd.Series(dtype=float)).dropna()
+                if not len(values):
+                    continue
+                begin = {"protocol": protocol, "method": title(*arm)}
+                row = rows.setdefault((protocol, *arm), begin)
+                spread = f" ± {percent(values.std())}" if len(values) > 1 else ""
+                kind = "seeds" if len(values) > 1 else "seed"
+                row[name] = f"{percent(values.mean())}{spread} ({len(values)} {kind})"
     return pd.DataFrame(list(rows.values()))
 
 

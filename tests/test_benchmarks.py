@@ -356,6 +356,10 @@ def test_other_learners_and_budgets(methods, monkeypatch, capsys):
     capsys.readouterr()
     run(*some, "--seconds", "0.05", "0.1", "--transfer")
     assert "other learners" not in capsys.readouterr().out
+    kernel = pd.read_csv(folder / "kernel.csv")
+    assert kernel["method"].tolist() == ["RandomSubset", "FRePo"] * 2
+    of_random = 100 * made.loc["RandomSubset", "kernel"].iloc[0]
+    assert kernel["digits, 1 per class"][0] == f"{of_random:.1f} (1 seed)"
     transfer = pd.read_csv(folder / "transfer.csv")
     assert transfer["method"].tolist() == ["RandomSubset", "FRePo"] * 2
     assert transfer[["LRS", "ARS"]].apply(lambda c: c.between(0, 1)).all(axis=None)
