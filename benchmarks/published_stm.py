@@ -63,7 +63,7 @@ class Spent:
 
 
 class TimeIsUp:
-    """A callback that ends a fit at a time; it goes on from there in the next call."""
+    """A callback that ends a fit at a time; the next call resumes it."""
 
     def __init__(self, end):
         self._end = end
@@ -159,7 +159,7 @@ def main():
         spent.add(run.name)
         pd.DataFrame(distiller.history_).to_csv(run / "history.csv")
         if distiller.n_iter_ < n_iter and distiller.stop_reason_ != "no trend":
-            # Out of time; the next call goes on from here.
+            # Out of time; the next call resumes here.
             break
         synthetic.save(run / f"set-{distiller.n_iter_}.safetensors")
         found = scored(synthetic, test, options)
