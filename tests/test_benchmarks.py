@@ -224,7 +224,9 @@ def test_stages_of_a_curve_are_those_of_one_distillation(finished):
 def test_no_data_is_said_plainly(run, tmp_path):
     with pytest.raises(SystemExit, match="holds neither CIFAR-10 nor CIFAR-100"):
         run("table2", tmp_path)
-    with pytest.raises(SystemExit, match=r"holds neither CIFAR-10 nor votes\.csv"):
+    with pytest.raises(
+        SystemExit, match=r"holds neither CIFAR-10, FashionMNIST nor votes\.csv"
+    ):
         run("figure3", tmp_path)
 
 

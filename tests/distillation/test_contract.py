@@ -330,7 +330,9 @@ def test_sets_name_the_default_estimator(distiller, data, buffer):
     own = fitted._default_estimator().get_params()
     if callable(own.get("architecture")):
         # No file can hold it.
-        with pytest.warns(UserWarning, match=r"one's own, .*\.own_network, which"):
+        with pytest.warns(
+            UserWarning, match=r"a custom network, .*\.own_network, which"
+        ):
             TrainingSet(fitted.synthetic_, False).default_estimator()
         return
     of_set = TrainingSet(fitted.synthetic_, False).default_estimator().get_params()
