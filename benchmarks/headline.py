@@ -133,7 +133,7 @@ class Settings:
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--data", type=Path, required=True, help="folder of CIFAR-10")
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/headline"))
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/headline"))
     parser.add_argument("--candidates", nargs="+", choices=CANDIDATES)
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--train", type=int, help="images; default all")
