@@ -5,7 +5,7 @@ import os
 import re
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -134,9 +134,11 @@ def remove_leftovers(path: Path) -> None:
     pattern = f"{glob.escape(f'.{path.name}.')}*.part"
     for folder in path.parent.glob(pattern):
         with suppress(OSError), (folder / _LOCK).open("r+b") as lock:
-            # Without a mark it is one that is just being made.
-            if lock.read(1) and _try_to_lock(lock):
+            if _try_to_lock(lock):
                 _remove(folder)
+        # One without a lock, from a process that was killed before it made that.
+        with suppress(OSError):
+            folder.rmdir()
 
 
 def check_writable(folder: Path, parameter: str) -> None:
@@ -149,9 +151,8 @@ def check_writable(folder: Path, parameter: str) -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=".", suffix=".part", dir=folder)
-        os.close(handle)
-        os.unlink(name)
+        # It has no name where the system can do that: a kill leaves nothing.
+        tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise OSError(
             error.errno,
@@ -167,16 +168,22 @@ def _own_folder(target: Path) -> Iterator[Path]:
 
     Some writers make files of their own beside the one they write.
     """
-    folder = Path(
-        tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
-    )
-    try:
-        with (folder / _LOCK).open("w+b", buffering=0) as lock:
-            if _try_to_lock(lock):
-                lock.write(b"1")
-            yield folder
-    finally:
-        _remove(folder)
+    while True:
+        folder = Path(
+            tempfile.mkdtemp(
+                prefix=f".{target.name}.", suffix=".part", dir=target.parent
+            )
+        )
+        with ExitStack() as held:
+            held.callback(_remove, folder)
+            try:
+                lock = held.enter_context((folder / _LOCK).open("wb"))
+            except FileNotFoundError:
+                lock = None
+            # Another process may take a folder that has no lock yet for a leftover.
+            if lock is not None and _wait_for_lock(lock):
+                yield folder
+                return
 
 
 def _try_to_lock(file: IO[bytes]) -> bool:
@@ -188,6 +195,17 @@ def _try_to_lock(file: IO[bytes]) -> bool:
     except OSError:
         return False
     return True
+
+
+def _wait_for_lock(file: IO[bytes]) -> bool:
+    """Lock an open file; return whether it still has its name then.
+
+    Where the file system has no locks, nothing is removed that has one.
+    """
+    if fcntl is not None:
+        with suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_EX)
+    return os.path.exists(file.name)
 
 
 def _remove(folder: Path) -> None:

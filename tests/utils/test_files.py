@@ -2,13 +2,17 @@ import errno
 import os
 import signal
 import stat
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from skdistill.utils._files import atomic_path, check_writable
+from skdistill.utils import _files as files
+from skdistill.utils._files import atomic_path, check_writable, remove_leftovers
 
 
 def test_makes_the_folder_and_only_the_file(tmp_path):
@@ -169,6 +173,69 @@ def test_what_a_killed_process_left_is_removed(tmp_path):
             second.write_text("second")
         assert target.read_text() == "second"
     assert target.read_text() == "first"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize("moment", [(Path, "open"), (files.fcntl, "flock")])
+def test_what_a_process_killed_at_its_beginning_left_is_removed(tmp_path, moment):
+    """Before it made its lock, or before it held it."""
+    target = tmp_path / "file"
+    child = os.fork()
+    if not child:
+        setattr(*moment, lambda *args: os.kill(os.getpid(), signal.SIGKILL))
+        with atomic_path(target):
+            os._exit(0)
+    _, status = os.waitpid(child, 0)
+    assert os.WTERMSIG(status) == signal.SIGKILL
+    assert len(list(tmp_path.iterdir())) == 1
+    remove_leftovers(target)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_taken_for_a_leftover_is_made_again(tmp_path, monkeypatch):
+    """By a process that looks before its lock is made, or before it is held."""
+    target = tmp_path / "file"
+    make, wait = tempfile.mkdtemp, files._wait_for_lock
+    looks = []
+
+    def look():
+        looks.append(len(list(tmp_path.iterdir())))
+        remove_leftovers(target)
+
+    def make_slowly(**arguments):
+        folder = make(**arguments)
+        if not looks:
+            look()
+        return folder
+
+    def wait_slowly(lock):
+        if len(looks) == 1:
+            look()
+        return wait(lock)
+
+    monkeypatch.setattr(tempfile, "mkdtemp", make_slowly)
+    monkeypatch.setattr(files, "_wait_for_lock", wait_slowly)
+    with atomic_path(target) as temporary:
+        temporary.write_text("new")
+        look()
+        assert temporary.exists()
+    assert target.read_text() == "new"
+    assert looks == [1, 1, 1]
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_many_writers_of_one_file(tmp_path):
+    target = tmp_path / "file"
+
+    def write(number):
+        for _ in range(10):
+            with atomic_path(target) as temporary:
+                temporary.write_text(f"{number}" * 100)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(write, range(8)))
+    assert len(set(target.read_text())) == 1
     assert list(tmp_path.iterdir()) == [target]
 
 
