@@ -19,10 +19,11 @@ from itertools import product
 from pathlib import Path
 
 import pandas as pd
+from _budget import Budget
 from _data import cifar, scaled
 from _methods_scores import ADAM_RATES, evaluated
 from _report import environment, write_text
-from methods import Budget, train_teachers
+from methods import train_teachers
 from threadpoolctl import threadpool_limits
 
 from skdistill import ConvNetClassifier, SyntheticSet, distillation

@@ -39,6 +39,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from _budget import Budget
 from _data import any_images
 from _methods_report import FULL, GIVEN, INSIDE, NEED_TEACHERS, NONE, report
 from _methods_scores import OTHERS, other_scores, scores
@@ -71,28 +72,6 @@ class Sizes(NamedTuple):
     n_train: int | None = 6000
     n_test: int | None = 2000
     validation: float = 0.25
-
-
-class Budget:
-    """A callback that ends a fit when its CPU time is used."""
-
-    def __init__(self, seconds):
-        self._end = time.process_time() + seconds
-        self._last = time.process_time()
-
-    def setup(self, estimator, context):
-        pass
-
-    def teardown(self, estimator, context):
-        pass
-
-    def on_fit_task_begin(self, estimator, context):
-        pass
-
-    def on_fit_task_end(self, estimator, context):
-        now = time.process_time()
-        took, self._last = now - self._last, now
-        return now + took / 2 >= self._end
 
 
 def all_methods():

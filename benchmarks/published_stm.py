@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from _budget import Budget
 
 from skdistill import (
     ConvNetClassifier,
@@ -60,25 +61,6 @@ class Spent:
 
     def hours(self, name):
         return self._found.get(name, 0.0) / 3600
-
-
-class TimeIsUp:
-    """A callback that ends a fit at a time; the next call resumes it."""
-
-    def __init__(self, end):
-        self._end = end
-
-    def setup(self, estimator, context):
-        pass
-
-    def teardown(self, estimator, context):
-        pass
-
-    def on_fit_task_begin(self, estimator, context):
-        pass
-
-    def on_fit_task_end(self, estimator, context):
-        return time.perf_counter() > self._end
 
 
 def whitened(data):
@@ -121,6 +103,10 @@ def main():
     if options.threads:
         torch.set_num_threads(options.threads)
     end = time.perf_counter() + options.seconds
+
+    def left():
+        return Budget(end - time.perf_counter(), time.perf_counter)
+
     options.path.mkdir(parents=True, exist_ok=True)
     run = options.path / ("paper" if options.paper else "defaults")
     run.mkdir(exist_ok=True)
@@ -135,10 +121,10 @@ def main():
         random_state=options.seed,
         path=options.path / "teachers",
         verbose=1,
-    ).set_callbacks(TimeIsUp(end))
+    ).set_callbacks(left())
     buffer.fit(X, y)
     spent.add("teachers")
-    if time.perf_counter() > end:
+    if buffer.n_teachers_ < options.teachers or time.perf_counter() > end:
         return
     done = {row["iteration"] for row in rows}
     for n_iter in options.milestones:
@@ -154,7 +140,7 @@ def main():
             random_state=options.seed,
             verbose=1,
             **(PAPER if options.paper else {}),
-        ).set_callbacks(TimeIsUp(end))
+        ).set_callbacks(left())
         synthetic = distiller.fit(X, y).synthetic_
         spent.add(run.name)
         pd.DataFrame(distiller.history_).to_csv(run / "history.csv")
