@@ -4,6 +4,8 @@ Sphinx's own renderers load MathJax from a network or need a LaTeX installation.
 conversion is that of docutils.
 """
 
+import re
+
 from docutils import nodes
 from docutils.utils.math import MathError, latex2mathml
 from sphinx.util import logging
@@ -13,10 +15,17 @@ logger = logging.getLogger(__name__)
 
 def _convert(node, as_block):
     try:
-        return latex2mathml.tex2mathml(node.astext(), as_block=as_block)
+        found = latex2mathml.tex2mathml(node.astext(), as_block=as_block)
     except MathError as error:
         logger.warning("cannot draw the formula: %s", error, location=node)
         return ""
+    # docutils takes the index of a letter with an accent for a limit.
+    if re.search(r"<munderover>\s*<mi>", found):
+        logger.warning(
+            "an index would be drawn below its letter: write \\hat{x}{}_i",
+            location=node,
+        )
+    return found
 
 
 def visit_math(translator, node):
