@@ -142,19 +142,31 @@ def real_galaxies(
     )
 
 
-def labeled_galaxies(folder, size, n_jobs=None):
-    """Read all galaxies of a folder with ``labels.csv`` and ``images/``."""
+def labeled_galaxies(folder, size, share=0.1, n_rotations=1, n_jobs=None):
+    """Galaxies of a folder with ``labels.csv`` and ``images/``.
+
+    Three tenths of each class are for testing.  The training images are rotated, not
+    the others.
+    """
     folder = Path(folder)
     table = pd.read_csv(folder / "labels.csv")
     paths = [str(folder / "images" / f"{galaxy}.jpg") for galaxy in table["galaxy_id"]]
-    X = ImageReader(size=size, crop=0.5, n_jobs=n_jobs).transform(paths)
-    return X, table["label"].to_numpy()
-
-
-def split_galaxies(folder, size, share=0.1, n_jobs=None):
-    """Galaxies with labels, three tenths of each class for testing."""
-    X, y, X_test, y_test = held_out(*labeled_galaxies(folder, size, n_jobs), 0.3)
-    return (*held_out(X, y, share), X_test, y_test)
+    labels = table["label"].to_numpy()
+    rest, y, test, y_test = held_out(np.arange(len(labels)), labels, 0.3)
+    train, y, validation, y_validation = held_out(rest, y, share)
+    rows = pd.DataFrame({"path": paths})
+    turned, y = RotationAugmenter(n_rotations=n_rotations).fit_resample(
+        rows.iloc[train], y
+    )
+    reader = ImageReader(size=size, crop=0.5, n_jobs=n_jobs)
+    return (
+        reader.transform(turned),
+        y,
+        reader.transform(rows.iloc[validation]),
+        y_validation,
+        reader.transform(rows.iloc[test]),
+        y_test,
+    )
 
 
 def without_rare(parts, least):
@@ -256,7 +268,7 @@ def any_images(folder, scale, n_jobs=None):
         )
     if (Path(folder) / "labels.csv").is_file():
         return "labeled galaxies", scaled(
-            split_galaxies(folder, scale.size, n_jobs=n_jobs, **shared)
+            labeled_galaxies(folder, scale.size, n_jobs=n_jobs, **shared)
         )
     raise SystemExit(
         f"--data: {folder} holds neither CIFAR-10, FashionMNIST nor votes.csv or "

@@ -73,7 +73,7 @@ class Scale:
     n_validation_networks: int = 2
 
 
-def arguments(description, default_out):
+def arguments(description, default_out, scales):
     """Return the parser of options that all scripts have."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -83,7 +83,7 @@ def arguments(description, default_out):
         required=True,
         help="folder of the images, or 'simulated' or 'digits' to try it out",
     )
-    parser.add_argument("--scale", choices=["paper", "cpu", "smoke"], default="cpu")
+    parser.add_argument("--scale", choices=scales, default="cpu")
     parser.add_argument(
         "--out",
         type=Path,

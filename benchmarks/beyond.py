@@ -131,7 +131,7 @@ def plot(summary):
 
 
 def main():
-    options = arguments(__doc__, "beyond").parse_args()
+    options = arguments(__doc__, "beyond", SCALES).parse_args()
     scale, plan = SCALES[options.scale], PLANS[options.scale]
     scale = replace(scale, n_seeds=options.seeds or scale.n_seeds)
     results = Results(

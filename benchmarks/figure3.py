@@ -51,7 +51,7 @@ def plot(rows, name):
 
 
 def main():
-    options = arguments(__doc__, "figure3").parse_args()
+    options = arguments(__doc__, "figure3", SCALES).parse_args()
     scale, marks = SCALES[options.scale], MARKS[options.scale]
     scale = replace(scale, n_seeds=options.seeds or scale.n_seeds)
     results = Results(options.out, scale_settings(scale, options) | {"marks": marks})

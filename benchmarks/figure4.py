@@ -63,7 +63,7 @@ def plot(rows, name):
 
 
 def main():
-    options = arguments(__doc__, "figure4").parse_args()
+    options = arguments(__doc__, "figure4", SCALES).parse_args()
     scale = SCALES[options.scale]
     scale = replace(scale, n_seeds=options.seeds or scale.n_seeds)
     thresholds, pools = THRESHOLDS[options.scale], POOLS[options.scale]

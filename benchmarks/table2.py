@@ -167,7 +167,7 @@ def plot(summary):
 
 
 def main():
-    options = arguments(__doc__, "table2").parse_args()
+    options = arguments(__doc__, "table2", SCALES).parse_args()
     scale = SCALES[options.scale]
     if options.seeds:
         scale = replace(scale, n_seeds=options.seeds)
