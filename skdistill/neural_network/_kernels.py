@@ -24,6 +24,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from skdistill.utils._memory import is_out_of_memory
+
 PullBack = Callable[[Tensor], Tensor]
 
 # Of the sine of an angle, squared: what is smaller is rounding of equal images.  There
@@ -201,7 +203,7 @@ class CallableKernel(Kernel):
 
     def __call__(self, x: Tensor, z: Tensor | None = None) -> Tensor:
         other = x if z is None else z
-        return self._checked(self.function(x, other), x, other)
+        return self._checked(self._called(x, other), x, other)
 
     def with_pull_back(self, x: Tensor, z: Tensor | None) -> tuple[Tensor, PullBack]:
         leaf = x.detach().requires_grad_()
@@ -209,8 +211,8 @@ class CallableKernel(Kernel):
         other = x.detach() if z is None else z
         try:
             with torch.enable_grad():
-                values = self._checked(self.function(leaf, other), x, other)
-        except RuntimeError as error:
+                values = self._checked(self._called(leaf, other), x, other)
+        except ValueError as error:
             if "numpy()" not in str(error):
                 raise
             raise ValueError(_NOT_DIFFERENTIABLE) from error
@@ -225,9 +227,25 @@ class CallableKernel(Kernel):
     def diagonal(self, x: Tensor) -> Tensor:
         return torch.cat([self(row[None])[0] for row in x])
 
+    def _called(self, x: Tensor, z: Tensor) -> Any:
+        """Return what the function makes, a tensor or an array of numbers."""
+        try:
+            values = self.function(x, z)
+            if isinstance(values, Tensor):
+                return values
+            return np.asarray(values, np.float64)
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            raise ValueError(
+                "`kernel` must be a function of two tensors, here of shapes "
+                f"{tuple(x.shape)} and {tuple(z.shape)}, that returns numbers; it "
+                f"raised {type(error).__name__}: {error}"
+            ) from error
+
     def _checked(self, values: Any, x: Tensor, z: Tensor) -> Tensor:
         if not isinstance(values, Tensor):
-            values = torch.from_numpy(np.asarray(values, np.float64)).to(x.device)
+            values = torch.from_numpy(values).to(x.device)
         if values.shape != (len(x), len(z)):
             raise ValueError(
                 "`kernel` must return a number for each pair of images, here of shape "

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Collection, Sequence
-from contextlib import nullcontext
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import NamedTuple
 
 import torch
@@ -31,6 +31,15 @@ from skdistill.utils._random import isolated_torch_seed
 
 # Number of images that go through a network at once.
 _BATCH = 256
+
+# What rounding may change of the logits of an image among others, as a share of them.
+_ALONE = 1e-3
+
+_NOT_DIFFERENTIABLE = (
+    "`architecture` must compute logits by differentiable operations of PyTorch; they "
+    "do not depend on the pixels as far as PyTorch knows (`no_grad`, `detach`, "
+    "integers and NumPy cut it off)"
+)
 
 
 class ModuleFeatureTape(NamedTuple):
@@ -109,7 +118,8 @@ class ModuleFeatures:
     Raises
     ------
     ValueError
-        If the module normalizes over batches, or changes its buffers in training.
+        If the logits of an image depend on the others of its batch or not on the image,
+        or if the module changes its buffers in training.
     """
 
     n_blocks = 0
@@ -139,6 +149,7 @@ class ModuleFeatures:
                 for seed in (0, 1)
             )
         self.n_classes = one.shape[1]
+        self._check_images(start, images[:2], one)
         self.is_random = not torch.equal(one, other)
         self._check_buffers()
 
@@ -163,6 +174,22 @@ class ModuleFeatures:
                 self._calls.append(number)
                 sizes.append(maps[0].numel())
         self.activation_sizes = tuple(sizes)
+
+    def _check_images(self, parameters: Tensor, images: Tensor, logits: Tensor) -> None:
+        """Raise a ValueError unless logits are a function of each image alone."""
+        # With the same seed the first image sees what it saw before.
+        others = torch.cat([images[:1], 1 - 2 * images[:1]]).requires_grad_()
+        with torch.enable_grad(), _differentiable():
+            found = self._logits(parameters, others, training=True, seed=0)
+            if not found.requires_grad:
+                raise ValueError(_NOT_DIFFERENTIABLE)
+        change = (found.detach()[0] - logits[0]).abs().max()
+        if change > _ALONE * logits[0].abs().max():
+            raise ValueError(
+                "`architecture` makes logits of an image that depend on the other "
+                "images of its batch, as those of a normalization over batches do; "
+                "normalize each image, as group, layer and instance normalization do"
+            )
 
     def _check_buffers(self) -> None:
         """Raise a ValueError if training has changed anything but parameters."""
@@ -373,6 +400,17 @@ class ModuleFeatures:
     ) -> int:
         """Return so much that a graph is never kept: nobody knows how large it is."""
         return 2**62
+
+
+@contextmanager
+def _differentiable() -> Iterator[None]:
+    """Say of a module that computes with NumPy what it lacks."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "numpy()" not in str(error):
+            raise
+        raise ValueError(_NOT_DIFFERENTIABLE) from error
 
 
 def _parts(n_images: int) -> list[slice]:

@@ -128,21 +128,16 @@ def try_module(
     ------
     ValueError
         If the module cannot take such images, or makes something else than finite
-        logits, one for each class.
+        logits, one for each class, that depend on its parameters.
     """
     inputs = to_tensor(np.asarray(images, dtype=np.float32), device)
     inputs = inputs.to(torch.get_default_dtype())
     wanted = (len(inputs), n_classes)
     module.eval()  # a batch normalization keeps its statistics
-    try:
-        outputs = module(inputs)
-    except Exception as error:
-        if is_out_of_memory(error):
-            raise
-        raise ValueError(
-            "`architecture` must take images (n_images, channels, height, width); of "
-            f"{tuple(inputs.shape)} its module raised {type(error).__name__}: {error}"
-        ) from error
+    with torch.enable_grad():
+        is_trained = getattr(_outputs(module, inputs[:2]), "requires_grad", False)
+    # Afterwards: a module that keeps what it computed can be copied without a graph.
+    outputs = _outputs(module, inputs)
     module.train()
     if not isinstance(outputs, Tensor):
         raise ValueError(
@@ -163,7 +158,25 @@ def try_module(
         raise ValueError(
             "`architecture` must make a module with parameters to train; it has none"
         )
+    if not is_trained:
+        raise ValueError(
+            "`architecture` must compute logits by differentiable operations of "
+            "PyTorch; they do not depend on its parameters as far as PyTorch knows "
+            "(`no_grad`, `detach` and NumPy cut it off)"
+        )
     return outputs
+
+
+def _outputs(module: nn.Module, images: Tensor) -> Any:
+    try:
+        return module(images)
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        raise ValueError(
+            "`architecture` must take images (n_images, channels, height, width); of "
+            f"{tuple(images.shape)} its module raised {type(error).__name__}: {error}"
+        ) from error
 
 
 def warn_of_probabilities(logits: Tensor) -> None:

@@ -74,6 +74,13 @@ class RidgeRegression:
                 "the kernel of the images has values that are NaN or infinite; are "
                 "their pixels too large?"
             )
+        if not bool(mean > 0):
+            raise ValueError(
+                f"the kernel of the {self._n} images is not positive definite: the "
+                f"mean of its diagonal is {float(mean):.3g} and must be positive.  "
+                "Either the kernel is no kernel, or all images are black, of which the "
+                "kernels of networks are 0 with `bias_variance`=0"
+            )
         raise ValueError(
             f"the kernel of the {self._n} images is not positive definite, even with "
             f"`reg`={self.reg:g} (ten times what was asked for): images are equal or "

@@ -10,6 +10,7 @@ from skdistill.distillation._engine._objective import Draw
 from skdistill.distillation._objectives._feature_distributions import (
     DISTANCES,
     Encoders,
+    FeatureDistributions,
 )
 
 
@@ -59,6 +60,19 @@ def test_encoders_lie_between_the_ends_of_a_teacher(tiny_teachers):
     assert np.std(shares) > 0.2
     again = encoders(Draw(0, 29), torch.float64)
     assert torch.equal(again[1], between)
+
+
+@pytest.mark.parametrize("distance", ["characteristic", "gaussian"])
+def test_memory_that_is_not_there(make, tiny_bars, monkeypatch, distance):
+    def fail(*args, **kwargs):
+        raise MemoryError
+
+    monkeypatch.setattr(FeatureDistributions, "_compare", fail)
+    with pytest.raises(MemoryError) as caught:
+        make(distance=distance).fit(*tiny_bars)
+    said = " ".join(caught.value.__notes__)
+    assert "A smaller `batch_size`" in said
+    assert ("fewer `n_frequencies`" in said) == (distance == "characteristic")
 
 
 def test_history_says_which_teacher(make, tiny_bars, tiny_teachers):

@@ -253,7 +253,28 @@ REFUSED = {
         ),
         "changes its buffer '0.running_mean' in training",
     ),
+    "normalized over the batch": (
+        lambda shape, n: with_function(lambda x: x - x.mean(0), n),
+        "depend on the other images of its batch",
+    ),
+    "cut off": (
+        lambda shape, n: with_function(torch.detach, n),
+        "depend on the pixels as far as PyTorch knows",
+    ),
 }
+
+
+class Function(nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x)
+
+
+def with_function(function, n):
+    return nn.Sequential(nn.Flatten(), Function(function), nn.Linear(192, n))
 
 
 @pytest.mark.parametrize("case", REFUSED)

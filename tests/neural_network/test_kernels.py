@@ -275,6 +275,9 @@ def test_callables_of_numpy():
         (lambda a, b: a.sum(1), r"shape \(4, 2\); got shape \(4,\)"),
         (lambda a, b: 3.0, r"got shape \(\)"),
         (lambda a, b: (a @ b.T) / 0, "NaN or infinite"),
+        (lambda a: a @ a.T, "must be a function of two .* it raised TypeError"),
+        (lambda a, b: "high", "`kernel` must .* it raised ValueError: could not conv"),
+        (lambda a, b: a @ b, r"of shapes \(4, 3\) and \(2, 3\).* raised RuntimeError"),
     ],
 )
 def test_callables_that_are_no_kernels(function, message):

@@ -1,7 +1,9 @@
 """Derivatives of any module, against automatic differentiation of the whole."""
 
+import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -221,6 +223,63 @@ def test_batch_normalization_is_refused_by_name():
     module = nn.Sequential(nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.Flatten())
     with pytest.raises(ValueError, match=r"BatchNorm2d '1'.*group, layer or instance"):
         ModuleDerivatives(module, torch.zeros(2, 2, 8, 8))
+
+
+class Over(nn.Module):
+    """A network of what a function makes of the features of all images."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+        self.first = nn.Linear(128, 5)
+        self.last = nn.Linear(5, N_CLASSES)
+
+    def forward(self, images):
+        return self.last(self.function(self.first(images.flatten(1))))
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: F.batch_norm(x, None, None, training=True),
+        lambda x: (x - x.mean(0)) / (x.std(0) + 0.1),
+        lambda x: x + 0.1 * (x @ x.T).softmax(1) @ x,
+        lambda x: F.dropout(x - x.mean(0), 0.2),
+    ],
+)
+def test_logits_that_depend_on_other_images_are_refused(function):
+    torch.manual_seed(0)
+    for images in (torch.randn(2, 2, 8, 8), torch.zeros(2, 2, 8, 8)):
+        with pytest.raises(ValueError, match=r"depend on the other images.*group, lay"):
+            ModuleDerivatives(Over(function), images)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: F.layer_norm(x, (5,)),
+        lambda x: F.dropout(x, 0.5),
+        lambda x: x / x.norm(dim=1, keepdim=True),
+        lambda x: 0 * x,
+    ],
+)
+def test_logits_of_each_image_alone_are_not_refused(function):
+    torch.manual_seed(0)
+    ModuleDerivatives(Over(function), 1e3 * torch.randn(2, 2, 8, 8))
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: x.detach(),
+        lambda x: x.int().float(),
+        lambda x: torch.from_numpy(np.tanh(x.numpy())),
+        lambda x: torch.zeros(len(x), 5),
+    ],
+)
+def test_logits_without_a_derivative_by_the_pixels_are_refused(function):
+    with pytest.raises(ValueError, match=r"depend on the pixels as far as PyTorch"):
+        ModuleDerivatives(Over(function), torch.randn(2, 2, 8, 8))
 
 
 def test_statistics_that_training_gathers_are_refused_by_name():

@@ -1,5 +1,6 @@
 """Modules and callables of users: how they are called, copied and given back."""
 
+import copy
 from functools import partial
 
 import numpy as np
@@ -10,7 +11,7 @@ from sklearn.exceptions import NotFittedError
 from torch import nn
 
 from skdistill.neural_network import ConvNetClassifier, NetworkClassifier
-from skdistill.neural_network._modules import call_architecture
+from skdistill.neural_network._modules import call_architecture, try_module
 from skdistill.utils._metadata import qualified_name
 
 SHAPE, N_CLASSES = (8, 6, 2), 3
@@ -58,6 +59,21 @@ def of_timm(num_classes=1000, in_chans=3):
 class OfTorchvision(nn.Sequential):
     def __init__(self, num_classes=1000):
         super().__init__(*linear(2, num_classes))
+
+
+class WithoutGradient(OfTorchvision):
+    def __init__(self):
+        super().__init__(N_CLASSES)
+
+    @torch.no_grad()
+    def forward(self, images):
+        return super().forward(images)
+
+
+class Keeping(WithoutGradient):
+    def forward(self, images):
+        self.kept = OfTorchvision.forward(self, images)
+        return self.kept
 
 
 class Method:
@@ -191,6 +207,16 @@ def test_what_a_module_lacks_is_said_before_training(data):
     given.kept = (given[0].weight * 2).sum()
     with pytest.raises(ValueError, match="a module Sequential, cannot be copied"):
         classifier(given).fit(X, y)
+    with pytest.raises(ValueError, match="do not depend on its parameters as far as"):
+        classifier(WithoutGradient()).fit(X, y)
+
+
+def test_a_module_may_keep_what_it_computed(data):
+    """As those that show their attention do, which cannot be copied with a graph."""
+    X, _ = data
+    module = Keeping()
+    try_module(module, X, N_CLASSES, torch.device("cpu"))
+    assert copy.deepcopy(module).kept.shape == (len(X), N_CLASSES)
 
 
 def test_networks_of_torchvision(data):

@@ -106,8 +106,8 @@ class Checkpoint:
         n_done = len(state.history)
         if limit is not None and n_done > limit:
             raise ValueError(
-                f"`checkpoint`: {self.folder} holds {n_done} iterations; at most "
-                f"{limit} are wanted"
+                f"`checkpoint`: {self.folder} holds {n_done} iterations, more than "
+                f"`{limit_name}`={limit}; give another folder, or a larger number"
             )
         if state.stop_reason in ("", "interrupted", "callback", limit_name):
             state.stop(limit_name if n_done == limit else "")

@@ -125,6 +125,11 @@ class FeatureDistributions(FeatureMatching):
         self._teachers = teachers or {}
         self.columns = ("loss", "distance", "calibration") if calibration else ("loss",)
         self.notes = ("teacher",)
+        self.out_of_memory_hint = (
+            "A smaller `batch_size` or teachers of a smaller `width` need less memory."
+        )
+        if distance == "characteristic":
+            self.out_of_memory_hint += "  So do fewer `n_frequencies`."
 
     def signature(self) -> dict[str, Any]:
         """Return which teachers the encoders are."""

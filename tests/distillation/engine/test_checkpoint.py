@@ -294,7 +294,7 @@ def test_state_is_stored_at_intervals(squares, tmp_path, monkeypatch):
             {"init": make_squares(1)[0][:3]},
             r"`init`: found 'noise', expected 'images with",
         ),
-        ({"max_iter": 24}, r"holds 25 iterations; at most 24 are wanted"),
+        ({"max_iter": 24}, r"holds 25 iterations, more than `max_iter`=24"),
     ],
 )
 def test_other_parameters_are_refused(squares, tmp_path, changes, message):
