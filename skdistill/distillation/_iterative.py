@@ -390,6 +390,7 @@ class IterativeDistiller(BaseDistiller):
             name: value
             for name, value in self.get_params().items()
             if name.rpartition("__")[2] not in _WHERE_AND_HOW
+            and f"`{name}`" not in signature
         }
         checkpoint = as_path(self.checkpoint, "checkpoint")
         return folder_of_fit(checkpoint, signature | {"parameters": parameters})

@@ -23,9 +23,13 @@ from skdistill.neural_network._kernel_classifier import (
 )
 from skdistill.neural_network._kernels import Kernel, as_rows, resolve_kernel
 from skdistill.utils._device import resolve_float64_device
+from skdistill.utils._plain import digest_of, parts_of_largest
 
 # What "auto" stands for: in deviations of the real pixels, and of one-hot labels.
 _AUTO_STEP = 0.04
+
+# Where between two images a kernel is compared with another: near and far.
+_SHARES = (0.01, 0.1, 0.5)
 
 
 class KIPDistiller(IterativeDistiller):
@@ -274,8 +278,16 @@ class KIPDistiller(IterativeDistiller):
             kernel = self._kernel()
             if learns_images:
                 kernel.with_pull_back(some, None)
-            else:
-                kernel(some)
+            between = (torch.lerp(some[0], some[1], share) for share in _SHARES)
+            values = kernel(torch.stack([*some, *between])).cpu().numpy()
+            scale = f"{abs(values).max():.3e}"
+            self._kernel_digest = digest_of([scale, parts_of_largest(values)])
+
+    def _resolved_parameters(self) -> dict[str, Any]:
+        if not callable(self.kernel):
+            return {}
+        # It is what it computes, whatever its name.
+        return {"kernel": f"a function with the digest {self._kernel_digest}"}
 
     def _make_optimizer(self, images: Tensor, data: RealData) -> Optimizer:
         return Adam(images, self.pixel_lr, data.pixel_scale, auto_step=_AUTO_STEP)

@@ -1,7 +1,5 @@
 """Networks that a user brings: how they are made again, and how they are recognized."""
 
-import hashlib
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,13 +15,10 @@ from skdistill.neural_network._modules import (
     try_module,
     warn_of_probabilities,
 )
+from skdistill.utils._plain import digest_of, parts_of_largest
 from skdistill.utils._random import isolated_torch_seed
 
 ImageShape = tuple[int, int, int]
-
-# What a network makes of images is compared up to this fraction of the largest logit:
-# machines differ by less.
-_PARTS = 10**4
 
 
 @dataclass(frozen=True)
@@ -163,9 +158,6 @@ def _digest(module: nn.Module, images: np.ndarray, n_classes: int) -> str:
         # What is not trained is part of the network.
         if part.requires_grad:
             part.data.copy_(numbers)
-    logits = _logits(module, images)
-    largest = float(np.abs(logits).max()) or 1.0
-    parts = np.rint(logits / largest * _PARTS)
     content = {
         "layers": [
             [name, type(part).__name__, part.extra_repr()]
@@ -175,11 +167,10 @@ def _digest(module: nn.Module, images: np.ndarray, n_classes: int) -> str:
             [name, list(part.shape), part.requires_grad]
             for name, part in module.named_parameters()
         ],
-        "logits": [int(part) if np.isfinite(part) else 0 for part in parts.flat],
+        "logits": parts_of_largest(_logits(module, images)),
         "n_classes": n_classes,
     }
-    text = json.dumps(content, sort_keys=True).encode()
-    return hashlib.blake2b(text, digest_size=16).hexdigest()
+    return digest_of(content)
 
 
 @torch.no_grad()

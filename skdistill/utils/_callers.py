@@ -10,6 +10,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from skdistill.utils._plain import lasting_repr
+
 # They call what the user would have called, once.
 _PASSING = (
     "sklearn.base",
@@ -60,7 +62,7 @@ def folder_of_fit(path: str | os.PathLike[str], content: dict[str, Any]) -> Path
     """
     if not is_repeated():
         return Path(path)
-    said = json.dumps(content, sort_keys=True, default=repr)
+    said = json.dumps(content, sort_keys=True, default=lasting_repr)
     return Path(path) / f"fit-{hashlib.sha256(said.encode()).hexdigest()[:16]}"
 
 

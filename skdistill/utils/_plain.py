@@ -1,9 +1,18 @@
 """Parameters as JSON gives them back, for files that say what they belong to."""
 
+import hashlib
+import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+
+# What functions compute is compared up to this fraction of the largest number: machines
+# differ by less.
+_PARTS = 10**4
+
+_NAMED_FUNCTION = re.compile(r"(<function [\w.]+) at 0x[0-9A-Fa-f]+(?=>)")
 
 
 def as_plain(value: Any) -> Any:
@@ -15,5 +24,31 @@ def as_plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(name): as_plain(entry) for name, entry in value.items()}
     if callable(value):
-        return f"{value.__module__}.{getattr(value, '__qualname__', repr(value))}"
-    return value if isinstance(value, (str, int, float, type(None))) else repr(value)
+        name = getattr(value, "__qualname__", "") or lasting_repr(value)
+        return f"{value.__module__}.{name}"
+    if isinstance(value, (str, int, float, type(None))):
+        return value
+    return lasting_repr(value)
+
+
+def lasting_repr(value: Any) -> str:
+    """Return the repr of an object, the same in every process as far as it can be.
+
+    Functions are told by their names rather than their addresses, also in the reprs of
+    what holds them.  The addresses of others, and of functions without a name of their
+    own, are what tells them apart.
+    """
+    return _NAMED_FUNCTION.sub(r"\1", repr(value))
+
+
+def parts_of_largest(numbers: np.ndarray) -> list[int]:
+    """Return numbers as fractions of the largest, as exactly as machines agree."""
+    largest = float(np.abs(numbers).max()) or 1.0
+    parts = np.rint(numbers / largest * _PARTS)
+    return [int(part) if np.isfinite(part) else 0 for part in parts.flat]
+
+
+def digest_of(content: Any) -> str:
+    """Return a digest of what JSON can hold."""
+    text = json.dumps(content, sort_keys=True).encode()
+    return hashlib.blake2b(text, digest_size=16).hexdigest()

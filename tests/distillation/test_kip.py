@@ -1,11 +1,14 @@
 """Kernel ridge regression on synthetic images as a distiller."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.metrics.pairwise import rbf_kernel
+from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 
 from skdistill import (
@@ -281,6 +284,44 @@ def test_label_solve_alone(digits):
     assert learned.history_["loss"].is_monotonic_decreasing or (
         learned.history_["loss"].iloc[-1] < 0.9 * learned.history_["loss"].iloc[0]
     )
+
+
+class Gaussian:
+    def __init__(self, width):
+        self.width = width
+
+    def __call__(self, a, b):
+        return (-torch.cdist(a, b).square() / self.width).exp()
+
+
+def of_width(a, b, width):
+    return Gaussian(width)(a, b)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        Gaussian,
+        lambda width: lambda a, b: of_width(a, b, width),
+        lambda width: partial(of_width, width=width),
+    ],
+)
+def test_a_checkpoint_knows_what_a_callable_computes(digits, tmp_path, make):
+    """Not its name or its address, which is another in each process."""
+    X, y, _, _ = digits
+    X, y = X[:100], y[:100]
+    settings = {"checkpoint": tmp_path / "run", "random_state": 0}
+    searched = settings | {"checkpoint": tmp_path / "search"}
+    KIPDistiller(kernel=make(1000), max_iter=1, **settings).fit(X, y)
+    resumed = KIPDistiller(kernel=make(1000), max_iter=2, **settings).fit(X, y)
+    assert resumed.n_iter_ == 2
+    with pytest.raises(ValueError, match="`kernel`: found 'a function with the digest"):
+        KIPDistiller(kernel=make(2000), max_iter=2, **settings).fit(X, y)
+    for _ in range(2):
+        distiller = KIPDistiller(max_iter=1, **searched)
+        search = GridSearchCV(distiller, {"kernel": [make(1000), make(10)]}, cv=2)
+        search.fit(X, y)
+        assert len(list((tmp_path / "search").iterdir())) == 5
 
 
 def test_a_callable_is_in_no_file(digits):
