@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Collection, Sequence
+from contextlib import nullcontext
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
 from skdistill.neural_network._convnet import flatten_learned
@@ -27,19 +26,15 @@ from skdistill.neural_network._feature_derivatives import (
     join_features,
     mean_of_part,
 )
+from skdistill.neural_network._module_checks import (
+    check_alone,
+    check_by_pixels,
+    check_images_are_singly,
+)
 from skdistill.utils._random import isolated_torch_seed
 
 # Number of images that go through a network at once.
 _BATCH = 256
-
-# What rounding may change of the logits of an image among others, as a share of them.
-_ALONE = 1e-3
-
-_NOT_DIFFERENTIABLE = (
-    "`architecture` must compute logits by differentiable operations of PyTorch; they "
-    "do not depend on the pixels as far as PyTorch knows (`no_grad`, `detach`, "
-    "integers and NumPy cut it off)"
-)
 
 
 class ModuleFeatureTape(NamedTuple):
@@ -149,7 +144,7 @@ class ModuleFeatures:
                 for seed in (0, 1)
             )
         self.n_classes = one.shape[1]
-        self._check_images(start, images[:2], one)
+        self._check_images(start, images[:2])
         self.is_random = not torch.equal(one, other)
         self._check_buffers()
 
@@ -175,21 +170,25 @@ class ModuleFeatures:
                 sizes.append(maps[0].numel())
         self.activation_sizes = tuple(sizes)
 
-    def _check_images(self, parameters: Tensor, images: Tensor, logits: Tensor) -> None:
+    def _check_images(self, parameters: Tensor, images: Tensor) -> None:
         """Raise a ValueError unless logits are a function of each image alone."""
-        # With the same seed the first image sees what it saw before.
-        others = torch.cat([images[:1], 1 - 2 * images[:1]]).requires_grad_()
-        with torch.enable_grad(), _differentiable():
-            found = self._logits(parameters, others, training=True, seed=0)
-            if not found.requires_grad:
-                raise ValueError(_NOT_DIFFERENTIABLE)
-        change = (found.detach()[0] - logits[0]).abs().max()
-        if change > _ALONE * logits[0].abs().max():
-            raise ValueError(
-                "`architecture` makes logits of an image that depend on the other "
-                "images of its batch, as those of a normalization over batches do; "
-                "normalize each image, as group, layer and instance normalization do"
+        # With the same seed the first image is treated alike.
+        others = torch.cat([images[:1], 1 - 2 * images[:1]])
+        with torch.no_grad():
+            one, other = (
+                self._logits(parameters, batch.clone(), training=True)[0]
+                for batch in (images, others)
             )
+        check_alone(one, other)
+        generator = torch.Generator().manual_seed(0)
+        noise = 0.03 * torch.randn(parameters.shape, generator=generator)
+        moved = self._split(parameters + noise.to(parameters))
+        parts = {f"module.{name}": part for name, part in moved.items()}
+        check_by_pixels(
+            lambda module, images: self._called(module, parts, images, seed=0),
+            self._copies()[0],
+            images,
+        )
 
     def _check_buffers(self) -> None:
         """Raise a ValueError if training has changed anything but parameters."""
@@ -234,17 +233,30 @@ class ModuleFeatures:
         self, parameters: Tensor, images: Tensor, *, training: bool, seed: int = 0
     ) -> Tensor:
         trained, resting, _ = self._copies()
-        module = trained if training else resting
+        return self._called(
+            trained if training else resting,
+            self._split(parameters),
+            images,
+            seed=seed if training and self.is_random else None,
+        )
+
+    def _called(
+        self,
+        module: nn.Module,
+        parts: dict[str, Tensor],
+        images: Tensor,
+        *,
+        seed: int | None,
+    ) -> Tensor:
+        """Call a module with parameters, and with a seed if it draws something."""
         with (
             # Threads wait for each other where a module draws: PyTorch has one
             # generator.
-            isolated_torch_seed(seed, images.device)
-            if training and self.is_random
-            else nullcontext(),
+            nullcontext() if seed is None else isolated_torch_seed(seed, images.device),
             # The faster kernels of attention have no second derivative.
             sdpa_kernel(SDPBackend.MATH),
         ):
-            return functional_call(module, self._split(parameters), (images,))
+            return functional_call(module, parts, (images,))
 
     # Features.
 
@@ -402,17 +414,6 @@ class ModuleFeatures:
         return 2**62
 
 
-@contextmanager
-def _differentiable() -> Iterator[None]:
-    """Say of a module that computes with NumPy what it lacks."""
-    try:
-        yield
-    except RuntimeError as error:
-        if "numpy()" not in str(error):
-            raise
-        raise ValueError(_NOT_DIFFERENTIABLE) from error
-
-
 def _parts(n_images: int) -> list[slice]:
     """Return which images go through the network together."""
     return [slice(first, first + _BATCH) for first in range(0, n_images, _BATCH)]
@@ -441,20 +442,3 @@ def _pulled_back(tape: ModuleFeatureTape, adjoints: Features) -> Tensor:
     outputs, weights = zip(*wanted, strict=True)
     (by_images,) = torch.autograd.grad(outputs, tape.images, weights, retain_graph=True)
     return by_images
-
-
-def check_images_are_singly(module: nn.Module) -> None:
-    """Raise a ValueError where a module normalizes over batches.
-
-    Its loss is then no mean of losses of single images, and what it gives for one
-    depends on the others.
-    """
-    for name, part in module.named_modules():
-        if isinstance(part, _BatchNorm):
-            raise ValueError(
-                f"`architecture` has batch normalization ({type(part).__name__} "
-                f"{name!r}), which makes what a network says of an image depend on the "
-                "others of its batch; use group, layer or instance normalization "
-                "instead, as with `normalization` of NetworkClassifier or `norm_layer` "
-                "of torchvision's networks"
-            )

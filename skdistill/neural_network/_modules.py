@@ -98,6 +98,17 @@ def _arguments(
     return ours
 
 
+def unwrapped(module: nn.Module) -> nn.Module:
+    """Return the module in what torch.compile or DataParallel makes of one.
+
+    These run its layers in a way of their own, and know its own parameters only.
+    """
+    wrappers = nn.DataParallel, nn.parallel.DistributedDataParallel
+    name = "module" if isinstance(module, wrappers) else "_orig_mod"
+    inner = getattr(module, name, None)
+    return unwrapped(inner) if isinstance(inner, nn.Module) else module
+
+
 def has_lazy_layers(module: nn.Module) -> bool:
     """Tell whether parameters wait for an image to get their shapes."""
     return any(

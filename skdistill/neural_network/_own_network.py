@@ -13,6 +13,7 @@ from skdistill.neural_network._modules import (
     call_architecture,
     has_lazy_layers,
     try_module,
+    unwrapped,
     warn_of_probabilities,
 )
 from skdistill.utils._plain import digest_of, parts_of_largest
@@ -101,7 +102,7 @@ def build_own(source: Any, image_shape: ImageShape, n_classes: int) -> nn.Module
 
     Its parameters are there for any layers, on the CPU and in float32.
     """
-    module = call_architecture(source, image_shape, n_classes).float()
+    module = unwrapped(call_architecture(source, image_shape, n_classes)).float()
     if has_lazy_layers(module):
         images = np.zeros((2, *image_shape), dtype=np.float32)
         try_module(module, images, n_classes, torch.device("cpu"))

@@ -1,5 +1,7 @@
 """Distillers with teachers and networks of a user's own architecture."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -204,6 +206,17 @@ def make_drawing(name, **changes):
     kind, settings = DRAWING[name]
     ends = {"max_iter": 2, "random_state": 0, "device": "cpu"}
     return kind(**settings | ends | changes)
+
+
+@pytest.mark.parametrize(
+    "wrap", [nn.DataParallel, partial(torch.compile, backend="eager")]
+)
+def test_wrapped_modules_are_what_they_wrap(images, wrap):
+    for name in ("BPTT", "FRePo"):
+        module = small((8, 8, 3), 9)
+        expected = make_drawing(name, architecture=module).fit(*images)
+        found = make_drawing(name, architecture=wrap(module)).fit(*images)
+        assert np.array_equal(found.synthetic_.X, expected.synthetic_.X)
 
 
 @drawing

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.checkpoint import checkpoint
 
 from skdistill.neural_network import ConvNet
 from skdistill.neural_network._architectures import build_network
@@ -280,6 +281,38 @@ def test_logits_of_each_image_alone_are_not_refused(function):
 def test_logits_without_a_derivative_by_the_pixels_are_refused(function):
     with pytest.raises(ValueError, match=r"depend on the pixels as far as PyTorch"):
         ModuleDerivatives(Over(function), torch.randn(2, 2, 8, 8))
+
+
+def test_other_generators_than_that_of_pytorch_are_refused():
+    rng = np.random.default_rng(0)
+    module = Over(lambda x: x * float(rng.random()))
+    with pytest.raises(ValueError, match="drawn by another generator than PyTorch's"):
+        ModuleDerivatives(module, torch.randn(2, 2, 8, 8))
+
+
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")
+@pytest.mark.parametrize("use_reentrant", [True, False])
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_recomputation_is_refused(use_reentrant, dropout):
+    """It takes the parameters of the module, not those that it is called with."""
+
+    class Recomputed(Over):
+        def forward(self, images):
+            first = nn.Sequential(nn.Flatten(), self.first, nn.Dropout(dropout))
+            seen = checkpoint(first, images, use_reentrant=use_reentrant)
+            return self.last(seen.tanh())
+
+    with pytest.raises(ValueError, match=r"torch\.utils\.checkpoint"):
+        ModuleDerivatives(Recomputed(None), torch.randn(2, 2, 8, 8))
+
+
+def test_modules_that_change_their_inputs_are_refused():
+    class InPlace(Over):
+        def forward(self, images):
+            return super().forward(images.sub_(0.5))
+
+    with pytest.raises(ValueError, match=r"changing its inputs in place.* raised Runt"):
+        ModuleDerivatives(InPlace(torch.tanh), torch.randn(2, 2, 8, 8))
 
 
 def test_statistics_that_training_gathers_are_refused_by_name():

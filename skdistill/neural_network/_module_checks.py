@@ -1,0 +1,116 @@
+"""What a module must be so that a distiller can follow it: checks on two images."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from skdistill.utils._memory import is_out_of_memory
+
+# What rounding may change, as a share of the largest number.
+_ROUNDING = 1e-3
+
+_NOT_DIFFERENTIABLE = (
+    "`architecture` must compute logits by differentiable operations of PyTorch; they "
+    "do not depend on the pixels as far as PyTorch knows (`no_grad`, `detach`, "
+    "integers and NumPy cut it off)"
+)
+
+
+def check_images_are_singly(module: nn.Module) -> None:
+    """Raise a ValueError where a module normalizes over batches.
+
+    Its loss is then no mean of losses of single images, and what it gives for one
+    depends on the others.
+    """
+    for name, part in module.named_modules():
+        if isinstance(part, _BatchNorm):
+            raise ValueError(
+                f"`architecture` has batch normalization ({type(part).__name__} "
+                f"{name!r}), which makes what a network says of an image depend on the "
+                "others of its batch; use group, layer or instance normalization "
+                "instead, as with `normalization` of NetworkClassifier or `norm_layer` "
+                "of torchvision's networks"
+            )
+
+
+def check_alone(logits: Tensor, among_others: Tensor) -> None:
+    """Raise a ValueError if the logits of an image change with the other images."""
+    if _differ(logits, among_others):
+        raise ValueError(
+            "`architecture` makes logits of an image that depend on the other images "
+            "of its batch, as those of a normalization over batches do, or that are "
+            "drawn by another generator than PyTorch's; normalize each image, as "
+            "group, layer and instance normalization do, and draw by functions of torch"
+        )
+
+
+def check_by_pixels(
+    call: Callable[[nn.Module, Tensor], Tensor], module: nn.Module, images: Tensor
+) -> None:
+    """Raise a ValueError unless logits can be differentiated by the pixels.
+
+    Parameters
+    ----------
+    call : callable
+        Calls a module on images, with other parameters than its own.
+    module : torch.nn.Module
+    images : Tensor of shape (n_samples, channels, height, width)
+    """
+    images = images.detach().requires_grad_()
+    inside = _ByPixels(module)
+    try:
+        with torch.enable_grad():
+            logits = call(_Itself(module), images)
+            if logits.requires_grad:
+                found = inside.gradient(logits, images)
+                expected = call(inside, images)
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        if "numpy()" in str(error):
+            raise ValueError(_NOT_DIFFERENTIABLE) from error
+        raise ValueError(
+            "`architecture` must compute logits that can be differentiated by the "
+            "pixels, also after the call (without recomputation by "
+            "torch.utils.checkpoint) and without changing its inputs in place; its "
+            f"module raised {type(error).__name__}: {error}"
+        ) from error
+    if not logits.requires_grad:
+        raise ValueError(_NOT_DIFFERENTIABLE)
+    if _differ(expected, found):
+        raise ValueError(
+            "`architecture` must compute its derivatives from what its call has "
+            "computed; those found later are others, as with recomputation by "
+            "torch.utils.checkpoint: leave that out"
+        )
+
+
+class _Itself(nn.Module):
+    """A module under the same name as in :class:`_ByPixels`."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, images: Tensor) -> Any:
+        return self.module(images)
+
+
+class _ByPixels(_Itself):
+    """The derivative of some sum of logits by the pixels, within the same call."""
+
+    def forward(self, images: Tensor) -> Any:
+        return self.gradient(self.module(images), images)
+
+    @staticmethod
+    def gradient(logits: Tensor, images: Tensor) -> Tensor:
+        weights = torch.linspace(1, 2, logits.numel()).to(logits).view_as(logits)
+        return torch.autograd.grad(logits, images, weights)[0]
+
+
+def _differ(expected: Tensor, found: Tensor) -> bool:
+    change = (found.detach() - expected.detach()).abs().max()
+    return bool(change > _ROUNDING * expected.detach().abs().max())
