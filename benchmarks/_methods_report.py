@@ -20,7 +20,8 @@ from skdistill.metrics import (
 
 FULL = "FullData"
 # What the others are compared with.
-REFERENCES = ("RandomSubset", "KMeansPrototypes", "STMDistiller")
+BASELINES = ("RandomSubset", "KMeansPrototypes")
+REFERENCES = (*BASELINES, "STMDistiller")
 NEED_TEACHERS = ("MTTDistiller", "NCFMDistiller", "STMDistiller")
 INSIDE, GIVEN, NONE = "inside the budget", "given", "none"
 
@@ -285,7 +286,7 @@ def transfer(table, full):
 
 
 def draw(path, table):
-    """Draw accuracy over cost for each data set and number of images per class."""
+    """Draw accuracy over cost of what was run at several budgets, and baselines."""
     good = table[table["accuracies"].notna() & (table["method"] != FULL)]
     good = good[good["teachers"] != GIVEN]
     if not len(good):
@@ -294,36 +295,36 @@ def draw(path, table):
     good = good.assign(
         budget=budget, mean=[100 * mean_of(good.loc[[row]]) for row in good.index]
     )
-    # Where there is one budget only there is nothing to draw.
-    panels = [
-        (name, part)
-        for name, part in good.groupby(["data", "ipc"], sort=False)
-        if part["budget"].nunique() > 1
-    ]
+    panels = []
+    for name, part in good.groupby(["data", "ipc"]):
+        n_budgets = part.groupby("method")["budget"].transform("nunique")
+        drawn = part[part["method"].isin(BASELINES) | (n_budgets > 1)]
+        if drawn["budget"].nunique() > 1:
+            panels.append((name, drawn))
     if not panels:
         return
-    n_columns = min(max(len(panels), 2), 3)
+    n_columns = 2
     n_rows = -(-len(panels) // n_columns)
     fig, axes = plt.subplots(
-        n_rows, n_columns, figsize=(3.6 * n_columns, 3 * n_rows), squeeze=False,
+        n_rows, n_columns, figsize=(4.4 * n_columns, 3 * n_rows), squeeze=False,
         layout="constrained",
     )  # fmt: skip
     for axis in axes.flat[len(panels) :]:
         axis.remove()
-    colors = {
-        name: plt.get_cmap("tab20")(number)
-        for number, name in enumerate(sorted(good["method"].unique()))
-    }
+    names = sorted({name for _, part in panels for name in part["method"].unique()})
+    colors = dict(zip(names, plt.get_cmap("tab10").colors * 2, strict=False))
     for axis, ((data, ipc), part) in zip(axes.flat, panels, strict=False):
         for name, arm in part.groupby("method", sort=False):
             means = arm.groupby("budget")["mean"].mean()
             label = title(name, NONE)
-            if (arm["core_seconds"] < arm["budget"] / 2).all():
-                # A baseline costs next to nothing.
-                axis.axhline(means.mean(), color=colors[name], ls=":", label=label)
-            else:
+            if name in BASELINES:
+                # They cost next to nothing, and no budget changes them.
+                mean = arm.drop_duplicates("seed")["mean"].mean()
+                style = "--" if name == BASELINES[0] else ":"
+                axis.axhline(mean, color="0.4", ls=style, label=label)
+            elif len(means) > 1:
                 axis.plot(
-                    means.index, means, "o-", ms=3, color=colors[name], label=label
+                    means.index, means, "o-", ms=4, color=colors[name], label=label
                 )
         axis.set(
             xscale="log",
@@ -341,7 +342,7 @@ def draw(path, table):
         handles.values(),
         handles.keys(),
         loc="outside lower center",
-        ncols=2 * n_columns,
+        ncols=5,
         fontsize="small",
     )
     fig.savefig(path, dpi=150)
