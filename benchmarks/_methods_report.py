@@ -41,7 +41,8 @@ def report(folder, rows):
             write_text(folder / f"{name}.csv", found.to_csv(index=False))
     draw(folder / "figure.png", table)
     lines = ["# Methods at equal cost", ""]
-    for protocol, of_protocol in table.groupby("protocol", sort=False):
+    for protocol in sorted(table["protocol"].unique(), key=seconds_of):
+        of_protocol = table[table["protocol"] == protocol]
         lines += [f"Protocol: {protocol}.", "", *EXPLAINED, ""]
         good = of_protocol[of_protocol["accuracies"].notna()]
         for (name, ipc), part in good.groupby(["data", "ipc"], sort=False):
@@ -186,9 +187,14 @@ def scores_of(part):
     return scored
 
 
+def seconds_of(protocol):
+    """Return the budget, which a protocol begins with."""
+    return float(protocol.partition(" ")[0])
+
+
 def protocols(table):
     """Yield the cells that did not fail by protocol, with the shortest name."""
-    names = table["protocol"].unique()
+    names = sorted(table["protocol"].unique(), key=seconds_of)
     short = {name: ", ".join(name.split(", ")[:2]) for name in names}
     if len(set(short.values())) < len(names):
         short = {name: name for name in names}
@@ -291,7 +297,7 @@ def draw(path, table):
     good = good[good["teachers"] != GIVEN]
     if not len(good):
         return
-    budget = good["protocol"].str.partition(" ")[0].astype(float)
+    budget = good["protocol"].map(seconds_of)
     good = good.assign(
         budget=budget, mean=[100 * mean_of(good.loc[[row]]) for row in good.index]
     )

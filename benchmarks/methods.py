@@ -41,7 +41,15 @@ import numpy as np
 import pandas as pd
 from _budget import Budget
 from _data import any_images
-from _methods_report import FULL, GIVEN, INSIDE, NEED_TEACHERS, NONE, report
+from _methods_report import (
+    FULL,
+    GIVEN,
+    INSIDE,
+    NEED_TEACHERS,
+    NONE,
+    report,
+    seconds_of,
+)
 from _methods_scores import OTHERS, other_scores, scores
 from _report import environment, write_text
 from filelock import FileLock, Timeout
@@ -153,7 +161,8 @@ class Teachers:
 
     def find(self, cell, split):
         options = self._options
-        name = f"{cell['data']}-{cell['seed']}-{seconds_of(cell):g}-{options.width}"
+        seconds = seconds_of(cell["protocol"])
+        name = f"{cell['data']}-{cell['seed']}-{seconds:g}-{options.width}"
         folder = self._folder / name.replace(" ", "_")
         # Written last: teachers without it were cut off.
         cost = folder / "core_seconds"
@@ -161,7 +170,7 @@ class Teachers:
             return TrajectoryBuffer.load(folder), float(cost.read_text())
         shutil.rmtree(folder, ignore_errors=True)
         buffer, took = train_teachers(
-            split, seconds_of(cell) / 2, options.width, cell["seed"], folder
+            split, seconds / 2, options.width, cell["seed"], folder
         )
         write_text(cost, str(took))
         return buffer, took
@@ -185,15 +194,10 @@ def make_distiller(cell, buffer, width):
     return getattr(distillation, kind)(**shared, **parameters)
 
 
-def seconds_of(cell):
-    """Return the budget, which the protocol begins with."""
-    return float(cell["protocol"].partition(" ")[0])
-
-
 def set_of(cell, folder):
     """Return the path of a cell's set."""
     name = "-".join(str(cell[key]) for key in CELL[:-1])
-    name += f"-{seconds_of(cell):g}.safetensors"
+    name += f"-{seconds_of(cell['protocol']):g}.safetensors"
     return folder / "sets" / name.replace(" ", "_").replace(",", "")
 
 
@@ -206,7 +210,7 @@ def compute(cell, split, teachers, options, folder):
     inside = cell["teachers"] == INSIDE
     begin = time.process_time()
     if hasattr(distiller, "max_iter"):
-        left = seconds_of(cell) - (teachers_took if inside else 0)
+        left = seconds_of(cell["protocol"]) - (teachers_took if inside else 0)
         distiller.set_callbacks(Budget(left))
     synthetic = distiller.fit(split.X, split.y).synthetic_
     took = time.process_time() - begin
