@@ -102,8 +102,9 @@ def _warn_of_contrary_labels(synthetic: SyntheticSet) -> None:
         warn_once(
             f"contrary {kind}",
             f"{n_other} of {len(codes)} distilled images have `{kind}` that are "
-            "largest for another class than `y`, and networks learn from them: their "
-            "columns must be in the sorted order of the classes",
+            "largest for another class than `y`, and networks learn from them: either "
+            "their columns are not in the sorted order of the classes, or what made "
+            "them, such as teachers, does not recognize the images",
         )
 
 

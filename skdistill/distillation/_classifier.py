@@ -39,9 +39,14 @@ from skdistill.utils._validation import (
 )
 
 
-def _has_predict_proba(classifier: "DistilledClassifier") -> bool:
-    fitted = getattr(classifier, "estimator_", classifier.estimator)
-    return fitted is None or hasattr(fitted, "predict_proba")
+def _where_it_has(method: str) -> Any:
+    """Let a method be there where the classifier has it, the default one if None."""
+
+    def has(model: "DistilledClassifier") -> bool:
+        classifier = getattr(model, "estimator_", model.estimator)
+        return hasattr(ConvNetClassifier if classifier is None else classifier, method)
+
+    return available_if(has)
 
 
 class DistilledClassifier(
@@ -221,7 +226,7 @@ class DistilledClassifier(
         with already_checked():
             return self.estimator_.predict(X)
 
-    @available_if(_has_predict_proba)
+    @_where_it_has("predict_proba")
     @with_own_torch_state
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return the probability of each class.
@@ -241,6 +246,31 @@ class DistilledClassifier(
         X = self._known_images(X)
         with already_checked():
             return self.estimator_.predict_proba(X)
+
+    @_where_it_has("decision_function")
+    @with_own_torch_state
+    def decision_function(self, X: Any) -> np.ndarray:
+        """Return what the classifier's ``decision_function`` returns.
+
+        Only if the classifier has it, as
+        :class:`~skdistill.neural_network.NeuralKernelClassifier` has.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, height, width, channels) or \
+                (n_samples, height * width * channels)
+            Images.
+
+        Returns
+        -------
+        values : ndarray of shape (n_samples, n_classes) or (n_samples,)
+            A column per class, in the order of ``classes_``; with two classes a number
+            per image, larger for the second.
+        """
+        check_is_fitted(self)
+        X = self._known_images(X)
+        with already_checked():
+            return self.estimator_.decision_function(X)
 
     @with_own_torch_state
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:

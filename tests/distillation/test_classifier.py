@@ -9,8 +9,14 @@ from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import Perceptron
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
+from sklearn.svm import SVC
 
-from skdistill.distillation import DistilledClassifier, RandomSubset, STMDistiller
+from skdistill.distillation import (
+    DistilledClassifier,
+    KIPDistiller,
+    RandomSubset,
+    STMDistiller,
+)
 from skdistill.neural_network import ConvNetClassifier
 from skdistill.preprocessing import ChannelScaler
 
@@ -90,6 +96,21 @@ def test_any_classifier_of_flat_images_will_do(make_model, bars):
     # As scikit-learn has it: there only where the classifier has it.
     assert not hasattr(model, "predict_proba")
     assert hasattr(make_model(), "predict_proba")
+
+
+def test_decision_function_is_that_of_the_classifier(make_model, bars):
+    X, y = bars
+    assert not hasattr(make_model(), "decision_function")
+    model = DistilledClassifier(KIPDistiller(max_iter=1, random_state=0)).fit(X, y)
+    expected = model.estimator_.decision_function(X)
+    assert np.array_equal(model.decision_function(X), expected)
+    flat = X.reshape(len(X), -1)
+    model = DistilledClassifier(
+        KIPDistiller(max_iter=1, random_state=0), SVC(), image_shape=X.shape[1:]
+    )
+    is_first = y == y[0]
+    scores = cross_val_score(model, flat, is_first, cv=2, scoring="roc_auc")
+    assert np.isfinite(scores).all()
 
 
 def test_pipeline(make_model, bars):
