@@ -181,11 +181,11 @@ class Exchange:
                 step_size = float(step_sizes[-1])
             if step_sizes.size > 1:
                 warn(
-                    f"{path} comes with {step_sizes.size} step sizes, of which a set "
-                    f"holds one: the last, {step_size:.3g}, is taken"
+                    f"{path} has {step_sizes.size} step sizes, but a set holds "
+                    f"only one: the last one, {step_size:.3g}, is used"
                 )
         name = "targets" if labels.kind == "targets" else "probabilities"
-        with errors_as_value_errors(f"{path} holds no set that can be used: {{error}}"):
+        with errors_as_value_errors(f"{path} does not hold a usable set: {{error}}"):
             return cls(
                 np.array(images, np.float32), y, step_size, metadata, **{name: rows}
             )
@@ -240,7 +240,7 @@ class Exchange:
         if layout not in LAYOUTS:
             raise ValueError(
                 f"`layout` must be one of {', '.join(LAYOUTS)}; got {layout!r}.  "
-                "skdistill.metrics.export_ddranking writes DD-Ranking's"
+                "For DD-Ranking, use skdistill.metrics.export_ddranking"
             )
         # What was changed in a set since it was made is checked, too.
         synthetic: Any = self
@@ -341,8 +341,9 @@ class Exchange:
             return self.of_class(key)
         if isinstance(key, (bool, np.bool_)) or key is None or isinstance(key, tuple):
             raise TypeError(
-                "a set is indexed by a class name, an integer, a slice, or arrays of "
-                f"these or of booleans; got {key!r}.  `of_class` takes any class label"
+                "a set can be indexed by a class name, an integer, a slice, or an "
+                f"array of class names, integers or booleans; got {key!r}.  Use "
+                "`of_class` for other class labels"
             )
         if not isinstance(key, slice):
             key = np.asarray(key)
@@ -351,8 +352,9 @@ class Exchange:
             key = key.astype(np.int64) if not key.size else key
             if key.dtype.kind not in "biu" or key.ndim > 1:
                 raise TypeError(
-                    f"a set is indexed by class names, integers or booleans; got "
-                    f"{key.dtype} of {key.ndim} axes.  `of_class` takes any class label"
+                    "a set can be indexed by class names, integers or booleans; "
+                    f"got an array of {key.dtype} with {key.ndim} dimensions.  Use "
+                    "`of_class` for other class labels"
                 )
         return self._rows(np.atleast_1d(np.arange(len(self.X))[key]))
 
@@ -377,8 +379,9 @@ class Exchange:
             values = getattr(self, name)
             if values is not None and len(np.unique(y)) < values.shape[1]:
                 warn(
-                    f"`{name}` are left out of a part of the set that has "
-                    f"{len(np.unique(y))} of its {values.shape[1]} classes"
+                    f"`{name}` are dropped, since the selection has only "
+                    f"{len(np.unique(y))} of the {values.shape[1]} classes of the "
+                    "set"
                 )
                 values = None
             soft[name] = None if values is None else values[rows]
@@ -444,11 +447,11 @@ class Exchange:
             ):
                 if value != wanted:
                     raise ValueError(
-                        f"`sets` must be alike: of number {place} {what}: {value}, of "
-                        f"number 0: {wanted}"
+                        f"`sets` must be of the same kind: for set number {place} "
+                        f"{what}: {value}, for set number 0: {wanted}"
                     )
         if not sets:
-            raise ValueError("`sets` must hold one set or more; got none")
+            raise ValueError("`sets` must hold at least one set; got none")
         first = sets[0]
         y = np.concatenate([part.y for part in sets])
         classes = np.unique(y)
@@ -470,7 +473,7 @@ class Exchange:
         if any(part.step_size != step_size for part in sets):
             warn(
                 "the sets have different step sizes, "
-                f"{[part.step_size for part in sets]}: the whole has none"
+                f"{[part.step_size for part in sets]}: the result has none"
             )
             step_size = None
         return cls(
@@ -512,8 +515,8 @@ def _common_space(sets: Sequence[Any]) -> Any:
         found = differences(spaces[0], space)
         if found:
             warn(
-                f"set number {place} is in another pixel space than number 0: "
-                + "; ".join(found)
+                f"set number {place} is in a different pixel space from "
+                "number 0: " + "; ".join(found)
             )
             return None
     return spaces[0]
@@ -527,11 +530,11 @@ def _common_preprocessing(sets: Sequence[Any]) -> Any:
             one, other = (
                 names_of(which) or "none" for which in (first, part.preprocessing)
             )
-            numbers = ", fitted to other images" if one == other else ""
+            numbers = ", fitted on different images" if one == other else ""
             warn(
-                f"set number {place} carries another preprocessing, {other}{numbers}, "
-                f"than number 0, {one}: the whole carries none.  "
-                "`with_preprocessing(...)` says which it is"
+                f"set number {place} has a different preprocessing, "
+                f"{other}{numbers}, from number 0, {one}: the result has none.  "
+                "Set it by `with_preprocessing(...)`"
             )
             return None
     return first

@@ -101,9 +101,10 @@ class Standalone:
         checked = replace(whole)
         if checked.preprocessing is None:
             raise ValueError(
-                "the set carries no preprocessing.  `with_preprocessing(...)` gives it "
-                "the scaler, or the steps of the pipeline, that its real images were "
-                "transformed by; if there was none, it takes raw images as they are"
+                "the set has no preprocessing.  If its real images were "
+                "transformed, add the scaler or the pipeline steps by "
+                "`with_preprocessing(...)`; otherwise raw images can be used as "
+                "they are"
             )
         return RawImages(checked).apply(X, out)
 

@@ -173,7 +173,7 @@ def _check_real(
     labels = check_known_labels(y, classes, name=name_y, every=every)
     if len(images) != len(labels) or not len(images):
         raise ValueError(
-            f"`{name_X}` and `{name_y}` must be of one length, at least 1; got "
+            f"`{name_X}` and `{name_y}` must have the same length, at least 1; got "
             f"{len(images)} images and {len(labels)} labels"
         )
     warn_of_other_pixels(synthetic, images, name=name_X)

@@ -137,8 +137,8 @@ class SyntheticSet(Exchange, Described, Standalone):
         self.y = as_labels(self.y)
         if self.y.shape != self.X.shape[:1]:
             soft = (
-                ".  Of one-hot rows y is classes[rows.argmax(axis=1)]; soft labels go "
-                "into `probabilities` beside it"
+                ".  Convert one-hot rows by y = classes[rows.argmax(axis=1)]; pass "
+                "soft labels as `probabilities`"
                 if self.y.ndim == 2
                 else ""
             )
@@ -204,8 +204,8 @@ class SyntheticSet(Exchange, Described, Standalone):
             wanted = (3, self.X.shape[3])
             if space.shape != wanted or not np.isfinite(space).all():
                 raise ValueError(
-                    "`pixel_space` must be finite mean, deviation and correlation of "
-                    f"each channel, shape {wanted}; got {self.pixel_space!r}"
+                    "`pixel_space` must be the finite mean, deviation and correlation "
+                    f"of each channel, of shape {wanted}; got {self.pixel_space!r}"
                 )
             self.pixel_space = PixelSpace(*space)
         self.preprocessing = carried(self.preprocessing, self.X.shape[1:])
@@ -281,12 +281,12 @@ class SyntheticSet(Exchange, Described, Standalone):
             except ValueError as error:
                 reason = str(error).replace(str(temporary), "it")
                 raise ValueError(
-                    f"the set cannot be kept in {path}: {reason}"
+                    f"the set cannot be saved to {path}: {reason}"
                 ) from error
             if not np.array_equal(found.y, self.y):
                 raise ValueError(
-                    f"the set cannot be kept in {path}: labels of {self.y.dtype} come "
-                    f"back as {found.y.dtype}"
+                    f"the set cannot be saved to {path}: labels of {self.y.dtype} are "
+                    f"loaded as {found.y.dtype}"
                 )
 
     @classmethod
@@ -316,15 +316,15 @@ class SyntheticSet(Exchange, Described, Standalone):
 
             path /= OWN_FILE
         if not path.is_file():
-            raise FileNotFoundError(f"there is no file {path}")
+            raise FileNotFoundError(f"{path} does not exist")
         with errors_as_value_errors(f"{path} cannot be read: {{error}}"):
             # A zip archive, as torch and NumPy write them.
             with path.open("rb") as start:
                 is_archive = start.read(4) == b"PK\x03\x04"
             if is_archive:
                 raise ValueError(
-                    "it is no set of skdistill; `SyntheticSet.from_published` reads "
-                    "what others have written by torch or NumPy"
+                    "it is not a set of skdistill; use `SyntheticSet.from_published` "
+                    "to read files written by torch or NumPy"
                 )
             with safe_open(path, framework="numpy") as file:
                 metadata = file.metadata() or {}
@@ -367,11 +367,11 @@ class SyntheticSet(Exchange, Described, Standalone):
             codes = parts.pop("y")
             classes = class_labels(content["classes"], codes.size)
             if codes.size and not (codes.min() >= 0 and codes.max() < len(classes)):
-                raise ValueError("it has labels without a class")
+                raise ValueError("it has labels that are not in its classes")
             if not isinstance(content["step_size"], (int, float, type(None))):
                 raise ValueError("its step size is not a number")
             if not isinstance(content["metadata"], dict):
-                raise ValueError("its metadata are not names and values")
+                raise ValueError("its metadata are not pairs of a name and a value")
             pixel_size = content.get("pixel_size", 1)
             if type(pixel_size) is not int or pixel_size < 1:
                 raise ValueError("its pixel size is not a number of pixels")

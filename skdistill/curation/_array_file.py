@@ -191,8 +191,8 @@ class ArrayFile:
         free = shutil.disk_usage(self.path.parent).free
         if needed > free:
             raise OSError(
-                f"`out='{self.path}'` needs {needed / 1e9:.1f} GB more on its disk, "
-                f"which has {free / 1e9:.1f} GB free"
+                f"`out='{self.path}'` needs {needed / 1e9:.1f} GB more on its "
+                f"disk, but only {free / 1e9:.1f} GB are free"
             )
 
     @contextmanager
@@ -203,8 +203,9 @@ class ArrayFile:
         except OSError as error:
             raise OSError(
                 error.errno,
-                f"`out` cannot be written: {os.strerror(error.errno or 0)}; what was "
-                "finished is kept beside it, and the next call resumes from there",
+                f"`out` cannot be written: {os.strerror(error.errno or 0)}; "
+                "finished images are kept in a file next to it, and the next call "
+                "resumes from there",
                 os.fspath(self.path),
             ) from error
 

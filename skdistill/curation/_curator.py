@@ -475,9 +475,10 @@ class GalaxyZooCurator(TransformerMixin, DocLinkMixin, BaseEstimator):
         cumulative = look_cumulative(votes, tree)
         if cumulative:
             warn(
-                "The votes are taken for cumulative ones, since those for the answers "
-                "of a question add up to those that lead to it. `cumulative=True` says "
-                "so, `cumulative=False` that they are shares of those who were asked"
+                "The votes are treated as cumulative, since those for the answers "
+                "to each question add up to those for the answer that leads to it. "
+                "Pass `cumulative=True` to confirm this, or `cumulative=False` if "
+                "they are shares of the volunteers who were asked the question"
             )
         return cumulative
 
@@ -503,7 +504,7 @@ class GalaxyZooCurator(TransformerMixin, DocLinkMixin, BaseEstimator):
                 sizes.append((max(1, n - n_test), n_test))
 
         short = [
-            f"{name!r} has {n}, {n_train} + {n_test} asked"
+            f"{name!r} has {n}, {n_train} + {n_test} requested"
             for name, n, (n_train, n_test) in zip(
                 class_names, available, sizes, strict=True
             )
@@ -514,9 +515,9 @@ class GalaxyZooCurator(TransformerMixin, DocLinkMixin, BaseEstimator):
             raise ValueError(
                 f"Too few galaxies for `n_train={self.n_train!r}` and "
                 f"`n_test={self.n_test!r}` with `min_votes={self.min_votes!r}` and "
-                f"`clean={self.clean!r}`: {'; '.join(short[:10])}{more}. "
-                "`n_train=None` takes what is there beyond the test set, "
-                "`rare_classes='drop'` leaves out such classes"
+                f"`clean={self.clean!r}`: {'; '.join(short[:10])}{more}. Use "
+                "`n_train=None` to take all galaxies that are not in the test set, "
+                "or `rare_classes='drop'` to leave out these classes"
             )
         return [
             (n_train, n_test) if n >= n_train + n_test else (0, 0)

@@ -109,6 +109,6 @@ def _unzip(content: bytes) -> bytes:
     unzipped = unzip.decompress(content, limit)
     if not unzip.eof:
         if len(unzipped) == limit:
-            raise ValueError(f"unzipped it has more than {limit} bytes")
-        raise ValueError("it is cut short: its gzip stream has no end")
+            raise ValueError(f"it has more than {limit} bytes when decompressed")
+        raise ValueError("it is truncated: its gzip stream has no end")
     return unzipped

@@ -61,7 +61,7 @@ def decode_fits(
         from astropy.io import fits
     except ImportError as error:
         raise ImportError(
-            "FITS files need astropy: `pip install skdistill[fits]`"
+            "Reading FITS files requires astropy: `pip install skdistill[fits]`"
         ) from error
 
     # Without `uint` astropy honors BLANK in unsigned integers, too.
@@ -82,8 +82,8 @@ def decode_fits(
             check_axes(first)
             if bands is None and len(images) > 1:
                 note(
-                    f"have {len(images)} images, of which the first is a cube: its "
-                    "planes alone are taken for bands"
+                    f"have {len(images)} images, of which the first is a cube: "
+                    "only its planes are used as bands"
                 )
             _check_sizes(images[:1], content, fits)
             planes = _read(images[0], content)
@@ -97,7 +97,8 @@ def decode_fits(
                 if _shape(hdu) != _shape(images[0]):
                     raise ValueError(
                         "the images of the FITS file differ in shape: "
-                        f"{_shape(images[0])} and {_shape(hdu)}; `bands` takes some"
+                        f"{_shape(images[0])} and {_shape(hdu)}; use `bands` to "
+                        "select images of one shape"
                     )
             if bands is None:
                 _tell_differences(images, names, note)
@@ -120,8 +121,9 @@ def _tell_placeholders(pixels: np.ndarray, note: Callable[[str], None]) -> None:
     # No smallest brightness is met twice by chance with just such a number.
     if low in _PLACEHOLDERS and np.count_nonzero(pixels == low) > 1:
         note(
-            f"have pixels of {low:g}, which often stands for a missing value and is "
-            "taken for brightness; NaN or BLANK in the file says that there is none"
+            f"have pixels of {low:g}, which often marks a missing value but is "
+            "treated as a brightness; mark missing pixels by NaN or BLANK in the "
+            "file"
         )
 
 
@@ -133,14 +135,14 @@ def _pictures(images: list[Any], note: Callable[[str], None]) -> list[Any]:
     ]
     if not pictures:
         raise ValueError(
-            f"by their names its images {names[:20]} are errors, weights, flags or the "
-            "like and no pictures; `bands` takes some all the same"
+            f"judging by their names, its images {names[:20]} are errors, weights, "
+            "flags or the like; use `bands` to select some of them anyway"
         )
     if len(pictures) < len(images):
         left = [hdu.name for hdu in images if hdu not in pictures]
         note(
-            f"have images {names[:20]} of which {left[:20]} are left out, as no "
-            "pictures by their names; `bands` takes others"
+            f"have images {names[:20]} of which {left[:20]} are left out because of "
+            "their names; use `bands` to select others"
         )
     return pictures
 
@@ -152,14 +154,14 @@ def _tell_differences(
     twice = sorted({name for name in names if name and names.count(name) > 1})
     if twice:
         note(
-            f"have several images of one name, {twice[:20]}, which are taken for "
-            "bands; `bands` takes others"
+            f"have several images of the same name, {twice[:20]}, which are used "
+            "as bands; use `bands` to select others"
         )
     kinds = {hdu.header.get("BITPIX", 0) < 0 for hdu in images}
     if len(kinds) > 1:
         note(
-            "have images of floats and of integers, which are all taken for bands; if "
-            "some are masks, `bands` leaves them out"
+            "have images of floats and of integers, which are all used as bands; "
+            "if some are masks, use `bands` to leave them out"
         )
 
 
@@ -187,8 +189,8 @@ def _choose(
                 )
             if names.count(band.upper()) > 1:
                 raise ValueError(
-                    f"`bands` asks for {band!r}; several of the images, {names}, have "
-                    "this name: give numbers"
+                    f"`bands` asks for {band!r}; several of the images, {names}, "
+                    "have this name: use numbers instead"
                 )
             chosen.append(names.index(band.upper()))
         elif 0 <= band < n_bands:
@@ -243,7 +245,7 @@ def _check_tiles(table: Any, content: bytes) -> None:
         for i, side in enumerate(sides, start=1)
     ]
     if min(tile) < 1 or any(t > s for t, s in zip(tile, sides, strict=True)):
-        raise ValueError(f"it has tiles of {tile} pixels in an image of {sides}")
+        raise ValueError(f"its tiles of {tile} pixels do not fit an image of {sides}")
     n_tiles = math.prod(-(-s // t) for s, t in zip(sides, tile, strict=True))
     if len(table.data) != n_tiles:
         raise ValueError(f"it has {len(table.data)} tiles instead of {n_tiles}")
@@ -277,12 +279,12 @@ def _check_tile(packed: bytes, coding: str, n_pixels: int) -> None:
         unzip = zlib.decompressobj(wbits=31)
         unzip.decompress(packed, 8 * n_pixels)
         if not unzip.eof and unzip.decompress(unzip.unconsumed_tail, 1):
-            raise ValueError("a packed tile is larger than it claims")
+            raise ValueError("a compressed tile is larger than declared")
     elif coding.startswith("HCOMPRESS"):
         # A signature of two bytes, then both sides.
         height, width = struct.unpack(">ii", packed[2:10].ljust(8, b"\0"))
         if height < 1 or width < 1 or height * width > n_pixels:
-            raise ValueError("a packed tile is larger than it claims")
+            raise ValueError("a compressed tile is larger than declared")
 
 
 def _read(hdu: Any, content: bytes) -> np.ndarray:
@@ -290,9 +292,9 @@ def _read(hdu: Any, content: bytes) -> np.ndarray:
     shape = _shape(hdu)
     place = hdu.fileinfo()
     if place["datLoc"] + place["datSpan"] > len(content):
-        raise ValueError("the FITS file is cut short")
+        raise ValueError("the FITS file is truncated")
     if hdu.verify_datasum() == 0:
-        raise ValueError("the FITS file is damaged: a checksum does not fit its data")
+        raise ValueError("the FITS file is damaged: a checksum does not match its data")
     header = hdu.header
     # Astropy takes a BLANK of 0 for none.
     is_blank = header.get("BITPIX", 0) > 0 and header.get("BLANK") == 0

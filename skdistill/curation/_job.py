@@ -131,9 +131,9 @@ class Job:
                 pixels = self._read(i, kept)
                 if (pixels.shape, pixels.dtype) != form:
                     raise ValueError(
-                        f"{describe(self.sources[i])} becomes an image of "
-                        f"{_say(pixels.shape, pixels.dtype)}, the first one of "
-                        f"{_say(*form)}"
+                        f"{describe(self.sources[i])} has an image of "
+                        f"{_say(pixels.shape, pixels.dtype)}, but the first image "
+                        f"is of {_say(*form)}"
                     )
                 rows[row] = pixels
             except ValueError as error:
@@ -191,10 +191,10 @@ class Job:
             self.settings = replace(self.settings, crop=crop)
         elif self.of_galaxy_zoo and not is_cutout:
             raise ValueError(
-                f"it has {size[0]} x {size[1]} pixels; the first image has those of a "
-                f"cutout of Galaxy Zoo, {GALAXY_ZOO_SIZE[0]} x {GALAXY_ZOO_SIZE[1]}, "
-                f"of which the central {GALAXY_ZOO_CROP} are kept. `crop` must say how "
-                "to crop both"
+                f"it has {size[0]} x {size[1]} pixels; the first image has the "
+                f"size of a Galaxy Zoo cutout, {GALAXY_ZOO_SIZE[0]} x "
+                f"{GALAXY_ZOO_SIZE[1]}, and is cropped to its central "
+                f"{GALAXY_ZOO_CROP}. Pass `crop` to set the crop of both"
             )
 
 
@@ -221,12 +221,13 @@ def join_bands(images: Sequence[Any], sources: Sequence[tuple]) -> np.ndarray:
     for image, source in zip(images, sources, strict=True):
         if isinstance(image, Image.Image):
             raise ValueError(
-                f"{describe(source)} is not FITS, as files of one band must be"
+                f"{describe(source)} is not a FITS file; files of one band "
+                "each must be FITS"
             )
         if image.shape[-1] != 1:
             raise ValueError(
-                f"{describe(source)} has {image.shape[-1]} bands, and files of one "
-                "band each are joined; `bands` takes one of each"
+                f"{describe(source)} has {image.shape[-1]} bands, but each file "
+                "must have one band; use `bands` to select one band of each file"
             )
         if image.shape != images[0].shape:
             raise ValueError(
@@ -262,8 +263,8 @@ def render(
             return pixels
         if not set(settings.bands) <= {0, 1, 2}:
             raise ValueError(
-                f"`bands={settings.bands}` must be of 0, 1, 2, for R, G, B, where the "
-                "file is not FITS"
+                f"`bands={settings.bands}` must hold numbers among 0, 1, 2, for R, "
+                "G, B, if the file is not FITS"
             )
         return np.take(pixels, np.array(settings.bands), axis=2)
     flux = cut_out_bands(image, size=size, crop=crop, angle=angle)

@@ -115,7 +115,7 @@ def decode_jpeg(content: bytes) -> Image.Image:
         again = Image.open(joined, formats=_FORMATS)
         again.load()
         if not _are_equal(image, again):
-            raise ValueError("the compressed data end too early: the file is damaged")
+            raise ValueError("the compressed data end too early: the file is corrupted")
     return image
 
 
@@ -172,7 +172,7 @@ def _decode_watched(content: bytes, start: int, end: int) -> Image.Image:
         if file.tell() <= end:
             raise
         raise ValueError(
-            "the compressed data end too early: the file is damaged"
+            "the compressed data end too early: the file is corrupted"
         ) from error
     # Pillow has let go of the file, but not closed it.
     if file.tell() <= border:
@@ -189,7 +189,7 @@ def _parse(content: bytes) -> _Layout:
         match = _MARKER.match(content, position)
         if match is None:
             if position >= len(content):
-                raise ValueError("the file is cut short: it has no end marker")
+                raise ValueError("the file is truncated: it has no end marker")
             raise ValueError(f"no segment starts at byte {position}")
         marker, start = match[1][0], match.end()
         if marker == _END_OF_IMAGE:
@@ -238,7 +238,7 @@ def _parse_scan(content: bytes, header: bytes, position: int, layout: _Layout) -
     while True:
         match = _MARKER_IN_DATA.search(content, position)
         if match is None:
-            raise ValueError("the file is cut short: it has no end marker")
+            raise ValueError("the file is truncated: it has no end marker")
         end = match.start()
         while end > position and content[end - 1] == 0xFF:
             end -= 1

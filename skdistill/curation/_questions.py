@@ -155,7 +155,7 @@ def vote_tree(
     unknown = sorted(asked - set(questions))
     if unknown:
         raise ValueError(
-            f"`ask` must name questions; {unknown} are none of {list(questions)}"
+            f"`ask` must name questions among {list(questions)}; got {unknown}"
         )
 
     def pass_over(question: str | None, before: tuple[str, ...]) -> str | None:
@@ -164,10 +164,12 @@ def vote_tree(
             return None
         if question not in questions:
             raise ValueError(
-                f"`questions` must have {question!r}, which an answer leads to"
+                f"`questions` must contain {question!r}, since an answer leads to it"
             )
         if question in before:
-            raise ValueError(f"`questions` must end; {question!r} leads back to itself")
+            raise ValueError(
+                f"`questions` must not have cycles; {question!r} leads back to itself"
+            )
         if question in asked:
             return question
         following = {
@@ -176,7 +178,7 @@ def vote_tree(
         }
         if len(following) != 1:
             raise ValueError(
-                f"`ask` must have {question!r}: its answers lead to different "
+                f"`ask` must include {question!r}: its answers lead to different "
                 f"questions, {sorted(map(str, following))}"
             )
         return following.pop()
@@ -194,5 +196,7 @@ def vote_tree(
 
     first = pass_over(next(iter(questions), None), ())
     if first is None:
-        raise ValueError("`questions` must have one that is asked; there is none")
+        raise ValueError(
+            "`questions` must have at least one question that is asked; got none"
+        )
     return grow(first, (), ())

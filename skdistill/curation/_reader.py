@@ -253,10 +253,9 @@ class ImageReader(TransformerMixin, DocLinkMixin, BaseEstimator):
         if self.out is not None and is_repeated():
             path = expand_path(self.out, "out")
             raise ValueError(
-                f"`out`={path!r} is one file, and each fit of a search "
-                "or a cross-validation would replace that of the one before. Read the "
-                "images once, X = reader.transform(rows), and search over X; or leave "
-                "`out` at None"
+                f"`out`={path!r} is a single file, which each fit of a search or "
+                "cross-validation would overwrite. Read the images once, X = "
+                "reader.transform(rows), and search over X, or use `out=None`"
             )
         return self
 
@@ -314,8 +313,8 @@ class ImageReader(TransformerMixin, DocLinkMixin, BaseEstimator):
         self._validate_params()
         if ImageFile.LOAD_TRUNCATED_IMAGES:
             raise ValueError(
-                "`PIL.ImageFile.LOAD_TRUNCATED_IMAGES` must be False; it is True, and "
-                "files that were cut short would pass as half-gray images"
+                "`PIL.ImageFile.LOAD_TRUNCATED_IMAGES` must be False; it is True, "
+                "which would let truncated files pass as half-gray images"
             )
         out = None if self.out is None else check_map_path(self.out, "out")
         rows = as_pandas(rows)
@@ -323,7 +322,7 @@ class ImageReader(TransformerMixin, DocLinkMixin, BaseEstimator):
             rows, self.path_column, self.images_dir, self.id_column
         )
         if len(values) == 0:
-            raise ValueError("`rows` must have at least one row; got none")
+            raise ValueError("`rows` must have at least one row; got 0")
         if isinstance(rows, pd.DataFrame):
             angles = rotation_angles(rows)
         else:
@@ -385,9 +384,9 @@ class ImageReader(TransformerMixin, DocLinkMixin, BaseEstimator):
         )
         if skipped:
             warn(
-                f"{len(skipped)} of {len(values)} images could not be read; the first: "
-                f"row {names[skipped[0]]!r}: {failures[skipped[0]]}. They are left "
-                "out, see `skipped_`"
+                f"{len(skipped)} of {len(values)} images could not be read; the "
+                f"first: row {names[skipped[0]]!r}: {failures[skipped[0]]}. They "
+                "are left out; see `skipped_`"
             )
         return X
 
@@ -402,9 +401,9 @@ class ImageReader(TransformerMixin, DocLinkMixin, BaseEstimator):
             return messages
         if not job.of_galaxy_zoo and (job.angles % 90 != 0).any():
             messages.append(
-                "The images are kept whole, and those that are turned have corners of "
-                "0, where there is no image. `crop=0.7` keeps what is there at any "
-                "angle; give it for all images, turned or not."
+                "The images are not cropped, and rotated images have corners of 0, "
+                "outside the original image. `crop=0.7` keeps only pixels that are "
+                "inside it at any angle; use it for all images, rotated or not."
             )
         columns = rows.columns if isinstance(rows, pd.DataFrame) else ()
         names = {plain_name(name) for name in columns}
@@ -412,15 +411,16 @@ class ImageReader(TransformerMixin, DocLinkMixin, BaseEstimator):
         width, height = GALAXY_ZOO_SIZE
         if job.of_galaxy_zoo and not (has_votes or names & _IDS_OF_GALAXY_ZOO):
             messages.append(
-                f"The images are taken for cutouts of Galaxy Zoo, by their {width} x "
-                f"{height} pixels: the central {GALAXY_ZOO_CROP} of their sides are "
-                f"kept. `crop={GALAXY_ZOO_CROP}` says so, `crop=1` keeps all."
+                f"The images have {width} x {height} pixels and are treated as "
+                "Galaxy Zoo cutouts: they are cropped to the central "
+                f"{GALAXY_ZOO_CROP} of their sides. Pass `crop={GALAXY_ZOO_CROP}` "
+                "to confirm this, or `crop=1` to keep the whole images."
             )
         elif has_votes and not job.of_galaxy_zoo:
             messages.append(
-                f"The images are not of {width} x {height} pixels, as the cutouts of "
-                "Galaxy Zoo are: they are kept whole. `crop=1` says so, "
-                f"`crop={GALAXY_ZOO_CROP}` keeps their central half."
+                f"The images do not have the {width} x {height} pixels of Galaxy "
+                "Zoo cutouts and are not cropped. Pass `crop=1` to confirm this, "
+                f"or `crop={GALAXY_ZOO_CROP}` to keep their central half."
             )
         return messages
 

@@ -178,7 +178,7 @@ class RotationAugmenter(DocLinkMixin, BaseEstimator):
         """Return the rows as a frame or an array, and the angles they have."""
         if isinstance(rows, pd.DataFrame) or is_polars(rows):
             if len(rows) == 0:
-                raise ValueError("`rows` must have at least one row; got none")
+                raise ValueError("`rows` must have at least one row; got 0")
             validate_data(self, rows, skip_check_array=True)
             table = as_pandas(rows)
             angles = rotation_angles(table)
@@ -188,8 +188,8 @@ class RotationAugmenter(DocLinkMixin, BaseEstimator):
             if np.ndim(rows) > 2:
                 raise ValueError(
                     "`rows` must be the rows of a catalog, 2-D; got shape "
-                    f"{np.shape(rows)}. The pixels of images are rotated by "
-                    "ImageReader, from files"
+                    f"{np.shape(rows)}. To rotate the pixels of images, use "
+                    "ImageReader on their files"
                 )
             rows = validate_data(self, rows, dtype=None, ensure_all_finite=False)
             # Beside text numbers would become text.
@@ -215,9 +215,10 @@ class RotationAugmenter(DocLinkMixin, BaseEstimator):
         n_shared = len(galaxies) - len(np.unique(galaxies))
         if n_shared:
             warn(
-                f"{n_shared} of {len(table)} rows share their id, {ids.name}, with an "
-                "earlier row: take `groups_` for the groups of a cross-validation, as "
-                "`sample_indices_` tells these rows apart"
+                f"{n_shared} of {len(table)} rows share their id, {ids.name}, with "
+                "an earlier row: use `groups_` as the groups of a "
+                "cross-validation, since `sample_indices_` treats these rows as "
+                "different"
             )
         return galaxies
 
@@ -252,7 +253,7 @@ def rotation_angles(rows: pd.DataFrame) -> np.ndarray:
     wrong = np.flatnonzero(~np.isfinite(angles))
     if len(wrong):
         raise ValueError(
-            "The column 'rotation' must hold finite degrees; that of row "
-            f"{rows.index[wrong[0]]!r} is {angles[wrong[0]]}"
+            "The column 'rotation' must hold finite degrees; got "
+            f"{angles[wrong[0]]} in row {rows.index[wrong[0]]!r}"
         )
     return angles

@@ -52,8 +52,8 @@ def images_of_rows(
     if id_column is not None:
         if path_column is not None:
             raise ValueError(
-                "`path_column` and `id_column` must not both be given: files are named "
-                f"by paths or by ids; got {path_column!r} and {id_column!r}"
+                "`path_column` and `id_column` cannot be used together: files are "
+                f"found by paths or by ids; got {path_column!r} and {id_column!r}"
             )
         return _ids_of_rows(rows, id_column, images_dir)
     if path_column is not None and not isinstance(path_column, str):
@@ -67,25 +67,24 @@ def images_of_rows(
         column = next((c for c in candidates if _has_images(rows, c, guess)), None)
         if column is None:
             raise ValueError(
-                f"`path_column={path_column!r}` needs one of the columns "
-                f"{candidates}; the columns of `rows` are "
-                f"{rows.columns.tolist()}. `id_column` names one of ids that the files "
-                "are named after"
+                f"`path_column={path_column!r}` requires one of the columns "
+                f"{candidates}; the columns of `rows` are {rows.columns.tolist()}. "
+                "If the files are named by ids, use `id_column`"
             )
         by_asset = path_column is None and column == "asset_id"
         if by_asset and images_dir is None:
             raise ValueError(
-                "`images_dir` must name the folder of the images where `rows` has "
+                "`images_dir` must be the folder of the images if `rows` has "
                 "`asset_id` but no paths; got None"
             )
         return rows.index, rows[column].tolist(), by_asset
 
     single = (str, bytes, dict, os.PathLike)
     if isinstance(rows, single) or not hasattr(rows, "__len__"):
-        cure = "For all images of a folder pass their paths: "
+        cure = "To read all images of a folder, pass their paths: "
         cure += "sorted(Path(folder).glob('**/*.png'))"
         if str(rows).lower().endswith((".csv", ".csv.gz", ".parquet")):
-            cure = "Read a table first, with pandas, or give it to load_image_folder"
+            cure = "Read the table with pandas first, or pass it to load_image_folder"
         raise TypeError(
             "`rows` must be a DataFrame or a sequence of paths; got "
             f"{type(rows).__name__}. {cure}"
@@ -95,8 +94,8 @@ def images_of_rows(
     for name, value in zip(names, values, strict=True):
         if not isinstance(value, single):
             raise TypeError(
-                "`rows` must hold paths, or images as bytes, where it is not a "
-                f"DataFrame; element {name!r} is a {type(value).__name__}"
+                "`rows` must be a DataFrame or hold paths or images as bytes; "
+                f"element {name!r} is a {type(value).__name__}"
             )
     return pd.Index(names), values, False
 
@@ -105,17 +104,17 @@ def _bands_of_rows(rows: Any, columns: list) -> tuple[pd.Index, list, bool]:
     """Return the files of the bands of each row."""
     if not isinstance(rows, pd.DataFrame):
         raise TypeError(
-            f"`path_column={columns!r}` needs a DataFrame with a column for each band; "
-            f"got {type(rows).__name__}"
+            f"`path_column={columns!r}` requires a DataFrame with a column for "
+            f"each band; got {type(rows).__name__}"
         )
     missing = [name for name in columns if name not in rows.columns]
     if missing or not columns:
         raise ValueError(
-            f"`path_column={columns!r}` must name a column for each band; {missing} "
-            f"are none of {rows.columns.tolist()}"
+            f"`path_column={columns!r}` must name a column for each band; "
+            f"{missing} are not among {rows.columns.tolist()}"
         )
     if len(set(columns)) < len(columns):
-        raise ValueError(f"`path_column={columns!r}` has a column twice")
+        raise ValueError(f"`path_column={columns!r}` must not contain a column twice")
     values = [rows[name].tolist() for name in columns]
     return rows.index, [Bands(v) for v in zip(*values, strict=True)], False
 
@@ -126,19 +125,20 @@ def _ids_of_rows(
     """Return the ids that the files of the rows are named after."""
     if not isinstance(rows, pd.DataFrame):
         raise TypeError(
-            f"`id_column={column!r}` needs a DataFrame; got {type(rows).__name__}"
+            f"`id_column={column!r}` requires a DataFrame; got {type(rows).__name__}"
         )
     if images_dir is None:
         raise ValueError(
-            f"`images_dir` must name the folder of the images with `id_column="
-            f"{column!r}`; got None"
+            "`images_dir` must be the folder of the images if "
+            f"`id_column={column!r}`; got None"
         )
     ids = exact_ids(rows, column, "id_column")
     known = ids.dropna()
     if len(known) and split_name(known.iloc[0]) is not None:
         raise ValueError(
-            f"`id_column={column!r}` must have ids; the first is {known.iloc[0]!r}, "
-            f"the name of a file: `path_column={column!r}`"
+            f"`id_column={column!r}` must hold ids; the first value, "
+            f"{known.iloc[0]!r}, is the name of a file: use "
+            f"`path_column={column!r}` instead"
         )
     if not len(known) and len(ids):
         raise ValueError(f"`id_column={column!r}` has no id in any of {len(ids)} rows")
@@ -152,9 +152,8 @@ def advise_column(path_column: Any, value: Any) -> str:
     if not isinstance(path_column, str) or not is_id or pd.isna(value):
         return ""
     return (
-        " Numbers, and names without the ending of a file, are ids that files are "
-        f"named after: `id_column={path_column!r}` instead of `path_column`, with "
-        "`images_dir`."
+        f" If the values are ids, not paths, use `id_column={path_column!r}` and "
+        "`images_dir` instead of `path_column`."
     )
 
 

@@ -142,7 +142,9 @@ class Sources:
             raise ValueError("the member of the archive is encrypted")
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             # The others of zipfile's unpack a piece of any size at once.
-            raise ValueError("the member of the archive is not stored or deflated")
+            raise ValueError(
+                "the member of the archive has an unsupported compression method"
+            )
         limit = min(MAX_BYTES, max_unpacked(info.compress_size))
         if info.file_size > limit:
             raise ValueError(f"it has {info.file_size} bytes, more than {limit}")
@@ -178,16 +180,16 @@ class Sources:
             member = posixpath.normpath(posixpath.join(self._inner, path))
             if member in self._open(self._archive).NameToInfo:
                 return self._archive, member
-            raise FileNotFoundError(f"there is no file {path!r} in {self.folder!r}")
+            raise FileNotFoundError(f"{self.folder!r} has no file {path!r}")
         path = path if self._archive is not None else os.path.join(self.folder, path)
         if os.path.isfile(path):
             return path, None
         split = self._split(path)
         if split is None:
-            raise FileNotFoundError(f"there is no file {path!r}")
+            raise FileNotFoundError(f"{path!r} does not exist")
         archive, member = split
         if member not in self._open(archive).NameToInfo:
-            raise FileNotFoundError(f"there is no file {member!r} in {archive!r}")
+            raise FileNotFoundError(f"{archive!r} has no file {member!r}")
         return archive, member
 
     def _locate_asset(self, asset: Any) -> tuple:
@@ -202,9 +204,13 @@ class Sources:
             expected = os.path.join(place or "", stem + SUFFIXES[0])
             others = [] if place is None else self._others(os.path.join(place, stem))
             raise FileNotFoundError(
-                f"there is no file {expected!r}"
+                f"{expected!r} does not exist"
                 + (f" in {self.folder!r}" if place is None else "")
-                + (f" but {others}, no image that is read" if others else "")
+                + (
+                    f" but {others}, which is not a supported image format"
+                    if others
+                    else ""
+                )
             )
         path, had_others = the_one(paths, stem, self.folder or ".")
         if had_others:
@@ -240,7 +246,7 @@ class Sources:
             if path not in self._archives:
                 # Where the list of members is damaged, zipfile raises many errors.
                 with errors_as_value_errors(
-                    f"{path!r} is no zip archive, or a damaged one: {{error}}"
+                    f"{path!r} is not a zip archive, or is damaged: {{error}}"
                 ):
                     self._archives[path] = zipfile.ZipFile(path)
             return self._archives[path]

@@ -100,8 +100,8 @@ def parse_tree(tree: Any) -> VoteTree:
             continue
         if name in leaves:
             raise ValueError(
-                f"`tree` has the class {name!r} twice; answers of one question that "
-                "count together are written as a tuple"
+                f"`tree` has the class {name!r} twice; merge answers of one "
+                "question by a tuple"
             )
         leaves[name] = tuple(
             tuple(f"{question}_{answer}" for answer in answers)
@@ -109,7 +109,7 @@ def parse_tree(tree: Any) -> VoteTree:
         )
         questions[name] = tuple(question for question, _ in way)
     if len(leaves) < 2:
-        raise ValueError(f"`tree` must have two classes or more; got {list(leaves)}")
+        raise ValueError(f"`tree` must have at least two classes; got {list(leaves)}")
     return VoteTree(leaves, questions, answers_of)
 
 
@@ -128,21 +128,23 @@ def _walk(node: Any, way: tuple) -> Iterator[tuple[str | None, tuple]]:
         or not branches
     ):
         raise ValueError(
-            f"`tree` must have answers for the question {question!r}{place}, "
+            f"`tree` must have answers to the question {question!r}{place}, "
             f"{{answer: class or question}}; got {_shorten(branches)}"
         )
     if question in [q for q, _ in way]:
-        raise ValueError(f"`tree` asks {question!r} again{place}")
+        raise ValueError(f"`tree` must not ask {question!r} again{place}")
     seen: set[str] = set()
     for key, below in branches.items():
         answers = key if isinstance(key, tuple) and key else (key,)
         if not all(isinstance(answer, str) for answer in answers):
             raise ValueError(
-                f"`tree` must have text, or tuples of it, as answers of {question!r}; "
-                f"got {key!r}"
+                "`tree` must have strings, or tuples of strings, as answers to "
+                f"{question!r}; got {key!r}"
             )
         if seen.intersection(answers) or len(set(answers)) < len(answers):
-            raise ValueError(f"`tree` has an answer of {question!r} twice: {key!r}")
+            raise ValueError(
+                f"`tree` must not have an answer to {question!r} twice: {key!r}"
+            )
         seen.update(answers)
         further = (*way, (question, answers))
         if below is None or isinstance(below, str):

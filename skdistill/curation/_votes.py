@@ -68,7 +68,7 @@ def read_votes(
             f"got {type(catalog).__name__}"
         )
     if len(catalog) == 0:
-        raise ValueError("`catalog` must have at least one row; got none")
+        raise ValueError("`catalog` must have at least one row; got 0")
 
     answers = tree.answers if answers is None else answers
     if unit == "count":
@@ -79,12 +79,12 @@ def read_votes(
     table = catalog[names]
     if table.shape[1] != len(names):
         twice = table.columns[table.columns.duplicated()].unique().tolist()
-        raise ValueError(f"Vote columns must be there once; more than once: {twice}")
+        raise ValueError(f"Vote columns must be unique; found more than once: {twice}")
     not_numeric = [c for c in names if not pd.api.types.is_numeric_dtype(table[c])]
     if not_numeric:
         first = table[not_numeric[0]]
         known = first.dropna()
-        value = f", its first value is {known.iloc[0]!r}" if len(known) else ""
+        value = f", and its first value is {known.iloc[0]!r}" if len(known) else ""
         raise ValueError(
             f"Vote columns must be numeric; {not_numeric[0]!r} has dtype "
             f"{first.dtype}{value}. Not numeric: {not_numeric}"
@@ -96,17 +96,17 @@ def read_votes(
     if len(wrong):
         row, column = wrong[0]
         raise ValueError(
-            f"Votes must lie in [0, {limit:g}]; {names[column]!r} of row "
-            f"{catalog.index[row]!r} is {votes[row, column]:g} "
-            f"({len(wrong)} such values with `votes={suffix!r}`)."
-            f"{_cure(votes[tuple(wrong.T)], votes)}"
+            f"Votes must lie in [0, {limit:g}]; got {votes[row, column]:g} for "
+            f"{names[column]!r} in row {catalog.index[row]!r} ({len(wrong)} values "
+            "out of range with "
+            f"`votes={suffix!r}`).{_cure(votes[tuple(wrong.T)], votes)}"
         )
     if unit == "fraction":
         return votes
     if 0 < np.nanmax(votes, initial=0) <= 1:
         raise ValueError(
-            "Votes in percent must reach beyond 1; the largest is "
-            f"{np.nanmax(votes):g}, as of fractions: `vote_unit='fraction'`"
+            f"The largest vote is {np.nanmax(votes):g}, which suggests fractions "
+            "rather than percent: use `vote_unit='fraction'`"
         )
     return votes / 100
 
@@ -139,22 +139,27 @@ def _cure(wrong: np.ndarray, votes: np.ndarray) -> str:
     placeholders = sorted(text for text in negative if _PLACEHOLDER.fullmatch(text))
     if placeholders:
         return (
-            f" {', '.join(placeholders)} often stands for a missing vote: replace it "
-            "by NaN."
+            f" {', '.join(placeholders)} often marks a missing vote: replace it by NaN."
         )
     if negative or np.isinf(wrong).any():
         return ""
     known = votes[np.isfinite(votes)]
     if (known == np.rint(known)).all():
         cure = (
-            " They look like numbers of votes: `vote_unit='count'` divides them by the "
-            "number of votes for all answers of the question."
+            " They look like numbers of votes: use `vote_unit='count'` to divide "
+            "them by the total number of votes for the question."
         )
         if known.max() <= 100:
-            cure += " If they are percent, `vote_unit='percent'` divides them by 100."
+            cure += (
+                " If they are percentages, use `vote_unit='percent'` to divide "
+                "them by 100."
+            )
         return cure
     if known.max() <= 100 + _SUM_TOLERANCE and len(wrong) > 0.05 * len(known):
-        return " They look like percent: `vote_unit='percent'` divides them by 100."
+        return (
+            " They look like percentages: use `vote_unit='percent'` to divide "
+            "them by 100."
+        )
     return ""
 
 
@@ -177,8 +182,8 @@ def _vote_columns(
         if isinstance(columns, str):
             if not {"{question}", "{answer}"} <= set(re.findall(r"{\w+}", columns)):
                 raise ValueError(
-                    "`columns` as a pattern must have '{question}' and '{answer}' in "
-                    f"it; got {columns!r}"
+                    "`columns` as a pattern must contain '{question}' and "
+                    f"'{{answer}}'; got {columns!r}"
                 )
             given = {a: _named(a, question_of[a], suffix, columns) for a in answers}
         else:
@@ -186,21 +191,21 @@ def _vote_columns(
         lacking = [answer for answer in answers if answer not in given]
         if lacking and set(lacking) <= set(map(str, given.values())):
             raise ValueError(
-                "`columns` must have the answers of the tree as keys and the columns "
-                "as values; it is the other way round: "
-                "{v: k for k, v in columns.items()}"
+                "`columns` must have the answers of the tree as keys and the "
+                "columns as values, not the reverse: use {v: k for k, v in "
+                "columns.items()}"
             )
         if lacking:
             raise ValueError(
-                f"`columns` must have a column for each answer of the tree; it has "
-                f"none for {lacking}"
+                "`columns` must have a column for each answer of the tree; "
+                f"missing: {lacking}"
             )
         names = [given[answer] for answer in answers]
         missing = [name for name in names if name not in present]
         if missing:
             raise ValueError(
                 f"`columns` names columns that are not in the catalog: {missing}; "
-                f"there are {[str(c) for c in catalog.columns][:20]}"
+                f"its columns are {[str(c) for c in catalog.columns][:20]}"
             )
         return names
     end = "" if suffix is None else f"_{suffix}"
@@ -222,9 +227,10 @@ def _vote_columns(
             ]
             complete |= set.intersection(*suffixes)
         raise ValueError(
-            f"`votes={suffix!r}` needs a column for each of the {len(answers)} answers "
-            f"of the tree; not in the catalog: {missing}. Vote suffixes that are "
-            f"there for all answers: {sorted(complete)}. `columns` gives other names"
+            f"`votes={suffix!r}` requires a column for each of the {len(answers)} "
+            f"answers of the tree; missing: {missing}. Vote suffixes for which all "
+            f"columns exist: {sorted(complete)}. Use `columns` if they have other "
+            "names"
         )
     return names
 
@@ -264,14 +270,14 @@ def are_clean(
     """
     if cumulative:
         raise ValueError(
-            f"`clean={n_votes}` has thresholds for shares of those who were asked; the "
-            "votes are cumulative"
+            f"`clean={n_votes}` has thresholds for shares of the volunteers who "
+            "were asked, but the votes are cumulative"
         )
     strange = [q for q in tree.answers_of if q not in CLEAN_VOTES]
     if strange:
         raise ValueError(
-            f"`clean={n_votes}` has thresholds for questions of Galaxy Zoo 2; the tree "
-            f"asks others: {strange}"
+            f"`clean={n_votes}` has thresholds for the questions of Galaxy Zoo 2, "
+            f"but the tree has others: {strange}"
         )
     has_suffixes = isinstance(columns, str) and "{votes}" in columns
     pattern = columns if has_suffixes else None
@@ -307,8 +313,8 @@ def are_clean(
             passed &= counts[question][rows] >= n_votes
         if gates:
             raise ValueError(
-                f"`clean={n_votes}` needs {list(gates)} on the way to the class "
-                f"{leaf!r}"
+                f"`clean={n_votes}` requires the questions {list(gates)} before "
+                f"the class {leaf!r} in the tree"
             )
         clean[rows] = passed
     return clean
@@ -354,13 +360,13 @@ def have_votes(
         return np.asarray(counted() >= min_votes)
     if column is None:
         raise ValueError(
-            f"`min_votes={min_votes}` needs one of the columns {candidates}; the "
-            "catalog has none of them. `columns={'total_votes': ...}` names it, "
-            "`min_votes=0` does without"
+            f"`min_votes={min_votes}` requires one of the columns {candidates}, "
+            "which the catalog does not have. Use `columns={'total_votes': ...}` "
+            "to name the column, or `min_votes=0` to skip this selection"
         )
     if not pd.api.types.is_numeric_dtype(catalog[column]):
         raise ValueError(
-            f"`min_votes={min_votes}` needs numbers in {column!r}; its dtype is "
+            f"`min_votes={min_votes}` requires numbers in {column!r}; its dtype is "
             f"{catalog[column].dtype}"
         )
     counts = catalog[column].to_numpy(dtype=np.float64, na_value=np.nan)

@@ -67,8 +67,8 @@ _DESCR = """\
 {name}: small photographs of {n_classes} classes
 ============================================
 
-60,000 color images of 32 x 32 pixels, 50,000 to train and 10,000 to test, all classes
-equally many.
+60,000 color images of 32 x 32 pixels, 50,000 to train and 10,000 to test, with equally
+many images of each class.
 
 Source   Krizhevsky, A. (2009). Learning multiple layers of features from tiny images.
          https://www.cs.toronto.edu/~kriz/cifar.html
@@ -319,8 +319,8 @@ def _load(
         def fetch() -> None:
             if not download_if_missing:
                 raise OSError(
-                    f"{name} is not in '{folder}', or not as it was published, and "
-                    "`download_if_missing` is False"
+                    f"{name} is not in '{folder}', or differs from the published "
+                    "files, and `download_if_missing` is False"
                 )
             download(
                 dataset.url,
@@ -343,8 +343,8 @@ def _torchvision_dataset(name: str) -> Any:
         import torchvision.datasets
     except ImportError as error:
         raise ImportError(
-            "Reading CIFAR as it was published needs torchvision: "
-            "pip install skdistill[vision]"
+            "Reading the published files of CIFAR requires torchvision: pip install "
+            "skdistill[vision]"
         ) from error
     return getattr(torchvision.datasets, name)
 
@@ -370,7 +370,7 @@ def _has_md5(expected: str) -> Callable[[Path], None]:
                 file, lambda: hashlib.md5(usedforsecurity=False)
             ).hexdigest()
         if digest != expected:
-            raise ValueError(f"it must have the MD5 sum {expected}; got {digest}")
+            raise ValueError(f"its MD5 sum must be {expected}; got {digest}")
 
     return check
 
@@ -380,7 +380,7 @@ def _from_tables(
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     paths = sorted(folder.glob(f"{subset}*.parquet"))
     if not paths:
-        raise FileNotFoundError(f"There is no file '{subset}*.parquet' in '{folder}'")
+        raise FileNotFoundError(f"No file '{subset}*.parquet' found in '{folder}'")
     parts = [_from_table(path, n_classes) for path in paths]
     return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
 

@@ -84,8 +84,8 @@ class Entries:
                 failures[i] = type(error)(f"{start}{error}")
         if moved and (skip or not failures):
             warn(
-                f"{len(moved)} of {self.n_images} files were found in a sub-folder, or "
-                f"under a name in other capitals; the first, {moved[0][0]!r}, as "
+                f"{len(moved)} of {self.n_images} files were found in a sub-folder, "
+                f"or with different capitalization; the first, {moved[0][0]!r}, as "
                 f"{moved[0][1]!r}."
             )
         self._check_repeated(sources)
@@ -112,17 +112,19 @@ class Entries:
             if self.classes[earlier] != self.classes[i]:
                 raise ValueError(
                     f"{self._name(i, path)} has the class {self.classes[i].item()!r}, "
-                    f"and {self.classes[earlier].item()!r} as "
-                    f"{self._name(earlier, path_of(sources[earlier]))}. An image must "
-                    "have one class"
+                    f"but {self.classes[earlier].item()!r} as "
+                    f"{self._name(earlier, path_of(sources[earlier]))}. Each image "
+                    "must have one class"
                 )
         if again:
             path = path_of(sources[again[0]])
-            cure = " table.drop_duplicates() takes each once." if self.names else ""
+            cure = (
+                " Use table.drop_duplicates() to keep each once." if self.names else ""
+            )
             warn(
-                f"{len(again)} of {self.n_images} images repeat the file of an earlier "
-                f"one, the first {self._name(again[0], path)}: the image is there as "
-                f"often.{cure}"
+                f"{len(again)} of {self.n_images} images have the same file as an "
+                f"earlier one, the first {self._name(again[0], path)}: the image is "
+                f"repeated in the result.{cure}"
             )
 
     def _name(self, i: int, path: str | None) -> str:
@@ -201,8 +203,8 @@ def find_entries(
     if isinstance(path, (list, tuple, np.ndarray, dict)):
         raise TypeError(
             "`path` must be a folder or a table of files and classes; got a "
-            f"{type(path).__name__}. from_pil_images takes pictures of Pillow, "
-            "ImageReader().transform a list of paths"
+            f"{type(path).__name__}. For Pillow images use from_pil_images, for a "
+            "list of paths ImageReader().transform"
         )
     place = expand_path(path, "path")
     columns = (images_dir, file_column, class_column)
@@ -212,13 +214,13 @@ def find_entries(
         if place.lower().endswith(".zip"):
             raise ValueError(
                 f"`path` must be a folder or a table; got the archive {place!r}. "
-                "Extract it, or give a table of its files with `images_dir`"
+                "Extract it, or pass a table of its files, with `images_dir`"
             )
         tell_of_others(place)
         return _of_table(place, repr(place), os.path.dirname(place), *columns)
     if not os.path.isdir(place):
         raise FileNotFoundError(
-            f"`path` must be an existing folder or table; there is none at {place!r}"
+            f"`path` must be an existing folder or table; {place!r} does not exist"
         )
     names = [n for n in sorted(os.listdir(place)) if not _is_hidden(n)]
     folders = [n for n in names if os.path.isdir(os.path.join(place, n))]
@@ -228,7 +230,7 @@ def find_entries(
     parts = patterns(place, tables)
     if len(parts) > 1 and len(folders) < 2:
         raise ValueError(
-            f"`path`: {place!r} has several tables; give one of {parts[:_N_NAMED]}"
+            f"`path`: {place!r} has several tables; pass one of {parts[:_N_NAMED]}"
         )
     if parts and len(tables) > 1:
         tables = [os.path.basename(parts[0])]
@@ -241,8 +243,9 @@ def find_entries(
         table = os.path.join(place, tables[0])
         if not wants_table:
             warn(
-                f"{place!r} has fewer than two folders of classes, or images beside "
-                f"them: the classes are taken from {table!r}. Its path says so."
+                f"{place!r} has fewer than two class folders, or images outside them: "
+                f"the classes are taken from {table!r}. Pass the path of that table "
+                "to confirm this."
             )
         return _of_table(table, repr(table), place, *columns)
     given = {
@@ -278,53 +281,57 @@ def _of_folders(
         classes += [folder] * len(found)
     with_images = sorted(set(classes))
     hint = (
-        f". There are tables, {tables[:_N_NAMED]}, which may be given instead"
+        f". It has tables, {tables[:_N_NAMED]}, which can be passed instead"
         if tables
         else ""
     )
     if not paths:
         arrays = [p for p in others if is_image_name(p)]
         what = (
-            f"{len(loose)} images, the first {loose[0]!r}, but no folder for each class"
+            f"{len(loose)} images, the first {loose[0]!r}, but no class folders"
             if loose
-            else "no image in folders of classes"
+            else "no images in class folders"
         )
         if others:
             odd = arrays or others
-            why = "which are no images" if arrays else "which do not end as those do"
+            why = (
+                "which are no images"
+                if arrays
+                else "whose extensions are not supported"
+            )
             what += f", but {len(odd)} files such as {odd[0]!r}, {why}"
         raise ValueError(
-            "`path` must be a folder with a folder of images for each class; "
-            f"{place!r} has {what}{hint}"
+            f"`path` must be a folder with one folder of images per class; {place!r} "
+            f"has {what}{hint}"
         )
     if len(with_images) > 1 and {name.lower() for name in with_images} <= _PARTS:
         deeper = os.path.join(place, with_images[0])
         raise ValueError(
-            f"`path` must be a folder with a folder for each class; {place!r} has "
-            f"parts of a data set, {with_images}. Load one after the other, beginning "
-            f"with {deeper!r}"
+            f"`path` must be a folder with one folder per class; {place!r} has the "
+            f"parts of a data set, {with_images}. Load them separately, starting with "
+            f"{deeper!r}"
         )
     if len(with_images) == 1 and not loose:
         _refuse_wrapper(os.path.join(place, with_images[0]), paths)
     if tables:
         warn(
-            f"{tables[:_N_NAMED]} in {place!r} are not read: the classes are those of "
-            "the folders. The path of a table reads it instead."
+            f"{tables[:_N_NAMED]} in {place!r} are not read: the classes are taken "
+            "from the folders. To use a table instead, pass its path."
         )
     if empty:
         warn(
-            f"{len(empty)} folders in {place!r} have no images and make no class: "
-            f"{empty[:_N_NAMED]}"
+            f"{len(empty)} folders in {place!r} have no images and are not treated as "
+            f"classes: {empty[:_N_NAMED]}"
         )
     if loose:
         warn(
-            f"{len(loose)} images in {place!r} are in no folder of a class and are "
-            f"left out; the first is {loose[0]!r}"
+            f"{len(loose)} images in {place!r} are not in a class folder and are left "
+            f"out; the first is {loose[0]!r}"
         )
     if others:
         warn(
-            f"{len(others)} files in {place!r} do not end as images do and are left "
-            f"out; the first is {others[0]!r}"
+            f"{len(others)} files in {place!r} do not have the extension of an image "
+            f"and are left out; the first is {others[0]!r}"
         )
     frame = pd.DataFrame({"file": paths, "class": classes})
     return Entries(
@@ -346,9 +353,9 @@ def _refuse_wrapper(folder: str, paths: list[str]) -> None:
     folders = sorted({os.path.relpath(path, folder).split(os.sep)[0] for path in paths})
     if len(folders) > 1:
         raise ValueError(
-            "`path` must be a folder with a folder for each class; it has one, with "
-            f"{len(folders)} folders of images in it, {folders[:_N_NAMED]}: give "
-            f"{folder!r} if those are the classes"
+            "`path` must be a folder with one folder per class; it has a single "
+            f"folder, which contains {len(folders)} folders of images, "
+            f"{folders[:_N_NAMED]}: pass {folder!r} if these are the classes"
         )
 
 
@@ -387,7 +394,7 @@ def _of_table(
     else:
         frame = read_table(table, "path", ids)
     if not len(frame):
-        raise ValueError(f"{source} must have at least one row; it has none")
+        raise ValueError(f"{source} must have at least one row; got 0")
     files_in, classes_in = choose_columns(frame, file_column, class_column, source)
     classes, lacking = classes_of(frame[classes_in])
     values = frame[files_in].tolist()

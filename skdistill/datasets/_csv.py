@@ -95,8 +95,8 @@ def read_csv(path: Path, ids: Sequence[str] = ()) -> pd.DataFrame:
         )
     if twice:
         warn(
-            f"'{path}' has columns of one name, {twice[:10]}; those behind the first "
-            f"are called {twice[0] + '.1'!r} and so on"
+            f"'{path}' has several columns of the same name, {twice[:10]}; all but "
+            f"the first are renamed to {twice[0] + '.1'!r} and so on"
         )
     # A comma at the end of each line makes a column of nothing.
     last = frame.columns[-1]
@@ -125,7 +125,7 @@ def too_many_columns(n_columns: int) -> str:
     message : str
         The message.
     """
-    return f"it has {n_columns} columns or more; at most {MAX_COLUMNS} are read"
+    return f"it has at least {n_columns} columns; at most {MAX_COLUMNS} can be read"
 
 
 def _look_at_start(path: Path) -> _Start:
@@ -139,7 +139,9 @@ def _look_at_start(path: Path) -> _Start:
     if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         encoding = "utf-16"
     elif b"\0" in start[:1000]:
-        raise ValueError("it has bytes of zero, which no text has but UTF-16")
+        raise ValueError(
+            "it contains zero bytes, which only occur in text encoded as UTF-16"
+        )
     elif start.startswith(codecs.BOM_UTF8):
         encoding = "utf-8-sig"
     text = io.StringIO(start.decode(encoding, "replace"), newline="")
@@ -171,12 +173,12 @@ def _look_at_start(path: Path) -> _Start:
     if len(header) > 1 and all(map(_NUMBER.fullmatch, header)):
         hint = f" but a comment, {comment[:60]!r}" if comment else ""
         raise ValueError(
-            f"it has no header{hint}: its first line has numbers alone. Give what "
-            "pandas.read_csv(path, names=[...]) makes of it"
+            f"it has no header{hint}: its first line has only numbers. Pass the "
+            "result of pandas.read_csv(path, names=[...]) instead"
         )
     if len(row) > len(header):
         raise ValueError(
-            f"it has {len(header)} columns, and {len(row)} in a row"
+            f"its header has {len(header)} columns, but a row has {len(row)}"
             + (": its rows end in a comma, its header does not" if not row[-1] else "")
         )
     return _Start(encoding, n_skipped, header)
@@ -196,8 +198,8 @@ def _other_separator(mark: str) -> str:
     pattern = r"\s+" if mark == " " else mark
     return (
         f"its columns are separated by {_SEPARATORS.get(mark, repr(mark))}, not by "
-        f"commas; give what pandas.read_csv(path, sep={pattern!r}) makes of it (with "
-        "decimal=',' where numbers have a comma)"
+        f"commas; pass the result of pandas.read_csv(path, sep={pattern!r}) instead "
+        "(with decimal=',' if numbers have a decimal comma)"
     )
 
 
@@ -209,7 +211,7 @@ def _check_rows(path: Path, start: _Start, frame: pd.DataFrame) -> None:
         again = (values == first).to_numpy(dtype=bool, na_value=False)
         if again.any():
             raise ValueError(
-                f"row {int(again.argmax())} is the header again: several files were "
+                f"row {int(again.argmax())} repeats the header: several files were "
                 "joined into one"
             )
     # pandas fills what is missing at the end of a row; without such a row the lines
@@ -226,8 +228,8 @@ def _check_rows(path: Path, start: _Start, frame: pd.DataFrame) -> None:
             if fields and len(fields) != n_fields and any(map(str.strip, fields)):
                 raise ValueError(
                     f"line {start.n_skipped + lines.line_num} has {len(fields)} "
-                    f"fields, the header {n_fields}: {','.join(fields)[:60]!r}. The "
-                    "file is cut short, or lines were"
+                    f"fields, but the header has {n_fields}: "
+                    f"{','.join(fields)[:60]!r}. The file or a line is truncated"
                 )
 
 
@@ -246,6 +248,7 @@ def _parse(path: Path, encoding: str, **how: Any) -> pd.DataFrame:
             return pd.read_csv(file, index_col=False, encoding=encoding, **how)
         except UnicodeDecodeError as error:
             raise ValueError(
-                f"it is not in UTF-8 ({error}); give what pandas.read_csv(path, "
-                "encoding='latin-1') or another encoding makes of it"
+                f"it is not encoded in UTF-8 ({error}); pass the result of "
+                "pandas.read_csv(path, encoding='latin-1'), or with another encoding, "
+                "instead"
             ) from error

@@ -119,7 +119,7 @@ def download(
                 check(path)
         except ValueError as error:
             raise DownloadError(
-                f"'{path}' is not usable: {error}. Remove it to download it"
+                f"'{path}' is not usable: {error}. Remove it to download it again"
             ) from error
         with contextlib.suppress(PermissionError):
             _record(path, path, digest, url)
@@ -142,7 +142,7 @@ def _accept(
     except (DownloadError, ValueError) as error:
         # Whole, but wrong: there is nothing to resume.
         _discard(path)
-        raise DownloadError(f"What {url} sent is not usable: {error}") from error
+        raise DownloadError(f"The file sent by {url} is not usable: {error}") from error
     with part.open("rb+") as file:
         os.fsync(file.fileno())
     _record(path, part, digest, url)
@@ -236,7 +236,7 @@ def _checked(file: Path, path: Path, sha256: str | None, verbose: bool) -> str:
     record_path = _record_path(path)
     record = _read_json(record_path)
     known = f"when '{path}' was first downloaded it had"
-    remedy = f"If another version is what you want, remove '{record_path}'"
+    remedy = f"If you want a different version, remove '{record_path}'"
     if file == path:
         remedy += f"; to download the file again, remove '{path}'"
     size = file.stat().st_size
@@ -247,7 +247,7 @@ def _checked(file: Path, path: Path, sha256: str | None, verbose: bool) -> str:
     digest = _sha256(file, verbose)
     if sha256 is not None and digest != sha256.lower():
         raise DownloadError(
-            f"'{file}' must have the SHA-256 {sha256.lower()}; got {digest}"
+            f"The SHA-256 of '{file}' must be {sha256.lower()}; got {digest}"
         )
     if digest != record.get("sha256", digest):
         raise DownloadError(
@@ -335,13 +335,16 @@ class _Download:
                 failures = 0 if size > furthest else failures + 1
                 furthest = max(furthest, size)
                 if failures > self.n_retries:
-                    self.fail(f"{reason}, after {failures} attempts in vain", reason)
+                    self.fail(f"{reason}, after {failures} failed attempts", reason)
                 wait = self.delay * 2 ** max(failures - 1, 0)
                 if reason.wait is not None and reason.wait > _MAX_WAIT:
-                    self.fail(f"{reason}; it asks to wait {reason.wait:.0f} s", reason)
+                    self.fail(
+                        f"{reason}; the server asks to wait for {reason.wait:.0f} s",
+                        reason,
+                    )
                 wait = max(min(wait, _MAX_WAIT), reason.wait or 0)
                 if self.verbose:
-                    message = f"{self.path.name}: {reason}; again in {wait:.0f} s."
+                    message = f"{self.path.name}: {reason}; retrying in {wait:.0f} s."
                     tqdm.write(message, file=sys.stderr)
                 time.sleep(wait)
 
@@ -372,13 +375,15 @@ class _Download:
                 is_same = (_validator(response) or same) == same
                 if not is_same or start != offset or total != (note["size"] or total):
                     _discard(self.path)
-                    raise _PassingError("the server sent another part than asked for")
+                    raise _PassingError(
+                        "the server sent a different part of the file than requested"
+                    )
             else:
                 # The whole file: the server knows no ranges, or has another version.
                 # Sent piece by piece its length is not known, but its end is.
                 offset, total = 0, response.length
                 if total is None and not response.chunked:
-                    self.fail("the server does not say how long the file is")
+                    self.fail("the server does not report the length of the file")
                 self.part.unlink(missing_ok=True)
                 note = {
                     "url": self.url,
@@ -429,7 +434,9 @@ class _Download:
             _discard(self.path)
             raise _PassingError("the file has become shorter") from error
         if 300 <= error.code < 400:
-            self.fail(f"it redirects in a loop or to nowhere ({error.code})", error)
+            self.fail(
+                f"the redirect is circular or has no target ({error.code})", error
+            )
         reason = f"the server answered {error.code} {error.reason}"
         if error.code not in _PASSING:
             self.fail(reason, error)
@@ -452,7 +459,7 @@ def _read(response: Any) -> bytes:
     try:
         return response.read1(_CHUNK)
     except (OSError, http.client.HTTPException) as error:
-        raise _PassingError(f"the connection broke: {error!r}") from error
+        raise _PassingError(f"the connection was lost: {error!r}") from error
 
 
 def _content_range(response: Any) -> tuple[int | None, int | None]:

@@ -41,7 +41,7 @@ Galaxy Zoo 2: morphologies of galaxies of the Sloan Digital Sky Survey (SDSS)
 Votes of volunteers on images of galaxies: 37 answers to 11 questions, which form a
 tree.  Each answer has its number of votes (`_count`), the sum of the volunteers'
 weights (`_weight`), the shares of both (`_fraction`, `_weighted_fraction`), the share
-corrected for distance (`_debiased`) and whether it is beyond doubt (`_flag`).  The
+corrected for distance (`_debiased`) and a flag for clean samples (`_flag`).  The
 images are JPEG files of 424 x 424 pixels.
 
 Votes    Willett, K. W. et al. (2013). Galaxy Zoo 2. Monthly Notices of the Royal
@@ -51,7 +51,7 @@ Votes    Willett, K. W. et al. (2013). Galaxy Zoo 2. Monthly Notices of the Roya
          Royal Astronomical Society 461, 3663.
 Images   Galaxy Zoo 2: images from original sample.
          https://doi.org/10.5281/zenodo.3565489
-         They are those of the SDSS, https://www.sdss.org.
+         From the SDSS, https://www.sdss.org.
 
 Cite these sources if you use the data.
 """
@@ -226,8 +226,12 @@ def fetch_galaxy_zoo2(
     missing = [str(paths[name]) for name in names if not paths[name].exists()]
     if missing and not download_if_missing:
         raise OSError(
-            f"Not there, and `download_if_missing` is False: {missing}."
-            + (" `images=False` does without images." if "images" in names else "")
+            f"Files are missing, and `download_if_missing` is False: {missing}."
+            + (
+                " Use `images=False` to load the table without images."
+                if "images" in names
+                else ""
+            )
         )
     checksums = {
         name: download(
@@ -293,11 +297,12 @@ def _agreed(url: str, path: Path) -> bool:
     size = "about 3 GB" if total is None else f"{total / 1e9:.1f} GB"
     what = f"the images of Galaxy Zoo 2, {size}"
     if present:
-        what += f" of which {present / 1e9:.1f} GB are already there"
+        what += f" of which {present / 1e9:.1f} GB have already been downloaded"
     if sys.stdin is None or not sys.stdin.isatty():
         raise ValueError(
-            f"`images` must be True to download {what}, from {url} to '{path.parent}', "
-            "or False to do without; got 'ask', and there is nobody to ask"
+            f"`images` must be True to download {what}, from {url} to "
+            f"'{path.parent}', or False to skip them; got 'ask', but the session is "
+            "not interactive"
         )
     answer = input(f"Download {what}, to '{path.parent}'? [y/N] ")
     return answer.strip().lower() in ("y", "yes")
@@ -311,13 +316,13 @@ def _check_table(path: Path, columns: set[str], compressed: bool) -> None:
                 while file.read(2**20):
                     pass
         except (OSError, EOFError, ValueError, zlib.error) as error:
-            raise ValueError(f"it is not a sound gzip file: {error}") from error
+            raise ValueError(f"it is not a valid gzip file: {error}") from error
     compression: Any = "gzip" if compressed else None
     header = pd.read_csv(path, nrows=0, compression=compression).columns
     if not columns.intersection(header):
         raise ValueError(
-            f"it must be a table with the columns {sorted(columns)}; it begins with "
-            f"{header.tolist()[:5]}"
+            f"it must be a table with the columns {sorted(columns)}; its first "
+            f"columns are {header.tolist()[:5]}"
         )
 
 
@@ -336,7 +341,7 @@ def _check_mapping(path: Path) -> None:
 def _check_images(path: Path) -> None:
     with open_archive(path) as archive:
         if not image_members(archive):
-            raise ValueError("there are no images named by a number in it")
+            raise ValueError("it has no images whose name is a number")
 
 
 _CHECKS = {"votes": _check_votes, "mapping": _check_mapping, "images": _check_images}

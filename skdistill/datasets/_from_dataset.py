@@ -202,7 +202,7 @@ def from_huggingface(
     """
     if isinstance(dataset, Mapping):
         raise TypeError(
-            f"`dataset` must be one split; got a {type(dataset).__name__} with "
+            f"`dataset` must be a single split; got a {type(dataset).__name__} with "
             f"{list(dataset)[:10]}: pass one of them"
         )
     if not hasattr(dataset, "features"):
@@ -232,7 +232,7 @@ def from_huggingface(
         row = dataset[i]
         label = row[labels]
         if names is not None and as_label(label) == -1:
-            raise ValueError("its label is -1, which stands for none")
+            raise ValueError("its label is -1, which means that it is missing")
         return row[images], label
 
     return stream(len(dataset), pair, names, size, mode, out, return_X_y, verbose)
@@ -241,17 +241,18 @@ def from_huggingface(
 def _check_map_style(dataset: Any) -> None:
     if isinstance(dataset, type):
         raise TypeError(
-            f"`dataset` must be a data set; got the class {dataset.__name__}: make one"
+            f"`dataset` must be a data set; got the class {dataset.__name__}: "
+            "pass an instance of it"
         )
     if hasattr(dataset, "batch_size") and hasattr(dataset, "dataset"):
         raise TypeError(
-            "`dataset` must give one image and label at a time; got a "
+            "`dataset` must return one image and label at a time; got a "
             f"{type(dataset).__name__}: pass its `.dataset`"
         )
     if isinstance(dataset, Mapping):
         raise TypeError(
-            f"`dataset` must be one data set; got a {type(dataset).__name__} with "
-            f"{list(dataset)[:10]}: pass one of them"
+            f"`dataset` must be a single data set; got a {type(dataset).__name__} "
+            f"with {list(dataset)[:10]}: pass one of them"
         )
     # Where this does not count, `len` says so by a TypeError of its own.
     lacking = [
@@ -263,9 +264,9 @@ def _check_map_style(dataset: Any) -> None:
         n, lacking = 0, ["__len__"]
     if lacking or isinstance(dataset, (str, bytes)):
         raise TypeError(
-            "`dataset` must have a length and items, dataset[0]; got "
-            f"{type(dataset).__name__}. Of what can only be gone through, "
-            "list(dataset) has both"
+            "`dataset` must have a length and support indexing, dataset[0]; got "
+            f"{type(dataset).__name__}. If it can only be iterated over, pass "
+            "list(dataset)"
         )
     if not n:
         raise ValueError("`dataset` must have at least one image; it is empty")
@@ -287,8 +288,8 @@ def _as_pair(item: Any) -> tuple[Any, Any]:
     what = f"{len(item)} elements" if isinstance(item, (tuple, list)) else ""
     raise ValueError(
         "it must be a pair (image, label); it is a "
-        f"{type(item).__name__}{f' of {what}' if what else ''}. A list of pairs is a "
-        "data set, too: [(item[0], item[1]) for item in dataset]"
+        f"{type(item).__name__}{f' of {what}' if what else ''}. A list of pairs can "
+        "be passed as well: [(item[0], item[1]) for item in dataset]"
     )
 
 
@@ -315,8 +316,8 @@ def _classes_of(dataset: Any) -> list[str] | None:
     if len(named) > 1 and any(some != named[0] for some in named[1:]):
         other = next(some for some in named if some != named[0])
         raise ValueError(
-            "`dataset` has parts whose classes differ, so that a label means several: "
-            f"{named[0][:5]} and {other[:5]}. Collect each part by itself"
+            "`dataset` has parts with different classes, so that the labels are "
+            f"ambiguous: {named[0][:5]} and {other[:5]}. Collect each part separately"
         )
     return named[0] if len(named) == len(names) and named else None
 
@@ -340,14 +341,14 @@ def _choose_feature(
         if len(found) == 1:
             return found[0]
         if found:
-            raise ValueError(f"`{parameter}` must say which; there are {found}")
+            raise ValueError(f"`{parameter}` must name one of them; found {found}")
     found = [name for name in features if plain_name(name) in names]
     if len(found) != 1:
         raise ValueError(
-            f"`{parameter}` must say which column it is; the features are {types}"
+            f"`{parameter}` must name the column; the features are {types}"
         )
     warn(
-        f"The column {found[0]!r} is taken for the labels, by its name; "
-        f"`{parameter}={found[0]!r}` says so."
+        f"The column {found[0]!r} is used as the labels because of its name; pass "
+        f"`{parameter}={found[0]!r}` to confirm this."
     )
     return found[0]

@@ -91,17 +91,17 @@ def from_pil_images(
     target = check_out(out)
     if isinstance(pictures, Image.Image) or not hasattr(pictures, "__len__"):
         raise TypeError(
-            "`pictures` must be a sequence of pictures of Pillow; got "
-            f"{type(pictures).__name__}: give a list"
+            "`pictures` must be a sequence of Pillow images; got "
+            f"{type(pictures).__name__}: pass a list"
         )
     pictures = list(pictures)
     if not pictures:
-        raise ValueError("`pictures` must have at least one picture; it is empty")
+        raise ValueError("`pictures` must have at least one image; it is empty")
     looks = {}
     for i, picture in enumerate(pictures):
         if not isinstance(picture, Image.Image):
             raise TypeError(
-                f"`pictures` must hold pictures of Pillow; pictures[{i}] is a "
+                f"`pictures` must hold Pillow images; pictures[{i}] is a "
                 f"{type(picture).__name__}"
             )
         try:
@@ -112,8 +112,8 @@ def from_pil_images(
     if labels is not None:
         if len(labels) != len(pictures):
             raise ValueError(
-                f"`labels` must have one for each of {len(pictures)} pictures; got "
-                f"{len(labels)}"
+                f"`labels` must have one label for each of the {len(pictures)} "
+                f"pictures; got {len(labels)}"
             )
         classes = as_classes([as_label(label) for label in labels], None)
     chosen, wrong = settle_mode(

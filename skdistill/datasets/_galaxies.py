@@ -356,8 +356,8 @@ def _bounds(name: str, value, least: float, most: float) -> tuple[float, float]:
     ):
         limits = f"in [{least}, {most}]" if most < np.inf else "above 0"
         raise ValueError(
-            f"`{name}` must be a number or a pair of numbers in order, {limits}; got "
-            f"{value!r}"
+            f"`{name}` must be a number or a pair of numbers in increasing order, "
+            f"{limits}; got {value!r}"
         )
     return float(pair[0]), float(pair[1])
 

@@ -192,7 +192,7 @@ def with_images(
     found = galaxies["path"].notna()
     if not found.any():
         named = "asset_id" in galaxies or id_column is not None
-        hint = "" if named else " Names by asset_id need `mapping`."
+        hint = "" if named else " If files are named by asset_id, pass `mapping`."
         raise ValueError(
             f"`images_dir` must contain an image of at least one of the {len(found)} "
             f"galaxies, named '{{{name}}}.jpg'; found none in '{images_dir}'."
@@ -227,7 +227,7 @@ def dropped_message(
         The message.
     """
     return (
-        f"Dropped {n_dropped} of {n_dropped + len(galaxies)} galaxies: they have no "
+        f"Dropped {n_dropped} of {n_dropped + len(galaxies)} galaxies that have no "
         f"image in '{images_dir}'."
     )
 
@@ -250,9 +250,9 @@ def _asset_ids(
     keys = object_ids(galaxies, id_column)
     if keys is None:
         raise ValueError(
-            f"`votes` must have one of the columns {list(_KEYS)}, or another with the "
-            f"name of an id, to be joined with `mapping`; got {column_names(galaxies)}"
-            ". `id_column` names another"
+            f"`votes` must have one of the columns {list(_KEYS)}, or another id "
+            f"column, to be joined with `mapping`; got {column_names(galaxies)}. Use "
+            "`id_column` to name it"
         )
     pairs = pd.DataFrame(
         {"object": objects.values.to_numpy(), "asset": table[asset].array}
@@ -263,12 +263,12 @@ def _asset_ids(
         if repeated.any():
             first = pairs.loc[repeated, one].iloc[0]
             warn(
-                f"`mapping` has several {other}s of one {one}: of "
+                f"`mapping` has more than one {other} for "
                 f"{pairs.loc[repeated, one].nunique()} {one}s, the first {first!r}. "
                 + (
-                    "The first of each is taken."
+                    "The first one is used for each."
                     if one == "object"
-                    else "They share their images."
+                    else "They share one image."
                 )
             )
     first_of = pairs.drop_duplicates("object")
@@ -288,8 +288,8 @@ def _image_ids(galaxies: pd.DataFrame, id_column: str | None) -> tuple[str, pd.S
     guessed = column is None
     if ids is None or (guessed and plain_name(ids.name) in (*PATHS, "index")):
         raise ValueError(
-            f"`votes` must have a column 'asset_id' or one of {list(_KEYS)}, or "
-            "another with the name of an id, to find images; got "
-            f"{column_names(galaxies)}. `id_column` names another"
+            f"`votes` must have a column 'asset_id', one of {list(_KEYS)}, or another "
+            f"id column, to find images; got {column_names(galaxies)}. Use "
+            "`id_column` to name it"
         )
     return ids.name.strip("'"), ids.values

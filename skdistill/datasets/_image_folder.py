@@ -199,8 +199,8 @@ def load_image_folder(
     """
     if ImageFile.LOAD_TRUNCATED_IMAGES:
         raise ValueError(
-            "`PIL.ImageFile.LOAD_TRUNCATED_IMAGES` must be False; it is True, and "
-            "files that were cut short would pass as half-gray images"
+            "`PIL.ImageFile.LOAD_TRUNCATED_IMAGES` must be False; it is True, which "
+            "would let truncated files pass as half-gray images"
         )
     pair = check_size(size)
     target = check_out(out)
@@ -290,7 +290,8 @@ def _refuse(
     if failures and not skip:
         more = f" ({len(failures)} of {n} images)" if n > 1 else ""
         raise kind(
-            f"{failures[min(failures)]}{more}. `on_error='skip'` leaves such images out"
+            f"{failures[min(failures)]}{more}. Use `on_error='skip'` to leave out "
+            "these images"
         )
 
 
@@ -314,10 +315,10 @@ def _tell_of_stretching(
         first = stretched[0]
         across, down = looks[first].size or (0, 0)
         warn(
-            f"{len(stretched)} of {len(places)} images are not of the proportions of "
-            f"`size={size}` (height, width) and are stretched in one direction; the "
-            f"first, {reader.name(first)}, has {across} x {down} pixels (width x "
-            "height). ImageReader crops instead."
+            f"{len(stretched)} of {len(places)} images do not have the aspect ratio "
+            f"of `size={size}` (height, width) and are distorted; the first, "
+            f"{reader.name(first)}, has {across} x {down} pixels (width x height). To "
+            "crop images instead, use ImageReader."
         )
 
 
@@ -411,7 +412,7 @@ class _Reader:
                 pixels = decode_fits(content, None, note)
                 lacking = ~np.isfinite(pixels)
                 if lacking.any():
-                    note("have pixels without a value, which become 0")
+                    note("have missing pixels, which are set to 0")
                     pixels[lacking] = 0
                 pixels = resize_values(pixels, self.size)
             else:
@@ -419,8 +420,8 @@ class _Reader:
                 pixels = pixels_of(image, self.mode, self.size, note)
             if shape is not None and (pixels.shape, pixels.dtype) != (shape, dtype):
                 raise ValueError(
-                    f"its shape is {pixels.shape}, that of the others {shape} (height, "
-                    "width, channels)"
+                    f"its shape is {pixels.shape}, but the other images have {shape} "
+                    "(height, width, channels)"
                 )
         except (MemoryError, ImportError):
             raise

@@ -76,8 +76,8 @@ def choose_columns(
     if headless and file_column is None:
         raise ValueError(
             f"{source} has a column {headless[0]!r}, which looks like a file: the "
-            "names of the columns are missing. pd.read_csv(path, header=None, "
-            "names=['file', 'class']) gives them"
+            "column names are missing. Set them by pd.read_csv(path, header=None, "
+            "names=['file', 'class'])"
         )
     guesses = []
     if file_column is None:
@@ -92,7 +92,7 @@ def choose_columns(
         warn(
             f"Of {source} "
             + " and ".join(
-                f"the column {column!r} is taken for the {what}"
+                f"the column {column!r} is used as the {what}"
                 for what, column, _ in guesses
             )
             + "; "
@@ -117,17 +117,16 @@ def _guess_files(table: pd.DataFrame, other: Any, source: str) -> tuple[Any, boo
     found = named or [name for name in able if _names_files(table[name])]
     if len(found) > 1:
         raise ValueError(
-            f"`file_column` must say which column of {source} has the files; they may "
-            f"be in {found}"
+            f"`file_column` must name the column of {source} with the files; "
+            f"candidates are {found}"
         )
     if found:
         return found[0], False
     identifier = find_id_column(able)
     if identifier is None:
         raise ValueError(
-            f"`file_column` must say which column of {source} has the files, their "
-            f"bytes, or the ids that they are named after; it has "
-            f"{column_names(table)}"
+            f"`file_column` must name the column of {source} with the files, their "
+            f"bytes, or the ids in their names; the columns are {column_names(table)}"
         )
     return identifier, False
 
@@ -152,8 +151,8 @@ def _guess_classes(table: pd.DataFrame, files: Any, source: str) -> tuple[Any, b
         codes = [pd.factorize(table[name])[0] for name in named]
         if any(not _are_the_same(codes[0], other) for other in codes[1:]):
             raise ValueError(
-                f"`class_column` must say which column of {source} has the classes; "
-                f"{named} may be meant, and they differ"
+                f"`class_column` must name the column of {source} with the classes; "
+                f"candidates are {named}, which differ"
             )
         # Names tell more than their numbers.
         text = [n for n in named if not pd.api.types.is_numeric_dtype(table[n].dtype)]
@@ -164,8 +163,8 @@ def _guess_classes(table: pd.DataFrame, files: Any, source: str) -> tuple[Any, b
     if len(ended) == 1:
         return ended[0], False
     raise ValueError(
-        f"`class_column` must say which column of {source} has the classes; it has "
-        f"{column_names(table)}{_one_hot(table[able])}"
+        f"`class_column` must name the column of {source} with the classes; the "
+        f"columns are {column_names(table)}{_one_hot(table[able])}"
     )
 
 
@@ -178,8 +177,8 @@ def _one_hot(table: pd.DataFrame) -> str:
     columns = some.columns.tolist()
     shown = repr(columns) if len(columns) <= _N_SHOWN else "columns"
     return (
-        f". {columns[:_N_SHOWN]} look one-hot: table[{shown}].idxmax(axis=1) are the "
-        "classes"
+        f". {columns[:_N_SHOWN]} look one-hot encoded: table[{shown}].idxmax(axis=1) "
+        "returns the classes"
     )
 
 
@@ -217,9 +216,9 @@ def classes_of(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
         [bool(np.ndim(v) == 0 and pd.isna(v)) or v == "" for v in values], dtype=bool
     )
     known = [v for v, lacks in zip(values, missing, strict=True) if not lacks]
-    must = f"The column {column.name!r} must hold classes, text or whole numbers"
+    must = f"The column {column.name!r} must hold classes, as strings or integers"
     if not known:
-        raise ValueError(f"{must}; it is empty in all of the {len(values)} rows")
+        raise ValueError(f"{must}; all {len(values)} rows are empty")
     kind = next(
         (
             kind
@@ -230,7 +229,7 @@ def classes_of(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
     )
     if kind is None:
         some = sorted({type(v).__name__ for v in known})
-        raise ValueError(f"{must}, all of one kind; got {some}")
+        raise ValueError(f"{must}, all of the same type; got {some}")
     if kind is np.int64:
         for row, value in zip(column.index[~missing], known, strict=True):
             if value != int(value):

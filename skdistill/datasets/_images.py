@@ -74,14 +74,14 @@ def open_archive(path: str | os.PathLike[str]) -> Iterator[zipfile.ZipFile]:
     ValueError
         If the file is not a zip archive, or a damaged one.
     """
-    with errors_as_value_errors(f"'{path}' is not a sound zip archive: {{error}}."):
+    with errors_as_value_errors(f"'{path}' is not a valid zip archive: {{error}}."):
         # Where the list of members is damaged, zipfile raises many errors.
         archive = zipfile.ZipFile(path)
     try:
         with archive:
             yield archive
     except _DAMAGE as error:
-        raise ValueError(f"'{path}' is not a sound zip archive: {error}") from error
+        raise ValueError(f"'{path}' is not a valid zip archive: {error}") from error
 
 
 def image_members(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
@@ -120,18 +120,18 @@ def _check_members(archive: zipfile.ZipFile) -> None:
     for member in archive.infolist():
         first, *others = member.filename.replace("\\", "/").split("/")
         if not first or ":" in first or ".." in (first, *others):
-            problem = "a name that leads out of the archive"
+            problem = "a path outside the archive"
         elif stat.S_ISLNK(member.external_attr >> 16):
             problem = "a link"
         elif member.flag_bits & 1:
             problem = "encrypted"
         elif member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             # The others of zipfile's unpack a piece of any size at once.
-            problem = "neither stored nor deflated"
+            problem = "compressed by an unsupported method"
         else:
             continue
         raise ValueError(
-            f"'{archive.filename}' must be a plain archive of images; its member "
+            f"'{archive.filename}' must be an archive of images only; its member "
             f"{member.filename!r} is {problem}"
         )
 
@@ -187,8 +187,8 @@ def _extract(path: str | os.PathLike[str], folder: Path, progress: bool) -> None
         limit = max_unpacked(os.path.getsize(path))
         if size > limit:
             raise ValueError(
-                f"The images in '{path}' claim {size} bytes; an archive of its size "
-                f"has at most {limit}"
+                f"The images in '{path}' declare {size} bytes; an archive of this "
+                f"size can have at most {limit}"
             )
         free = shutil.disk_usage(unfinished).free
         if size > free:
@@ -206,7 +206,7 @@ def _extract(path: str | os.PathLike[str], folder: Path, progress: bool) -> None
                 if isinstance(error, OSError) and error.errno != errno.EINVAL:
                     raise
                 raise ValueError(
-                    f"'{path}' is damaged in {member.filename!r}: {error}"
+                    f"'{path}' is damaged at {member.filename!r}: {error}"
                 ) from error
             os.replace(temporary, target)
     temporary.unlink(missing_ok=True)

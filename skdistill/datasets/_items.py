@@ -57,14 +57,14 @@ class ItemReader:
             return pixels_of(image, self._settle(image), self._size, self._note)
         if isinstance(image, str):
             raise ValueError(
-                f"the image is a text, {image!r:.80}; load_image_folder reads the "
-                "files that a table names"
+                f"the image is a string, {image!r:.80}; to read the files that a "
+                "table names, use load_image_folder"
             )
         is_tensor = hasattr(image, "detach")
         array = _as_array(image)
         if self._mode != "auto":
             raise ValueError(
-                f"`mode={self._mode!r}` is for pictures of Pillow; the image is "
+                f"`mode={self._mode!r}` is for Pillow images; the image is "
                 f"{'a tensor' if is_tensor else 'an array'} of shape {array.shape}"
             )
         array = self._channels_last(array, is_tensor)
@@ -86,12 +86,13 @@ class ItemReader:
             return able
         if able == "L" and self._chosen == "RGB":
             self._note(
-                "are gray, the first in color: gray is repeated in three channels"
+                "are gray, but the first is in color: gray images are repeated in "
+                "three channels"
             )
             return "RGB"
-        cure = "; `mode='RGB'` or `mode='L'` says what all become" * (deep is None)
+        cure = "; use `mode='RGB'` or `mode='L'` to convert all images" * (deep is None)
         raise ValueError(
-            f"the picture is {kind}, of mode {image.mode!r}; the first becomes "
+            f"the image is {kind}, of mode {image.mode!r}; the first is converted to "
             f"{self._chosen!r}{cure}"
         )
 
@@ -100,7 +101,7 @@ class ItemReader:
             return array[..., np.newaxis]
         if array.ndim != 3:
             raise ValueError(
-                f"an image must have 2 or 3 axes; its shape is {array.shape}"
+                f"an image must have 2 or 3 dimensions; its shape is {array.shape}"
             )
         first, last = (
             axis <= _MAX_CHANNELS for axis in (array.shape[0], array.shape[-1])
@@ -113,7 +114,7 @@ class ItemReader:
                 what = "first" if first else "last"
                 self._note(
                     f"are {'tensors' if is_tensor else 'arrays'} whose {what} axis is "
-                    f"taken for that of the channels, as their shape is {array.shape}"
+                    f"treated as the channels, because their shape is {array.shape}"
                 )
         return np.moveaxis(array, 0, -1) if channels_first else array
 
@@ -141,8 +142,8 @@ def _as_array(image: Any) -> np.ndarray:
     array = np.asarray(unmasked(image, "the image"))
     if array.dtype.kind not in "buif":
         raise ValueError(
-            "an image must be a picture of Pillow, a tensor or an array of numbers; "
-            f"got {type(image).__name__} of {array.dtype}"
+            "an image must be a Pillow image, a tensor or an array of numbers; got "
+            f"{type(image).__name__} of {array.dtype}"
         )
     return array.astype(np.uint8) if array.dtype.kind == "b" else array
 
@@ -165,15 +166,15 @@ def as_label(label: Any) -> Any:
     if isinstance(label, (np.ndarray, np.generic)):
         if label.size != 1:
             raise ValueError(
-                f"a label must be one class; it has shape {label.shape}. Of one-hot "
-                "rows give the position, label.argmax()"
+                f"a label must be one class; it has shape {label.shape}. Convert "
+                "one-hot rows by label.argmax()"
             )
         label = label.item()
     if isinstance(label, (str, bool, Integral)):
         return label
     if isinstance(label, Real) and float(label).is_integer():
         return int(float(label))
-    raise ValueError(f"a label must be text or a whole number; it is {label!r:.80}")
+    raise ValueError(f"a label must be a string or an integer; got {label!r:.80}")
 
 
 def as_names(classes: Any) -> list[str] | None:

@@ -98,7 +98,7 @@ def settle_mode(
         if mode != "auto":
             raise ValueError(
                 f"`mode={mode!r}` is for images of 8 bits; {name(min(fitting))} is "
-                f"{most}, which `mode='auto'` keeps"
+                f"{most}; use `mode='auto'` to keep it"
             )
         chosen = _DEEP[most]
     elif mode != "auto":
@@ -109,8 +109,9 @@ def settle_mode(
         if gray and chosen == "RGB":
             warn(
                 f"{len(gray)} of {n} images are gray, the first {name(gray[0])}, and "
-                "the others in color: gray is repeated in the three channels. "
-                "`mode='RGB'` says so, `mode='L'` makes all gray."
+                "the others in color: gray images are repeated in the three channels. "
+                "Pass `mode='RGB'` to confirm this, or `mode='L'` to convert all "
+                "images to gray."
             )
     sizes = Counter(look.size for look in fitting.values())
     if not resized and len(sizes) > 1:
@@ -119,8 +120,8 @@ def settle_mode(
             if look.size != size:
                 wrong[i] = (
                     f"{name(i)} has {_times(look.size)} pixels (width x height); "
-                    f"{n_size} of {n} images have {_times(size)}. `size=(height, "
-                    "width)` resizes all"
+                    f"{n_size} of {n} images have {_times(size)}. Use `size=(height, "
+                    "width)` to resize all images"
                 )
     return chosen, wrong
 

@@ -45,7 +45,10 @@ def tell_of_others(path: str) -> None:
     match = _NAME.fullmatch(name)
     if match and int(match[3]) > 1:
         pattern = os.path.join(folder, f"{match[1]}-*.parquet")
-        warn(f"{path!r} is one of {int(match[3])} parts: `path`={pattern!r} reads all")
+        warn(
+            f"{path!r} is one of {int(match[3])} parts: use `path`={pattern!r} to "
+            "read all"
+        )
 
 
 def read_shards(paths: Sequence[str], ids: Sequence[str]) -> pd.DataFrame:

@@ -90,7 +90,11 @@ def stream(
         # Once each: a data set may be slow.
         pixels = first if i == 0 else read_pair(i)
         if (pixels.shape, pixels.dtype) != (first.shape, first.dtype):
-            cure = "" if pixels.shape == first.shape else ". `size` resizes all"
+            cure = (
+                ""
+                if pixels.shape == first.shape
+                else ". Use `size` to resize all images"
+            )
             raise ValueError(
                 f"{name_of(i, 'dataset')} is an image of shape {pixels.shape} and type "
                 f"{pixels.dtype}; the first is of {first.shape} and {first.dtype} "
@@ -114,8 +118,8 @@ def as_classes(labels: list[Any], names: list[str] | None) -> np.ndarray:
     if classes.min() < 0 or classes.max() >= len(names):
         outside = classes[(classes < 0) | (classes >= len(names))][0]
         warn(
-            f"The labels do not fit to the names of the {len(names)} classes: there is "
-            f"the label {outside}. They stay numbers."
+            f"The labels do not match the names of the {len(names)} classes: found "
+            f"the label {outside}. The numbers are kept as labels."
         )
         return classes
     return np.array(names)[classes]

@@ -73,9 +73,9 @@ def read_table(table: TableLike, name: str, ids: Sequence[str] = ()) -> pd.DataF
         frame = frame.copy()
     else:
         if not isinstance(table, (str, os.PathLike)):
-            hint = ": give its .to_pandas()" if hasattr(table, "to_pandas") else ""
+            hint = ": pass its .to_pandas()" if hasattr(table, "to_pandas") else ""
             raise TypeError(
-                f"`{name}` must be a DataFrame of pandas or polars or the path of a "
+                f"`{name}` must be a pandas or polars DataFrame or the path of a "
                 f"file; got {type(table).__name__}{hint}"
             )
         path = as_path(table, name)
@@ -86,8 +86,8 @@ def read_table(table: TableLike, name: str, ids: Sequence[str] = ()) -> pd.DataF
         if reader is None:
             raise ValueError(
                 f"`{name}` must end in .csv, .csv.gz, .parquet, .fits, .fit, .fits.gz "
-                f"or .fit.gz; got '{path}'. What else pandas or astropy read may be "
-                "given as a DataFrame"
+                f"or .fit.gz; got '{path}'. Read other formats with pandas or astropy "
+                "and pass a DataFrame"
             )
         with errors_as_value_errors(f"{source} cannot be read: {{error}}"):
             frame = reader(path, ids)
@@ -164,9 +164,7 @@ def _read_parquet(path: Path, ids: Sequence[str]) -> pd.DataFrame:
         table = file.read()
         frame = table.to_pandas()
         if len(frame) != found.num_rows:
-            raise ValueError(
-                f"it says that it has {found.num_rows} rows, and has {len(frame)}"
-            )
+            raise ValueError(f"it declares {found.num_rows} rows, but has {len(frame)}")
         for name in table.column_names:
             column = table[name]
             is_whole = pyarrow.types.is_integer(column.type)
@@ -218,8 +216,8 @@ def _check_size(claimed: int, n_bytes: int) -> None:
     limit = max_unpacked(n_bytes)
     if claimed > limit:
         raise ValueError(
-            f"its {n_bytes} bytes claim a table of {claimed}; at most {limit} are "
-            "read. If that is right, give it as a DataFrame"
+            f"its {n_bytes} bytes declare a table of {claimed}; at most {limit} are "
+            "read. If the file is correct, pass it as a DataFrame"
         )
 
 
@@ -251,11 +249,11 @@ def _read_fits(path: Path, ids: Sequence[str]) -> pd.DataFrame:
         tables = [h for h in file if isinstance(h, (fits.BinTableHDU, fits.TableHDU))]
         tables = [h for h in tables if not isinstance(h, fits.CompImageHDU)]
         if not tables:
-            raise ValueError("there is no table in it")
+            raise ValueError("it has no table")
         if len(tables) > 1:
             warn(
                 f"'{path}' has {len(tables)} tables, {[h.name for h in tables][:10]}; "
-                "the first is read. Give another as a DataFrame"
+                "the first is read. To use another one, pass it as a DataFrame"
             )
         n_bytes = os.path.getsize(path) if opened is path else len(opened.getvalue())
         _check_fits_table(tables[0], n_bytes)
@@ -282,7 +280,7 @@ def _check_fits_table(table: Any, n_bytes: int) -> None:
     row_bytes, n_rows = header["NAXIS1"], header["NAXIS2"]
     if row_bytes < 0 or n_rows < 0 or row_bytes * n_rows > n_bytes:
         raise ValueError(
-            f"it claims {n_rows} rows of {row_bytes} bytes; there are {n_bytes} bytes"
+            f"it declares {n_rows} rows of {row_bytes} bytes, but has {n_bytes} bytes"
         )
     n_columns, varying = 0, []
     for column in table.columns:
@@ -304,7 +302,7 @@ def _check_fits_table(table: Any, n_bytes: int) -> None:
 
 def _exact(ids: pd.Series, source: str) -> pd.Series:
     """Identifiers as int64, Int64 where some are missing."""
-    must = f"{source} must have whole numbers in column '{ids.name}'"
+    must = f"{source} must have integers in column '{ids.name}'"
     if ids.dtype == object or isinstance(ids.dtype, pd.StringDtype):
         ids = ids.map(_without_point, na_action="ignore")
     missing = ids.isna().to_numpy()
@@ -324,8 +322,8 @@ def _exact(ids: pd.Series, source: str) -> pd.Series:
         exact = known.astype("int64").to_numpy()
     except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(
-            f"{must}: {error}. Numbers with commas, and those that a spreadsheet "
-            "rounded, as 5.87E+17, must be written again"
+            f"{must}: {error}. Numbers with commas, or rounded by a spreadsheet, such "
+            "as 5.87E+17, must be exported again"
         ) from error
     # What NumPy cuts without a word: unsigned numbers above 2**63, decimal fractions.
     if ids.dtype == object or pd.api.types.is_unsigned_integer_dtype(ids.dtype):

@@ -339,8 +339,8 @@ class BPTTDistiller(NetworkMatchingDistiller):
             self._window = min(_AUTO_WINDOW, int(self.n_steps))
         elif int(self.window) > self.n_steps:
             raise ValueError(
-                f"`window`={self.window} steps must be among the `n_steps`="
-                f"{self.n_steps} that a network is trained for"
+                f"`window`={self.window} must be at most `n_steps`={self.n_steps}, "
+                "the number of training steps of a network"
             )
         else:
             self._window = int(self.window)
@@ -415,9 +415,9 @@ class BPTTDistiller(NetworkMatchingDistiller):
             and fit.ranks.is_first
         ):
             warn(
-                "networks that were trained on the synthetic images recognized "
-                f"{accuracies.mean():.1%} of real ones in the last {_N_JUDGED} "
-                f"iterations, and guessing does {chance:.1%}: `step_size` may be too "
+                "networks trained on the synthetic images had an accuracy of "
+                f"{accuracies.mean():.1%} on real images in the last {_N_JUDGED} "
+                f"iterations; chance level is {chance:.1%}: `step_size` may be too "
                 "large, or too small for `n_steps` steps",
             )
 

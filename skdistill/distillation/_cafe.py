@@ -294,7 +294,7 @@ class CAFEDistiller(NetworkMatchingDistiller):
     def _describe_layers(self) -> str:
         if self._kind.is_convnet:
             return f"the blocks of a network of `depth`={self.depth}"
-        return f"what {self._n_layers - 1} layers of {self._kind.name} see"
+        return f"the inputs of {self._n_layers - 1} layers of {self._kind.name}"
 
     def _check_parameters(self, data: RealData) -> None:
         super()._check_parameters(data)
@@ -316,7 +316,7 @@ class CAFEDistiller(NetworkMatchingDistiller):
             np.isfinite(weights).all() and (weights >= 0).all()
         ):
             raise ValueError(
-                f"`layer_weights` must be 'auto' or {n_layers} numbers of at least 0, "
+                f"`layer_weights` must be 'auto' or {n_layers} non-negative numbers, "
                 f"for {self._describe_layers()} and for the embedding; got "
                 f"{self.layer_weights!r}"
             )

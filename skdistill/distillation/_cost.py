@@ -35,8 +35,8 @@ def estimate_cost(distiller: Any, X: Any, y: Any, sample_weight: Any) -> CostEst
     """
     if Ranks().size > 1:
         raise RuntimeError(
-            "`estimate_cost` measures one process; call it before the group of "
-            "torch.distributed is made"
+            "`estimate_cost` measures a single process; call it before "
+            "torch.distributed is initialized"
         )
     device = resolve_device(distiller.device)
     rehearsal = copy(distiller)

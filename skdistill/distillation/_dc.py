@@ -44,9 +44,9 @@ _AUTO_BATCH = 256
 
 # Why of a network there may be no parameters that are matched.
 _NOTHING = (
-    '"weights" are the parameters of two or more axes that are trained, as those of '
-    'convolutions and linear layers, "kernels" those of three or more, which the '
-    'network has not got; "all" takes all parameters'
+    '"weights" are the trainable parameters with at least two dimensions, such as '
+    'those of convolutions and linear layers, "kernels" those with at least three, '
+    'of which the network has none; "all" uses all parameters'
 )
 
 # Images of a class times epochs after each update, as released: (10, 50), (50, 10).
@@ -325,8 +325,8 @@ class DCDistiller(NetworkMatchingDistiller):
             return super()._find_kind(data)
         if self.architecture != CONVNET:
             warn(
-                "`architecture` is without effect where `buffer` is given: the "
-                "networks are those of its teachers"
+                "`architecture` has no effect if `buffer` is given: the networks are "
+                "those of its teachers"
             )
         # Teachers look at their images themselves.
         return kind_of_teachers(self.buffer, data)
@@ -334,7 +334,7 @@ class DCDistiller(NetworkMatchingDistiller):
     def _check_module(self, network: Derivatives) -> None:
         if not matched_parts(self._kind.build_structure(), self.matched):
             raise ValueError(
-                f"`matched`={self.matched!r} leaves nothing to compare: {_NOTHING}"
+                f"`matched`={self.matched!r} selects no parameters: {_NOTHING}"
             )
 
     def _training(self) -> Training | None:

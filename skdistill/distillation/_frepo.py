@@ -323,13 +323,14 @@ class FRePoDistiller(NetworkMatchingDistiller):
         if self.n_draws_ < n_processes:
             raise ValueError(
                 f"`n_draws` must be at least the number of processes, {n_processes}, "
-                f"each of which makes one in each iteration; got {self.n_draws_}"
+                "since each process makes a draw in each iteration; got "
+                f"{self.n_draws_}"
             )
         if self.max_network_steps and int(self.n_networks) < self.n_draws_:
             raise ValueError(
-                f"`n_networks` must be at least the number of draws in an iteration, "
-                f"{self.n_draws_}, each of which takes another network of the pool; "
-                f"got {self.n_networks}"
+                "`n_networks` must be at least the number of draws per iteration, "
+                f"{self.n_draws_}, since each draw uses a different network of the "
+                f"pool; got {self.n_networks}"
             )
         self._mirrors = bool(self.mirror)
         if isinstance(self.mirror, str):

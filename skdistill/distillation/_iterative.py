@@ -294,9 +294,9 @@ class IterativeDistiller(BaseDistiller):
         ranks, checkpoint = fit.ranks, fit.checkpoint
         if objective.n_draws < ranks.size:
             raise ValueError(
-                f"each of the {ranks.size} processes of a torch.distributed group "
-                f"makes a draw in each iteration; {type(self).__name__} was asked for "
-                f"{objective.n_draws}"
+                f"{type(self).__name__} must make at least one draw per iteration for "
+                f"each of the {ranks.size} processes of the torch.distributed group; "
+                f"got {objective.n_draws}"
             )
         images = initial_images(
             self.init,

@@ -261,14 +261,14 @@ class KIPDistiller(IterativeDistiller):
         learns_images = self.images == "learned"
         if self.labels == "hard" and not learns_images:
             raise ValueError(
-                "`images`='fixed' with `labels`='hard' leaves nothing to learn; "
-                "`labels` may be 'solved' or 'learned', and RandomSubset draws images"
+                "`images`='fixed' with `labels`='hard' leaves nothing to learn; use "
+                "`labels`='solved' or 'learned', or RandomSubset to draw images"
             )
         n_classes = data.n_classes
         if self.n_targets is not None and self.n_targets < n_classes:
             raise ValueError(
-                "`n_targets` must be at least the number of classes, of each of which "
-                f"there are as many; got {self.n_targets} for {n_classes} classes"
+                f"`n_targets` must be at least the number of classes, {n_classes}, "
+                f"since the same number is drawn from each class; got {self.n_targets}"
             )
         device = resolve_float64_device(self.device)
         check_kernel_memory(n_classes * self.ipc, device)

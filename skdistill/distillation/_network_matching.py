@@ -64,9 +64,9 @@ class NetworkMatchingDistiller(IterativeDistiller):
         )
         if self.n_networks_ < n_processes:
             raise ValueError(
-                f"`n_networks` must be at least the number of processes, "
-                f"{n_processes}, each of which takes a network in each iteration; got "
-                f"{self.n_networks_}"
+                "`n_networks` must be at least the number of processes, "
+                f"{n_processes}, since each process uses a network in each iteration; "
+                f"got {self.n_networks_}"
             )
 
     def _check_networks(self, data: RealData) -> None:
@@ -78,7 +78,9 @@ class NetworkMatchingDistiller(IterativeDistiller):
 
     def _find_kind(self, data: RealData) -> NetworkKind:
         """Return which networks the parameters ask for."""
-        check_network_parameters(self, "real and synthetic batches are not alike")
+        check_network_parameters(
+            self, ("real and synthetic batches must have the same structure")
+        )
         # Unknown for custom networks.
         is_normalized = callable(self.architecture) or self.normalization != "none"
         check_pixel_unit(data.images, "instance" if is_normalized else "none")

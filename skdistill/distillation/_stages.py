@@ -400,12 +400,12 @@ class SelfAdaptiveMatching(TrajectoryMatching):
     def restore(self, state: State) -> None:
         counts, stages = state["counts"], state["stages"]
         if counts.dtype != torch.int64 or counts.shape != (5,) or counts.min() < 0:
-            raise ValueError("its counts make no sense")
+            raise ValueError("its counts are invalid")
         n_epochs, start, n_renewals, fine_tuning, n_fine_tuned = counts.tolist()
         if not 0 < n_epochs <= self._last_epoch:
             raise ValueError("it matched more epochs than teachers have")
         if not state["validations"].isfinite().all():
-            raise ValueError("its validation losses make no sense")
+            raise ValueError("its validation losses are invalid")
         self._validations = Validations.from_table(state["validations"])
         names = ("n_epochs_matched", "first_iteration", "n_iter")
         self._stages = [

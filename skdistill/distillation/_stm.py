@@ -327,9 +327,10 @@ class STMDistiller(TrajectoryDistiller):
         if n_epochs < needed:
             raise ValueError(
                 f"`buffer` must hold teachers of at least {needed} epochs: the "
-                f"validation loss starts after {at_first} (`n_initial_epochs`="
-                f"{asked!r}) and aims {self.n_target_epochs} further "
-                f"(`n_target_epochs`); got n_epochs={n_epochs}"
+                f"validation loss starts after {at_first} "
+                f"(`n_initial_epochs`={asked!r}) and its target is "
+                f"{self.n_target_epochs} epochs later (`n_target_epochs`); got "
+                f"n_epochs={n_epochs}"
             )
 
     def _initial_epochs(self) -> int:

@@ -75,9 +75,9 @@ def fit_teachers(
     _check_buffer(buffer, data)
     if buffer.fingerprint_ != data.fingerprint and ranks.is_first:
         warn(
-            "`buffer` was fitted on other images, labels or weights than X, y: if "
-            "they hold images that the distilled set is later tested on, the test "
-            "is not fair",
+            "`buffer` was fitted on different images, labels or weights from X, y: if "
+            "it was fitted on images that the distilled set is later tested on, the "
+            "test score is biased",
         )
     return buffer
 
@@ -119,7 +119,7 @@ def _as_buffer(buffer: Any) -> TrajectoryBuffer:
     if isinstance(buffer, FrozenEstimator):
         buffer = buffer.estimator
         if not hasattr(buffer, "history_"):
-            raise ValueError("`buffer` must be fitted where it is frozen")
+            raise ValueError("`buffer` must be fitted if it is a FrozenEstimator")
     if isinstance(buffer, (str, os.PathLike)):
         buffer = TrajectoryBuffer.load(as_path(buffer, "buffer"))
     return buffer

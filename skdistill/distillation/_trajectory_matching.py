@@ -103,8 +103,9 @@ class TrajectoryDistiller(IterativeDistiller):
         n_matches = n_processes if self.n_matches == "auto" else int(self.n_matches)
         if n_matches < n_processes:
             raise ValueError(
-                f"`n_matches` must be at least the number of processes, {n_processes}, "
-                f"each of which makes a match in each iteration; got {n_matches}"
+                "`n_matches` must be at least the number of processes, "
+                f"{n_processes}, since each process makes a match in each iteration; "
+                f"got {n_matches}"
             )
         self.n_matches_ = n_matches
 

@@ -157,12 +157,12 @@ def compare_classes(
     y = as_labels(y)
     if values.ndim != 1 or values.shape != y.shape:
         raise ValueError(
-            "`values` and `y` must be 1-D and of one length; got shapes "
+            "`values` and `y` must be 1-D and have the same length; got shapes "
             f"{values.shape} and {y.shape}"
         )
     if np.isinf(values).any():
         raise ValueError(
-            "`values` must be finite, or NaN where there is none; that of image "
+            "`values` must be finite, or NaN if missing; the value of image "
             f"{np.flatnonzero(np.isinf(values))[0]} is infinite"
         )
     runs = _checked_runs(groups, len(values))
@@ -188,8 +188,8 @@ def compare_classes(
     alone = tables[0].index.symmetric_difference(tables[1].index).tolist()
     if alone:
         warnings.warn(
-            f"`groups`: the runs {alone} have images on one side only and are left "
-            f"out; the {len(shared)} others are compared within each run",
+            f"`groups`: the runs {alone} have images on only one side and are left "
+            f"out; the other {len(shared)} are compared within each run",
             stacklevel=3,
         )
     one, two = (table.loc[shared].to_numpy() for table in tables)
@@ -208,8 +208,8 @@ def _checked_runs(groups: Any, n_images: int) -> np.ndarray | None:
     unknown = np.flatnonzero(pd.isna(runs))
     if len(unknown):
         raise ValueError(
-            f"`groups` must hold the run of each image; that of image {unknown[0]} is "
-            f"{runs[unknown[0]]!r}"
+            f"`groups` must hold the run of each image; the run of image {unknown[0]} "
+            f"is {runs[unknown[0]]!r}"
         )
     return runs
 

@@ -111,7 +111,7 @@ class ConfidenceDisplay:
         unknown = [name for name in shown if name not in curator.classes_]
         if unknown or not shown:
             raise ValueError(
-                f"`classes` must name classes of the curator, which are "
+                "`classes` must be among the classes of the curator, "
                 f"{curator.classes_.tolist()}; got {shown}"
             )
 

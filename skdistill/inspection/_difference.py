@@ -227,7 +227,7 @@ class DifferenceDisplay:
         pixels = to_pixels(X)
         if not len(pairs) or any(len(pair) != 2 for pair in pairs):
             raise ValueError(
-                f"`pairs` must be one or more pairs of labels; got {pairs!r}"
+                f"`pairs` must contain at least one pair of labels; got {pairs!r}"
             )
         names = {} if class_names is None else dict(class_names)
         first, second = (

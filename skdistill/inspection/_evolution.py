@@ -246,8 +246,8 @@ class EvolutionDisplay:
         if frames.ndim != 5 or not len(frames) or len(frames) != len(iterations):
             raise ValueError(
                 "`frames` must be 5-D (n_frames, n_images, height, width, channels), "
-                f"with one of `iterations` for each; got shape {frames.shape} and "
-                f"{len(iterations)} iterations"
+                "with one entry of `iterations` for each frame; got shape "
+                f"{frames.shape} and {len(iterations)} iterations"
             )
         y = np.asarray(y)
         if y.shape != frames.shape[1:2]:
@@ -362,8 +362,8 @@ class EvolutionDisplay:
         program = shutil.which("ffmpeg")
         if program is None:
             raise RuntimeError(
-                f"to write {path} the program ffmpeg is needed, which is not on the "
-                "path; a name that ends in .gif needs nothing else"
+                f"writing {path} requires the program ffmpeg, which was not found; "
+                "use a name that ends in .gif to write without it"
             )
         pictures += pictures[-1:] * round(_LAST_SECONDS * fps)
         width, height = pictures[0].size

@@ -66,7 +66,8 @@ def panels(
         axes = np.ravel(np.asarray(ax, dtype=object))
         if len(axes) != number:
             raise ValueError(
-                f"`ax` must be {number} axes, one for each panel; got {len(axes)}"
+                f"`ax` must be an array of {number} axes, one for each panel; got "
+                f"{len(axes)}"
             )
         return axes
     import matplotlib.pyplot as plt
@@ -182,7 +183,8 @@ def choose(
     said = []
     if len(chosen) < len(positions):
         said.append(
-            f"the first {len(chosen)} of {len(positions)} classes (`classes` chooses)"
+            f"the first {len(chosen)} of {len(positions)} classes (use `classes` "
+            "to choose)"
         )
     each = max(len(place) for place in chosen)
     number = sum(len(place) for place in chosen)

@@ -229,7 +229,7 @@ class SyntheticSetDisplay:
         X, y = image_array(X), np.asarray(y)
         if y.shape != X.shape[:1] or not len(y):
             raise ValueError(
-                "y must hold one label for each of one or more images; got "
+                "X must hold at least one image and y one label for each; got "
                 f"{len(X)} images and labels of shape {y.shape}"
             )
         panels: list[str] = []
@@ -307,8 +307,8 @@ def _band_names(
         names = [str(name) for name in bands]
         if len(names) != n_channels:
             raise ValueError(
-                f"`bands` must be True, False or names of the {n_channels} channels; "
-                f"got {len(names)} names"
+                f"`bands` must be True, False or a name for each of the {n_channels} "
+                f"channels; got {len(names)} names"
             )
         return names
     known = check_band_names(band_names, n_channels)

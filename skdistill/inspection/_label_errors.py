@@ -121,7 +121,7 @@ def find_label_errors(
     n_samples = len(images)
     if len(labels) != n_samples or not n_samples:
         raise ValueError(
-            "X and y must hold one or more images and a label for each; got "
+            "X and y must hold at least one image and a label for each; got "
             f"{n_samples} images and {len(labels)} labels"
         )
     names = _names(names, y, n_samples)
@@ -175,7 +175,7 @@ def _fitted(buffer: Any) -> Any:
 
         return TrajectoryBuffer.load(as_path(buffer, "buffer"))
     if not hasattr(buffer, "snapshot") or isinstance(buffer, type):
-        where = ": give its `buffer_`" if hasattr(buffer, "buffer_") else ""
+        where = ": pass its `buffer_`" if hasattr(buffer, "buffer_") else ""
         raise TypeError(
             f"`buffer` must be a fitted TrajectoryBuffer; got {type(buffer).__name__}"
             f"{where}"
@@ -190,8 +190,8 @@ def _names(names: Any, y: Any, n_samples: int) -> np.ndarray:
     names = np.asarray(names)
     if names.shape != (n_samples,):
         raise ValueError(
-            f"`names` must hold one for each of the {n_samples} images of X; got shape "
-            f"{names.shape}"
+            f"`names` must hold one name for each of the {n_samples} images of X; got "
+            f"shape {names.shape}"
         )
     return names
 
@@ -203,7 +203,7 @@ def _warn_of_other_pixels(images: np.ndarray, buffer: Any) -> None:
     ratio = deviation / buffer.pixel_scale_
     if not 1 / _DEVIATION_FACTOR <= ratio <= _DEVIATION_FACTOR:
         warn(
-            f"X has pixels with a standard deviation of {deviation:.3g}, the images of "
-            f"the teachers have {buffer.pixel_scale_:.3g}: give the images transformed "
-            "as the teachers were given them"
+            f"X has pixels with a standard deviation of {deviation:.3g}, but the "
+            f"images of the teachers have {buffer.pixel_scale_:.3g}: X must be "
+            "transformed like the training images of the teachers"
         )

@@ -138,7 +138,7 @@ class MatchingDisplay:
             )
         self.axes_ = np.ravel(np.asarray(ax, dtype=object))
         if len(self.axes_) not in (1, 3):
-            raise ValueError(f"`ax` must be one or three; got {len(self.axes_)}")
+            raise ValueError(f"`ax` must be one or three axes; got {len(self.axes_)}")
         history = self.history
         # Of a long run each row stands for several iterations.
         stride = getattr(history.index, "step", 1)
@@ -146,7 +146,7 @@ class MatchingDisplay:
         window = max(1, window // stride)
         losses = {
             "loss": ("loss of the matched epochs", _LOSS, "-"),
-            "validation_loss": ("validation loss: the epoch after them", _PROBE, "--"),
+            "validation_loss": ("validation loss: the next epoch", _PROBE, "--"),
         }
         thin = "single iterations" if stride == 1 else f"means of {stride} iterations"
         thin += f" (thick: running means over {window * stride})"
@@ -169,7 +169,7 @@ class MatchingDisplay:
                 iteration, smooth, color=color, ls=style, lw=2, label=label
             )
             top = max(top, float(np.nanmax(smooth)))
-        still = "1: a student that stays where it started"
+        still = "1: a student that does not move"
         ax.axhline(1, color="0.6", lw=0.8, zorder=0, label=still)
         # Single peaks may leave.
         ax.set(ylabel="matching loss", ylim=(0, 1.08 * min(top, 3.0)))

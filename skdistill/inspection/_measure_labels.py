@@ -39,7 +39,7 @@ LABELS = {
         "concentration C", "", "larger: more light in the middle"
     ),
     "asymmetry": MeasureLabel(
-        "asymmetry A", "share of light", "larger: less like its half turn"
+        "asymmetry A", "share of light", "larger: less symmetric under rotation by 180°"
     ),
     "smoothness": MeasureLabel(
         "clumpiness S", "share of light", "larger: clumpier, less smooth"

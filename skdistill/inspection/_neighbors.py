@@ -33,11 +33,11 @@ def check_extractor(estimator: Any) -> Any:
         estimator = estimator.estimator_
     where = ""
     if isinstance(estimator, Pipeline):
-        where = ": give its last step, and images as the steps before it make them"
+        where = ": pass its last step, and images transformed by the previous steps"
     elif hasattr(estimator, "snapshot"):
-        where = ": give one of its teachers, `buffer.classifier(teacher=0)`"
+        where = ": pass one of its teachers, `buffer.classifier(teacher=0)`"
     elif hasattr(estimator, "fit_resample"):
-        where = ": give a network that was fitted, to `synthetic_` or to real images"
+        where = ": pass a network that was fitted on `synthetic_` or on real images"
     has_any = hasattr(estimator, "extract_features") or hasattr(estimator, "transform")
     if where or isinstance(estimator, type) or not has_any:
         got = estimator.__name__ if isinstance(estimator, type) else None
@@ -55,8 +55,8 @@ def real_labels(X: np.ndarray, y: Any, synthetic: SyntheticSet) -> np.ndarray:
     y = one_label_each(y)
     if len(y) != len(X) or not len(X):
         raise ValueError(
-            "X and y must hold one or more images and a label for each; got "
-            f"{len(X)} images and {len(y)} labels"
+            f"X and y must hold at least one image and a label for each; got {len(X)} "
+            f"images and {len(y)} labels"
         )
     if not np.isin(y, synthetic.y).any():
         check_known_labels(y, np.unique(synthetic.y), every=True)
@@ -100,9 +100,9 @@ def find_neighbors(
         without = [label for label, *_ in prototypes if not (y == label).any()]
         if without:
             raise ValueError(
-                f"y has no real image of the class {without[0]!r}, and with "
-                "`same_class`=True there is nothing beside its distilled ones; "
-                "`classes` says which to show"
+                f"y has no real image of the class {without[0]!r}, but "
+                "`same_class`=True requires one; use `classes` to select the classes "
+                "to show"
             )
     features = _features(estimator, X)
     places = np.array([position for *_, position in prototypes])
@@ -150,7 +150,7 @@ def as_distilled(synthetic: Any) -> SyntheticSet:
     if isinstance(synthetic, (tuple, list)) and len(synthetic) == 2:
         return SyntheticSet(image_array(synthetic[0], "synthetic"), synthetic[1])
     has_set = hasattr(synthetic, "synthetic_") or hasattr(synthetic, "distiller_")
-    where = ": give its `synthetic_`" if has_set else ""
+    where = ": pass its `synthetic_`" if has_set else ""
     raise TypeError(
         "`synthetic` must be a SyntheticSet or a pair (X, y) of images and labels; "
         f"got {type(synthetic).__name__}{where}"

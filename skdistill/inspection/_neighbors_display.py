@@ -214,8 +214,8 @@ class NeighborsDisplay:
             names = np.asarray(names)
             if names.shape != (len(X),):
                 raise ValueError(
-                    f"`names` must hold one for each of the {len(X)} images of X; got "
-                    f"shape {names.shape}"
+                    f"`names` must hold one name for each of the {len(X)} images of "
+                    f"X; got shape {names.shape}"
                 )
         shown, positions = class_rows(synthetic.y, classes)
         warn_of_other_pixels(synthetic, X)
@@ -262,11 +262,11 @@ class NeighborsDisplay:
         ]
         fewer = ""
         if min(map(len, captions)) < n_neighbors:
-            fewer = f"of some classes there are fewer than {n_neighbors} real images"
+            fewer = f"some classes have fewer than {n_neighbors} real images"
             if not same_class:
                 fewer = f"there are {len(X)} real images"
         measured = (
-            f"below: class and {metric} distance by the features of "
+            f"below: class and {metric} distance in the feature space of "
             f"{type(extractor).__name__}, red for images of another class"
         )
         display = cls(

@@ -176,12 +176,13 @@ def log_probabilities(estimator: Any, X: np.ndarray) -> np.ndarray:
             found = np.log(np.asarray(estimator.predict_proba(X), dtype=np.float64))
     if found.ndim != 2 or found.shape[0] != len(X) or found.shape[1] < 2:
         raise ValueError(
-            "`estimator` must give the probabilities of two or more classes for each "
-            f"of {len(X)} images; got shape {found.shape}"
+            "`estimator` must predict the probabilities of at least two classes for "
+            f"each of the {len(X)} images; got shape {found.shape}"
         )
     if np.isnan(found).any():
         raise ValueError(
-            "`estimator` must give probabilities from 0 to 1; some are negative or NaN"
+            "`estimator` must predict probabilities from 0 to 1; some are "
+            "negative or NaN"
         )
     return found
 
@@ -203,10 +204,10 @@ def _finite(pairs: np.ndarray) -> np.ndarray:
     if known.any():
         floor = min(floor, float(pairs[known].min()) - np.log(2))
     warnings.warn(
-        f"of {(~known).any(axis=1).sum()} of {len(pairs)} answers the probability of "
-        "the class is 0 or 1, and the log-odds would be infinite: probabilities of 0 "
-        f'are taken for {np.exp(floor):.2g}. `scale="probability"` takes them as '
-        "they are",
+        f"in {(~known).any(axis=1).sum()} of {len(pairs)} predictions the probability "
+        "of the class is 0 or 1, so that the log-odds would be infinite: "
+        f"probabilities of 0 are replaced by {np.exp(floor):.2g}. Use "
+        '`scale="probability"` to avoid this',
         stacklevel=4,
     )
     return np.where(known, pairs, floor)

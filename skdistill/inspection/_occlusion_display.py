@@ -182,8 +182,8 @@ class OcclusionDisplay:
         for name, given in (("y", y), ("`names`", names)):
             if given is not None and len(given) != n_images:
                 raise ValueError(
-                    f"{name} must hold one for each of the {n_images} images; got "
-                    f"{len(given)}"
+                    f"{name} must hold one value for each of the {n_images} images; "
+                    f"got {len(given)}"
                 )
         X = X[:max_images]
         return cls._of_look(
@@ -248,9 +248,7 @@ class OcclusionDisplay:
             for name, p, k in zip(names, probabilities, best, strict=False)
         ]
         window, stride = window_and_stride(X.shape, window, stride)
-        hidden = (
-            f"hidden are squares of {window} x {window} pixels, in steps of {stride}"
-        )
+        hidden = f"hidden: squares of {window} x {window} pixels, in steps of {stride}"
         return cls(
             look(to_pixels(X, preprocessing)),
             maps,
@@ -285,7 +283,7 @@ class OcclusionDisplay:
         ax, self.images_, self.note_ = draw_grid(
             ax,
             [list(self.images), list(self.maps)],
-            ["image", "red speaks for the class, blue against"],
+            ["image", "red: evidence for the class; blue: against it"],
             self.names,
             title=self.title,
             note=self.note,
@@ -296,7 +294,9 @@ class OcclusionDisplay:
         self.colorbar_ = ax.figure.colorbar(
             self.images_[1][0], ax=ax, shrink=0.8, extend="both"
         )
-        self.colorbar_.set_label(f"fall of the {self.scale}\nby hiding", fontsize=size)
+        self.colorbar_.set_label(
+            (f"decrease of the {self.scale}\nwhen hidden"), fontsize=size
+        )
         self.colorbar_.ax.tick_params(labelsize=size)
         self.ax_, self.figure_ = ax, ax.figure
         return self

@@ -26,7 +26,7 @@ def check_matplotlib(caller: str) -> None:
         import matplotlib as mpl  # noqa: F401
     except ImportError as error:
         raise ImportError(
-            f"{caller} needs matplotlib: pip install skdistill[plot]"
+            f"{caller} requires matplotlib: pip install skdistill[plot]"
         ) from error
 
 
@@ -51,8 +51,8 @@ def distilled_by(estimator: Any, preprocessing: Any = None) -> tuple[SyntheticSe
     if isinstance(estimator, Pipeline):
         if preprocessing is not None:
             raise ValueError(
-                "`preprocessing` is what comes before the estimator; a pipeline has "
-                "it inside: leave it out"
+                "`preprocessing` must be None if `estimator` is a pipeline, which "
+                "contains its own"
             )
         if len(estimator) > 1:
             preprocessing = estimator[:-1]
@@ -170,7 +170,7 @@ def class_rows(y: Any, classes: ArrayLike | None) -> tuple[list[Any], list[np.nd
     missing = [label for label in shown if label not in known.tolist()]
     if missing:
         raise ValueError(
-            f"`classes` must be labels of the images; without any image: {missing}"
+            f"`classes` must be labels of the images; no images have {missing}"
         )
     return shown, [np.flatnonzero(y == label) for label in shown]
 

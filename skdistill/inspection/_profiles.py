@@ -383,7 +383,7 @@ class ProfileDisplay:
 def _profiles(images: np.ndarray, kind: str) -> tuple[np.ndarray, np.ndarray]:
     if min(images.shape[1:3]) < 2:
         raise ValueError(
-            "X must hold images of 2x2 pixels or more to have profiles; got "
+            "X must hold images of at least 2x2 pixels; got "
             f"{images.shape[1]}x{images.shape[2]}"
         )
     measure = radial_profiles if kind == "radial" else azimuthal_profiles

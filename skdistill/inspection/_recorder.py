@@ -142,8 +142,8 @@ class ImageRecorder:
     def _all(self) -> tuple[list[np.ndarray], list[int]]:
         if not getattr(self, "_frames", None):
             raise AttributeError(
-                "this ImageRecorder has seen no fit: distiller.set_callbacks(recorder)"
-                ".fit(X, y)"
+                "this ImageRecorder has not recorded a fit: call "
+                "distiller.set_callbacks(recorder).fit(X, y) first"
             )
         if self._iterations[-1] == self._last_iteration:
             return self._frames, self._iterations

@@ -177,7 +177,7 @@ def report(
     path = as_path(path)
     # Before the networks are trained.
     if path.is_dir():
-        raise ValueError(f"`path` must be that of a file; {path} is a folder")
+        raise ValueError(f"`path` must be a file; {path} is a folder")
     check_writable(path.parent, "path")
     synthetic, preprocessing = distilled_by(distiller, preprocessing)
     classes = np.unique(synthetic.y)
@@ -186,7 +186,7 @@ def report(
         real = real_images(X_test, distiller, synthetic.X.shape[1:], preprocessing)
     if y_test.shape != real.shape[:1] or not len(real):
         raise ValueError(
-            "`X_test` and `y_test` must be of one length, at least 1; got "
+            "`X_test` and `y_test` must have the same length, at least 1; got "
             f"{len(real)} images and labels of shape {y_test.shape}"
         )
     truth = "voted" if isinstance(tree, GalaxyZooCurator) else "true"
@@ -240,7 +240,7 @@ def report(
             )
         )
     if hasattr(inner, "history_"):
-        sections.append(("story", "Story of the matching", story_section(inner)))
+        sections.append(("story", "Progress of the matching", story_section(inner)))
     sections += [
         (
             "scores",

@@ -123,15 +123,15 @@ def check_training_images(
     images = image_array(X_train, "X_train", shape=synthetic.X.shape[1:])
     if len(labels) != len(images):
         raise ValueError(
-            "`X_train` and `y_train` must be of one length; got "
-            f"{len(images)} images and {len(labels)} labels"
+            f"`X_train` and `y_train` must have the same length; got {len(images)} "
+            f"images and {len(labels)} labels"
         )
     for label, number in zip(classes.tolist(), wanted, strict=True):
         found = int((labels == label).sum())
         if found < number:
             raise ValueError(
-                "`X_train` must have as many images of each class as the set: of "
-                f"{label!r} {number}; got {found}"
+                "`X_train` must have at least as many images of each class as the "
+                f"set: {number} of {label!r}; got {found}"
             )
     return images, labels
 
@@ -176,8 +176,8 @@ def compare_with_random(
         if any(found <= number for found, number in zip(left, wanted, strict=True)):
             return Baseline(
                 None,
-                "Random real images to compare with need `X_train` and `y_train`: "
-                "there are too few test images to draw them from these",
+                "A comparison with random real images requires `X_train` and "
+                "`y_train`: there are too few test images to draw them from",
             )
         said = "drawn from the test images and tested on the others"
     else:

@@ -22,14 +22,14 @@ _FOLDERS = {"buffer", "cache", "checkpoint", "images_dir", "memory", "out", "pat
 
 def origin_section(synthetic: SyntheticSet) -> str:
     """Say where data and images are from, as far as the set knows."""
-    text = "This is what the set itself says, in its metadata."
+    text = "From the metadata of the set."
     if "data" not in synthetic.metadata:
         text += (
-            " Whose data they were it does not say: `synthetic.described(data=..., "
-            "license=...)` adds it."
+            " The source of the data is not given; add it by "
+            "`synthetic.described(data=..., license=...)`."
         )
     return _html.note(text) + _html.table(
-        ["what", "value"], facts_of(synthetic), "Where the images are from"
+        ["what", "value"], facts_of(synthetic), "Origin of the images"
     )
 
 
@@ -60,12 +60,13 @@ def occlusion_section(
     told = ", ".join(name_of[label] for label in y_test[rows].tolist())
     left_out = ""
     if len(rows) < len(shown):
-        left_out = f" Shown are the first {len(rows)} of {len(shown)} classes."
+        left_out = f" Only the first {len(rows)} of {len(shown)} classes are shown."
     return _html.plot(
         display.figure_,
-        f"A test image of each class, from left to right: {told}. Below each a map "
-        "that is red where hiding a part makes the class less likely, blue where more.",
-        "What one network that saw nothing but the distilled images looks at in the "
+        f"A test image of each class, from left to right: {told}. Below each image is "
+        "a map: red where hiding that part makes the class less likely, blue where it "
+        "makes it more likely.",
+        "Regions that a network trained only on the distilled images uses in the "
         f"first test image of each class.{left_out}",
         wide=True,
     )
@@ -74,9 +75,9 @@ def occlusion_section(
 def loading_section(synthetic: SyntheticSet) -> str:
     """Say how the set is kept in a file, and loaded from it."""
     return _html.note(
-        f'synthetic_.save("{OWN_FILE}") of the distiller writes the set to a file, '
-        "synthetic_.card(folder) writes a folder with a card and pictures. To load "
-        "the file:"
+        f'distiller.synthetic_.save("{OWN_FILE}") writes the set to a file, and '
+        "distiller.synthetic_.card(folder) writes a folder with a card and pictures. "
+        "To load the file:"
     ) + _html.code(loading_code(synthetic, OWN_FILE), "How to load the set")
 
 

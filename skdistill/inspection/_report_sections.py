@@ -57,8 +57,9 @@ def introduction(
     if hasattr(inner, "stop_reason_"):
         pairs.append(("ended by", inner.stop_reason_))
     text = (
-        f"{len(synthetic)} synthetic images stand for a whole set of {n_classes} "
-        f"classes. Networks that saw nothing else were tested on {n_test} real images."
+        f"{len(synthetic)} synthetic images replace a whole training set of "
+        f"{n_classes} classes. Networks trained only on them were tested on {n_test} "
+        "real images."
     )
     return f"<p>{escape(text)}</p>{_html.facts(pairs)}"
 
@@ -84,11 +85,11 @@ def images_section(
                 continue
             which = name if len(members) == 1 else f"{name}, {number}"
             figures.append((colored[member], f"Distilled image: {which}", which))
-    text = f"All images on this page have one stretch: {look.note}."
+    text = f"All images on this page have the same stretch: {look.note}."
     if len(shown) < len(pixels):
-        text += f" Shown are {len(shown)} of {len(pixels):,}, of each class the first."
+        text += f" {len(shown)} of {len(pixels):,} are shown, the first of each class."
     if step > 1:
-        text += f" Of their pixels one in {step} is shown along each side."
+        text += f" They are shown with one in {step} pixels along each side."
     return _html.note(text) + _html.small_figures(figures)
 
 
@@ -106,8 +107,8 @@ def tree_section(
     leaves = ", ".join(leaf.leaf for leaf in grow(tree).leaves())
     return _html.plot(
         display.figure_,
-        "Decision tree whose leaves are, from left to right: "
-        f"{leaves}. Below each leaf a real image of the test set and a distilled one.",
+        f"Decision tree whose leaves are, from left to right: {leaves}. Below each "
+        "leaf are a real test image and a distilled image.",
         "The decision tree, with the first test image of each class and the first "
         "distilled image.",
         wide=True,
@@ -125,8 +126,8 @@ def story_section(inner: Any) -> str:
         "Curves by iteration: the matching loss falls from about "
         f"{first:.2f} to {last:.2f}; below it the number of matched epochs and the "
         "step size.",
-        "Loss 1 is that of a student that stays where it starts. A dotted line marks "
-        "where another epoch of the teachers was taken in.",
+        "A loss of 1 is that of a student that does not move. Dotted lines mark "
+        "expansions of the epoch pool of the teachers.",
     )
     stages = getattr(inner, "stages_", None)
     if stages is None:
@@ -158,18 +159,18 @@ def scores_section(
     chance = f"{1 / len(classes):.3f}"
     text = (
         f"Accuracy {_spread(accuracies)} (mean ± standard deviation of "
-        f"{len(accuracies)} networks); guessing would have {chance}."
+        f"{len(accuracies)} networks); chance level is {chance}."
     )
     if baseline.accuracies is None:
         text += f" {baseline.said}."
     else:
         text += (
-            f" Random real images, as many of each class, {baseline.said}, have "
-            f"{_spread(baseline.accuracies)}: other images for each of "
+            f" The same number of random real images per class, {baseline.said}, "
+            f"gives {_spread(baseline.accuracies)}, with different images for each of "
             f"{len(baseline.accuracies)} networks."
         )
     head = ["class", "test images", "found"]
-    caption = "Share of the test images of each class that are recognized"
+    caption = "Share of the test images of each class that are classified correctly"
     return f"<p>{escape(text)}</p>" + _html.table(head, rows, caption, numbers=2)
 
 
@@ -206,14 +207,14 @@ def confusion_section(
     labels = list(display.display_labels)
     alternative = (
         f"Confusion matrix, a row for each {kind} class in shares. Most often "
-        f"confused: {labels[row]} is taken for {labels[column]} in "
+        f"confused: {labels[row]} is classified as {labels[column]} in "
         f"{matrix[row, column]:.0%} of the cases."
     )
     order = " in the order of the tree" if tree is not None else ""
     return _html.plot(
         display.figure_,
         alternative,
-        f"What is taken for what{order}, by {len(predictions)} networks.",
+        f"Confusion matrix{order} of {len(predictions)} networks.",
         wide=len(classes) > 5,
     )
 
@@ -256,22 +257,22 @@ def measurements_section(
         for _, row in far.iterrows()
     ]
     text = (
-        "Boxes are the real test images, from the first to the third quartile, with "
-        "whiskers from the 5th to the 95th percentile; diamonds the distilled ones, "
-        "with a line for the interval of z. z says by how "
-        "many standard deviations of the real images of its class an image is above "
-        "their mean, with a 95 % interval for the choice of these. Noise in distilled "
-        "images moves most measures: what is far out is not like a galaxy, which "
-        "does not say what the network uses."
+        "Boxes show the real test images, from the first to the third quartile, with "
+        "whiskers from the 5th to the 95th percentile; diamonds show the distilled "
+        "images, with a line for the interval of z. z is the number of standard "
+        "deviations of the real images of its class by which an image is above their "
+        "mean, with a 95 % interval for the sampling of the real images. Noise in "
+        "distilled images changes most measures: a large z means that an image does "
+        "not look like a galaxy, not which features the network uses."
     )
     head = ["image", "measure", "value", "real mean", "z (95 %)", "percentile"]
-    caption = "Where distilled images are least like the real ones of their class"
+    caption = "Largest differences between distilled and real images of a class"
     return (
         _html.note(text)
         + _html.plot(
             display.figure_,
-            "Box plots of each measure by class for real images, with a mark where the "
-            "distilled image of the class is; the extremes are in the table below.",
+            "Box plots of each measure by class for real images, with a mark for the "
+            "distilled image of the class; the extremes are in the table below.",
             "Measures of morphology, real and distilled.",
             wide=True,
         )

@@ -175,12 +175,12 @@ class TreeDisplay:
         """
         check_matplotlib(f"{cls.__name__}.from_estimator")
         if (X is None) != (y is None):
-            raise ValueError("X and y must be given both, or neither")
+            raise ValueError("X and y must be given together")
         synthetic, preprocessing = distilled_by(estimator, preprocessing)
         if len(row_titles) != 2:
             raise ValueError(
-                "`row_titles` must be two: of the real images and of the distilled "
-                f"ones; got {row_titles!r}"
+                "`row_titles` must be two titles, for the real and for the distilled "
+                f"images; got {row_titles!r}"
             )
         tree = tree_of(tree)
         look = find_look(

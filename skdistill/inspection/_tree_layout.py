@@ -132,9 +132,8 @@ def leaf_positions(labels: Any, names: Sequence[str]) -> np.ndarray:
     if wrong.any():
         some = list(names[:12]) + ["..."] * (len(names) > 12)
         raise ValueError(
-            "labels must be names of the tree's leaves, or their positions from 0 to "
-            f"{len(names) - 1}; got {labels[wrong].tolist()[0]!r}, and the leaves are "
-            f"{some}"
+            f"labels must be names of the tree's leaves, {some}, or their positions "
+            f"from 0 to {len(names) - 1}; got {labels[wrong].tolist()[0]!r}"
         )
     return positions
 

@@ -39,16 +39,16 @@ def check_baseline(
     if not is_made:
         if any(given):
             raise ValueError(
-                "`X_train` and `y_train` are what `baseline`='random' or a distiller "
-                f"is made of; got `baseline`={baseline!r}"
+                "`X_train` and `y_train` are only used if `baseline` is 'random' or a "
+                f"distiller; got `baseline`={baseline!r}"
             )
         if baseline is not None:
             _check_like(training_set(baseline).synthetic, data.synthetic)
         return None
     if not all(given):
         raise ValueError(
-            f"`baseline`={baseline!r} is made of real images: `X_train` and `y_train` "
-            "must be those that the set was made of, no test images"
+            f"`baseline`={baseline!r} requires `X_train` and `y_train`, the real "
+            "images that the set was distilled from, not test images"
         )
     names = ("X_train", "y_train")
     images, labels = check_training_images(data.synthetic, X, y, names=names)
@@ -59,8 +59,9 @@ def check_baseline(
             n_found = int((labels == label).sum())
             if n_found < n_wanted:
                 raise ValueError(
-                    "`baseline`='random' takes as many images of each class as the set "
-                    f"has: of {label.item()!r} {n_wanted}, `y_train` has {n_found}"
+                    "`baseline`='random' requires as many images of each class as the "
+                    f"set has: {n_wanted} of {label.item()!r}, but `y_train` has "
+                    f"{n_found}"
                 )
     else:
         check_distiller(baseline, labels, "`baseline`")
@@ -72,8 +73,8 @@ def _check_like(baseline: SyntheticSet, synthetic: SyntheticSet) -> None:
     """Raise a ValueError unless two sets are of the same kind of images."""
     if baseline.X.shape[1:] != synthetic.X.shape[1:]:
         raise ValueError(
-            f"`baseline` must hold images of shape {synthetic.X.shape[1:]}, as the "
-            f"set; got {baseline.X.shape[1:]}"
+            "`baseline` must hold images of the same shape as the set, "
+            f"{synthetic.X.shape[1:]}; got {baseline.X.shape[1:]}"
         )
     classes = [np.unique(one.y).tolist() for one in (synthetic, baseline)]
     if classes[0] != classes[1]:

@@ -91,7 +91,7 @@ def expected_calibration_error(
         raise ValueError(
             f"`y_proba` has {y_proba.shape[1]} classes, "
             + (
-                f"`y_true` holds {len(classes)}: give all of them as `labels`"
+                f"`y_true` has {len(classes)}: pass all classes as `labels`"
                 if labels is None
                 else f"`labels` {len(classes)}"
             )

@@ -114,8 +114,8 @@ class CellFiles:
         check_writable(folder, "path")
         if not held.enter_context(claim(folder / "cells")):
             raise BlockingIOError(
-                f"`path`: another comparison works in {folder} at this moment; wait "
-                "for its end, or give another folder"
+                f"`path`: {folder} is in use by another comparison; wait until it has "
+                "ended, or use another folder"
             )
 
     def _file(self, kind: str, name: str, seed: int, suffix: str) -> Path:
@@ -147,7 +147,7 @@ class CellFiles:
         ):
             content = read_json(path)
             if not isinstance(content, dict) or content.get("format") != _FORMAT:
-                raise ValueError("it is no cell of a comparison")
+                raise ValueError("it is not a cell of a comparison")
             if content.get("version") != _VERSION:
                 raise ValueError(
                     f"its format version is {content.get('version')!r}, this version "
@@ -155,7 +155,7 @@ class CellFiles:
                 )
             found, cell = content["signature"], Cell(**content["cell"])
             if not isinstance(found, dict):
-                raise ValueError("it does not say what it belongs to")
+                raise ValueError("it does not describe the comparison it belongs to")
         differences = [
             f"`{key}`: found {found.get(key)!r}, expected {signature.get(key)!r}"
             for key in dict.fromkeys([*signature, *found])
@@ -165,9 +165,10 @@ class CellFiles:
             shown = "; ".join(differences[:_MAX_DIFFERENCES])
             more = len(differences) - _MAX_DIFFERENCES
             raise ValueError(
-                f"`path`: {path} is of {name!r} with other parameters, other images or "
-                f"another protocol ({shown}{f'; {more} others' if more > 0 else ''}); "
-                "give another name or another folder, or delete this file"
+                f"`path`: {path} belongs to {name!r} with different parameters, "
+                "images or protocol "
+                f"({shown}{f'; {more} others' if more > 0 else ''}); use another name "
+                "or another folder, or delete this file"
             )
         with errors_as_value_errors(
             f"{path} cannot be read: {{error}}; delete it to compute it again"
@@ -215,9 +216,11 @@ def _check_content(cell: Cell, n_scores: int) -> None:
         if not _are_numbers([value]) or value < 0:
             raise ValueError(f"its {key!r} must be a number; got {value!r}")
     if cell.labels not in LABELS or not isinstance(cell.classifier, str):
-        raise ValueError("it does not say what was learned from, and by what")
+        raise ValueError(
+            "it does not hold a description of the training data and the network"
+        )
     if not isinstance(cell.parameters, dict):
-        raise ValueError("its parameters are not names and values")
+        raise ValueError("its parameters are not pairs of a name and a value")
 
 
 def _are_numbers(values: Iterable[Any]) -> bool:

@@ -10,12 +10,12 @@ from skdistill.utils._warnings import warn
 # What is wrong with a score where test images are in what another parameter holds.
 _WRONG = {
     "X_validation": (
-        "settings are chosen on what they are scored on, and the score is too "
-        "high.  Take `X_validation` from the real training images"
+        "settings are chosen on the test images, so the score is too high.  Take "
+        "`X_validation` from the real training images"
     ),
     "training": (
-        "networks are scored on what sets are made of, and the scores are too high.  "
-        "Split real images into those to train and those to test on first"
+        "networks are tested on images that sets are made of, so the scores are too "
+        "high.  First split the real images into training and test images"
     ),
 }
 
@@ -40,7 +40,7 @@ def warn_of_shared_images(
     n_shared = sum(digest not in missing for digest in wanted)
     if n_shared:
         warn(
-            f"{n_shared} of {len(test)} images of `X_test` are in `{name}` too: "
+            f"{n_shared} of {len(test)} images of `X_test` are also in `{name}`: "
             f"{_WRONG.get(name, _WRONG['training'])}"
         )
 

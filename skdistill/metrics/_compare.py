@@ -105,7 +105,7 @@ def compare_scores(
     one, two = as_runs(scores, "scores"), as_runs(other, "other")
     if paired and len(one) != len(two):
         raise ValueError(
-            "`scores` and `other` must have as many runs where they are paired; got "
+            "`scores` and `other` must have the same number of runs to be paired; got "
             f"{len(one)} and {len(two)}"
         )
     for name, arm, against in (("scores", one, two), ("other", two, one)):
@@ -115,9 +115,9 @@ def compare_scores(
             and against.any()
         ):
             warn(
-                f"`{name}` holds {arm.min():g} to {arm.max():g}, the others "
-                f"{against.min():g} to {against.max():g}: if they are percent and "
-                "shares, divide the former by 100"
+                f"`{name}` has values from {arm.min():g} to {arm.max():g}, the others "
+                f"from {against.min():g} to {against.max():g}: if the former are "
+                "percentages and the others fractions, divide the former by 100"
             )
     difference = float(one.mean() - two.mean())
     if min(len(one), len(two)) < 2:

@@ -235,8 +235,8 @@ def _check_options(options: dict[str, Any]) -> dict[str, Any]:
     unknown = sorted(set(options) - _PASSED_ON)
     if unknown:
         raise TypeError(
-            f"compare_distillers got unknown options {unknown}; of evaluate_synthetic "
-            f"it takes {sorted(_PASSED_ON)}"
+            f"compare_distillers got unknown options {unknown}; the options of "
+            f"evaluate_synthetic that it accepts are {sorted(_PASSED_ON)}"
         )
     defaults = inspect.signature(evaluate_synthetic).parameters
     options = {name: defaults[name].default for name in sorted(_PASSED_ON)} | options
@@ -278,14 +278,13 @@ def _check_names(distillers: Mapping[Any, Any]) -> dict[str, Any]:
     for name in distillers:
         if not isinstance(name, str) or not name.strip():
             raise ValueError(
-                f"`distillers` must have names, strings that say something, as its "
-                f"keys; got {name!r}"
+                f"`distillers` must have non-empty strings as its keys; got {name!r}"
             )
         plain = " ".join(name.split())
         if plain in seen:
             raise ValueError(
                 f"`distillers` has the names {seen[plain]!r} and {name!r}, which "
-                "differ in blanks alone"
+                "differ only in whitespace"
             )
         seen[plain] = name
     return dict(distillers)
@@ -367,7 +366,7 @@ def _tell_failures(
     reasons = "\n".join(f"- {line}" for line in told)
     if len(failed) == len(cells):
         raise ValueError(
-            f"all {len(cells)} cells failed; error_score='raise' has the whole "
+            f"all {len(cells)} cells failed; use error_score='raise' for the whole "
             f"traceback:\n{reasons}"
         )
     names = [f"{name!r} with seed {seed}" for name, seed in failed]
@@ -392,8 +391,9 @@ def _warn_of_other_classifiers(
             for classifier, names in found.items()
         )
         warn(
-            "sets were scored by different classifiers, those that they name: "
-            f"{told}.  `estimator` says what scores them all"
+            "sets were scored by different classifiers, each by the one in its "
+            f"metadata: {told}.  Use `estimator` to score all sets by the same "
+            "classifier"
         )
 
 

@@ -173,7 +173,7 @@ def cross_architecture(
     unknown = sorted(set(options) - _PASSED_ON)
     if unknown:
         raise TypeError(
-            f"cross_architecture got unknown options {unknown}; it takes those of "
+            f"cross_architecture got unknown options {unknown}; it accepts those of "
             f"evaluate_synthetic: {sorted(_PASSED_ON)}"
         )
     if estimators is None:

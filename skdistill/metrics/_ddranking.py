@@ -79,7 +79,7 @@ def export_ddranking(synthetic: Any, folder: str | os.PathLike[str]) -> None:
     if synthetic.targets is not None:
         warn(
             "DD-Ranking's evaluators train by cross-entropy on the softmax of soft "
-            "labels, which is no regression on `targets`: these are left out, and "
+            "labels and cannot regress on `targets`: these are left out, and "
             f"{LABELS} holds the class of each image"
         )
     _, codes = np.unique(synthetic.y, return_inverse=True)
@@ -222,13 +222,13 @@ def _probabilities(labels: torch.Tensor, path: Path, soft_labels: str) -> np.nda
     )
     if soft_labels == "auto" and are_probabilities:
         warn(
-            f"{path} holds rows that are not negative and sum to 1: they are taken for "
-            "probabilities, not for the logits that DD-Ranking's files have.  "
-            "`soft_labels` says otherwise"
+            f"{path} holds non-negative rows that sum to 1: they are treated as "
+            "probabilities, not as logits, which are the convention of DD-Ranking.  "
+            "Use `soft_labels` to change this"
         )
     if soft_labels == "probabilities" and not are_probabilities:
         raise ValueError(
-            f"{path} must hold rows that are not negative and sum to 1 with "
+            f"{path} must hold non-negative rows that sum to 1 with "
             "`soft_labels`='probabilities'"
         )
     if soft_labels == "probabilities" or (soft_labels == "auto" and are_probabilities):
@@ -242,17 +242,18 @@ def _codes_of(probabilities: np.ndarray, path: Path) -> np.ndarray:
     best = probabilities.argmax(axis=1)
     if n_images % n_classes:
         warn(
-            f"{path} has {n_images} images of {n_classes} classes, not as many of "
-            "each: the label of each image is its most probable class"
+            f"{path} has {n_images} images of {n_classes} classes, which is not the "
+            "same number for each class: the label of each image is its most probable "
+            "class"
         )
         return best
     codes = np.arange(n_classes).repeat(n_images // n_classes)
     n_other = int((best != codes).sum())
     if n_other:
         warn(
-            f"{path}: images are taken to be in the order of the classes, as "
-            f"DD-Ranking takes them, but {n_other} of {n_images} have another most "
-            "probable class.  For labels by probability make a "
+            f"{path}: images are assumed to be in the order of the classes, as in "
+            f"DD-Ranking, but {n_other} of {n_images} have a different most probable "
+            "class.  To use the most probable classes as labels, create "
             "SyntheticSet(X, classes[probabilities.argmax(axis=1)], "
             "probabilities=probabilities)"
         )
@@ -267,7 +268,7 @@ def _load(path: Path, n_axes: int | None) -> torch.Tensor:
         found = getattr(value, "shape", type(value).__name__)
         raise ValueError(
             f"{path} must hold a tensor"
-            + ("" if n_axes is None else f" of {n_axes} axes")
+            + ("" if n_axes is None else f" with {n_axes} dimensions")
             + f"; got {found}"
         )
     return torch.from_numpy(value.copy())

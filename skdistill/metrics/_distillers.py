@@ -34,12 +34,12 @@ def check_distiller(distiller: Any, y: np.ndarray | None, name: str) -> None:
     """
     if isinstance(distiller, type):
         raise ValueError(
-            f"{name} must be a distiller; got a class: make an instance, "
+            f"{name} must be a distiller; got a class: pass an instance, "
             f"{distiller.__name__}()"
         )
     if not isinstance(distiller, BaseDistiller):
         inner = getattr(distiller, "distiller", None)
-        hint = ": give its `distiller`" if isinstance(inner, BaseDistiller) else ""
+        hint = ": pass its `distiller`" if isinstance(inner, BaseDistiller) else ""
         raise ValueError(f"{name} must be a distiller; got {distiller!r}{hint}")
     made = clone(distiller)
     try:

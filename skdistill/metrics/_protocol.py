@@ -136,13 +136,13 @@ def check_evaluation(
     given = [X_validation is not None, y_validation is not None]
     if not honest and (any(given) or param_grid is not None):
         raise ValueError(
-            "`X_validation`, `y_validation` and `param_grid` are for "
+            "`X_validation`, `y_validation` and `param_grid` require "
             "`protocol`='honest'; got 'paper'"
         )
     if honest and not all(given):
         raise ValueError(
-            "`protocol`='honest' chooses on validation images: `X_validation` and "
-            "`y_validation` must be a part of the real training images"
+            "`protocol`='honest' requires `X_validation` and `y_validation`, a part "
+            "of the real training images on which settings are chosen"
         )
     if estimator is None:
         estimator = (
@@ -251,12 +251,12 @@ def score_sets(
     )
     if np.isnan(scores).any() or np.isposinf(scores).any():
         raise ValueError(
-            f"`scoring`={checked.scoring!r} must be finite; of the networks' answers "
-            f"it is {scores.tolist()}"
+            f"`scoring`={checked.scoring!r} must be finite; for the predictions of "
+            f"the networks it is {scores.tolist()}"
         )
     if not np.isfinite(scores).all():
         raise TrainingDivergedError(
-            f"{(~np.isfinite(scores)).sum()} of {n_repeats} networks diverged in their "
+            f"{(~np.isfinite(scores)).sum()} of {n_repeats} networks diverged during "
             "training; their `learning_rate` is too high for these images"
         )
     return SyntheticScore(

@@ -55,12 +55,12 @@ def check_scorer(
     except Exception as error:
         reason = str(error).replace(_Guess.__name__, type(estimator).__name__)
         raise ValueError(
-            f"`{name}`={scoring!r} cannot be computed of `{name_y}`: {reason}{hint}"
+            f"`{name}`={scoring!r} cannot be computed for `{name_y}`: {reason}{hint}"
         ) from error
     # Of guesses some metrics are not finite that are so of better answers.
     if np.ndim(value) != 0 or (missing and not np.isfinite(float(value))):
         raise ValueError(
-            f"`{name}`={scoring!r} must be one finite number; of `{name_y}` it is "
+            f"`{name}`={scoring!r} must be one finite number; for `{name_y}` it is "
             f"{value!r}{hint}"
         )
     return scorer
@@ -75,8 +75,8 @@ def _check_signature(scorer: Any, name: str) -> None:
         inspect.signature(scorer).bind("classifier", "X", "y")
     except TypeError as error:
         raise ValueError(
-            f"`{name}` must be called as scorer(classifier, X, y): {error}.  "
-            "sklearn.metrics.make_scorer makes one of a metric of labels"
+            f"`{name}` must be called as scorer(classifier, X, y): {error}.  Use "
+            "sklearn.metrics.make_scorer to create one from a metric"
         ) from error
     except ValueError:  # a builtin without a signature
         return

@@ -52,8 +52,8 @@ def as_runs(scores: Any, name: str) -> np.ndarray:
         parts = [as_pandas(part) for part in scores]
         if _is_unpacked(parts):
             raise ValueError(
-                f"`{name}` holds a mean, a standard deviation and scores: give the "
-                "scores alone, or the SyntheticScore itself"
+                f"`{name}` holds a mean, a standard deviation and scores: pass only "
+                "the scores, or the SyntheticScore itself"
             )
         # Each a set of its own, with as many networks as it has.
         if any(isinstance(part, (Summary, pd.DataFrame)) for part in parts) or (
@@ -80,9 +80,8 @@ def _values(scores: Mapping[Any, Any], name: str) -> list[Any]:
     """Return the values of a dict, each a run or a set."""
     if "test_score" in scores or "fit_time" in scores:
         raise ValueError(
-            f"`{name}` has what cross_validate measured besides the scores: give "
-            "its 'test_score' alone.  Folds share training images, and are no "
-            "independent runs"
+            f"`{name}` has entries of cross_validate other than the scores: pass only "
+            "'test_score'.  Folds share training images and are not independent runs"
         )
     return list(scores.values())
 
@@ -107,14 +106,14 @@ def _table(table: pd.DataFrame, name: str) -> np.ndarray:
         return _numbers(table["score"].to_numpy(), name)
     if "repeat" not in table or table.duplicated(["estimator", "repeat"]).any():
         raise ValueError(
-            f"`{name}` must have one score of each estimator and `repeat`: of several "
-            "sets give a list with a table each"
+            f"`{name}` must have one score for each estimator and `repeat`: for "
+            "several sets, pass a list with one table per set"
         )
     wide = table.pivot(index="repeat", columns="estimator", values="score")
     if wide.isna().to_numpy().any():
         raise ValueError(
-            f"`{name}` must have as many scores of each estimator, all finite; got "
-            f"{table['estimator'].value_counts().to_dict()}"
+            f"`{name}` must have the same number of scores for each estimator, all "
+            f"finite; got {table['estimator'].value_counts().to_dict()}"
         )
     return _numbers(wide.to_numpy(), name)
 
@@ -153,8 +152,8 @@ def in_order_of(scores: Any, other: Any) -> Any:
     unmatched = sorted(map(str, set(scores) ^ set(other)))
     if unmatched:
         raise ValueError(
-            "`scores` and `other` must have the same keys where they are paired; "
-            f"only one of them has {unmatched}"
+            "`scores` and `other` must have the same keys to be paired; only one of "
+            f"them has {unmatched}"
         )
     return {key: other[key] for key in scores}
 

@@ -86,7 +86,8 @@ def resolve_families(augmentation: str | Sequence[str] | None) -> tuple[str, ...
             )
         if len(set(parts)) < len(parts):
             raise ValueError(
-                f"`augmentation` has a family twice in one chain: {family!r}"
+                "`augmentation` must not have a family twice in one chain: got "
+                f"{family!r}"
             )
     return families
 
@@ -132,7 +133,7 @@ def siamese(draw: AugmentationDraw, n_samples: int) -> AugmentationDraw:
         return draw
     if len(draw.uniforms) != 1:
         raise ValueError(
-            "one augmentation for all images has one row of uniforms; got "
+            "one augmentation for all images requires one row of uniforms; got "
             f"{len(draw.uniforms)}"
         )
     return AugmentationDraw(draw.family, draw.uniforms.expand(n_samples, -1))

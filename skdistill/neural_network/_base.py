@@ -494,5 +494,5 @@ def _seeded(epochs: Iterator[EpochSummary], seed: int) -> Iterator[EpochSummary]
 def _last_linear(module: nn.Module) -> nn.Linear:
     layers = [part for part in module.modules() if isinstance(part, nn.Linear)]
     if not layers:
-        raise ValueError("the network has no linear layer, and so no features")
+        raise ValueError("the network has no linear layer and thus no features")
     return layers[-1]

@@ -42,8 +42,8 @@ class Compiled:
                 raise
             warnings.warn(
                 f"torch.compile failed ({type(error).__name__}: "
-                f"{str(error).splitlines()[0] if str(error) else ''}); the fit goes "
-                "on without it, more slowly",
+                f"{str(error).splitlines()[0] if str(error) else ''}); the fit "
+                "continues without it, more slowly",
                 stacklevel=2,
             )
             self._function = self._eager

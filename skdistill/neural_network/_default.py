@@ -126,10 +126,9 @@ def default_estimator(
     if said is None:
         if OWN in metadata:
             warn(
-                "the set was distilled with a custom network, "
-                f"{metadata[OWN]}, which it cannot hold: a ConvNetClassifier "
-                "is trained in its place; `estimator`=NetworkClassifier(...) of that "
-                "network scores the set by what it was made for"
+                f"the set was distilled with a custom network, {metadata[OWN]}, which "
+                "cannot be stored in it: a ConvNetClassifier is trained instead; use "
+                "`estimator`=NetworkClassifier(...) to score the set with that network"
             )
         return default_network(step_size, on_targets=on_targets, **parameters)
     try:
@@ -138,8 +137,8 @@ def default_estimator(
         raise ValueError(
             f'`metadata`[{ENTRY!r}] of the set must be a dict with the "name" of a '
             "classifier and its parameters, such as {'name': 'ConvNetClassifier', "
-            f"'width': 64}}: {error}.  The parameter `estimator` says what to train "
-            "instead"
+            f"'width': 64}}: {error}.  Use the parameter `estimator` to train another "
+            "classifier"
         ) from error
     if isinstance(estimator, BaseNetworkClassifier):
         own = _of_set(step_size, on_targets)
@@ -158,15 +157,17 @@ def _described(said: Any) -> Any:
         raise ValueError(f"got {said!r}")
     name = said["name"]
     if name not in _ESTIMATORS:
-        raise ValueError(f"its name can be one of {sorted(_ESTIMATORS)}; got {name!r}")
+        raise ValueError(f"its name must be one of {sorted(_ESTIMATORS)}; got {name!r}")
     kind, known = _ESTIMATORS[name]
     parameters = {key: value for key, value in said.items() if key != "name"}
     unknown = sorted(set(parameters) - known)
     if unknown:
-        raise ValueError(f"of {name} it can hold {sorted(known)}; got {unknown}")
+        raise ValueError(
+            f"the parameters of {name} must be among {sorted(known)}; got {unknown}"
+        )
     for key, value in parameters.items():
         if key in _MAX and isinstance(value, (int, float)) and value > _MAX[key]:
-            raise ValueError(f"{key!r} can be at most {_MAX[key]}; got {value}")
+            raise ValueError(f"{key!r} must be at most {_MAX[key]}; got {value}")
     estimator = kind(**parameters)
     estimator._validate_params()
     resolve_families(parameters.get("augmentation"))
@@ -305,6 +306,6 @@ def warn_of_unused_labels(estimator: Any, synthetic: Any) -> None:
         return
     what = "soft labels" if kind == "probabilities" else "regression targets"
     warn(
-        f"{type(estimator).__name__} takes no {what}: those of the distilled "
-        "set are left out, and it is trained on the class of each image alone"
+        f"{type(estimator).__name__} does not accept {what}: those of the distilled "
+        "set are ignored, and it is trained only on the class of each image"
     )

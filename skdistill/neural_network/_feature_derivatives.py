@@ -96,7 +96,7 @@ def check_places(n_blocks: int, **wanted: Sequence[int]) -> None:
         for place in places:
             if not 0 <= place < n_blocks:
                 raise ValueError(
-                    f"`{name}` must hold places of blocks, from 0 to {n_blocks - 1}; "
+                    f"`{name}` must hold indices of blocks, from 0 to {n_blocks - 1}; "
                     f"got {place}"
                 )
 

@@ -48,9 +48,9 @@ def check_kernel_memory(n: int, device: torch.device) -> None:
             return
     if needed > there:
         raise ValueError(
-            f"a kernel regression on {n} images needs some {needed / 1e9:.0f} GB of "
-            f"memory, and there are {there / 1e9:.0f}: it is for small sets.  "
-            "skdistill.RandomSubset draws one"
+            f"a kernel regression on {n} images needs about {needed / 1e9:.0f} GB of "
+            f"memory, but only {there / 1e9:.0f} GB are available: it is for small "
+            "sets.  Use skdistill.RandomSubset to draw one"
         )
 
 

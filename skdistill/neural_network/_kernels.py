@@ -33,9 +33,9 @@ PullBack = Callable[[Tensor], Tensor]
 _EQUAL = 64 * torch.finfo(torch.float64).eps
 
 _NOT_DIFFERENTIABLE = (
-    "`kernel` must compute by differentiable operations of PyTorch where images are "
-    "learned; what it returned does not depend on them as far as PyTorch knows "
-    "(functions of NumPy and scikit-learn, and `detach`, cut it off)"
+    "`kernel` must use differentiable PyTorch operations if images are learned; its "
+    "result has no gradient with respect to the images (functions of NumPy and "
+    "scikit-learn, and `detach`, break the graph)"
 )
 
 

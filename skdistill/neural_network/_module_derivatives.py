@@ -245,8 +245,7 @@ def with_embedding(network: Derivatives) -> Derivatives:
     """Return a network, or raise a ValueError if it has no embedding."""
     if not network.n_features:
         raise ValueError(
-            "`architecture` must have a torch.nn.Linear layer at its end: what that "
-            "sees of images, a row of numbers of each, are the features that are "
-            "matched"
+            "`architecture` must end with a torch.nn.Linear layer: its inputs, one "
+            "row per image, are the features that are matched"
         )
     return network

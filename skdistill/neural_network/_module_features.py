@@ -196,9 +196,9 @@ class ModuleFeatures:
         for name, buffer in self._module.named_buffers():
             if not torch.equal(buffer, trained[name]):
                 raise ValueError(
-                    f"`architecture` changes its buffer {name!r} in training, and what "
-                    "it computes would depend on more than its parameters and the "
-                    "images; leave out running statistics, spectral normalization and "
+                    f"`architecture` changes its buffer {name!r} during training, so "
+                    "that its outputs depend on more than its parameters and the "
+                    "images; remove running statistics, spectral normalization and "
                     "the like"
                 )
 

@@ -15,8 +15,8 @@ from skdistill.utils._tensors import to_tensor
 from skdistill.utils._warnings import warn
 
 _HOW = (
-    "a callable that gets (image_shape, n_classes), or num_classes= as torchvision's "
-    "networks do, and returns a torch.nn.Module"
+    "a callable that takes (image_shape, n_classes), or num_classes= like the "
+    "networks of torchvision, and returns a torch.nn.Module"
 )
 # What a callable names the number of channels of an image.
 _CHANNELS = ("in_channels", "in_chans", "in_channel", "n_channels", "num_channels")
@@ -58,7 +58,7 @@ def call_architecture(
     except Exception as error:
         cure = ""
         if isinstance(architecture, type) and issubclass(architecture, nn.Module):
-            cure = ".  Give an instance of the class, for these images and classes"
+            cure = ".  Pass an instance of the class that fits these images and classes"
         said = [*map(str, args), *(f"{name}={n}" for name, n in options.items())]
         raise ValueError(
             f"`architecture` must be {_HOW}; called with {' and '.join(said)} "
@@ -152,28 +152,28 @@ def try_module(
     module.train()
     if not isinstance(outputs, Tensor):
         raise ValueError(
-            "`architecture` must make a tensor of logits (n_images, n_classes) = "
+            "`architecture` must return a tensor of logits (n_images, n_classes) = "
             f"{wanted}; got {type(outputs).__name__}"
         )
     if tuple(outputs.shape) != wanted:
         raise ValueError(
-            "`architecture` must make logits of shape (n_images, n_classes) = "
+            "`architecture` must return logits of shape (n_images, n_classes) = "
             f"{wanted}; got {tuple(outputs.shape)}"
         )
     if not outputs.is_floating_point() or not torch.isfinite(outputs).all():
         raise ValueError(
-            "`architecture` must make finite logits; the new module makes "
-            f"{outputs.flatten()[:3].tolist()}, ... of the first images"
+            "`architecture` must return finite logits; the new module returns "
+            f"{outputs.flatten()[:3].tolist()}, ... for the first images"
         )
     if not any(parameter.requires_grad for parameter in module.parameters()):
         raise ValueError(
-            "`architecture` must make a module with parameters to train; it has none"
+            "`architecture` must return a module with trainable parameters; it has none"
         )
     if not is_trained:
         raise ValueError(
-            "`architecture` must compute logits by differentiable operations of "
-            "PyTorch; they do not depend on its parameters as far as PyTorch knows "
-            "(`no_grad`, `detach` and NumPy cut it off)"
+            "`architecture` must compute logits by differentiable PyTorch operations; "
+            "they have no gradient with respect to its parameters (`no_grad`, "
+            "`detach` and NumPy break the graph)"
         )
     return outputs
 
@@ -185,8 +185,9 @@ def _outputs(module: nn.Module, images: Tensor) -> Any:
         if is_out_of_memory(error):
             raise
         raise ValueError(
-            "`architecture` must take images (n_images, channels, height, width); of "
-            f"{tuple(images.shape)} its module raised {type(error).__name__}: {error}"
+            "`architecture` must accept images (n_images, channels, height, width); "
+            f"for {tuple(images.shape)} its module raised {type(error).__name__}: "
+            f"{error}"
         ) from error
 
 
@@ -196,7 +197,8 @@ def warn_of_probabilities(logits: Tensor) -> None:
         logits.sum(dim=1), torch.ones(len(logits)).to(logits), atol=1e-4
     ):
         warn(
-            "`architecture` should make logits; its outputs are not negative and sum "
-            "to 1, as after a softmax.  They are taken for logits, of which training "
-            "and `predict_proba` take the softmax once more: leave the last one out"
+            "`architecture` should return logits; its outputs are non-negative and "
+            "sum to 1, as after a softmax.  They are treated as logits, to which "
+            "training and `predict_proba` apply a second softmax: remove the last "
+            "layer"
         )

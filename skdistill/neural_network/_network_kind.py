@@ -242,9 +242,9 @@ def check_network_parameters(estimator: Any, unfollowed: str) -> None:
     """
     if estimator.normalization == "batch" and not callable(estimator.architecture):
         raise ValueError(
-            "`normalization`='batch' makes what a network computes of an image "
-            f"depend on the other images of its batch, and {unfollowed}; use "
-            "'instance', 'layer', 'group' or 'none'"
+            "`normalization`='batch' makes the output for an image depend on the "
+            f"other images of its batch, and {unfollowed}; use 'instance', 'layer', "
+            "'group' or 'none'"
         )
     defaults = inspect.signature(type(estimator)).parameters
     unused = [
@@ -257,6 +257,6 @@ def check_network_parameters(estimator: Any, unfollowed: str) -> None:
     )
     if unused and not is_convnet:
         warn(
-            f"{' and '.join(unused)} is of no meaning: only the architecture "
-            "'convnet' has `width` and `depth`"
+            f"{' and '.join(unused)} is ignored: only the architecture 'convnet' has "
+            "`width` and `depth`"
         )

@@ -49,8 +49,8 @@ class OwnNetwork:
         """Make the module, with new weights from PyTorch's global generator."""
         if self.source is None:
             raise ValueError(
-                "the teachers' network is one of a user's, which files cannot hold; "
-                "TrajectoryBuffer.load(path, architecture=...) takes it"
+                "the teachers have a custom network, which cannot be stored in files; "
+                "pass it to TrajectoryBuffer.load(path, architecture=...)"
             )
         return build_own(self.source, image_shape, n_classes)
 
@@ -71,7 +71,7 @@ class OwnNetwork:
             If that is none.
         """
         if not is_plain_network(values):
-            raise ValueError("its settings ['architecture'] make no sense")
+            raise ValueError("its settings ['architecture'] are invalid")
         parameters = tuple((name, tuple(shape)) for name, shape in values["parameters"])
         return cls(parameters, values["digest"])
 

@@ -349,7 +349,7 @@ class NetworkPool:
             or generations.shape != shape
             or n_steps.shape != shape
         ):
-            raise ValueError(f"it is not that of a pool of {len(self)} networks")
+            raise ValueError(f"it is not the state of a pool of {len(self)} networks")
         networks = [
             self._stored(state, place, int(generations[place]), int(n_steps[place]))
             for place in range(len(self))
@@ -367,7 +367,7 @@ class NetworkPool:
             names.append(name)
         for name in names:
             if name not in state or state[name].shape != fresh.parameters.shape:
-                raise ValueError("it holds networks of another kind")
+                raise ValueError("it holds networks with a different architecture")
         parameters, *memory = (
             to_device(state[name], self._device).to(self._dtype) for name in names
         )

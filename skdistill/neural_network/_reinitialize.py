@@ -9,7 +9,7 @@ from torch import nn
 _METHODS = ("reset_parameters", "_reset_parameters")
 
 _INSTEAD = (
-    "give that layer a method `reset_parameters`, or hand over a callable that gets "
+    "give that layer a method `reset_parameters`, or pass a callable that takes "
     "(image_shape, n_classes) and returns a new module"
 )
 
@@ -27,7 +27,7 @@ def copy_of(module: nn.Module) -> nn.Module:
     except Exception as error:
         raise ValueError(
             f"`architecture`, a module {type(module).__name__}, cannot be copied "
-            f"({type(error).__name__}: {error}); hand over a callable that gets "
+            f"({type(error).__name__}: {error}); pass a callable that takes "
             "(image_shape, n_classes) and returns a new module"
         ) from error
 
@@ -87,7 +87,7 @@ def reinitialize(module: nn.Module) -> nn.Module:
         more = f" and {len(wrong) - 1} others" if len(wrong) > 1 else ""
         raise ValueError(
             f"`architecture`, a module {type(module).__name__}, cannot be initialized "
-            f"again: none of its layers draws the parameter {wrong[0]!r}{more}; "
+            f"again: none of its layers initializes the parameter {wrong[0]!r}{more}; "
             f"{_INSTEAD}"
         )
     return module

@@ -71,8 +71,8 @@ class RidgeRegression:
                 return
         if not bool(kernel.isfinite().all()):
             raise NotFiniteError(
-                "the kernel of the images has values that are NaN or infinite; are "
-                "their pixels too large?"
+                "the kernel of the images has values that are NaN or infinite; check "
+                "whether the pixels are too large"
             )
         if not bool(mean > 0):
             raise ValueError(
@@ -83,8 +83,9 @@ class RidgeRegression:
             )
         raise ValueError(
             f"the kernel of the {self._n} images is not positive definite, even with "
-            f"`reg`={self.reg:g} (ten times what was asked for): images are equal or "
-            "the kernel is no kernel; a larger `reg` helps with the first"
+            f"`reg`={self.reg:g} (ten times the given value): some images are "
+            "identical or the function is not a valid kernel; in the first case use a "
+            "larger `reg`"
         )
 
     def solve(self, values: Tensor) -> Tensor:
@@ -142,7 +143,7 @@ def least_squares(parts: Iterator[tuple[Tensor, Tensor]], n: int) -> Tensor:
         # would lose half of the digits.
         stacked = torch.linalg.qr(rows, mode="r")[1]
     if stacked is None:
-        raise ValueError("there are no rows to solve for")
+        raise ValueError("there are no rows to solve")
     matrix, values = stacked[:, :n], stacked[:, n:]
     left, singular, right = torch.linalg.svd(matrix, full_matrices=False)
     smallest = singular[0] * max(n_rows, n) * torch.finfo(matrix.dtype).eps

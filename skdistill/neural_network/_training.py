@@ -59,21 +59,21 @@ def check_pixel_unit(images: Images, normalization: str) -> float:
     largest = float(max(moments.high.max(), -moments.low.min()))
     if largest > _MAX_PIXEL:
         raise ValueError(
-            f"X must have pixels of at most {_MAX_PIXEL:.0e} for a network, which "
-            f"computes in float32; got {largest:.3g}.  A ChannelScaler brings them to "
-            "a standard deviation of 1"
+            f"the pixels of X must be at most {_MAX_PIXEL:.0e} for a network, which "
+            f"computes in float32; got {largest:.3g}.  Use a ChannelScaler to scale "
+            "them to a standard deviation of 1"
         )
     check_contrast(images.dtype, moments.mean, moments.deviation)
     scale = scale_of(moments)
     if scale < _MIN_SCALE:
-        effect = "it sees next to nothing of these"
+        effect = "it learns next to nothing from these"
     elif scale > _MAX_SCALE and normalization == "none":
-        effect = "without normalization its training may diverge"
+        effect = "without normalization training may diverge"
     else:
         return scale
     warn(
-        f"the pixels of X have a standard deviation of {scale:.3g}; a network is made "
-        f"for one of about 1, and {effect}.  A ChannelScaler brings them there"
+        f"the pixels of X have a standard deviation of {scale:.3g}; networks expect "
+        f"about 1, and {effect}.  Use a ChannelScaler to scale them"
     )
     return scale
 

@@ -98,8 +98,8 @@ def class_row_data(
     if classifier.class_weight is not None:
         warn_once(
             ("class_weight", name),
-            f"`class_weight` is left out: it is for images of one class each, and "
-            f"`{name}` give a number for each class",
+            "`class_weight` is ignored: it requires one class per image, but "
+            f"`{name}` have a value for each class",
         )
     classifier.classes_ = labels
     # A copy: PyTorch takes no negative strides, and warns of read-only arrays.

@@ -64,8 +64,8 @@ def carried(preprocessing: Any, image_shape: tuple[int, ...]) -> Pipeline | None
     for step in steps_of(found):
         if step.n_features_in_ != math.prod(image_shape):
             raise ValueError(
-                f"`preprocessing` of a set must be of images like its own, of "
-                f"{_words(image_shape)}; its {type(step).__name__} was fitted to "
+                "`preprocessing` of a set must be fitted on images of the same shape, "
+                f"{_words(image_shape)}; its {type(step).__name__} was fitted on "
                 f"images of {_words(step.image_shape_)}"
             )
     return found
@@ -112,22 +112,22 @@ def packed(
             what = f"the class {step.__name__}" if isinstance(step, type) else name
             if hasattr(step, "predict") and not isinstance(step, type):
                 raise TypeError(
-                    "`preprocessing` of a set must be what comes before the last step "
-                    f"of a model; got {what}, a model: of a pipeline give `model[:-1]`"
+                    f"`preprocessing` of a set must not include a model; got {what}: "
+                    "of a pipeline, pass `model[:-1]`"
                 )
             raise TypeError(
                 "`preprocessing` of a set must be fitted transformers of "
-                f"skdistill.preprocessing, {' or '.join(_TRANSFORMERS)}, or a pipeline "
-                f"of these; got {what}.  Distill images that one of these has "
-                "transformed, or give the other one along in a file of its own and "
-                "leave `preprocessing` out"
+                f"skdistill.preprocessing, {' or '.join(_TRANSFORMERS)}, or a "
+                f"pipeline of these; got {what}.  Distill images that were "
+                "transformed by one of these, or store the other transformer in a "
+                "separate file and leave `preprocessing` out"
             )
         try:
             entry, found = step._packed()
         except AttributeError:
             raise ValueError(
-                f"`preprocessing` must be fitted; {name} is not: call its `fit` with "
-                "the real images"
+                f"`preprocessing` must be fitted; {name} is not: fit it on the real "
+                "images"
             ) from None
         entries.append({"name": name, **entry})
         tensors.update({f"{PREFIX}{place}.{key}": v for key, v in found.items()})
@@ -213,8 +213,8 @@ def warn_of_other_result(
     found = differences(made, space, slack)
     if found:
         warn(
-            "`preprocessing` does not seem to be what the images that were distilled "
-            "were transformed by, all of its steps: "
+            "`preprocessing` does not seem to contain all steps by which the "
+            "distilled images were transformed: "
             + "; ".join(found)
             .replace(" there", " of what it makes")
             .replace(" here", " of the set")
@@ -316,8 +316,10 @@ class RawImages(TransformerMixin, BaseEstimator):
             PixelSpace(mean, deviation, space.correlation if keeps else mean),
             images.reshape(-1, *first.image_shape_),
             may_be_noise=not keeps,
-            remedy="Give `X` raw, as those images were before the preprocessing that "
-            f"the set carries, {names_of(steps)}{unit}",
+            remedy=(
+                "Pass raw images as `X`, not transformed by the preprocessing "
+                f"of the set, {names_of(steps)}{unit}"
+            ),
         )
 
 

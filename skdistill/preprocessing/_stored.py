@@ -25,7 +25,9 @@ def stored_shape(numbers: Mapping[str, Any]) -> tuple[int, int, int]:
         or len(shape) != 3
         or not all(type(side) is int and 1 <= side <= _MAX_SIDE for side in shape)
     ):
-        raise ValueError(f"'image_shape' must be three sides; got {shape!r:.100}")
+        raise ValueError(
+            f"'image_shape' must be (height, width, channels); got {shape!r:.100}"
+        )
     height, width, channels = shape
     return height, width, channels
 

@@ -229,13 +229,13 @@ class ZCAWhitener(PixelTransformer):
         variances, components = arrays["variances"], arrays["components"]
         if not 1 <= n_components <= n_features:
             raise ValueError(
-                f"it can have 1 to {n_features} components; got {n_components}"
+                f"it must have 1 to {n_features} components; got {n_components}"
             )
         if (variances < 0).any():
             raise ValueError("'variances' must not be negative")
         norms = np.einsum("ij,ij->i", components, components)
         if not np.allclose(norms, 1.0, atol=1e-3):
-            raise ValueError("'components' must have the length 1")
+            raise ValueError("'components' must have norm 1")
         whitener = cls(eps=numbers["eps"])
         whitener.mean_, whitener._scatter = arrays["mean"], None
         whitener.variances_, whitener.components_ = variances, components

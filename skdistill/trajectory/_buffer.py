@@ -395,9 +395,11 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
                         accuracy=f"{trained.accuracy[-1]:.3f}",
                     )
         except WorkerLostError as error:
-            kept = "with a `path` complete teachers would be kept"
+            kept = "use `path` to keep complete teachers"
             if place is not None:
-                kept = f"complete ones are kept in {place.folder}: fit again to resume"
+                kept = (
+                    f"complete teachers are kept in {place.folder}: fit again to resume"
+                )
             error.args = (f"{error}; {kept}",)
             raise
         except Exception as error:

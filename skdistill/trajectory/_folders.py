@@ -76,8 +76,8 @@ def join_buffer(
     if not manifest_path(folder).exists():
         if stored_teachers(folder):
             raise ValueError(
-                f"`path`: {folder} holds teachers but no manifest that says how they "
-                "were trained; delete them or give another folder"
+                f"`path`: {folder} holds teachers but no manifest with their "
+                "settings; delete them or use another folder"
             )
         check_writable(folder, "path")
         # Another process may do the same at the same time: then its manifest counts.
@@ -89,9 +89,9 @@ def join_buffer(
         return grow_manifest(folder, content["parameters"])
     if stored_teachers(folder):
         raise ValueError(
-            f"`path`: {folder} holds teachers of other data or settings ("
+            f"`path`: {folder} holds teachers with different data or settings ("
             + "; ".join(differences)
-            + "); give another folder, or delete this one"
+            + "); use another folder, or delete this one"
         )
     # A fit that failed before its first teacher was done binds nobody.
     write_manifest(folder, fresh)
@@ -176,10 +176,10 @@ def check_manifest(manifest: dict[str, Any]) -> tuple[TeacherSettings, np.ndarra
     classes = class_labels(manifest["classes"])
     settings = TeacherSettings.from_plain(manifest["settings"])
     if settings.n_classes != len(classes):
-        raise ValueError("it has other numbers of classes")
+        raise ValueError("it has a different number of classes")
     # Of what size networks are: that of the files, which are there.
     if settings.network.count_parameters() != manifest["n_parameters"]:
-        raise ValueError("its network has another number of parameters")
+        raise ValueError("its network has a different number of parameters")
     return settings, classes
 
 
@@ -215,16 +215,16 @@ def with_architecture(
     if architecture is None or isinstance(architecture, str):
         got = "" if architecture is None else f"; got {architecture!r}"
         raise ValueError(
-            f"the teachers in {folder} have a custom network, {name}, which "
-            "files cannot hold: load them by TrajectoryBuffer.load(path, "
-            f"architecture=...), with what they were fitted with{got}"
+            f"the teachers in {folder} have a custom network, {name}, which cannot be "
+            "stored in files: load them by TrajectoryBuffer.load(path, "
+            f"architecture=...), with the network they were fitted with{got}"
         )
     given = own_network(architecture, settings.image_shape, settings.n_classes)
     differences = differences_of_networks(own.to_plain(), given.to_plain())
     if differences:
         raise ValueError(
-            f"`architecture`={qualified_name(architecture)} makes another network than "
-            f"that of the teachers in {folder}, {name}: {differences}"
+            f"`architecture`={qualified_name(architecture)} creates a different "
+            f"network from that of the teachers in {folder}, {name}: {differences}"
         )
     return replace(settings, architecture=given)
 

@@ -233,8 +233,8 @@ def _train(
             # The disk may be there again, or have room, a minute later.
             warnings.warn(
                 f"{epoch} of {n_epochs} epochs of teachers {numbers} could not be "
-                f"stored: {error}; the training continues, and the next attempt is "
-                "made in a minute or at its end",
+                f"stored: {error}; the training continues, and tries again in a "
+                "minute or at its end",
                 stacklevel=2,
             )
         stored_at = time.monotonic()

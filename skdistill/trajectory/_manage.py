@@ -177,18 +177,17 @@ def merge_buffers(
         as_path(source, f"paths[{number}]") for number, source in enumerate(paths)
     ]
     if len(folders) < 2:
-        raise ValueError(f"`paths` must be two folders or more; got {len(folders)}")
+        raise ValueError(f"`paths` must be at least two folders; got {len(folders)}")
     if target.exists() and any(target.iterdir()):
-        raise ValueError(f"`path` must be a new or an empty folder; {target} is not")
+        raise ValueError(f"`path` must be a new or empty folder; {target} is not")
     manifests = [read_manifest(folder) for folder in folders]
     first = manifests[0]
     for folder, manifest in zip(folders[1:], manifests[1:], strict=True):
         differences = differences_between(first, manifest | {"seed": first["seed"]})
         if differences:
             raise ValueError(
-                f"{folder} holds teachers of other data or settings than {folders[0]} ("
-                + "; ".join(differences)
-                + ")"
+                f"{folder} holds teachers with different data or settings from "
+                f"{folders[0]} (" + "; ".join(differences) + ")"
             )
     with errors_as_value_errors(f"{manifest_path(folders[0])} is damaged: {{error}}"):
         settings = TeacherSettings.from_plain(first["settings"])

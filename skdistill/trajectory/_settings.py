@@ -72,7 +72,7 @@ class TeacherSettings:
             if name in expected and not check(values[name])
         ]
         if wrong:
-            raise ValueError(f"its settings {wrong} make no sense")
+            raise ValueError(f"its settings {wrong} are invalid")
         if not isinstance(architecture, str):
             values["architecture"] = OwnNetwork.from_plain(architecture)
         absent: dict[str, Any] = dict.fromkeys(without)
@@ -225,8 +225,8 @@ def resolve_snapshots(
         or numbers.min() < 1
     ):
         raise ValueError(
-            "`snapshots_per_epoch` must be an int, or a sequence of int, of 1 or "
-            f"more; got {snapshots_per_epoch!r}"
+            "`snapshots_per_epoch` must be a positive int or a sequence of positive "
+            f"ints; got {snapshots_per_epoch!r}"
         )
     if n_samples is not None:
         n_steps = -(-n_samples // batch_size)
@@ -256,7 +256,7 @@ def resolve_class_weight(
     per_class = compute_class_weight(class_weight, classes=classes, y=classes)
     if not (np.isfinite(per_class).all() and per_class.min() > 0):
         raise ValueError(
-            f"`class_weight` must be above 0 for every class in y; got {class_weight}"
+            f"`class_weight` must be positive for every class in y; got {class_weight}"
         )
     return tuple(per_class.tolist())
 

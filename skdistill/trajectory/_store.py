@@ -190,20 +190,20 @@ class TeacherFile:
             self._names = set(self._file.keys())
             content = parse_json(metadata)
             if not isinstance(content, dict):
-                raise ValueError("it does not say what it is")
+                raise ValueError("it does not describe its content")
         expected = {"format": FORMAT, "version": FORMAT_VERSION, "teacher": teacher}
         found = {name: content.get(name) for name in expected}
         if content.pop("checksum", None) != _digest(content):
             raise ValueError(
-                f"{self.path} holds {found}, without the checksum that this has; it "
-                f"was altered, damaged or not made by this version; {_ADVICE}"
+                f"{self.path} holds {found}, without a checksum; it was modified, "
+                f"damaged or written by another version; {_ADVICE}"
             )
         if found != expected:
             raise ValueError(f"{self.path} holds {found}, not {expected}; {_ADVICE}")
         if content.get("buffer") != buffer:
             raise ValueError(
-                f"{self.path} holds a teacher of other data or settings than "
-                f"{manifest_path(folder).name} says; {_ADVICE}"
+                f"{self.path} holds a teacher whose data or settings differ from "
+                f"{manifest_path(folder).name}; {_ADVICE}"
             )
         # A checksum protects from accidents: who alters a file can make another.
         with errors_as_value_errors(f"{wrong}; {_ADVICE}"):
@@ -241,7 +241,7 @@ class TeacherFile:
         }
         wrong = sorted(name for name, right in fits.items() if not right)
         if wrong or not rows or not n_epochs:
-            raise ValueError(f"shapes or types of its parts {wrong} are wrong")
+            raise ValueError(f"the shapes or types of its parts {wrong} are wrong")
         self.n_epochs: int = n_epochs
         self.n_parameters: int = n_parameters
 
@@ -306,8 +306,8 @@ class TeacherFile:
     def _compare(self, name: str, tensor: Tensor, digest: str) -> None:
         if _digest(tensor) != digest:
             raise ValueError(
-                f"{self.path} does not match its checksum ({name}): it was altered or "
-                f"damaged; {_ADVICE}"
+                f"{self.path} does not match its checksum ({name}): it was modified "
+                f"or damaged; {_ADVICE}"
             )
 
 
@@ -393,11 +393,11 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if missing:
         raise ValueError(f"{path} is damaged: it lacks {missing}")
     if manifest.pop("checksum", None) != _digest(manifest):
-        raise ValueError(f"{path} does not match its checksum: it was altered")
+        raise ValueError(f"{path} does not match its checksum: it was modified")
     # A checksum protects from accidents: who alters a file can make another.
     wrong = [name for name, check in _CHECKS.items() if not check(manifest[name])]
     if wrong:
-        raise ValueError(f"{path} is damaged: its entries {wrong} make no sense")
+        raise ValueError(f"{path} is damaged: its entries {wrong} are invalid")
     return manifest
 
 

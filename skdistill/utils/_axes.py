@@ -78,8 +78,8 @@ def check_axis_order(
         if shape[1:] != (one, two, three) and shape[1:] == (three, one, two):
             raise ValueError(
                 f"{name} must hold images of shape (height, width, channels) = "
-                f"{(one, two, three)}; got {shape[1:]}, which is PyTorch's order: pass "
-                f"{cure}"
+                f"{(one, two, three)}; got {shape[1:]}, which is the order of "
+                f"PyTorch: pass {cure}"
             )
         return
     if is_channels_first(height, width, channels):
@@ -103,9 +103,9 @@ def check_axis_order(
     if _may_be_channels_first(height, width, channels):
         warn_once(
             ("order of axes", shape[1:]),
-            f"{name} of shape {tuple(shape)} is taken for images {height} pixels high "
-            f"and {width} wide, of {channels} channels.  If it is in PyTorch's order "
-            f"(n_samples, channels, height, width), pass {cure}",
+            f"{name} of shape {tuple(shape)} is treated as images {height} pixels "
+            f"high and {width} wide, with {channels} channels.  If it is in PyTorch's "
+            f"order (n_samples, channels, height, width), pass {cure}",
         )
 
 
@@ -114,16 +114,19 @@ def check_shape_order(shape: tuple[int, int, int]) -> None:
     if is_channels_first(*shape):
         raise ValueError(
             f"`image_shape` must be (height, width, channels); got {shape}, which is "
-            "PyTorch's order.  Flattened images that are in it need X.reshape(-1, "
-            f"{shape[0]}, {shape[1]}, {shape[2]}).transpose(0, 2, 3, 1)"
+            "PyTorch's order.  Convert flattened images in that order by "
+            f"X.reshape(-1, {shape[0]}, {shape[1]}, {shape[2]}).transpose(0, 2, 3, 1)"
         )
 
 
 def which_axes(shape: tuple[int, int, int], name: str, expected: Any) -> str:
     """Say what three axes may be, and how the fourth is added."""
-    one_image = f"One image is {name}[np.newaxis]"
-    gray = f"Gray images have one channel: pass {name}[..., np.newaxis]"
-    turned = f"One image in PyTorch's order is {name}.transpose(1, 2, 0)[np.newaxis]"
+    one_image = f"For a single image, pass {name}[np.newaxis]"
+    gray = f"For gray images, add an axis for the channel: pass {name}[..., np.newaxis]"
+    turned = (
+        f"For a single image in the order of PyTorch, pass {name}.transpose(1, "
+        "2, 0)[np.newaxis]"
+    )
     if expected is not None:
         height, width, channels = expected
         if shape == (height, width, channels):
@@ -152,8 +155,9 @@ def warn_of_flattened_squares(n_features: int) -> None:
     if square is not None:
         warn_once(
             ("flattened", n_features),
-            f"X has {n_features} columns, which are read as images of 1 x {n_features} "
-            f"pixels, since `image_shape` is None.  `image_shape`={square} reads them "
-            f"as images of {square[0]} x {square[1]} pixels; `image_shape`="
-            f"{(1, n_features, 1)} says that they are none, without this warning",
+            f"X has {n_features} columns, which are read as images of 1 x "
+            f"{n_features} pixels, since `image_shape` is None.  Use "
+            f"`image_shape`={square} for images of {square[0]} x {square[1]} pixels, "
+            f"or `image_shape`={(1, n_features, 1)} to confirm that they are not "
+            "images",
         )

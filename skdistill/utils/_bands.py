@@ -78,8 +78,8 @@ def wavelengths_of(
     if len(unknown) < len(found):
         warnings.warn(
             f"the wavelengths of the bands {unknown} are not known: the channels are "
-            "taken to be in order from red to blue. `composite` says which channels "
-            "to show as red, green and blue",
+            "assumed to be in order from red to blue. Use `composite` to set the "
+            "channels shown as red, green and blue",
             stacklevel=stacklevel + 1,
         )
     return None
@@ -180,5 +180,5 @@ def describe_composite(
         for color, row in zip(("red", "green", "blue"), weights, strict=True)
     ]
     first = "bands, " if band_names is not None else "channels, "
-    rule = " (taken from red to blue: `band_names` or `composite` says otherwise)"
+    rule = " (assumed from red to blue; set `band_names` or `composite` to change this)"
     return first + "; ".join(said) + (rule if plain else "")

@@ -31,8 +31,8 @@ def warn_of_blank_images(X: Images, y: np.ndarray, name: str = "X") -> None:
         warn_once(
             ("blank images", len(blank), blank[0]),
             f"{len(blank)} of {len(X)} images in {name} have the same value in all "
-            f"pixels (positions {some_of(blank)}): they show nothing, and are learned "
-            "from like the others.  Leave them out if they are empty or failed cutouts",
+            f"pixels (positions {some_of(blank)}): they are blank, but are used like "
+            "the others.  Remove them if they are empty or failed cutouts",
         )
     equal = _classes_of_equal_images(X, y)
     if equal:
@@ -41,8 +41,8 @@ def warn_of_blank_images(X: Images, y: np.ndarray, name: str = "X") -> None:
             ("equal images", str(equal[0])),
             f"All {n_images} images of the class {equal[0]!r} in {name} are equal"
             + (f", as in {len(equal) - 1} other classes" if len(equal) > 1 else "")
-            + ": a classifier learns that one image.  Look whether they were read "
-            "from one file",
+            + ": a classifier would learn this single image.  Check whether they "
+            "were read from the same file",
         )
 
 

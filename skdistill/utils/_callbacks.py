@@ -146,7 +146,7 @@ class FitTasks:
                 )
         except Exception as error:
             error.add_note(
-                f"A callback raised this at the end of {context.task_name} "
+                f"Raised by a callback at the end of {context.task_name} "
                 f"{context.task_id} of {context.estimator_name}."
             )
             raise
@@ -161,6 +161,7 @@ def _check_scorable(estimator: Any, callbacks: list[Any]) -> None:
         hasattr(estimator, "predict") or hasattr(estimator, "score")
     ):
         raise TypeError(
-            f"a ScoringMonitor scores predictions, and {type(estimator).__name__} "
-            "makes none; give it to the distiller or the classifier by `set_callbacks`"
+            f"a ScoringMonitor scores predictions, but {type(estimator).__name__} "
+            "does not predict; set it on the distiller or the classifier by "
+            "`set_callbacks`"
         )

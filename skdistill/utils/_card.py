@@ -98,17 +98,17 @@ def _place(path: Path) -> tuple[Path, Path]:
     card = path if is_file else path / "README.md"
     if card.parent.exists() and not card.parent.is_dir():
         raise FileExistsError(
-            f"`path` must be that of a folder, or end in .md; {card.parent} is a file"
+            f"`path` must be a folder, or end in .md; {card.parent} is a file"
         )
     if card.is_dir():
-        raise FileExistsError(f"{card} is a folder; the card has its name")
+        raise FileExistsError(f"{card} is a folder, but must be the file of the card")
     if card.exists():
         with card.open("rb") as file:
             start = file.read(20_000)
         if MARK.encode() not in start:
             raise FileExistsError(
-                f"there is a {card} that skdistill has not written, which a card would "
-                "replace; name another folder, or another file that ends in .md"
+                f"{card} was not written by skdistill and would be overwritten; use "
+                "another folder, or another file that ends in .md"
             )
     return card, card.parent
 
@@ -234,8 +234,8 @@ def _text(
     if rows:
         parts += [
             "## Scores",
-            "Of new networks that saw these images alone, on real images that had no "
-            "part in the distillation.",
+            "Scores of new networks trained only on these images, on real images that "
+            "were not used in the distillation.",
             _table([cell(one) for one in head], [[cell(v) for v in r] for r in rows]),
         ]
     parts += ["## How to load them", _loading(synthetic, table)]
@@ -265,17 +265,17 @@ def _pictures(
     head = ["class", *([] if n_real is None else ["real images"]), "distilled images"]
     notes = []
     if counts.max(initial=0) > _MAX_PER_CLASS:
-        notes.append(f"of each class the first {_MAX_PER_CLASS} images")
+        notes.append(f"the first {_MAX_PER_CLASS} images of each class")
     if n_strips < len(names):
         notes.append(f"the first {n_strips} of {len(names)} classes")
     table = _table(head, rows)
-    return f"{table}\n\nShown are {' of '.join(notes)}." if notes else table
+    return f"{table}\n\nThe table shows {' of '.join(notes)}." if notes else table
 
 
 def _loading(synthetic: Any, table: str | None) -> str:
     parts = [
-        f"`{OWN_FILE}` has the whole set; with a copy of this folder as the current "
-        "one, and skdistill installed (`pip install skdistill`):",
+        f"`{OWN_FILE}` has the whole set. In a copy of this folder, with skdistill "
+        "installed (`pip install skdistill`):",
         _fenced(loading_code(synthetic, OWN_FILE), "python"),
         'From Hugging Face, `huggingface_hub.hf_hub_download("OWNER/NAME", '
         f'"{OWN_FILE}", repo_type="dataset")` returns the path of the file.',
@@ -290,9 +290,9 @@ def _loading(synthetic: Any, table: str | None) -> str:
                 columns.append(f"`{name}` their {words}")
         shape = list(synthetic.X.shape[1:])
         parts.append(
-            "`datasets.load_dataset` reads a table: column `image` has pictures to "
-            "look at, of 8 bits; `pixels` the images that networks are trained on, "
-            f"row by row, channels last, `np.reshape(pixels, {shape})`; "
+            "`datasets.load_dataset` reads a table: column `image` has 8-bit pictures "
+            "to look at; `pixels` has the images that networks are trained on, row by "
+            f"row, channels last, `np.reshape(pixels, {shape})`; "
             f"{' and '.join(columns)}."
         )
     return "\n\n".join(parts)

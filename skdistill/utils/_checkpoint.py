@@ -74,7 +74,7 @@ def load_checkpoint(
     ):
         # What is no plain file, as a pipe, might never end.
         if not path.is_file():
-            raise ValueError("there is no such file")
+            raise ValueError("it does not exist")
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             if metadata.get("format") != _FORMAT:

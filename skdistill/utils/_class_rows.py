@@ -76,9 +76,8 @@ def check_class_rows(
     if soft:
         if not (np.isfinite(rows).all() and (rows >= 0).all()):
             raise ValueError(
-                "`probabilities` must be finite and not negative; of logits they are "
-                "the softmax, and numbers of any sign to which networks are fitted go "
-                "into `targets`"
+                "`probabilities` must be finite and non-negative; convert logits by "
+                "softmax, and pass regression targets of any sign as `targets`"
             )
         return rows, classes
     poor = np.flatnonzero(~np.isfinite(rows).all(axis=1))

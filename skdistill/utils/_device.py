@@ -43,8 +43,8 @@ def resolve_device(device: str | torch.device = "auto") -> torch.device:
         torch.empty(0, device=resolved).cpu()
     except (RuntimeError, AssertionError, ImportError, TypeError) as error:
         raise ValueError(
-            f"`device` must be 'auto' or a device that this machine has; got "
-            f"{device!r} ({str(error).splitlines()[0]})"
+            f"`device` must be 'auto' or an available device; got {device!r} "
+            f"({str(error).splitlines()[0]})"
         ) from error
     return resolved
 
@@ -72,8 +72,8 @@ def resolve_float64_device(device: str | torch.device = "auto") -> torch.device:
     if isinstance(device, str) and device == "auto":
         return torch.device("cpu")
     raise ValueError(
-        f"`device`={device!r} has no float64, in which kernels are computed; "
-        "use 'auto' or 'cpu'"
+        f"`device`={device!r} does not support float64, which kernels require; use "
+        "'auto' or 'cpu'"
     )
 
 

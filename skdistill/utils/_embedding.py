@@ -41,8 +41,8 @@ def embed(extractor: Any, X: Images, name: str) -> np.ndarray:
         n_wanted = part.stop - part.start
         if len(features) != n_wanted or not np.isfinite(features).all():
             raise ValueError(
-                f"`{name}` must make a row of finite numbers for each image; for "
-                f"{n_wanted} images it made shape {features.shape}"
+                f"`{name}` must return a row of finite numbers for each image; for "
+                f"{n_wanted} images it returned shape {features.shape}"
             )
         features = features.reshape(n_wanted, -1)
         if found is None:

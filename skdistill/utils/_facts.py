@@ -27,7 +27,7 @@ def origin_of(metadata: Mapping[str, Any]) -> list[tuple[str, str]]:
     for entry, words in (
         ("data", "data"),
         ("license", "license of the data"),
-        ("url", "where the data are from"),
+        ("url", "origin of the data"),
         ("notes", "notes"),
     ):
         if isinstance(metadata.get(entry), str):
@@ -59,7 +59,7 @@ def facts_of(synthetic: Any) -> list[tuple[str, str]]:
     found = origin_of(metadata)
     for entry, words in (
         ("distiller", "distiller"),
-        ("source", "read from the layout of"),
+        ("source", "read from a file in the layout of"),
         ("seed", "seed"),
         ("n_iter", "iterations"),
     ):

@@ -47,19 +47,23 @@ def expand_path(path: str | os.PathLike[str], parameter: str) -> str:
     text = os.fspath(path)
     if not isinstance(text, str):
         raise TypeError(
-            f"`{parameter}` must be a path of text; got one of bytes, {text!r:.100}"
+            f"`{parameter}` must be a path as str; got bytes, {text!r:.100}"
         )
     if not text.strip():
         raise ValueError(
-            f"`{parameter}` must be a path; got an empty one. The current folder is '.'"
+            f"`{parameter}` must be a path; got an empty string. Use '.' for the "
+            "current folder"
         )
     if "\0" in text:
-        raise ValueError(f"`{parameter}` must be a path; got {text!r}, with a null")
+        raise ValueError(
+            f"`{parameter}` must be a path; got {text!r}, which contains a "
+            "null character"
+        )
     expanded = os.path.expanduser(text)
     if expanded.startswith("~") and not os.path.lexists(Path(expanded).parts[0]):
         raise ValueError(
-            f"`{parameter}`: got {text!r}, but there is no such home folder; a file or "
-            f"folder of this name is './{text}'"
+            f"`{parameter}`: got {text!r}, but this home folder does not exist; for a "
+            f"file or folder of this name use './{text}'"
         )
     # A file of such a name, which a Path would not tell from a home folder later.
     if Path(expanded).parts[:1] and Path(expanded).parts[0].startswith("~"):
@@ -123,7 +127,7 @@ def atomic_path(
             raise
         raise OSError(
             number,
-            f"the file cannot be written, one of its name stays as it was: "
+            "the file cannot be written, and an existing file is unchanged: "
             f"{os.strerror(number)}",
             os.fspath(target),
         ) from error
@@ -156,7 +160,7 @@ def check_writable(folder: Path, parameter: str) -> None:
     except OSError as error:
         raise OSError(
             error.errno,
-            f"`{parameter}` needs a folder in which files can be made: "
+            f"`{parameter}` must be in a folder in which files can be created: "
             f"{error.strerror}",
             os.fspath(folder),
         ) from error

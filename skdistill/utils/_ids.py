@@ -198,8 +198,8 @@ def _chosen(
         ]
         if unknown or not names:
             raise ValueError(
-                f"`{parameter}={column!r}` must name columns; those of the table are "
-                f"{[str(name) for name in table.columns][:20]}"
+                f"`{parameter}={column!r}` must name columns of the table; its "
+                f"columns are {[str(name) for name in table.columns][:20]}"
             )
         return names
     found = find_id_column(table.columns)
@@ -244,8 +244,9 @@ def _canonical(ids: pd.Series, name: Any) -> pd.Series:
     rounded = next((t for t in texts if t and _ROUNDED.fullmatch(t)), None)
     if rounded is not None:
         raise ValueError(
-            f"{name!r} has the id {rounded!r}, which a spreadsheet rounded: different "
-            "objects have become one. Write the table again, with the ids as text"
+            f"{name!r} has the id {rounded!r}, which was rounded by a spreadsheet, so "
+            "that different objects share an id. Export the table again with the ids "
+            "as text"
         )
     return pd.Series(texts[codes], index=ids.index, dtype=object)
 
@@ -263,8 +264,8 @@ def _without_placeholders(values: pd.Series, name: str, notes: list[str]) -> pd.
     is_wrong = values.isin(wrong)
     notes.append(
         f"{int(is_wrong.sum())} rows have {' or '.join(sorted(wrong))} as {name}, "
-        "which is taken for a missing id: each of them counts as an object of its own. "
-        "Drop these rows if one object may have several, or name another column by "
-        "`id_column`."
+        "which is treated as a missing id: each of these rows counts as a separate "
+        "object. Drop them if an object may have several rows, or use `id_column` to "
+        "name another column."
     )
     return values.mask(is_wrong, None)

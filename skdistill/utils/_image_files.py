@@ -113,9 +113,9 @@ def several_endings(n_images: int, example: str, place: str) -> str:
         The message.
     """
     return (
-        f"{n_images} images are there with several endings in {place!r}; the first of "
-        f"{', '.join(SUFFIXES)} is taken, as {example!r}. Name the files in a column "
-        "`path` to take others."
+        f"{n_images} images exist with several extensions in {place!r}; the first of "
+        f"{', '.join(SUFFIXES)} is used, such as {example!r}. To use others, name the "
+        "files in a column `path`."
     )
 
 

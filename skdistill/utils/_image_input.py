@@ -76,8 +76,8 @@ def as_images(
         check_axis_order(X.shape, name, shape)
     elif X.ndim > 4:
         raise ValueError(
-            f"{name} must be {layout}; got {X.ndim}-D {X.shape}. Batches are joined "
-            f"by {name}.reshape(-1, *{name}.shape[-3:])"
+            f"{name} must be {layout}; got {X.ndim}-D {X.shape}. Join batches by "
+            f"{name}.reshape(-1, *{name}.shape[-3:])"
         )
     elif X.ndim == 3:
         raise ValueError(
@@ -91,9 +91,9 @@ def as_images(
         and X.shape[1] != math.prod(shape)
     ):
         raise ValueError(
-            f"{name} must be {layout}; got 2-D {X.shape}, which is one image without "
-            f"channels where images have the shape {tuple(shape)}. One image of one "
-            f"channel is {name}[np.newaxis, :, :, np.newaxis]"
+            f"{name} must be {layout}; got 2-D {X.shape}, a single image without "
+            f"channels, but images must have the shape {tuple(shape)}. For a single "
+            f"image with one channel, pass {name}[np.newaxis, :, :, np.newaxis]"
         )
     return X
 
@@ -111,7 +111,7 @@ def _refuse_other_things(X: Any, name: str) -> None:
     if isinstance(X, (str, bytes, os.PathLike)):
         # Where `np.load` finds it.
         path = Path(os.path.expanduser(os.fsdecode(X)))
-        how = "ImageReader().transform([path, ...]) reads the images of files"
+        how = "use ImageReader().transform([path, ...]) to read image files"
         if path.suffix in (".npy", ".npz"):
             how = f"np.load({str(path)!r}) reads it"
         raise TypeError(f"{name} must hold images; got the path {str(path)!r}: {how}")
@@ -140,13 +140,13 @@ def _refuse_other_things(X: Any, name: str) -> None:
         )
     if isinstance(X, Iterator):
         raise TypeError(
-            f"{name} must hold images; got a {type(X).__name__}, which can be gone "
-            f"through once: pass np.stack(list({name}))"
+            f"{name} must hold images; got a {type(X).__name__}, which cannot be "
+            f"indexed: pass np.stack(list({name}))"
         )
     if _is_picture(X):
         cure = f"np.asarray({_of_colors('image', X.mode)})[np.newaxis]"
         raise TypeError(
-            f"{name} must hold images; got one picture of Pillow, of mode {X.mode!r}: "
+            f"{name} must hold images; got a single Pillow image, of mode {X.mode!r}: "
             f"pass {cure}"
         )
     if hasattr(X, "synthetic_") or type(X).__name__ == "SyntheticSet":
@@ -187,9 +187,9 @@ def unmasked(X: Any, name: str, what: str = "images", fill: str = "0") -> Any:
             rows = np.flatnonzero(hidden.reshape(len(hidden), -1).any(axis=1))
             where = f"{len(rows)} of {len(hidden)} {what} (positions {some_of(rows)})"
         raise ValueError(
-            f"{name} is masked: {int(hidden.sum())} values in {where}. What a mask "
-            f"hides would count as any other value: fill them in{filled}, or leave "
-            f"these {what} out"
+            f"{name} is masked: {int(hidden.sum())} values in {where}. Masked values "
+            f"would be used like any other value: fill them{filled}, or remove these "
+            f"{what}"
         )
     return X.data if isinstance(X, np.ma.MaskedArray) else np.asarray(X)
 
@@ -220,14 +220,15 @@ def _tensor_as_array(X: Any, name: str) -> np.ndarray:
     if X.requires_grad:
         steps.append(("has a gradient", ".detach()"))
     if X.layout != torch.strided:
-        steps.append((f"is of the layout {X.layout}", ".to_dense()"))
+        steps.append((f"has the layout {X.layout}", ".to_dense()"))
     if X.device.type != "cpu":
         steps.append((f"is on the device {X.device}", ".cpu()"))
     if X.dtype == torch.bfloat16 or (X.is_floating_point() and X.element_size() == 1):
         steps.append((f"is of {X.dtype}, which NumPy does not have", ".float()"))
     if steps:
         raise ValueError(
-            f"{name} must be an array, or a tensor that NumPy can read; the tensor "
+            f"{name} must be an array, or a tensor that NumPy can convert; the "
+            "tensor "
             + " and ".join(what for what, _ in steps)
             + f": pass {name}"
             + "".join(call for _, call in steps)
@@ -253,7 +254,8 @@ def _check_columns_of_text(X: Any, name: str) -> None:
         if _is_text(first):
             raise ValueError(
                 f"{name} must hold pixels; its column {column!r} holds text, such as "
-                f"{str(first)!r}. ImageReader reads the images that a table names"
+                f"{str(first)!r}. Use ImageReader to read the images that a table "
+                "names"
             )
 
 
@@ -294,18 +296,18 @@ def _join(items: list[Any], name: str) -> np.ndarray:
         pass
     if _is_pair(items[0]):
         raise ValueError(
-            f"{name} must hold images; got pairs of images and labels: `images, labels "
-            "= zip(*pairs)`, then `X = np.stack(images)`"
+            f"{name} must hold images; got pairs of images and labels: split them by "
+            "`images, labels = zip(*pairs)` and pass `np.stack(images)`"
         )
     try:
         shapes = {np.shape(image) for image in items}
     except ValueError:
         raise ValueError(
-            f"{name} must hold images of one size; got images with rows of several "
-            "lengths"
+            f"{name} must hold images of the same size; got images with rows of "
+            "different lengths"
         ) from None
     raise ValueError(
-        f"{name} must hold images of one size; got images of shapes "
+        f"{name} must hold images of the same size; got images of shapes "
         f"{sorted(shapes)[:_MAX_NAMED]}"
     )
 
@@ -334,27 +336,27 @@ def _pictures_as_arrays(pictures: list[Any], name: str) -> list[Any]:
     cure = "[image.convert('RGB') for image in pictures]"
     if palettes:
         raise ValueError(
-            f"{name} has {len(palettes)} pictures with a palette (mode 'P', positions "
-            f"{some_of(palettes)}): their numbers are those of colors in a list, not "
+            f"{name} has {len(palettes)} images with a palette (mode 'P', positions "
+            f"{some_of(palettes)}): their values are indices of colors, not "
             f"brightness. Pass {cure}"
         )
     others = [place for place, mode in enumerate(modes) if mode != modes[0]]
     if others:
         raise ValueError(
-            f"{name} must hold pictures of one mode; that at position 0 is of "
-            f"{modes[0]!r}, those at positions {some_of(others)} are of "
+            f"{name} must hold images of the same mode; the image at position 0 has "
+            f"{modes[0]!r}, those at positions {some_of(others)} have "
             f"{sorted({str(modes[place]) for place in others})}. Pass {cure}"
         )
     if modes[0] in _OTHER_SPACES:
         raise ValueError(
-            f"{name} must hold pictures of brightness; those of mode {modes[0]!r} have "
-            f"{_OTHER_SPACES[modes[0]]}. Pass {cure}"
+            f"{name} must hold images of brightness values; those of mode "
+            f"{modes[0]!r} have {_OTHER_SPACES[modes[0]]}. Pass {cure}"
         )
     if modes[0] in ("LA", "RGBA", "La", "RGBa"):
         warn_once(
             ("alpha", name),
-            f"{name} has pictures of mode {modes[0]!r}: their transparency is taken "
-            f"for a channel like the others. Without it: {cure}",
+            f"{name} has images of mode {modes[0]!r}: their transparency is treated "
+            f"as a channel like the others. To drop it, pass {cure}",
         )
     if modes[0] == "L":
         # Pillow has no axis for one channel, and says so by the mode.
@@ -369,19 +371,18 @@ def _refuse_objects(X: np.ndarray, name: str) -> None:
         if isinstance(first, str) and not _is_text(first):
             return
         raise ValueError(
-            f"{name} must hold images; got text or paths, such as {str(first)!r}: "
-            f"ImageReader().transform({name}) reads the images of files"
+            f"{name} must hold images; got text or paths, such as {str(first)!r}: use "
+            f"ImageReader().transform({name}) to read image files"
         )
     if isinstance(first, bytes):
         raise ValueError(
-            f"{name} must hold images; got bytes, such as {first[:8]!r}: "
-            f"ImageReader().transform({name}) reads what files hold"
+            f"{name} must hold images; got bytes, such as {first[:8]!r}: use "
+            f"ImageReader().transform({name}) to read the content of image files"
         )
     if _is_picture(first):
         raise ValueError(
-            f"{name} must be an array of images; got an array of pictures of Pillow: "
-            f"pass list({name}), or np.stack([image.convert('RGB') for image in "
-            f"{name}])"
+            f"{name} must be an array of images; got an array of Pillow images: pass "
+            f"list({name}), or np.stack([image.convert('RGB') for image in {name}])"
         )
     missing = [place for place, item in enumerate(X) if item is None]
     if missing:
@@ -391,7 +392,7 @@ def _refuse_objects(X: np.ndarray, name: str) -> None:
     if np.ndim(first) > 0 or _is_tensor(first):
         raise ValueError(
             f"{name} must be one array of images; got an array of objects, each of "
-            f"them an image: pass np.stack({name})"
+            f"which is an image: pass np.stack({name})"
         )
 
 
@@ -412,8 +413,8 @@ def _check_kind(X: np.ndarray, name: str) -> None:
     # Text that is no number; scikit-learn converts what is one.
     if X.ndim > 1 and X.size and X.dtype.kind in "OUST" and _is_text(X.flat[0]):
         raise ValueError(
-            f"{name} must hold pixels; got text, such as {str(X.flat[0])!r}. "
-            "ImageReader reads the images that a table names"
+            f"{name} must hold pixels; got text, such as {str(X.flat[0])!r}. Use "
+            "ImageReader to read the images that a table names"
         )
 
 

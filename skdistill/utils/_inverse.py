@@ -63,7 +63,7 @@ def to_original_pixels(preprocessing: Any, images: np.ndarray) -> np.ndarray:
         pixels = np.asarray(preprocessing.inverse_transform(given))
     if pixels.size != images.size or len(pixels) != len(images):
         raise ValueError(
-            "`preprocessing` must return images of the shape it is given, "
+            "`preprocessing` must return images of the shape of its input, "
             f"{images.shape}; got {pixels.shape}"
         )
     return pixels.reshape(images.shape)

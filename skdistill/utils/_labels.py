@@ -11,7 +11,7 @@ from skdistill.utils._image_input import unmasked
 from skdistill.utils._warnings import warn, warn_once
 
 # Every format that labels are stored in can hold these.
-LABEL_KINDS = "labels of one kind: strings, integers, booleans or whole numbers"
+LABEL_KINDS = "labels of the same type: strings, integers, booleans or whole numbers"
 
 # Maximum number of classes in a message.
 _MAX_NAMED = 10
@@ -70,9 +70,9 @@ def warn_of_doubtful_classes(labels: np.ndarray) -> None:
     if missing:
         warn_once(
             ("missing labels", *missing),
-            f"y has the class {missing[0]!r}, which often stands for a missing label; "
-            "it is taken for a class like the others.  Leave these images out if it "
-            "is none",
+            f"y has the class {missing[0]!r}, which often marks a missing label; it "
+            "is treated as a class like the others.  Remove these images if their "
+            "label is missing",
         )
     several: dict[str, list[str]] = {}
     for label in classes:
@@ -85,9 +85,9 @@ def warn_of_doubtful_classes(labels: np.ndarray) -> None:
     if alike:
         warn_once(
             ("classes alike", *alike[0]),
-            f"y has the classes {_some(alike[0])}, which differ in capitals or blanks "
-            "alone, and are taken for different ones.  pd.Series(y).str.strip()"
-            ".str.lower() joins them",
+            f"y has the classes {_some(alike[0])}, which differ only in "
+            "capitalization or whitespace, and are treated as different classes.  Use "
+            "pd.Series(y).str.strip().str.lower() to merge them",
         )
 
 
@@ -113,9 +113,9 @@ def check_labels(y: Any) -> None:
     for place, label in enumerate(labels):
         if not isinstance(label, str):
             raise ValueError(
-                f"Unknown label type: y must hold {LABEL_KINDS}; as a Python object, "
-                f"which can only be a string, got {label!r} at position {place}.  "
-                "Numbers need an array of their own type, such as y.astype(int)"
+                f"Unknown label type: y must hold {LABEL_KINDS}; Python objects must "
+                f"be strings, got {label!r} at position {place}.  Convert numbers to "
+                "a numeric array, such as y.astype(int)"
             )
 
 
@@ -192,9 +192,9 @@ def check_known_labels(
             f"{hint}"
         )
     warn(
-        f"`{name}` holds classes that {of} do not have, which count as wrong: "
-        f"{_some(unknown)} ({n_unknown} of {len(labels)} labels); known are "
-        f"{_some(known)}{hint}"
+        f"`{name}` holds classes that are not among those of {of} and count as wrong: "
+        f"{_some(unknown)} ({n_unknown} of {len(labels)} labels); the known classes "
+        f"are {_some(known)}{hint}"
     )
     return labels
 
@@ -214,7 +214,7 @@ def one_label_each(y: Any, name: str = "y") -> np.ndarray:
         labels = labels[:, 0]
     if labels.ndim != 1:
         rows = (
-            "; of one-hot rows or probabilities take the label of each, such as "
+            "; convert one-hot rows or probabilities to labels, such as "
             f"classes[{name}.argmax(axis=1)]"
             if labels.ndim == 2
             else ""
@@ -245,9 +245,12 @@ def _hint(found: list[Any], unknown: list[Any], known: list[Any]) -> str:
     if isinstance(unknown[0], str):
         plain = {str(label).strip().casefold() for label in known}
         if all(label.strip().casefold() in plain for label in unknown):
-            return ".  They differ in capitals or blanks alone"
+            return ".  They differ only in capitalization or whitespace"
         return ""
     for step in (1, -1):
         if len(found) > 1 and found == [label + step for label in known]:
-            return f".  They are those of the set {step:+d}: counted from another start"
+            return (
+                f".  They are the classes {step:+d}: counting starts at a "
+                "different number"
+            )
     return ""

@@ -36,7 +36,7 @@ def write_layout(synthetic: Any, path: Path, layout: str, card: dict[str, Any]) 
         _write_huggingface(synthetic, path, card)
         return
     if card:
-        raise TypeError(f"`{next(iter(card))}` is for layout='huggingface'")
+        raise TypeError(f"`{next(iter(card))}` requires layout='huggingface'")
     classes, codes = np.unique(synthetic.y, return_inverse=True)
     codes = codes.astype(np.int64)
     if classes.dtype.kind in "iu" and classes.size and classes.min() >= 0:
@@ -59,11 +59,11 @@ def write_layout(synthetic: Any, path: Path, layout: str, card: dict[str, Any]) 
         if names is None and not np.array_equal(classes, np.arange(len(classes))):
             lost.append(f"the class labels; read it with `classes`={classes.tolist()}")
         if synthetic.targets is not None and layout == "mtt":
-            lost.append("what rows of labels are; read it with `label_kind`='targets'")
+            lost.append("the kind of its labels; read it with `label_kind`='targets'")
         if (rows.argmax(axis=1) != codes).any():
             lost.append(
-                "the class of an image whose label is largest for another, which is "
-                "told by the order of images at best"
+                "the class of an image whose label is largest for another class, "
+                "which can at best be inferred from the order of the images"
             )
     if synthetic.pixel_space is not None:
         lost.append("`pixel_space`")
@@ -134,11 +134,11 @@ def write_pictures(synthetic: Any, pixels: np.ndarray, path: Path) -> None:
     folders = [re.sub(r'[\\/:*?"<>|\0-\37]', "_", str(c)).strip(" .") for c in classes]
     if len({folder.lower() for folder in folders}) < len(folders) or not all(folders):
         raise ValueError(
-            f"the classes {classes.tolist()} cannot be names of folders, as which "
-            "some would be the same or empty"
+            f"the classes {classes.tolist()} cannot be used as names of folders, "
+            "since some would be identical or empty"
         )
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise FileExistsError(f"{path} must be a new or an empty folder")
+        raise FileExistsError(f"{path} must be a new or empty folder")
     lost = ["pixels but in 256 steps"]
     changed = [f for f, c in zip(folders, classes, strict=True) if f != str(c)]
     if changed:
@@ -165,7 +165,8 @@ def _write_huggingface(synthetic: Any, path: Path, card: dict[str, Any]) -> None
     unknown = sorted(set(card) - set(CARD_ENTRIES))
     if unknown:
         raise TypeError(
-            f"the card has no {unknown[0]!r}; it has {', '.join(CARD_ENTRIES)}"
+            f"the card has no entry {unknown[0]!r}; its entries are "
+            f"{', '.join(CARD_ENTRIES)}"
         )
     name = card.pop("name", None)
     synthetic = synthetic.described(**card)
@@ -174,7 +175,7 @@ def _write_huggingface(synthetic: Any, path: Path, card: dict[str, Any]) -> None
         import pyarrow.parquet
     except ImportError as error:
         raise ImportError(
-            "layout='huggingface' takes pyarrow: pip install 'skdistill[parquet]'"
+            "layout='huggingface' requires pyarrow: pip install 'skdistill[parquet]'"
         ) from error
     classes, codes = np.unique(synthetic.y, return_inverse=True)
     pictures = synthetic.to_images()

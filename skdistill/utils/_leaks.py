@@ -46,8 +46,8 @@ def object_ranks(
     if ids is None:
         notes = [
             "No column of the table has the name of an id, such as 'objid': its index "
-            "tells objects apart. `id_column` names the right column, or 'index' if "
-            "that is meant."
+            "is used as the id. Use `id_column` to name the right column, or pass "
+            "'index' to confirm this."
         ]
         if table.index.is_unique:
             ids = object_ids(table, "index")
@@ -66,8 +66,8 @@ def object_ranks(
         same = unknown & known & (lowest != ranks)
         if same.any():
             notes.append(
-                f"{int(same.sum())} rows without an id have the same numbers as "
-                "another row throughout, and count as the same object."
+                f"{int(same.sum())} rows without an id have the same values as "
+                "another row in all columns, and count as the same object."
             )
             ranks = np.where(same, lowest, ranks).astype(np.int64)
     return ranks, notes

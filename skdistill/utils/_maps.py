@@ -74,8 +74,8 @@ def write_map(
     free = shutil.disk_usage(target.parent).free
     if needed > free:
         raise OSError(
-            f"`{parameter}`: {target} needs {needed / 1e9:.1f} GB on its disk, which "
-            f"has {free / 1e9:.1f} GB free"
+            f"`{parameter}`: {target} needs {needed / 1e9:.1f} GB on its disk, but "
+            f"only {free / 1e9:.1f} GB are free"
         )
     head = {
         "shape": shape,
@@ -110,9 +110,9 @@ def scratch_array(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
         except OSError as error:
             raise OSError(
                 error.errno,
-                f"an intermediate result of {n_bytes / 1e9:.1f} GB does not fit on the "
-                f"disk of temporary files ({error.strerror}); the environment variable "
-                "TMPDIR names another one",
+                f"an intermediate result of {n_bytes / 1e9:.1f} GB does not fit on "
+                f"the disk for temporary files ({error.strerror}); use the "
+                "environment variable TMPDIR to set another one",
                 tempfile.gettempdir(),
             ) from error
         # No np.memmap: joblib would have workers open the file by the name it lacks.

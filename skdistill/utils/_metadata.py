@@ -267,8 +267,10 @@ def check_words(**words: Any) -> dict[str, str]:
             )
         text = value.strip()
         if not text:
-            raise ValueError(f"`{name}` must be text; got an empty one")
+            raise ValueError(f"`{name}` must be text; got an empty string")
         if name not in ("citation", "notes") and len(text.splitlines()) > 1:
-            raise ValueError(f"`{name}` must be a line of text; got {value!r:.100}")
+            raise ValueError(
+                f"`{name}` must be a single line of text; got {value!r:.100}"
+            )
         found[name] = text
     return found

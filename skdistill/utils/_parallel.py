@@ -99,19 +99,19 @@ def run_parallel(
             n_losses += 1
             cause = loss.__cause__
             happened = (
-                f"a process that worked on {what} was lost ({type(cause).__name__}: "
+                f"a process working on {what} was lost ({type(cause).__name__}: "
                 f"{_first_line(cause)})"
             )
             if n_losses == _MAX_LOSSES:
                 raise WorkerLostError(
-                    f"{happened}, {n_losses} times in a row with none of them done in "
-                    f"between; {len(missing)} of {len(tasks)} {what} are missing.  "
-                    "Often the memory is too small: a smaller `n_jobs`, or fewer "
-                    "workers on a machine, need less"
+                    f"{happened}, {n_losses} times in a row without progress; "
+                    f"{len(missing)} of {len(tasks)} {what} are missing.  Often the "
+                    "reason is too little memory: use a smaller `n_jobs`, or fewer "
+                    "workers per machine"
                 ) from cause
             warnings.warn(
                 f"{happened}; {len(missing)} of {len(tasks)} {what} are missing, and "
-                "those that were under way are started again",
+                "those in progress are started again",
                 stacklevel=3,
             )
 

@@ -66,25 +66,25 @@ def check_picture(content: bytes, image: Image.Image, *, deep: bool = False) -> 
         raise ValueError(f"mode {image.mode!r} has more than 8 bits per channel")
     if n_bits > 8:
         raise ValueError(
-            f"{n_bits} bits are more than 8 bits per channel; Pillow would drop the "
-            "others. Scale the images to 8 bits, or store them as FITS"
+            f"{n_bits} bits per channel are more than the 8 bits that Pillow keeps. "
+            "Scale the images to 8 bits, or store them as FITS"
         )
     tags = getattr(image, "tag_v2", {})
     numbers = [_NUMBERS.get(kind) for kind in _all(tags, _FORMAT)]
     if any(numbers) and not deep:
         raise ValueError(
-            f"its pixels are {next(filter(None, numbers))}, not of 0 to 255"
+            f"its pixels are {next(filter(None, numbers))}, not integers from 0 to 255"
         )
     n_samples, extra = _all(tags, _SAMPLES), _all(tags, _EXTRA)
     if 0 in extra or (n_samples and n_samples[0] > max(4, len(image.getbands()))):
         raise ValueError(
-            f"it has {n_samples[0] if n_samples else 'more'} bands, and those beyond "
-            "three would be dropped. Store such images as FITS, or read them with "
-            "tifffile as arrays"
+            f"it has {n_samples[0] if n_samples else 'more'} bands, of which Pillow "
+            "would drop all but three. Store the image as FITS, or read it with "
+            "tifffile as an array"
         )
     if getattr(image, "is_animated", False) and not _has_one_page(image):
         raise ValueError(
-            "it has several frames or pages; save the one that is meant as a file"
+            "it has several frames or pages; save the right one as a separate file"
         )
 
 
@@ -146,7 +146,7 @@ def describe_loss(image: Image.Image, note: Callable[[str], None]) -> None:
         alpha = image if image.mode in ("LA", "RGBA") else image.convert("RGBA")
         lowest: Any = alpha.getchannel("A").getextrema()[0]
         if lowest < 255:
-            note("have transparent pixels, which get the color that is stored in them")
+            note("have transparent pixels, which are read with their stored color")
     if "exif" in image.info:
         try:
             orientation = image.getexif().get(_ORIENTATION, 1)
@@ -154,7 +154,7 @@ def describe_loss(image: Image.Image, note: Callable[[str], None]) -> None:
         except Exception:
             orientation = 1
         if orientation in range(2, 9):
-            note("are to be turned by their EXIF orientation, which is not applied")
+            note("have an EXIF orientation, which is not applied")
 
 
 def name_unknown(content: bytes) -> str:
@@ -173,8 +173,8 @@ def name_unknown(content: bytes) -> str:
     variety = next((v for k, v in _VARIETIES.items() if content.startswith(k)), None)
     if variety is not None:
         return (
-            f"it is a {variety} file that is damaged or of a kind that Pillow does not "
-            "read, as of floats, of 12 bits or of more than four bands"
+            f"it is a {variety} file that is damaged or of a kind that Pillow does "
+            "not read, such as floats, 12 bits or more than four bands"
         )
     other = name_content(content[:1000])
-    return f"it is {other}" if other else "it is in no image format that is known"
+    return f"it is {other}" if other else "its image format is unknown"

@@ -182,15 +182,15 @@ def check_contrast(dtype: np.dtype, mean: np.ndarray, deviation: np.ndarray) -> 
     channel = int(np.argmax(poor))
     what = (
         f"X has pixels of mean {mean[channel]:.6g} and standard deviation "
-        f"{deviation[channel]:.3g} in channel {channel}, and float32, in which images "
-        f"are kept and networks compute, has steps of {step[channel]:.3g} there"
+        f"{deviation[channel]:.3g} in channel {channel}, where float32, the type of "
+        f"stored images and networks, has a resolution of only {step[channel]:.3g}"
     )
     remedy = (
         "Transform X by a ChannelScaler first, which subtracts the mean in float64, or "
         "subtract a constant"
     )
     if not (step[varies] < deviation[varies]).any():
-        raise ValueError(f"{what}: nothing would be left of them.  {remedy}")
+        raise ValueError(f"{what}: their contrast would be lost.  {remedy}")
     warn(f"{what}: much of their contrast is lost.  {remedy}")
 
 

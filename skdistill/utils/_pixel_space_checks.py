@@ -21,7 +21,7 @@ _MIN_IMAGES = 20
 # noisier, and of more contrast.
 _OWN_SLACK = 2.0
 _OWN_CORRELATION = 0.5
-_FITTED_FOR_THEM = "Transform `{}` by the scaler or whitener that was fitted for these"
+_FITTED_FOR_THEM = "Transform `{}` by the scaler or whitener that was fitted on these"
 # Number of pixel values, of evenly spaced images, that are a sufficient sample.
 _MAX_VALUES = 2**24
 
@@ -86,11 +86,11 @@ def warn_of_other_space(
         found = differences(space, other, slack, correlation)
     if found:
         warn(
-            f"`{name}` is in another pixel space than {there}: "
+            f"`{name}` is in a different pixel space from {there}: "
             + "; ".join(found)
-            + f".  {remedy or _FITTED_FOR_THEM.format(name)}.  If it was, its images "
-            "are of another kind, as those of another survey are, and results are "
-            "those for such images"
+            + f".  {remedy or _FITTED_FOR_THEM.format(name)}.  If it was, its "
+            "images differ, such as those of another survey, and results hold for "
+            "such images"
         )
 
 
@@ -115,7 +115,7 @@ def warn_of_other_pixels(synthetic: Any, X: Any, *, name: str = "X") -> None:
         remedy=None
         if synthetic.preprocessing is None
         else f"Transform raw images by `synthetic.transform({name})`, with the "
-        "preprocessing that the set carries",
+        "preprocessing of the set",
     )
 
 

@@ -88,24 +88,24 @@ def find_parts(path: Path, experiment: int | None) -> Parts:
     if value.ndim < 3:
         raise ValueError(
             f"{path} must hold images, an array of 3 or 4 axes; got one of shape "
-            f"{value.shape}.  Of images and labels in files of their own give that of "
-            "the images, or the folder"
+            f"{value.shape}.  If images and labels are in separate files, pass the "
+            "file of the images, or the folder"
         )
     if experiment not in (None, 0):
         raise ValueError(f"{path} holds one set; got `experiment`={experiment}")
     labels = _beside(path, ("labels", "label", "targets", "target", "y"))
     if labels is None:
         raise FileNotFoundError(
-            f"{path} holds images of shape {value.shape} without labels, and there is "
-            "no file of labels beside it, such as labels.pt; SyntheticSet(X, y) takes "
-            "yours"
+            f"{path} holds images of shape {value.shape} without labels, and no file "
+            "of labels, such as labels.pt, was found in its folder; use "
+            "SyntheticSet(X, y) to set labels"
         )
     rate = _beside(path, ("lr", "syn_lr", "step_size"))
     return Parts(
         value,
         _array(_read(labels)[0], labels, "labels"),
         None if rate is None else _array(_read(rate)[0], rate, "step size"),
-        "images, labels and step size in files of their own, as of MTT",
+        "images, labels and step size in separate files, as of MTT",
         from_torch,
         {},
     )
@@ -130,8 +130,8 @@ def _images_file(folder: Path) -> Path:
         )
     names = [file.name for file in named or files]
     raise ValueError(
-        f"{folder} has several files that may be the images; give the path of one of "
-        f"{', '.join(names[:8])}{', ...' if len(names) > 8 else ''}"
+        f"{folder} has several files that may hold the images; pass the path of one "
+        f"of {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}"
     )
 
 
@@ -149,7 +149,7 @@ def _beside(path: Path, names: tuple[str, ...]) -> Path | None:
 def _read(path: Path) -> tuple[Any, bool]:
     """Return what a file holds, and whether PyTorch wrote it."""
     if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}")
+        raise FileNotFoundError(f"{path} does not exist")
     with path.open("rb") as file:
         start = file.read(16)
     if start.startswith(b"\x93NUMPY"):
@@ -161,7 +161,7 @@ def _read(path: Path) -> tuple[Any, bool]:
             if arrays:
                 return arrays, False
         elif start[8:10] == b'{"':
-            raise ValueError("it is a safetensors file; SyntheticSet.load reads those")
+            raise ValueError("it is a safetensors file; use SyntheticSet.load")
     return read_torch(path), True
 
 
@@ -173,7 +173,7 @@ def _npz(path: Path) -> dict[str, np.ndarray]:
         n_bytes = sum(member.file_size for member in members)
         limit = max_unpacked(path.stat().st_size)
         if len(members) > _MAX_MEMBERS or n_bytes > limit:
-            raise ValueError(f"unpacked it would have {n_bytes} bytes")
+            raise ValueError(f"it would have {n_bytes} bytes when decompressed")
         for member in members:
             with archive.open(member) as file:
                 content = file.read(member.file_size + 1)
@@ -186,20 +186,20 @@ def _npy(content: bytes) -> np.ndarray:
     file = io.BytesIO(content)
     version = np.lib.format.read_magic(file)
     if version not in ((1, 0), (2, 0)):
-        raise ValueError(f"its format of NumPy is {version}")
+        raise ValueError(f"its NumPy format version is {version}")
     reader = getattr(np.lib.format, f"read_array_header_{version[0]}_0")
     shape, is_fortran, dtype = reader(file)
     if dtype.kind not in "biuf":
-        raise ValueError(f"it has values of type {dtype}, no numbers")
+        raise ValueError(f"it has values of type {dtype}, not numbers")
     values = np.frombuffer(content, dtype, offset=file.tell())
     if any(size < 0 for size in shape) or len(shape) > 16:
-        raise ValueError("it has an array of no possible shape")
+        raise ValueError("it has an array with an invalid shape")
     # A product of Python's integers, which has no end where NumPy's begins again.
     n_values = 1
     for size in shape:
         n_values *= size
     if n_values != len(values):
-        raise ValueError("it has an array of another size than its content")
+        raise ValueError("it has an array whose size differs from its content")
     found = values.reshape(shape, order="F" if is_fortran else "C")
     return found.astype(dtype.newbyteorder("="))
 
@@ -298,7 +298,7 @@ def _parts_of(
                 numbers[name] = array.item()
     else:
         raise ValueError(
-            f"{path} is no layout of a distilled set that is known: it holds {shown}"
+            f"{path} does not have a known layout of a distilled set: it holds {shown}"
         )
     return Parts(images, labels, step_sizes, layout, from_torch, numbers)
 
@@ -315,12 +315,12 @@ def _is_pair(value: Any) -> bool:
 
 def _choose(n_sets: int, path: Path, experiment: int | None) -> int:
     if not n_sets:
-        raise ValueError(f"{path} holds no set: its 'data' is empty")
+        raise ValueError(f"{path} does not hold a set: its 'data' is empty")
     if experiment is None:
         if n_sets > 1:
             warn(
                 f"{path} holds the sets of {n_sets} experiments, and the first is "
-                "taken; `experiment` says which"
+                "used; set `experiment` to choose one"
             )
         return 0
     if not 0 <= experiment < n_sets:
@@ -374,9 +374,9 @@ def channels_last(
         else:
             channels_first = from_torch
             warn(
-                f"{path}: images of shape {images.shape} do not tell which axis is "
-                f"the channels; the {'first' if from_torch else 'last'} is taken.  "
-                "`channels_first` says which"
+                f"{path}: images of shape {images.shape} are ambiguous as to the axis "
+                f"of the channels; the {'first' if from_torch else 'last'} is "
+                "assumed.  Use `channels_first` to set it"
             )
     return images.transpose(0, 2, 3, 1) if channels_first else images
 
@@ -409,12 +409,12 @@ def understand_labels(
     if labels.ndim == 1:
         if kind not in ("auto", "hard"):
             raise ValueError(
-                f"{path} must hold rows of a number for each class with "
+                f"{path} must hold rows with one number for each class with "
                 f"`label_kind`={kind!r}; got shape {labels.shape}"
             )
         if not (labels == np.round(labels)).all() or np.abs(labels).max() > 2**53:
             raise ValueError(
-                f"{path} must hold whole numbers as the codes of classes; got "
+                f"{path} must hold integers as class codes; got "
                 f"{labels[labels != np.round(labels)][:1]}"
             )
         codes = labels.astype(np.int64)
@@ -427,7 +427,7 @@ def understand_labels(
         return Labels(rows.argmax(axis=1), rows.shape[1], None, "one-hot")
     if kind == "probabilities" and not is_simplex:
         raise ValueError(
-            f"{path} must hold rows that are not negative and sum to 1 with "
+            f"{path} must hold non-negative rows that sum to 1 with "
             "`label_kind`='probabilities'"
         )
     if kind == "auto":
@@ -455,8 +455,9 @@ def _guess(
         of = "PyTorch" if from_torch else "NumPy"
         other = "targets" if kind == "logits" else "logits"
         warn(
-            f"{path} holds rows of labels that are no probabilities: from a file of "
-            f"{of} they are taken for {kind}.  `label_kind`={other!r} says otherwise"
+            f"{path} holds rows of labels that are not probabilities: in a file of "
+            f"{of} they are treated as {kind}.  Use `label_kind`={other!r} to change "
+            "this"
         )
     return kind
 
@@ -476,8 +477,8 @@ def _codes(rows: np.ndarray, path: Path) -> np.ndarray:
     if not n_other or (2 * n_other > n_images and len(np.unique(best)) == n_classes):
         return best
     warn(
-        f"{path}: images are taken to be in the order of the classes, though of "
-        f"{n_other} of {n_images} another class has the largest label"
+        f"{path}: images are assumed to be in the order of the classes, but for "
+        f"{n_other} of {n_images} a different class has the largest label"
     )
     return ordered
 

@@ -11,8 +11,8 @@ import pandas as pd
 _THIS = "these images"
 _NUMBERS = ["mean", "standard deviation", "networks"]
 _WANTED = (
-    "`scores` must be what `evaluate_synthetic` returned, a number, a table, or a dict "
-    "of such by name, as {'this set': score, 'random images': other}"
+    "`scores` must be a result of `evaluate_synthetic`, a number, a table, or a dict "
+    "of these by name, such as {'this set': score, 'random images': other}"
 )
 
 

@@ -2,7 +2,7 @@
 
 # Binary formats, by how they begin.
 _BEGINNINGS = {
-    b"\x93NUMPY": "a NumPy array (.npy), which needs no reader: np.load(path) opens it",
+    b"\x93NUMPY": "a NumPy array (.npy), which needs no reader: use np.load(path)",
     b"PAR1": "a Parquet file",
     b"SIMPLE  =": "a FITS file",
     b"\x89HDF\r\n\x1a\n": "an HDF5 file",
@@ -12,15 +12,15 @@ _BEGINNINGS = {
     b"BZh": "a bzip2 file",
     b"\xfd7zXZ": "an xz file",
     b"PK\x03\x04": "a zip archive (.zip, .npz, .xlsx, .pt)",
-    b"\xd0\xcf\x11\xe0": "an Excel file of old (.xls)",
+    b"\xd0\xcf\x11\xe0": "an old Excel file (.xls)",
     b"%PDF": "a PDF document",
     b"SQLite format 3": "an SQLite database",
     b"\x80\x02": "a pickle",
     b"\x80\x04": "a pickle",
     b"\x80\x05": "a pickle",
-    b"version https://git-lfs": "a pointer of Git LFS: `git lfs pull` gets the file",
+    b"version https://git-lfs": "a Git LFS pointer: run `git lfs pull` to get the file",
 }
-_PAGE = "a web page, which servers send instead of a file that they do not give"
+_PAGE = "a web page, which some servers send instead of a file that is not available"
 
 
 def name_content(start: bytes) -> str | None:
@@ -41,13 +41,13 @@ def name_content(start: bytes) -> str | None:
             return name
     text = start[:1000].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     if text.startswith((b"<?xml", b"<votable")) and b"<votable" in text:
-        return "a VOTable: astropy.table.Table.read(path).to_pandas() reads it"
+        return "a VOTable: read it by astropy.table.Table.read(path).to_pandas()"
     if text.startswith((b"<?xml", b"<error")):
         return f"XML: {_excerpt(start)!r}"
     if text.startswith((b"<!doctype", b"<html", b"<head", b"<body", b"<!--", b"<div")):
         return f"{_PAGE}: {_excerpt(start)!r}"
     if text.startswith((b"{", b"[{", b"[[")):
-        return f"JSON, not what was asked for: {_excerpt(start)!r}"
+        return f"JSON, not the requested file: {_excerpt(start)!r}"
     return None
 
 

@@ -223,4 +223,4 @@ def _nearly_natural(images: np.ndarray) -> tuple[float, float] | None:
 
 def _reason(natural: tuple[float, float], whose: str) -> str:
     kind = "8 bits" if natural[1] == 255.0 else f"{natural[0]:g} to {natural[1]:g}"
-    return f" (taken for {whose} of {kind}; `value_range` says otherwise)"
+    return f" (assumed as {whose} of {kind}; set `value_range` to change it)"

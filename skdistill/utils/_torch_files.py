@@ -63,7 +63,7 @@ class _Dtype:
             raise ValueError(f"it has a type {text!r:.60}")
         self.dtype = np.dtype(text)
         if self.dtype.kind not in "biuf":
-            raise ValueError(f"it has values of type {self.dtype}, no numbers")
+            raise ValueError(f"it has values of type {self.dtype}, not numbers")
 
 
 class _Array:
@@ -94,12 +94,12 @@ def read_torch(path: Path) -> Any:
         If the file is damaged, or holds anything else; the message names it.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}")
+        raise FileNotFoundError(f"{path} does not exist")
     with errors_as_value_errors(f"{path} cannot be read: {{error}}"):
         if not zipfile.is_zipfile(path):
             raise ValueError(
-                "it is no file of torch.save, or one of a PyTorch before 1.6; if it "
-                "is, and you trust it, load it and save it again"
+                "it is not a file of torch.save, or was written by PyTorch before "
+                "1.6; if so, and if you trust it, load it and save it again"
             )
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
@@ -151,7 +151,7 @@ class _Reader:
             pickletools.genops(self._content)
         ):
             if place > _MAX_OPERATIONS:
-                raise ValueError("it has more parts than any distilled set")
+                raise ValueError("it has more parts than a distilled set can have")
             if operation.name == "STOP":
                 break
             self._do(operation.name, argument)
@@ -206,12 +206,16 @@ class _Reader:
                 # One text may be encoded many times.
                 self._n_encoded += len(stack[-1])
                 if self._n_encoded > _MAX_PICKLE_BYTES:
-                    raise ValueError("its arrays are larger than what the file holds")
+                    raise ValueError(
+                        "its arrays are larger than the content of the file"
+                    )
         elif name == "BUILD":
             state = stack.pop()
             _build(stack[-1], state)
         else:
-            raise ValueError(f"it has {name}, which tensors, arrays and numbers lack")
+            raise ValueError(
+                f"it has {name}, which does not occur in tensors, arrays and numbers"
+            )
 
     def _pop(self, n: int) -> list[Any]:
         parts = self._stack[-n:]
@@ -281,8 +285,8 @@ def _call(name: str, arguments: tuple[Any, ...]) -> Any:
         if function == "_reconstruct" and arguments[0] == _Name("numpy.ndarray"):
             return _Array()
     raise ValueError(
-        f"it wants {name!r:.80} called, which no tensor, array or number needs; "
-        "nothing of it was run"
+        f"it requests a call of {name!r:.80}, which no tensor, array or number needs; "
+        "nothing was executed"
     )
 
 
@@ -294,15 +298,15 @@ def _tensor(storage: Any, offset: Any, shape: Any, strides: Any) -> np.ndarray:
         or len(shape) != len(strides)
         or len(shape) > _MAX_AXES
     ):
-        raise ValueError("it has a tensor of no possible shape")
+        raise ValueError("it has a tensor with an invalid shape")
     if prod(shape) > storage.size:
-        raise ValueError("its tensor is larger than what the file holds")
+        raise ValueError("its tensor is larger than the content of the file")
     if prod(shape):
         last = offset + sum(
             (size - 1) * step for size, step in zip(shape, strides, strict=True)
         )
         if last >= storage.size:
-            raise ValueError("its tensor reaches beyond what the file holds")
+            raise ValueError("its tensor extends beyond the content of the file")
     size = storage.itemsize
     return np.lib.stride_tricks.as_strided(
         storage[offset:], shape, [step * size for step in strides], writeable=False
@@ -330,7 +334,7 @@ def _from_bytes(
     if not all(type(size) is int and size >= 0 for size in shape) or (
         len(shape) > _MAX_AXES or prod(shape) != values.size
     ):
-        raise ValueError("it has an array of another size than its content")
+        raise ValueError("it has an array whose size differs from its content")
     return values.reshape(shape, order="F" if is_fortran else "C")
 
 
@@ -352,7 +356,7 @@ def _finished(value: Any) -> Any:
         if not isinstance(value, (list, tuple, dict)):
             return value
         if depth > 8:
-            raise ValueError("it is nested deeper than any distilled set")
+            raise ValueError("it is nested deeper than a distilled set can be")
         if id(value) not in seen:
             seen[id(value)] = (
                 {name: finish(part, depth + 1) for name, part in value.items()}

@@ -129,8 +129,8 @@ class BoundedGzip(io.RawIOBase):
         self._n_read += n_read
         if self._n_read > self._limit:
             raise ValueError(
-                f"unpacked it has more than {self._limit} bytes; if that is right, "
-                "unpack it first"
+                f"it has more than {self._limit} bytes when decompressed; if the file "
+                "is correct, decompress it first"
             )
         return n_read
 

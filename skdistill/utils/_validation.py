@@ -278,7 +278,7 @@ def check_weights(
         lost = np.setdiff1d(classes, left).tolist()
         warn(
             f"all images of the classes {lost} have a `sample_weight` of 0: these "
-            "classes are left out"
+            "classes are ignored"
         )
     return select(X, used), y[used], weight[used]
 
@@ -355,8 +355,8 @@ def check_class_sizes(y: np.ndarray, minimum: int, reason: str) -> None:
         if len(small) > len(some):
             listing += f", and {len(small) - len(some)} others have too few"
         raise ValueError(
-            f"{reason}: every class in y must have {minimum} images or more; class "
-            + listing
+            f"{reason}: every class in y must have at least {minimum} images; "
+            "class " + listing
         )
 
 

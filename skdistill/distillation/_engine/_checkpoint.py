@@ -50,8 +50,8 @@ class Checkpoint:
             check_writable(folder, "checkpoint")
         if not held.enter_context(claim(self.path)):
             raise BlockingIOError(
-                f"`checkpoint`: another fit works in {folder} at this moment; wait for "
-                "its end, or give another folder"
+                f"`checkpoint`: {folder} is in use by another fit; wait until it has "
+                "ended, or use another folder"
             )
 
     def read(self) -> tuple[State, dict[str, Any]] | None:
@@ -63,8 +63,8 @@ class Checkpoint:
         seed = isinstance(signature, dict) and signature.get(SEED)
         if type(seed) is not int or seed < 0:
             raise ValueError(
-                f"{self.path} cannot be read: it does not say what run it holds; "
-                "delete it to start from the beginning"
+                f"{self.path} cannot be read: it does not describe its run; delete it "
+                "to start from the beginning"
             )
         return tensors, content
 
@@ -85,9 +85,10 @@ class Checkpoint:
         ]
         if differences:
             raise ValueError(
-                f"`checkpoint`: {self.folder} holds a run on other data or with "
-                "other parameters (" + "; ".join(differences) + "); give another "
-                "folder, or delete this one"
+                f"`checkpoint`: {self.folder} holds a run with different data or "
+                "parameters ("
+                + "; ".join(differences)
+                + ("); use another folder, or delete this one")
             )
 
     def resume(
@@ -107,7 +108,7 @@ class Checkpoint:
         if limit is not None and n_done > limit:
             raise ValueError(
                 f"`checkpoint`: {self.folder} holds {n_done} iterations, more than "
-                f"`{limit_name}`={limit}; give another folder, or a larger number"
+                f"`{limit_name}`={limit}; use another folder, or a larger number"
             )
         if state.stop_reason in ("", "interrupted", "callback", limit_name):
             state.stop(limit_name if n_done == limit else "")
@@ -125,8 +126,8 @@ class Checkpoint:
             if tell:
                 warn(
                     f"the state after {len(state.history)} iterations could not be "
-                    f"stored: {error}; the fit continues with what it has in memory, "
-                    "and the next attempt is made in half a minute or at its end",
+                    f"stored: {error}; the fit continues, and tries again in half a "
+                    "minute or at its end",
                 )
             return False
         return True

@@ -105,8 +105,8 @@ def _share(
         raise failure
     if _FAILED in states:
         raise RankError(
-            f"process {states.index(_FAILED)} of {ranks.size} failed and ended the "
-            "fit of all; its own message says why"
+            f"process {states.index(_FAILED)} of {ranks.size} failed, which ended the "
+            "fit in all processes; see the error message of that process"
         )
     if _INTERRUPTED in states:
         raise KeyboardInterrupt

@@ -116,7 +116,7 @@ class History:
             or not 0 <= len(rows) - n_pending < MAX_ROWS
             or not (np.abs(rows[:, [*integers, *self._counts]]) < 2**53).all()
         ):
-            raise ValueError("its history makes no sense")
+            raise ValueError("its history is invalid")
         self._stride = stride
         self._n_rows = len(rows) - n_pending
         self._rows[: self._n_rows] = rows[: self._n_rows]

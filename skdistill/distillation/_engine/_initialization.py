@@ -14,8 +14,8 @@ def check_pixel_size(pixel_size: int, image_shape: tuple[int, int, int]) -> None
     height, width, _ = image_shape
     if height % pixel_size or width % pixel_size:
         raise ValueError(
-            f"`pixel_size`={pixel_size} must divide height and width of the images, "
-            f"{height} and {width}"
+            f"`pixel_size`={pixel_size} must divide the height and width of the "
+            f"images, {height} and {width}"
         )
 
 

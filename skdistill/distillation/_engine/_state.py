@@ -271,7 +271,7 @@ class DistillationState:
                 shape = tensor.shape
             if shape != tensor.shape or found[key].dtype != tensor.dtype:
                 raise ValueError(
-                    f"{name}/{key} is of shape {tuple(found[key].shape)} and type "
+                    f"{name}/{key} has shape {tuple(found[key].shape)} and type "
                     f"{found[key].dtype}"
                 )
             if not found[key].isfinite().all():
@@ -279,7 +279,7 @@ class DistillationState:
             if not tensor.is_floating_point() and not (
                 found[key].min() >= 0 and found[key].max() < _MAX_COUNT
             ):
-                raise ValueError(f"{name}/{key} counts what cannot be")
+                raise ValueError(f"{name}/{key} holds invalid counts")
 
     def settle(self, ranks: Ranks) -> None:
         """Take on what the first process learned.

@@ -371,9 +371,9 @@ class LayerAlignment(FeatureMatching):
             len(served),
             self._network.n_parameters,
         ):
-            raise ValueError("it holds networks of another kind")
+            raise ValueError("it holds networks with a different architecture")
         if min(sizes) < 0 or max(sizes) > self._rounds.max_rounds:
-            raise ValueError("its networks are at rounds that there are not")
+            raise ValueError("its networks are at rounds that do not exist")
         found = [
             Served(iteration, one.to(self._data.device), tuple(part.tolist()))
             for iteration, one, part in zip(

@@ -214,9 +214,9 @@ class GradientMatching(Objective):
         n_done, trained = int(state["round"]), state.get("networks")
         shape = (self.n_draws, self._derivatives.n_parameters)
         if not 0 <= n_done < n_rounds or (trained is None) != (n_done == 0):
-            raise ValueError("it was not at a round of this fit")
+            raise ValueError("its round does not exist in this fit")
         if trained is not None and trained.shape != shape:
-            raise ValueError("it holds networks of another kind")
+            raise ValueError("it holds networks with a different architecture")
         self._round = n_done
         self._trained = None if trained is None else trained.to(self._data.device)
 

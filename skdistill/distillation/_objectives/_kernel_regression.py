@@ -81,7 +81,7 @@ class KernelRegression(Objective):
         Whether there is a gradient by the images.
     """
 
-    out_of_memory_hint = "`n_targets` may be smaller"
+    out_of_memory_hint = "A smaller `n_targets` needs less memory."
 
     def __init__(
         self,

@@ -255,7 +255,7 @@ class MetaLoss(Objective):
         if norm is not None:
             norm = norm.cpu().to(torch.float64)
             if norm.shape != () or not 0 <= float(norm) < torch.inf:
-                raise ValueError("it holds no norm of a gradient")
+                raise ValueError("it does not hold a gradient norm")
         self._norm = norm
 
     def student_learning_rate(self) -> float | None:
