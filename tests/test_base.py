@@ -107,7 +107,7 @@ def test_every_door_trains_what_the_set_says_on_its_targets(data):
     )
     model = DistilledClassifier(KernelDistiller(), network).fit(X, y)
     assert model.predict(X).tolist() == swapped.tolist()
-    with pytest.warns(UserWarning, match="takes no regression targets"):
+    with pytest.warns(UserWarning, match="does not accept regression targets"):
         model = DistilledClassifier(KernelDistiller(), SVC()).fit(X, y)
     assert model.predict(X).tolist() == y.tolist()
 

@@ -210,20 +210,22 @@ def test_frozen_teachers_are_used_as_they_are(name, teachers, data, request):
     assert np.array_equal(frozen.synthetic_.X, expected.X)
 
 
-@pytest.mark.parametrize("how", ["frozen", "folder"])
+@pytest.mark.parametrize("how", ["a FrozenEstimator", "folder"])
 def test_teachers_that_have_seen_the_test_images_are_warned_about(
     how, stm, teachers, data, tmp_path
 ):
     X, y = data
     fitted = clone(teachers).set_params(path=tmp_path).fit(X, y)
-    buffer = FrozenEstimator(fitted) if how == "frozen" else tmp_path
+    buffer = FrozenEstimator(fitted) if how == "a FrozenEstimator" else tmp_path
     distiller = clone(stm).set_params(buffer=buffer)
-    with pytest.warns(UserWarning, match="the test is not fair"):
+    with pytest.warns(UserWarning, match="the test score is biased"):
         cross_val_score(distiller, X, y, cv=CV, error_score="raise")
 
 
 def test_teachers_that_are_frozen_before_they_are_fitted(stm, teachers, data):
-    with pytest.raises(ValueError, match="`buffer` must be fitted where it is frozen"):
+    with pytest.raises(
+        ValueError, match="`buffer` must be fitted if it is a FrozenEstimator"
+    ):
         clone(stm).set_params(buffer=FrozenEstimator(teachers)).fit(*data)
 
 
@@ -267,7 +269,7 @@ def test_weights_count_within_classes(teachers, data):
 def test_other_weights_than_those_of_the_teachers_are_warned_about(stm, teachers, data):
     X, y = data
     distiller = clone(stm).set_params(buffer=clone(teachers).fit(X, y))
-    with pytest.warns(UserWarning, match="other images, labels or weights"):
+    with pytest.warns(UserWarning, match="different images, labels or weights"):
         distiller.fit(X, y, sample_weight=np.arange(1, 37))
 
 

@@ -345,7 +345,7 @@ class TestTwoOnOneCheckpoint:
     def test_the_second_is_refused(self, make, bars, expected, tmp_path):
         folder = tmp_path / "run"
         refused = pytest.raises(
-            BlockingIOError, match=r"`checkpoint`: another fit .*run at"
+            BlockingIOError, match=r"`checkpoint`: .*run is in use by another fit"
         )
         with claim(folder / STATE), refused:
             make().fit(*bars)
@@ -364,7 +364,7 @@ class TestTwoOnOneCheckpoint:
         thread = threading.Thread(target=first.fit, args=bars)
         thread.start()
         assert met.wait(60)
-        with pytest.raises(BlockingIOError, match="wait for its end"):
+        with pytest.raises(BlockingIOError, match="wait until it has ended"):
             make().fit(*bars)
         leave.set()
         thread.join()
@@ -588,7 +588,7 @@ class TestReadOnly:
         folder = tmp_path / "run"
         folder.mkdir()
         read_only(folder)
-        with pytest.raises(OSError, match=r"`checkpoint` needs a folder .*run"):
+        with pytest.raises(OSError, match=r"`checkpoint` must be in a folder .*run"):
             make(buffer=make_teachers()).fit(*bars)
 
     def test_a_checkpoint_that_is_complete(
@@ -600,7 +600,7 @@ class TestReadOnly:
         for folder in (tmp_path / "run", whole):
             read_only(folder)
         assert_same(make(checkpoint=whole).fit(*bars), expected)
-        with pytest.raises(OSError, match=r"`checkpoint` needs a folder .*run"):
+        with pytest.raises(OSError, match=r"`checkpoint` must be in a folder .*run"):
             make().fit(*bars)
 
     def test_teachers(self, bars, teachers, tmp_path, read_only, monkeypatch):
@@ -615,7 +615,7 @@ class TestReadOnly:
         monkeypatch.setattr(jobs_module, "Teachers", fail_with(AssertionError()))
         with pytest.raises(OSError, match=r"`path` needs a folder|manifest"):
             make_teachers(path=tmp_path, n_teachers=3).fit(*bars)
-        with pytest.raises(OSError, match="`path` needs a folder"):
+        with pytest.raises(OSError, match="`path` must be in a folder"):
             make_teachers(path=tmp_path / "new").fit(*bars)
         assert files(tmp_path) == before
 
@@ -628,7 +628,7 @@ class TestReadOnly:
         folder.mkdir()
         expected.synthetic_.save(folder / "set")
         read_only(folder)
-        with pytest.raises(OSError, match=r"`out` needs a folder .*folder"):
+        with pytest.raises(OSError, match=r"`out` must be in a folder .*folder"):
             ImageReader(size=6, out=folder / "X.npy").transform([str(source)])
         with pytest.raises(OSError, match="folder"):
             expected.synthetic_.save(folder / "set")

@@ -167,7 +167,7 @@ def test_jpeg_of_restart_markers_alone(tmp_path):
 def test_no_other_program_sees_a_picture(tmp_path):
     path = tmp_path / "1.jpg"
     path.write_bytes(picture("EPS"))
-    with refused(path, "no image format"):
+    with refused(path, "image format is unknown"):
         read_image(path)
 
 
@@ -246,7 +246,7 @@ def with_tile(kind, tile):
 def test_tiles_larger_than_they_claim(tmp_path, kind, tile):
     path = tmp_path / "1.fits"
     path.write_bytes(with_tile(kind, tile))
-    with refused(path, "larger than it claims"):
+    with refused(path, "larger than declared"):
         read_image(path)
 
 
@@ -334,7 +334,7 @@ def test_nothing_is_written_outside_of_the_folder(tmp_path, name):
     path.parent.mkdir()
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr(name, b"content")
-    with refused(path, "leads out"):
+    with refused(path, "outside"):
         extract_images(path, tmp_path / "inside" / "images")
     assert [p.name for p in tmp_path.iterdir()] == ["inside"]
 
@@ -384,7 +384,7 @@ def test_parquet_of_many_rows(tmp_path):
     with parquet.ParquetWriter(path, rows.schema) as file:
         for _ in range(40):
             file.write_table(rows)
-    with refused(path, "claim a table"):
+    with refused(path, "declare a table"):
         read_table(path, "votes")
 
 

@@ -183,7 +183,7 @@ def test_other_images_than_those_of_fit(estimator, change, message, data):
         (lambda X: np.where(X[3, 1, 1, 1] == X, np.nan, X), "NaN"),
         (lambda X: X[:0], "0 sample"),
         (lambda X: X[:, :0], "pixels"),
-        (lambda X: [*X[:, :, :, :1].tolist()[:23], [[[0]]]], "of one size"),
+        (lambda X: [*X[:, :, :, :1].tolist()[:23], [[[0]]]], "of the same size"),
         (lambda X: X + 1j, "Complex data"),
     ],
     ids=["3-D", "infinity", "NaN", "none", "no pixels", "ragged", "complex"],

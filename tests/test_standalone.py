@@ -359,12 +359,16 @@ def test_what_can_be_given(galaxies):
         (np.ones(3), TypeError, "got ndarray"),
         ({"mean": 0.5}, TypeError, "got dict"),
         (lambda X: X, TypeError, "got function"),
-        (StandardScaler(), TypeError, "got StandardScaler.  Distill images that one"),
-        (NETWORK, TypeError, r"got ConvNetClassifier, a model: .*`model\[:-1\]`"),
+        (
+            StandardScaler(),
+            TypeError,
+            r"got StandardScaler\.  Distill images that were",
+        ),
+        (NETWORK, TypeError, r"got ConvNetClassifier: .*`model\[:-1\]`"),
         (
             ChannelScaler().fit(np.ones((2, 8, 8, 3))),
             ValueError,
-            "images like its own, of 16x16x3; its ChannelScaler .* images of 8x8x3",
+            "same shape, 16x16x3; its ChannelScaler .* images of 8x8x3",
         ),
     ],
 )
@@ -411,7 +415,7 @@ def test_another_preprocessing_than_that_of_the_images(galaxies):
         ("scaled", pipeline),
         ("white", scaler),
     ):
-        with pytest.warns(UserWarning, match="does not seem to be what .* all of its"):
+        with pytest.warns(UserWarning, match="does not seem to contain all steps"):
             sets[name].with_preprocessing(given)
 
 
@@ -430,7 +434,7 @@ def test_another_preprocessing_than_that_of_the_images(galaxies):
 def test_images_that_are_not_raw_are_told(carrying, galaxies, change):
     X, _ = galaxies
     wrong = change(X, carrying)
-    told = "`X` is in another pixel space .*Give `X` raw, .* pixels from 0 to 255"
+    told = "`X` is in a different pixel space .*Pass raw images .* pixels from 0 to 255"
     with pytest.warns(UserWarning, match=told):
         carrying.transform(wrong)
     classifier = carrying.classifier(NETWORK)
@@ -459,7 +463,7 @@ def test_a_set_without_it_takes_the_images_as_they_are(galaxies):
     synthetic = RandomSubset(random_state=0).fit(X, y).synthetic_
     classifier = synthetic.classifier(NETWORK)
     assert classifier.predict(X[:4].reshape(4, -1)).shape == (4,)
-    with pytest.warns(UserWarning, match="another pixel space"):
+    with pytest.warns(UserWarning, match="a different pixel space"):
         classifier.predict(X / 255)
 
 
@@ -532,7 +536,9 @@ def test_soft_labels_are_used_or_told(carrying):
         *carrying, probabilities=np.eye(9), preprocessing=carrying.preprocessing
     )
     soft.classifier(NETWORK)
-    with pytest.warns(UserWarning, match="LogisticRegression takes no soft labels"):
+    with pytest.warns(
+        UserWarning, match="LogisticRegression does not accept soft labels"
+    ):
         soft.classifier(LogisticRegression())
 
 
@@ -558,11 +564,11 @@ def test_a_whole_of_different_ones_has_none(galaxies):
         for which in (one, two, None, ZCAWhitener().fit(X))
     ]
     for other, told in (
-        (1, "ChannelScaler, fitted to other images, than number 0, ChannelScaler"),
-        (2, "preprocessing, none, than number 0, ChannelScaler"),
-        (3, "preprocessing, ZCAWhitener, than number 0, ChannelScaler"),
+        (1, "ChannelScaler, fitted on different images, from number 0, ChannelScaler"),
+        (2, "preprocessing, none, from number 0, ChannelScaler"),
+        (3, "preprocessing, ZCAWhitener, from number 0, ChannelScaler"),
     ):
-        with pytest.warns(UserWarning, match=f"set number 1 carries another .*{told}"):
+        with pytest.warns(UserWarning, match=f"set number 1 has a different .*{told}"):
             whole = SyntheticSet.concat([sets[0], sets[other]])
         assert whole.preprocessing is None
     assert SyntheticSet.concat([sets[2]] * 2).preprocessing is None
@@ -678,10 +684,19 @@ def entry(name, value):
         (step(0, n_samples_seen=10**40), "'n_samples_seen' must be a count"),
         (step(0, rounding=float("nan")), "'rounding' must be a number"),
         (step(0, rounding="0"), "'rounding' must be a number"),
-        (step(0, image_shape=[3, 2]), "'image_shape' must be three sides"),
-        (step(0, image_shape=[3, 2, -1]), "'image_shape' must be three sides"),
-        (step(0, image_shape=[2**40, 1, 1]), "'image_shape' must be three sides"),
-        (step(0, image_shape=[3, 4, 1]), "images like its own, of 3x2x1"),
+        (
+            step(0, image_shape=[3, 2]),
+            r"'image_shape' must be \(height, width, channels\)",
+        ),
+        (
+            step(0, image_shape=[3, 2, -1]),
+            r"'image_shape' must be \(height, width, channels\)",
+        ),
+        (
+            step(0, image_shape=[2**40, 1, 1]),
+            r"'image_shape' must be \(height, width, channels\)",
+        ),
+        (step(0, image_shape=[3, 4, 1]), "images of the same shape, 3x2x1"),
         (step(0, image_shape=[2, 1, 3]), "'mean' must be float64 of shape .3,"),
         (step(1, eps=0), "'eps' must be positive"),
         (step(1, eps=-0.1), "'eps' must be a number"),
@@ -700,7 +715,7 @@ def entry(name, value):
         (tensor("1.mean", lambda a: a[:-1]), "'mean' must be float64 of shape"),
         (tensor("1.components", lambda a: a.T[:5]), "'components' must be float32"),
         (tensor("1.components", lambda a: a * np.inf), "'components' must be finite"),
-        (tensor("1.components", lambda a: a * 3), "'components' must have the length"),
+        (tensor("1.components", lambda a: a * 3), "'components' must have norm"),
         (tensor("1.components", lambda a: None), "must have the tensors"),
         (tensor("1.variances", lambda a: -a), "'variances' must not be negative"),
         (tensor("1.variances", lambda a: a[:0]), "'components' must be float32"),

@@ -207,7 +207,7 @@ class Sources:
                 f"{expected!r} does not exist"
                 + (f" in {self.folder!r}" if place is None else "")
                 + (
-                    f" but {others}, which is not a supported image format"
+                    f"; found {others}, which is not a supported image format"
                     if others
                     else ""
                 )

@@ -145,7 +145,7 @@ def _read_parquet(path: Path, ids: Sequence[str]) -> pd.DataFrame:
         import pyarrow.parquet
     except ImportError as error:
         raise ImportError(
-            f"Reading '{path}' needs pyarrow: pip install skdistill[parquet]"
+            f"Reading '{path}' requires pyarrow: pip install skdistill[parquet]"
         ) from error
     _check_start(path, b"PAR1")
     with pyarrow.parquet.ParquetFile(path) as file:
@@ -228,7 +228,7 @@ def _read_fits(path: Path, ids: Sequence[str]) -> pd.DataFrame:
         from astropy.units import UnitsWarning
     except ImportError as error:
         raise ImportError(
-            f"Reading '{path}' needs astropy: pip install skdistill[fits]"
+            f"Reading '{path}' requires astropy: pip install skdistill[fits]"
         ) from error
     with ExitStack() as stack:
         # Units that the standard does not know do not matter here.

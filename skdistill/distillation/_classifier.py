@@ -301,7 +301,7 @@ class DistilledClassifier(
         return float(accuracy_score(y, predicted, sample_weight=sample_weight))
 
     def _known_images(self, X: Any) -> Any:
-        """Check columns, and warn of images in another pixel space."""
+        """Check columns, and warn about images in another pixel space."""
         X = check_columns(self, X)
         # Of another distiller than ours there may be no set, only what it returned.
         synthetic = getattr(self.distiller_, "synthetic_", None)

@@ -131,7 +131,7 @@ def check_training_images(
         if found < number:
             raise ValueError(
                 "`X_train` must have at least as many images of each class as the "
-                f"set: {number} of {label!r}; got {found}"
+                f"set: {number} of class {label!r}; got {found}"
             )
     return images, labels
 

@@ -60,8 +60,8 @@ def check_baseline(
             if n_found < n_wanted:
                 raise ValueError(
                     "`baseline`='random' requires as many images of each class as the "
-                    f"set has: {n_wanted} of {label.item()!r}, but `y_train` has "
-                    f"{n_found}"
+                    f"set has: {n_wanted} of class {label.item()!r}, but `y_train` "
+                    f"has {n_found}"
                 )
     else:
         check_distiller(baseline, labels, "`baseline`")

@@ -167,7 +167,7 @@ def evaluate_synthetic(
     Warns
     -----
     UserWarning
-        If test or validation images are in another pixel space than the distilled
+        If test or validation images are in a different pixel space from the distilled
         images, or labels are unknown.
 
     See Also

@@ -36,7 +36,7 @@ def warn_of_other_space(
     may_be_noise: bool = False,
     remedy: str | None = None,
 ) -> None:
-    """Warn if images are in another pixel space than those of a distilled set.
+    """Warn if images are in a different pixel space from those of a distilled set.
 
     Parameters
     ----------
@@ -95,7 +95,7 @@ def warn_of_other_space(
 
 
 def warn_of_other_pixels(synthetic: Any, X: Any, *, name: str = "X") -> None:
-    """Warn if images are in another pixel space than a distilled set.
+    """Warn if images are in a different pixel space from a distilled set.
 
     A set that does not say what the real images were like is compared by its own.
 

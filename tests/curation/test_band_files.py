@@ -81,15 +81,15 @@ def test_bands_that_do_not_fit(survey):
             table[1:2].assign(**{f"file_{band}": "J1-g.fits" for band in BANDS})
         )
     Image.new("L", (8, 8)).save(folder / "J1-g.fits", "PNG")
-    with pytest.raises(ValueError, match=r"J1-g.fits' is not FITS"):
+    with pytest.raises(ValueError, match=r"J1-g.fits' is not a FITS file"):
         reader(folder).transform(table)
 
 
 def test_columns_that_are_not_there(survey):
     folder, table = survey
-    with pytest.raises(ValueError, match=r"\['file_y'\] are none of"):
+    with pytest.raises(ValueError, match=r"\['file_y'\] are not among"):
         reader(folder, ["g", "y"]).transform(table)
-    with pytest.raises(ValueError, match="has a column twice"):
+    with pytest.raises(ValueError, match="must not contain a column twice"):
         reader(folder, ["g", "g"]).transform(table)
-    with pytest.raises(TypeError, match="needs a DataFrame"):
+    with pytest.raises(TypeError, match="requires a DataFrame"):
         reader(folder).transform(["J0-g.fits"])

@@ -93,7 +93,7 @@ def test_polars_in_polars_out(rows):
     expected, _ = RotationAugmenter(2).fit_resample(rows)
     assert isinstance(rotated, polars.DataFrame)
     assert rotated.to_dict(as_series=False) == expected.to_dict("list")
-    with pytest.raises(ValueError, match="row 1 is nan"):
+    with pytest.raises(ValueError, match="got nan in row 1"):
         RotationAugmenter().fit_resample(
             table.with_columns(rotation=polars.Series([0.0, None, 0.0]))
         )
@@ -109,7 +109,7 @@ def test_errors(rows):
         augmenter.fit_resample(rows, [1, 2])
     with pytest.raises(ValueError, match="'rotation' must hold degrees"):
         augmenter.fit_resample(rows.assign(rotation="left"))
-    with pytest.raises(ValueError, match="row 'b' is nan"):
+    with pytest.raises(ValueError, match="got nan in row 'b'"):
         augmenter.fit_resample(rows.assign(rotation=[0, np.nan, 0]))
     for n_rotations in (0, 2.5):
         with pytest.raises(ValueError, match="The 'n_rotations' parameter"):

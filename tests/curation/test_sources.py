@@ -81,16 +81,18 @@ def test_a_folder_with_the_border_in_its_name(tmp_path):
 
 def test_what_an_archive_has_not(folder, rows):
     archive = folder / "images.zip"
-    with pytest.raises(FileNotFoundError, match=r"Row 'a': .*77\.jpg' in .*images.zip"):
+    with pytest.raises(
+        FileNotFoundError, match=r"Row 'a': '77\.jpg' does not exist in .*images.zip"
+    ):
         ImageReader(images_dir=archive).transform(rows.assign(asset_id=[77, 0, 5]))
     with pytest.raises(FileNotFoundError, match=r"Row 1: .*'7\.png'.*2 of 2|1 of 2"):
         ImageReader(images_dir=archive).transform(["images/1.png", "7.png"])
-    with pytest.raises(FileNotFoundError, match=r"no file 'images/7\.png' in "):
+    with pytest.raises(FileNotFoundError, match=r"has no file 'images/7\.png'"):
         ImageReader().transform([f"{archive}!/images/7.png"])
-    with pytest.raises(ValueError, match=r"images.zip!/images/notes.txt': it is in no"):
+    with pytest.raises(ValueError, match=r"images\.zip!/images/notes\.txt': its"):
         ImageReader(images_dir=archive).transform(["images/notes.txt"])
     # Never outside of it.
-    with pytest.raises(FileNotFoundError, match="there is no file"):
+    with pytest.raises(FileNotFoundError, match="has no file"):
         ImageReader(images_dir=f"{archive}!/images").transform(["../../0.png"])
 
 
@@ -112,7 +114,7 @@ def test_damaged_archives(folder, tmp_path):
 
     archive.write_bytes(content[: len(content) // 2])
     with pytest.raises(
-        ValueError, match=r"images.zip' is no zip archive, or a damaged"
+        ValueError, match=r"images.zip' is not a zip archive, or is damaged"
     ):
         ImageReader(images_dir=archive).transform(names)
 
@@ -184,7 +186,11 @@ def test_bytes_that_are_no_image(rows):
     reader = ImageReader(on_error="skip", size=8)
     with pytest.warns(UserWarning, match="2 of 3 images"):
         reader.transform(table)
-    assert reader.skipped_["error"].str.contains("no image format|not a path").all()
+    assert (
+        reader.skipped_["error"]
+        .str.contains("image format is unknown|not a path")
+        .all()
+    )
 
 
 def test_values_of_strange_types(rows):
@@ -234,7 +240,7 @@ def test_gzip(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="cannot read"):
         ImageReader().transform([zipped[:40] + b"123" + zipped[43:]])
     monkeypatch.setattr(decoding, "MAX_BYTES", 1000)
-    with pytest.raises(ValueError, match="unzipped it has more than 1000 bytes"):
+    with pytest.raises(ValueError, match="it has more than 1000 bytes"):
         ImageReader().transform([zipped])
 
 
@@ -242,7 +248,7 @@ def test_channels(folder, rows, expected):
     X = ImageReader(images_dir=folder, size=8, bands=[2, 0]).transform(rows)
     np.testing.assert_array_equal(X, expected[..., [2, 0]])
     for wrong in ([3], ["r"]):
-        with pytest.raises(ValueError, match="must be of 0, 1, 2"):
+        with pytest.raises(ValueError, match="must hold numbers among 0, 1, 2"):
             ImageReader(images_dir=folder, bands=wrong).transform(rows)
     for wrong in ([], [0.5], [None]):
         with pytest.raises(ValueError, match="`bands` must hold numbers or names"):

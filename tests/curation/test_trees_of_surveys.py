@@ -69,12 +69,12 @@ def test_trees_made_of_questions():
         "b": {"x": "x > x", "z": "x > z"}
     }
     for wrong, ask, message in [
-        (questions, ["d"], r"`ask` must name questions; \['d'\]"),
-        (questions, ["b", "c"], "`ask` must have 'a': its answers lead to different"),
-        (questions, [], "`ask` must have 'a'|there is none"),
-        ({"a": {"x": "b"}}, None, "must have 'b', which an answer leads to"),
-        ({"a": {"x": "a"}}, None, "must end; 'a' leads back to itself"),
-        ({}, None, "there is none"),
+        (questions, ["d"], r"`ask` must name questions .*\['d'\]"),
+        (questions, ["b", "c"], "`ask` must include 'a': its answers lead to"),
+        (questions, [], "`ask` must include 'a'|got none"),
+        ({"a": {"x": "b"}}, None, "must contain 'b', since an answer leads to"),
+        ({"a": {"x": "a"}}, None, "must not have cycles; 'a' leads back to itself"),
+        ({}, None, "got none"),
     ]:
         with pytest.raises(ValueError, match=message):
             vote_tree(wrong, ask=ask)
@@ -122,7 +122,7 @@ def test_a_survey_of_ones_own(confidence):
     renamed = catalog.add_suffix("_share")
     other = clone(curator).set_params(votes="share").fit(renamed)
     np.testing.assert_array_equal(other.scores_, curator.scores_)
-    with pytest.raises(ValueError, match=r"not in the catalog: \['arms_no'"):
+    with pytest.raises(ValueError, match=r"missing: \['arms_no'"):
         curator.fit(renamed)
 
 
@@ -183,15 +183,18 @@ def test_the_whole_tree():
     [
         ({}, "must have one question, "),
         ({"a": {"x": "1", "y": "2"}, "b": {}}, "must have one question, "),
-        ({"a": {}}, "must have answers for the question 'a'"),
-        ({"a": {"x": "1", "y": {"b": "2"}}}, "for the question 'b' below 'y' of 'a'"),
+        ({"a": {}}, "must have answers to the question 'a'"),
+        ({"a": {"x": "1", "y": {"b": "2"}}}, "to the question 'b' below 'y' of 'a'"),
         ({"a": {"x": "1", "y": 5}}, "one question below 'y' of 'a'.*got 5"),
-        ({"a": {"x": "1", 2: "2"}}, "as answers of 'a'; got 2"),
+        ({"a": {"x": "1", 2: "2"}}, "as answers to 'a'; got 2"),
         ({5: {"x": "1", "y": "2"}}, "the question 5"),
-        ({"a": {"x": "1", ("x", "y"): "2"}}, r"answer of 'a' twice: \('x', 'y'\)"),
-        ({"a": {"x": "1", "y": "1"}}, "the class '1' twice; answers of one question"),
-        ({"a": {"x": "1", "y": {"a": {"x": "2"}}}}, "asks 'a' again below 'y'"),
-        ({"a": {"x": "1", "y": None}}, r"two classes or more; got \['1'\]"),
+        ({"a": {"x": "1", ("x", "y"): "2"}}, r"answer to 'a' twice: \('x', 'y'\)"),
+        (
+            {"a": {"x": "1", "y": "1"}},
+            "the class '1' twice; merge answers of one question",
+        ),
+        ({"a": {"x": "1", "y": {"a": {"x": "2"}}}}, "must not ask 'a' again below 'y'"),
+        ({"a": {"x": "1", "y": None}}, r"at least two classes; got \['1'\]"),
     ],
 )
 def test_what_is_no_tree(tree, message):
@@ -283,13 +286,17 @@ def test_clean_samples_have_the_flags_of_stripe_82(shared_data):
 
 
 def test_clean_needs_the_questions_and_the_columns(make_catalog):
-    with pytest.raises(ValueError, match=r"thresholds for questions of .*\['shape'"):
+    with pytest.raises(
+        ValueError, match=r"thresholds for the questions of .*\['shape'"
+    ):
         GalaxyZooCurator(tree=SURVEY, votes=None, clean=10).fit(survey())
-    with pytest.raises(ValueError, match="`votes='debiased'` needs a column"):
+    with pytest.raises(ValueError, match="`votes='debiased'` requires a column"):
         GalaxyZooCurator(clean=20, n_train=1, n_test=1).fit(make_catalog())
     catalog = with_all_answers(50)
     tree = {"t07_rounded": {"a16_completely_round": "round", "a17_in_between": "oval"}}
-    with pytest.raises(ValueError, match=r"needs \['t01_.*a01_smooth'\] on the way to"):
+    with pytest.raises(
+        ValueError, match=r"requires the questions \['t01_.*a01_smooth'\] before"
+    ):
         GalaxyZooCurator(tree=tree, clean=20).fit(catalog)
     catalog["t07_rounded_a16_completely_round_count"] = -1.0
     with pytest.raises(ValueError, match=r"Votes must lie in \[0, inf\]"):

@@ -43,7 +43,7 @@ def test_cumulative_votes(challenge, confidence, separator):
     table = table.rename(columns=lambda name: name.replace(".", separator))
     guessed = curator(confidence=confidence)
     with pytest.warns(
-        UserWarning, match="taken for cumulative.*`cumulative=True`"
+        UserWarning, match="treated as cumulative.*Pass `cumulative=True`"
     ) as w:
         guessed.fit(table)
     assert w[0].filename == __file__
@@ -81,28 +81,28 @@ def test_names_of_columns(challenge):
         assert named.fit(frame).labels_.tolist() == truth.tolist()
     with pytest.raises(ValueError, match=r"not in the catalog: \['share of Class1.1'"):
         curator(columns=mapping).fit(table)
-    with pytest.raises(ValueError, match=r"it has none for \['Class1_1', 'Class1_2', "):
+    with pytest.raises(ValueError, match=r"missing: \['Class1_1', 'Class1_2', "):
         curator(columns={"Class1_3": "Class1.3"}).fit(table)
     with pytest.raises(ValueError, match=r"'{question}' and '{answer}'"):
         curator(columns="{answer}").fit(table)
-    with pytest.raises(ValueError, match="`columns` gives other names"):
+    with pytest.raises(ValueError, match="Use `columns` if they have other names"):
         curator().fit(renamed)
 
 
 @pytest.mark.parametrize(
     ("change", "cure"),
     [
-        (lambda v: 100 * v, "look like percent: `vote_unit='percent'` divides them"),
+        (lambda v: 100 * v, "look like percentages: use `vote_unit='percent'` to"),
         (
             lambda v: (40 * v).round(),
-            "look like numbers of votes: `vote_unit='count'` divides",
+            "look like numbers of votes: use `vote_unit='count'`",
         ),
         (
             lambda v: (100 * v).round(),
-            "divides.* If they are percent, `vote_unit='percent'`",
+            "to divide.* If they are percentages, use `vote_unit='percent'`",
         ),
-        (lambda v: v.mask(v < 0.01, -99), "-99 often stands for a missing vote"),
-        (lambda v: v.mask(v < 0.01, -9999), "-9999 often stands for a missing vote"),
+        (lambda v: v.mask(v < 0.01, -99), "-99 often marks a missing vote"),
+        (lambda v: v.mask(v < 0.01, -9999), "-9999 often marks a missing vote"),
     ],
 )
 def test_votes_that_are_no_fractions(challenge, change, cure):
@@ -116,7 +116,9 @@ def test_votes_that_are_no_fractions(challenge, change, cure):
 def test_votes_as_text_are_shown(challenge):
     table, _ = challenge
     table["Class1.1"] = "0,5"
-    with pytest.raises(ValueError, match=r"'Class1.1' .*, its first value is '0,5'"):
+    with pytest.raises(
+        ValueError, match=r"'Class1\.1' .*, and its first value is '0,5'"
+    ):
         curator().fit(table)
 
 
@@ -183,16 +185,18 @@ def test_units_that_are_wrong():
             tree=SURVEY, columns=columns, vote_unit=unit, n_train=1, n_test=0
         ).fit(table)
 
-    with pytest.raises(ValueError, match=r"numbers of votes: `vote_unit='count'`"):
+    with pytest.raises(ValueError, match="numbers of votes: use `vote_unit='count'`"):
         fit("fraction")
     with pytest.raises(ValueError, match=r"lie in \[0, 100\]"):
         fit("percent", COUNTS.assign(Arms=101))
     names = list(ANY_NAMES.values())
-    with pytest.raises(ValueError, match=r"largest is 0.36.*`vote_unit='fraction'`"):
+    with pytest.raises(
+        ValueError, match=r"largest vote is 0\.36.*`vote_unit='fraction'`"
+    ):
         fit("percent", COUNTS.assign(**COUNTS[names] / 100))
-    with pytest.raises(ValueError, match="-9 often stands for a missing vote"):
+    with pytest.raises(ValueError, match="-9 often marks a missing vote"):
         fit("count", COUNTS.assign(Arms=-9))
     # Without the votes for a star the others would be shares of too few.
     fewer = {k: v for k, v in ANY_NAMES.items() if k != "shape_star"}
-    with pytest.raises(ValueError, match=r"it has none for \['shape_star'\]"):
+    with pytest.raises(ValueError, match=r"missing: \['shape_star'\]"):
         fit("count", columns=fewer)

@@ -106,7 +106,9 @@ def test_damaged_batches_are_never_unpickled(name, published, tmp_path, server):
             return (shutil.rmtree, (str(tmp_path),))
 
     batch.write_bytes(pickle.dumps(Evil()))
-    with pytest.raises(OSError, match=r"not as it was published.*download_if_missing"):
+    with pytest.raises(
+        OSError, match=r"differs from the published.*download_if_missing"
+    ):
         load(tmp_path, download_if_missing=False)
     # The archive is still there and right: extracted again, not downloaded.
     X, _ = load(tmp_path, return_X_y=True, verbose=0)
@@ -117,13 +119,13 @@ def test_damaged_batches_are_never_unpickled(name, published, tmp_path, server):
 def test_wrong_archives_are_refused(name, published, tmp_path, server, monkeypatch):
     dataset, _ = published
     monkeypatch.setattr(dataset, "tgz_md5", "0" * 32)
-    with pytest.raises(OSError, match=r"sent is not usable: .*MD5 sum 0000"):
+    with pytest.raises(OSError, match=r"is not usable: .*MD5 sum must be 0000"):
         LOADERS[name](tmp_path, verbose=0)
     assert not (tmp_path / dataset.filename).exists()
     assert not (tmp_path / dataset.base_folder).exists()
     # Half a file that another program left under the name.
     (tmp_path / dataset.filename).write_bytes(b"half")
-    with pytest.raises(OSError, match=r"MD5 sum 0000.*Remove it"):
+    with pytest.raises(OSError, match=r"MD5 sum must be 0000.*Remove it"):
         LOADERS[name](tmp_path, verbose=0)
 
 

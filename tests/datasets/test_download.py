@@ -121,7 +121,7 @@ def test_resumes_as_often_as_it_gets_further(server, target, fetch, waits):
 
 def test_attempts_in_vain_end_and_wait_longer(server, target, fetch, waits):
     server.faults["file.bin"] = [drop(1000)] + [drop(0)] * 4
-    with pytest.raises(DownloadError, match=r"closed after 1000 of 300000.*4 attempts"):
+    with pytest.raises(DownloadError, match=r"after 1000 of 300000.*4 failed attempts"):
         fetch(delay=0.5)
     assert waits == [0.5, 0.5, 1, 2]
     assert names(target) == {"file.bin.part", "file.bin.part.json"}
@@ -138,7 +138,7 @@ def test_server_that_ignores_ranges(server, target, fetch):
     assert target.read_bytes() == CONTENT
     server.faults["file.bin"] = [drop(100)] * 9
     target.unlink()
-    with pytest.raises(DownloadError, match=r"attempts in vain"):
+    with pytest.raises(DownloadError, match="failed attempts"):
         fetch()
 
 
@@ -223,7 +223,7 @@ def test_body_longer_than_promised(server, target, fetch):
         handler.send_content(content, length=len(content) - 10)
 
     server.faults["file.bin"] = [fault]
-    with pytest.raises(DownloadError, match=rf"must have the SHA-256 {SHA256}"):
+    with pytest.raises(DownloadError, match=rf"must be {SHA256}"):
         fetch(sha256=SHA256)
     assert names(target) == set()
 
@@ -237,7 +237,7 @@ def test_body_of_unknown_length(server, target, fetch):
         handler.wfile.write(content)
 
     server.faults["file.bin"] = [fault]
-    with pytest.raises(DownloadError, match="does not say how long"):
+    with pytest.raises(DownloadError, match="does not report the length of"):
         fetch()
     assert not target.exists()
 
@@ -265,11 +265,11 @@ def test_body_in_chunks(server, target, fetch, is_whole):
 
 
 def test_wrong_hash(server, target, fetch):
-    with pytest.raises(DownloadError, match=rf"must have the SHA-256 0000.*{SHA256}"):
+    with pytest.raises(DownloadError, match=rf"must be 0000.*{SHA256}"):
         fetch(sha256="0" * 64)
     assert names(target) == set()
     fetch(sha256=SHA256.upper())
-    with pytest.raises(DownloadError, match="must have the SHA-256 0000"):
+    with pytest.raises(DownloadError, match="must be 0000"):
         fetch(sha256="0" * 64)
     assert names(target) == DONE
 
@@ -306,7 +306,9 @@ def test_check_of_the_content(server, target, fetch):
 
     seen = []
     server.faults["file.bin"] = [lambda handler, content: b"<html>Sign in!</html>"]
-    with pytest.raises(DownloadError, match=r"file\.bin sent .* not what it should"):
+    with pytest.raises(
+        DownloadError, match=r"file sent by .*file\.bin .* not what it should"
+    ):
         fetch(check=check)
     assert names(target) == set()
     fetch(check=check)
@@ -337,7 +339,7 @@ def test_a_status_that_passes(server, target, fetch, waits, code):
     assert waits == [1, 2]
     server.faults["file.bin"] = [status(code)] * 2
     target.unlink()
-    with pytest.raises(DownloadError, match=rf"{code} .*2 attempts in vain"):
+    with pytest.raises(DownloadError, match=rf"{code} .*2 failed attempts"):
         fetch(n_retries=1)
 
 
@@ -366,7 +368,7 @@ def test_retry_after_as_a_date(server, target, fetch, waits):
 
 def test_retry_after_is_bounded(server, target, fetch, waits):
     server.faults["file.bin"] = [status(503, Retry_After="86400")]
-    with pytest.raises(DownloadError, match=r"503.*asks to wait 86400 s"):
+    with pytest.raises(DownloadError, match=r"503.*asks to wait for 86400 s"):
         fetch()
     assert waits == []
 
@@ -383,7 +385,7 @@ def test_redirects(server, target, fetch, waits):
 def test_redirect_loop(server, target, fetch, waits):
     server.faults["file.bin"] = [redirect(server.url("there"))] * 20
     server.faults["there"] = [redirect(server.url("file.bin"))] * 20
-    with pytest.raises(DownloadError, match=r"redirects in a loop.*302"):
+    with pytest.raises(DownloadError, match=r"redirect is circular.*302"):
         fetch()
     assert waits == []
     assert len(server.requests) < 30
@@ -392,7 +394,7 @@ def test_redirect_loop(server, target, fetch, waits):
 @pytest.mark.parametrize("place", ["file:///etc/passwd", "ftp://127.0.0.1/x", ""])
 def test_redirects_to_elsewhere(server, target, fetch, place):
     server.faults["file.bin"] = [redirect(place)] if place else [status(302)]
-    with pytest.raises(DownloadError, match="redirects"):
+    with pytest.raises(DownloadError, match="redirect"):
         fetch()
     assert names(target) == set()
 
@@ -442,7 +444,7 @@ def test_answers_of_another_part(server, target, fetch, value):
 
 
 def test_no_server(server, target, waits):
-    with pytest.raises(DownloadError, match=r"no connection.*3 attempts in vain"):
+    with pytest.raises(DownloadError, match=r"no connection.*3 failed attempts"):
         download("http://127.0.0.1:9/file.bin", target, n_retries=2)
     assert waits == [1, 2]
 
@@ -622,7 +624,7 @@ def test_folder_that_is_read_only(target, fetch, monkeypatch):
     assert fetch() == SHA256
     (target.parent / "file.bin.json").unlink()
     assert fetch() == SHA256
-    with pytest.raises(DownloadError, match="must have the SHA-256"):
+    with pytest.raises(DownloadError, match=r"The SHA-256 of '.*' must be"):
         fetch(sha256="0" * 64)
 
 
@@ -694,6 +696,6 @@ def test_progress(server, target, fetch, capsys):
     assert out == ""
     assert "file.bin: 100%" in error
     assert "300k/300k" in error
-    assert "closed after 100000 of 300000 bytes; again in 1 s" in error
+    assert "closed after 100000 of 300000 bytes; retrying in 1 s" in error
     fetch()
     assert capsys.readouterr() == ("", "")

@@ -219,7 +219,7 @@ def test_asks_before_a_long_download(server, fetch, home, monkeypatch, capsys, p
         home.mkdir()
         (home / f"{NAMES['images']}.part").write_bytes(b"x" * present)
     monkeypatch.setattr(sys, "stdin", io.StringIO("y"))
-    place = rf"{NAMES['images']} to '{home}'.*nobody to ask"
+    place = rf"{NAMES['images']} to '{home}'.*not interactive"
     with pytest.raises(ValueError, match=rf"`images` must be True .*0\.0 GB.*{place}"):
         fetch()
     monkeypatch.setattr(sys, "stdin", None)
@@ -234,7 +234,7 @@ def test_asks_before_a_long_download(server, fetch, home, monkeypatch, capsys, p
         assert not (home / NAMES["images"]).exists()
     question = capsys.readouterr().out
     assert "Download the images of Galaxy Zoo 2, 0.0 GB" in question
-    assert ("already there" in question) == bool(present)
+    assert ("already been downloaded" in question) == bool(present)
     monkeypatch.setattr(sys, "stdin", Terminal("y\n"))
     with pytest.warns(UserWarning, match=DROPPED):
         assert len(fetch().filenames) == N_IMAGES
@@ -298,11 +298,11 @@ def test_missing_and_wrong_files(server, fetch, home, name):
         server.files[file_name] = wrong
         if name == "mapping" and wrong and wrong in content:
             continue  # half a table is one, too
-        with pytest.raises(OSError, match=rf"{file_name} sent is not usable"):
+        with pytest.raises(OSError, match=rf"{file_name} is not usable"):
             fetch(images=True)
         assert not (home / file_name).exists()
     server.files[file_name] = content
-    with pytest.raises(OSError, match="must have the SHA-256 00"):
+    with pytest.raises(OSError, match="must be 00"):
         fetch(images=True, sha256={name: "00"})
     with pytest.warns(UserWarning, match=DROPPED):
         fetch(images=True)
@@ -313,7 +313,7 @@ def test_missing_and_wrong_files(server, fetch, home, name):
 
 def test_unsafe_archive(server, fetch, home, tmp_path):
     server.files[NAMES["images"]] = archive([("1.jpg", b""), ("../2.jpg", b"")])
-    with pytest.raises(OSError, match=r"'\.\./2\.jpg' is a name that leads out"):
+    with pytest.raises(OSError, match=r"'\.\./2\.jpg' is a path outside"):
         fetch(images=True, extract=True)
     assert not list(tmp_path.rglob("*.jpg"))
 

@@ -118,7 +118,7 @@ def test_names_of_parts(tmp_path):
     both = ConcatDataset([whole, whole])
     assert from_torch_dataset(both, verbose=0).target_names == NAMES
     other = Pairs(PICTURES, classes=NAMES[::-1])
-    with pytest.raises(ValueError, match="parts whose classes differ"):
+    with pytest.raises(ValueError, match="parts with different classes"):
         from_torch_dataset(ConcatDataset([whole, other]), verbose=0)
     unnamed = ConcatDataset([whole, Pairs(PICTURES)])
     assert from_torch_dataset(unnamed, verbose=0).target_names == [0, 1, 2]
@@ -127,7 +127,7 @@ def test_names_of_parts(tmp_path):
     assert from_torch_dataset(numbers, verbose=0).target_names == ["a", "b", "c"]
     synonyms = Pairs(PICTURES, classes=[("tench", "Tinca"), ("crane",), ("x",)])
     assert from_torch_dataset(synonyms, verbose=0).target[0] == "tench, Tinca"
-    with pytest.warns(UserWarning, match="there is the label 2. They stay numbers"):
+    with pytest.warns(UserWarning, match="found the label 2. The numbers are kept"):
         found = from_torch_dataset(Pairs(PICTURES, classes=NAMES[:2]), verbose=0)
     assert found.target.tolist() == LABELS
 
@@ -167,11 +167,11 @@ def test_labels(labels, expected):
 @pytest.mark.parametrize(
     ("label", "message"),
     [
-        (None, "must be text or a whole number; it is None"),
-        (0.5, "it is 0.5"),
-        (float("nan"), "it is nan"),
-        (torch.eye(3)[0], r"shape \(3,\)\. Of one-hot"),
-        ({"boxes": []}, "it is {'boxes'"),
+        (None, "must be a string or an integer; got None"),
+        (0.5, "got 0.5"),
+        (float("nan"), "got nan"),
+        (torch.eye(3)[0], r"shape \(3,\)\. Convert one-hot"),
+        ({"boxes": []}, "got {'boxes'"),
     ],
 )
 def test_label_that_is_none(label, message):
@@ -205,10 +205,10 @@ def test_wrong_item_is_named():
     with pytest.raises(ValueError, match=r"dataset\[2\] cannot be read: disk is gone"):
         from_torch_dataset(Broken(PICTURES), verbose=0)
     for image, message in (
-        (None, "it is None"),
-        ("a.png", "load_image_folder reads"),
+        (None, "None"),
+        ("a.png", "use load_image_folder"),
         (np.zeros(5), r"its shape is \(5,\)"),
-        (object(), "picture of Pillow, a tensor or an array"),
+        (object(), "Pillow image, a tensor or an array"),
     ):
         with pytest.raises(
             ValueError, match=rf"dataset\[0\] cannot be read: .*{message}"
@@ -226,7 +226,7 @@ def test_modes_in_a_data_set():
         from_torch_dataset(Pairs(gray_first), verbose=0)
     X = from_torch_dataset(Pairs(gray_first), mode="RGB", verbose=0).data
     assert X.shape[-1] == 3
-    with pytest.raises(ValueError, match="is for pictures of Pillow"):
+    with pytest.raises(ValueError, match="is for Pillow images"):
         from_torch_dataset(Pairs(TENSORS), mode="L", verbose=0)
 
 
@@ -239,10 +239,10 @@ class Stream(IterableDataset):
     ("thing", "error", "message"),
     [
         (DataLoader(Pairs(TENSORS)), TypeError, "pass its `.dataset`"),
-        (Stream(), TypeError, r"list\(dataset\) has both"),
-        (iter(PICTURES), TypeError, r"list\(dataset\) has both"),
+        (Stream(), TypeError, r"pass list\(dataset\)"),
+        (iter(PICTURES), TypeError, r"pass list\(dataset\)"),
         (Pairs, TypeError, "got the class Pairs"),
-        ("data", TypeError, "must have a length and items"),
+        ("data", TypeError, "must have a length and support indexing"),
         ({"train": Pairs(PICTURES)}, TypeError, r"with \['train'\]: pass one"),
         ([], ValueError, "it is empty"),
         (PICTURES, ValueError, r"dataset\[0\] .* pair \(image, label\); it is a Image"),
@@ -309,20 +309,22 @@ def test_huggingface(read, images):
 
 
 def test_columns_of_huggingface():
-    with pytest.warns(UserWarning, match="'label' is taken for the labels"):
+    with pytest.warns(UserWarning, match="'label' is used as the labels"):
         found = from_huggingface(fake(label_feature=Value), verbose=0)
     assert found.target.tolist() == LABELS
     other = fake(score=LABELS[::-1])
     found = from_huggingface(other, label_column="score", verbose=0)
     assert found.target.tolist() == LABELS[::-1]
     other.features["score"] = ClassLabel()
-    with pytest.raises(ValueError, match=r"`label_column` must say which.*'score'"):
+    with pytest.raises(ValueError, match=r"`label_column` must name.*'score'"):
         from_huggingface(other, verbose=0)
     with pytest.raises(ValueError, match=r"`image_column='x'` must be one of"):
         from_huggingface(other, image_column="x", verbose=0)
-    with pytest.raises(ValueError, match=r"dataset\[1\] .* -1, which stands for none"):
+    with pytest.raises(
+        ValueError, match=r"dataset\[1\] .* -1, which means that it is missing"
+    ):
         from_huggingface(fake(labels=[0, -1, 0, 0, 0, 0]), verbose=0)
-    with pytest.raises(TypeError, match=r"one split; got a dict with \['train'\]"):
+    with pytest.raises(TypeError, match=r"a single split; got a dict with \['train'\]"):
         from_huggingface({"train": fake()}, verbose=0)
     with pytest.raises(TypeError, match="got Pairs"):
         from_huggingface(Pairs(PICTURES), verbose=0)
@@ -344,7 +346,7 @@ def test_real_huggingface():
     np.testing.assert_array_equal(from_huggingface(raw, verbose=0).data, PIXELS)
     with pytest.raises(TypeError, match="one data set; got a DatasetDict"):
         from_torch_dataset(datasets.DatasetDict(train=real), verbose=0)
-    with pytest.raises(TypeError, match="must have a length and items"):
+    with pytest.raises(TypeError, match="must have a length and support indexing"):
         from_huggingface(real.to_iterable_dataset(), verbose=0)
 
 
@@ -371,7 +373,7 @@ def test_pictures(tmp_path):
 @pytest.mark.parametrize(
     ("pictures", "error", "message"),
     [
-        (PICTURES[0], TypeError, "give a list"),
+        (PICTURES[0], TypeError, "pass a list"),
         ([], ValueError, "it is empty"),
         ([*PICTURES[:2], PIXELS[0]], TypeError, r"pictures\[2\] is a ndarray"),
         (
@@ -386,5 +388,5 @@ def test_pictures(tmp_path):
 def test_no_pictures(pictures, error, message):
     with pytest.raises(error, match=message):
         from_pil_images(pictures, verbose=0)
-    with pytest.raises(ValueError, match="one for each of 6 pictures; got 2"):
+    with pytest.raises(ValueError, match="one label for each of the 6 pictures; got 2"):
         from_pil_images(PICTURES, [0, 1], verbose=0)

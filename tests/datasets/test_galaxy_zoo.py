@@ -156,7 +156,7 @@ def test_unknown_suffix(tmp_path):
 
 
 def test_no_way_to_asset_ids(table, images_dir):
-    with pytest.raises(ValueError, match=r"named '{dr7objid}\.jpg'.*need `mapping`"):
+    with pytest.raises(ValueError, match=r"named '{dr7objid}\.jpg'.*pass `mapping`"):
         load_galaxy_zoo2(table, images_dir)
     with pytest.raises(ValueError, match=r"'asset_id'.*'dr7objid'.*'sample'"):
         load_galaxy_zoo2(table.drop(columns="dr7objid"), images_dir)
@@ -179,7 +179,7 @@ def test_wrong_identifiers_in_a_file(table, tmp_path, wrong):
     table["dr7objid"] = table["dr7objid"].astype(object)
     table.loc[1, "dr7objid"] = wrong
     path = write(table, tmp_path / "votes.csv")
-    with pytest.raises(ValueError, match=r"votes\.csv.*whole numbers.*'dr7objid'"):
+    with pytest.raises(ValueError, match=r"votes\.csv.*integers.*'dr7objid'"):
         load_galaxy_zoo2(path)
 
 
@@ -290,7 +290,7 @@ def test_fits_identifiers_as_text(table, tmp_path):
 def test_fits_without_a_table(tmp_path):
     fits = pytest.importorskip("astropy.io.fits")
     fits.PrimaryHDU(np.zeros((2, 2))).writeto(tmp_path / "image.fits")
-    with pytest.raises(ValueError, match=r"image\.fits.*there is no table"):
+    with pytest.raises(ValueError, match=r"image\.fits.*it has no table"):
         load_galaxy_zoo2(tmp_path / "image.fits")
 
 
@@ -357,7 +357,7 @@ def test_missing_asset_ids_survive_a_file(table, mapping, tmp_path):
 )
 def test_identifiers_that_would_be_cut(table, ids):
     table["dr7objid"] = pd.Series(ids)
-    with pytest.raises(ValueError, match=r"`votes` .*whole numbers.*'dr7objid'"):
+    with pytest.raises(ValueError, match=r"`votes` .*integers.*'dr7objid'"):
         load_galaxy_zoo2(table)
 
 
@@ -519,7 +519,7 @@ def test_one_number_in_two_ways_and_two_endings(tmp_path, zipped):
     X = ImageReader(images_dir=place).transform(table)
     assert X.mean(axis=(1, 2, 3)).tolist() == [0, 200]
     table["asset_id"] = [2, 3]
-    message = "1 images are there with several endings .*2.jpg'"
+    message = "1 images exist with several extensions .*2.jpg'"
     with pytest.warns(UserWarning, match=message) as warned:
         assert load_galaxy_zoo2(table, place)["path"][0].endswith("2.jpg")
     with pytest.warns(UserWarning, match=message) as warned_too:
@@ -533,14 +533,14 @@ def test_one_number_in_two_ways_and_two_endings(tmp_path, zipped):
 
 def test_mappings_that_are_not_one_to_one(table, mapping):
     twice = pd.concat([mapping, mapping.iloc[:1].assign(asset_id=31)])
-    with pytest.warns(UserWarning, match="several assets of one object") as warned:
+    with pytest.warns(UserWarning, match="more than one asset") as warned:
         galaxies = load_galaxy_zoo2(table, mapping=twice)
     assert warned[0].filename == __file__
     assert galaxies["asset_id"].tolist() == [10, 20, 30]
     # The same row twice says nothing new; nor do objects of other tables.
     load_galaxy_zoo2(table, mapping=pd.concat([mapping, mapping]))
     load_galaxy_zoo2(table[:1], mapping=twice)
-    with pytest.warns(UserWarning, match="several objects of one asset"):
+    with pytest.warns(UserWarning, match="more than one object"):
         load_galaxy_zoo2(table, mapping=mapping.assign(asset_id=7))
 
 

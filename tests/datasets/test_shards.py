@@ -49,7 +49,9 @@ def test_one_part_that_is_all(tmp_path):
 @pytest.mark.filterwarnings("error")
 def test_one_of_several_is_told(tmp_path):
     write(tmp_path, "train", 2)
-    with pytest.warns(UserWarning, match=r"one of 2 parts: `path`=.*train-\*\.parquet"):
+    with pytest.warns(
+        UserWarning, match=r"one of 2 parts: use `path`=.*train-\*\.parquet"
+    ):
         X, _ = load(tmp_path / "train-00001-of-00002.parquet")
     assert X[:, 0, 0, 0].tolist() == [2, 3]
 

@@ -60,32 +60,41 @@ PAGE = b"\n<!DOCTYPE html>\n<html><body>Not found</body></html>"
         ((HEADER + ROW).replace(",", " "), r"separated by ' '.*sep='\\\\s\+'"),
         ("sep=;\n" + HEADER + ROW, "separated by semicolons"),
         ("#" + HEADER + ROW, "its header begins with '#', '#objid,t01_fraction'"),
-        (ROW * 2, "it has no header: its first line has numbers alone"),
+        (ROW * 2, "it has no header: its first line has only numbers"),
         ("# names are elsewhere\n" + ROW * 2, "no header but a comment, '# names are"),
         ("", "no header"),
         ("#Table1\n", "no header"),
-        (HEADER + ROW[:-1] + ",\n", "2 columns, and 3 in a row: its rows end in a com"),
-        ("objid,a,b\n1,2,3\n4,5\n6,7,8\n", "line 3 has 2 fields, the header 3: '4,5'"),
-        ("#Table1\nobjid,a,b\n1,2,3\n4", "line 4 has 1 fields, the header 3"),
-        ("objid,a,b\n1,2,3\n#Table2\n", "line 3 has 1 fields, the header 3: '#Table2'"),
+        (
+            HEADER + ROW[:-1] + ",\n",
+            "2 columns, but a row has 3: its rows end in a com",
+        ),
+        (
+            "objid,a,b\n1,2,3\n4,5\n6,7,8\n",
+            "line 3 has 2 fields, but the header has 3: '4,5'",
+        ),
+        ("#Table1\nobjid,a,b\n1,2,3\n4", "line 4 has 1 fields, but the header has 3"),
+        (
+            "objid,a,b\n1,2,3\n#Table2\n",
+            "line 3 has 1 fields, but the header has 3: '#Table2'",
+        ),
         ("objid,a,b\n1,2,3\n1,2,3,4\n", "cannot be read"),
-        ("name,a\nx,2\nname,a\ny,3\n", "row 1 is the header again"),
-        ("objid,a\n1,2\nobjid,a\n3,4\n", "row 1 is the header again"),
+        ("name,a\nx,2\nname,a\ny,3\n", "row 1 repeats the header"),
+        ("objid,a\n1,2\nobjid,a\n3,4\n", "row 1 repeats the header"),
         ("objid,a,objid\n1,2,3\n", "the column 'objid' 2 times"),
         ('objid,t01\n"587,722,981,736",0.5\n', "Numbers with commas"),
-        ("objid,t01\n5.87723E+17,0.5\n", "a spreadsheet rounded"),
-        ("OBJID,t01\n5.87723E+17,0.5\n", "a spreadsheet rounded"),
-        (f"objid,t01\n{ID}.0,0.5\n", "whole numbers in column 'objid'"),
+        ("objid,t01\n5.87723E+17,0.5\n", "rounded by a spreadsheet"),
+        ("OBJID,t01\n5.87723E+17,0.5\n", "rounded by a spreadsheet"),
+        (f"objid,t01\n{ID}.0,0.5\n", "integers in column 'objid'"),
         (PAGE, "it is a web page, .*<!DOCTYPE html>"),
         (b'\xef\xbb\xbf{"error": "no such table"}', "it is JSON, .*no such table"),
-        (b'<?xml version="1.0"?><VOTABLE>', "it is a VOTable: astropy.table"),
+        (b'<?xml version="1.0"?><VOTABLE>', "it is a VOTable: .*astropy.table"),
         (b'<?xml version="1.0"?><Error>', "it is XML: .*Error"),
         (b"PK\x03\x04 and so on", r"it is a zip archive \(\.zip, \.npz, \.xlsx"),
         (b"PAR1 and so on", "it is a Parquet file"),
         (b"version https://git-lfs.github.com/spec/v1", "`git lfs pull`"),
         (b"\x93NUMPY\x01\x00", r"it is a NumPy array \(\.npy\)"),
-        ((HEADER + ROW).encode("utf-16-le"), "bytes of zero"),
-        (HEADER.encode() + b"1,\xe9\n", r"not in UTF-8 .*encoding='latin-1'"),
+        ((HEADER + ROW).encode("utf-16-le"), "zero bytes"),
+        (HEADER.encode() + b"1,\xe9\n", "not encoded in UTF-8 .*encoding='latin-1'"),
     ],
 )
 def test_what_is_refused(tmp_path, ending, text, reason):
@@ -109,7 +118,9 @@ def test_web_pages_are_no_tables(tmp_path, ending):
 
 def test_columns_of_one_name(tmp_path):
     path = write(tmp_path / "votes.csv", "objid,ra,ra\n1,2,3\n")
-    with pytest.warns(UserWarning, match=r"columns of one name, \['ra'\].*'ra\.1'"):
+    with pytest.warns(
+        UserWarning, match=r"columns of the same name, \['ra'\].*'ra\.1'"
+    ):
         assert load_galaxy_zoo2(path).columns.tolist() == ["objid", "ra", "ra.1"]
     frame = pd.DataFrame([[1, 2]], columns=["objid", "objid"])
     with pytest.raises(ValueError, match="has the column 'objid' more than once"):
@@ -182,8 +193,8 @@ def test_integers_with_gaps_in_a_parquet_file(tmp_path):
 
 def test_tables_that_are_no_tables():
     Table = pytest.importorskip("astropy.table").Table
-    with pytest.raises(TypeError, match=r"got Table: give its \.to_pandas\(\)"):
+    with pytest.raises(TypeError, match=r"got Table: pass its \.to_pandas\(\)"):
         load_galaxy_zoo2(Table({"objid": [1]}))
     for wrong in ({"objid": [1]}, np.zeros(3), 5, io.StringIO(HEADER)):
-        with pytest.raises(TypeError, match=r"`votes` must be a DataFrame .*; got"):
+        with pytest.raises(TypeError, match=r"`votes` must be a .*; got"):
             load_galaxy_zoo2(wrong)

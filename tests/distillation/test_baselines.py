@@ -231,7 +231,7 @@ def test_errors(data):
         def transform(self, X):
             return np.full((len(X), 1), np.nan)
 
-    with pytest.raises(ValueError, match="`features` must make a row of finite"):
+    with pytest.raises(ValueError, match="`features` must return a row of finite"):
         Herding(features=Broken()).fit(X, y)
     with pytest.raises(ValueError, match="'features' parameter"):
         Herding(features="pixels").fit(X, y)

@@ -202,7 +202,7 @@ def test_any_architecture_makes_features(tiny_bars, architecture, tmp_path):
             ),
             "batch normalization",
         ),
-        (nn.Linear(64, 3), "must take images"),
+        (nn.Linear(64, 3), "must accept images"),
         (lambda *_: 3, "must return a torch.nn.Module"),
         (lambda *_: nn.Sequential(nn.Flatten(), nn.Linear(64, 2)), r"\(4, 3\)"),
         (lambda *_: nn.Sequential(nn.Flatten(), nn.Linear(63, 3)), "`architecture`"),

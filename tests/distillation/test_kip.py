@@ -93,7 +93,7 @@ def test_nothing_to_learn(digits):
     X, y, _, _ = digits
     with pytest.raises(ValueError, match="'fixed' with `labels`='hard' leaves nothing"):
         KIPDistiller(images="fixed").fit(X, y)
-    with pytest.raises(ValueError, match=r"number of classes.* got 9 for 10 classes"):
+    with pytest.raises(ValueError, match=r"number of classes, 10, .*got 9"):
         KIPDistiller(n_targets=9).fit(X, y)
 
 
@@ -105,7 +105,7 @@ def test_kernels_that_cannot_be_learned_with(digits, monkeypatch):
 
     monkeypatch.setattr(KernelRegression, "evaluate", work)
     X, y, _, _ = digits
-    with pytest.raises(ValueError, match="differentiable operations of PyTorch"):
+    with pytest.raises(ValueError, match="differentiable PyTorch operations"):
         KIPDistiller(kernel=lambda a, b: rbf_kernel(a, b)).fit(X, y)
     with pytest.raises(ValueError, match="a number for each pair"):
         KIPDistiller(kernel=lambda a, b: a.sum()).fit(X, y)

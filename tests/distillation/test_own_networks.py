@@ -151,7 +151,7 @@ def test_features_need_a_linear_layer(images):
         architecture=without_head, n_teachers=1, n_epochs=2, device="cpu"
     )
     distiller = NCFMDistiller(buffer=buffer, max_iter=2, device="cpu")
-    with pytest.raises(ValueError, match=r"must have a torch\.nn\.Linear layer"):
+    with pytest.raises(ValueError, match=r"must end with a torch\.nn\.Linear layer"):
         distiller.fit(*images)
     fitted = DCDistiller(buffer=buffer, max_iter=2, device="cpu").fit(*images)
     assert np.isfinite(fitted.history_["loss"]).all()
@@ -251,12 +251,15 @@ REFUSED = {
         lambda shape, n: nn.Sequential(nn.Flatten(), nn.Linear(192, n + 1)),
         r"logits of shape \(n_images, n_classes\) = \(4, 9\); got \(4, 10\)",
     ),
-    "other images": (nn.Sequential(nn.Flatten(), nn.Linear(9, 9)), "must take images"),
+    "other images": (
+        nn.Sequential(nn.Flatten(), nn.Linear(9, 9)),
+        "must accept images",
+    ),
     "no module": (lambda shape, n: None, "must return a torch.nn.Module; got NoneType"),
-    "a class": (nn.Linear, "is not a network|a callable that gets|must take images"),
+    "a class": (nn.Linear, "is not a network|a callable that takes|must accept images"),
     "nothing trained": (
         lambda shape, n: small(shape, n).requires_grad_(False),
-        "parameters to train; it has none",
+        "trainable parameters; it has none",
     ),
     "statistics": (
         lambda shape, n: nn.Sequential(
@@ -264,7 +267,7 @@ REFUSED = {
             nn.Flatten(),
             nn.Linear(192, n),
         ),
-        "changes its buffer '0.running_mean' in training",
+        r"changes its buffer '0\.running_mean' during training",
     ),
     "normalized over the batch": (
         lambda shape, n: with_function(lambda x: x - x.mean(0), n),
@@ -313,7 +316,7 @@ def test_batch_normalization_is_refused_of_networks_by_name(images, name):
 
 @pytest.mark.parametrize("name", ["DM", "CAFE", "FRePo"])
 def test_features_that_are_not_there_are_named(images, name):
-    with pytest.raises(ValueError, match=r"must have a torch\.nn\.Linear layer"):
+    with pytest.raises(ValueError, match=r"must end with a torch\.nn\.Linear layer"):
         make_drawing(name, architecture=without_head).fit(*images)
 
 
@@ -322,7 +325,9 @@ def test_what_is_matched_must_be_there(images):
         {"architecture": "mlp"},
         {"buffer": TrajectoryBuffer(architecture="mlp", n_teachers=10**6)},
     ):
-        with pytest.raises(ValueError, match="`matched`='kernels' leaves nothing"):
+        with pytest.raises(
+            ValueError, match="`matched`='kernels' selects no parameters"
+        ):
             make_drawing("DC", matched="kernels", **changes).fit(*images)
     make_drawing("DC", architecture="mlp", matched="all").fit(*images)
 
@@ -337,7 +342,9 @@ def test_weights_of_layers_of_any_network(images):
     alexnet = {"architecture": "alexnet", "max_iter": 1}
     assert weights(**alexnet) == [0.1, 0.1, 0.1, 1.0, 2.0]
     assert weights(architecture="mlp", layer_weights=[0, 3]) == [0, 3]
-    with pytest.raises(ValueError, match=r"2 numbers.*what 1 layers of mlp see"):
+    with pytest.raises(
+        ValueError, match=r"2 non-negative numbers.*inputs of 1 layers of mlp"
+    ):
         weights(architecture="mlp", layer_weights=[1, 1, 1])
 
 
@@ -359,10 +366,10 @@ def test_checkpoints_know_the_network_they_are_of(images, tmp_path, name):
 
 
 def test_parameters_without_effect_are_told(images, buffer):
-    message = "`width`=16 and `depth`=2 is of no meaning"
+    message = "`width`=16 and `depth`=2 is ignored"
     with pytest.warns(UserWarning, match=message):
         make_drawing("DM", architecture=small, width=16, depth=2).fit(*images)
-    with pytest.warns(UserWarning, match="`architecture` is without effect"):
+    with pytest.warns(UserWarning, match="`architecture` has no effect"):
         make_drawing("DC", architecture="mlp", buffer=buffer).fit(*images)
 
 

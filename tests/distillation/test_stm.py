@@ -247,7 +247,7 @@ class TestErrorsBeforeTraining:
         message = r"at least 4 epochs: .* after 3 \(`n_initial_epochs`=3\) .*n_epochs=3"
         with pytest.raises(ValueError, match=message):
             make_tiny(n_initial_epochs=3).fit(*tiny_bars)
-        message = r"at least 4 epochs: .* aims 3 further \(`n_target_epochs`\); .*=3"
+        message = r"at least 4 epochs: .* 3 epochs later \(`n_target_epochs`\); .*=3"
         with pytest.raises(ValueError, match=message):
             make_tiny(n_target_epochs=3).fit(*tiny_bars)
 

@@ -110,7 +110,7 @@ def test_buffer_with_other_parameters_than_it_was_fitted_with(
 
 def test_other_data_than_the_teachers_saw_are_warned_of(make_distiller, bars):
     X, y = bars
-    with pytest.warns(UserWarning, match=r"`buffer` was fitted on other images"):
+    with pytest.warns(UserWarning, match="`buffer` was fitted on different images"):
         make_distiller(max_total_iter=1).fit(X[:30], y[:30])
 
 

@@ -441,7 +441,7 @@ def test_what_is_no_path(door, wrong, home):
     if wrong == "":
         assert "empty" in str(caught.value)
     elif isinstance(wrong, str):
-        assert "no such home folder" in str(caught.value)
+        assert "this home folder does not exist" in str(caught.value)
     assert not list(Path.cwd().iterdir())
 
 

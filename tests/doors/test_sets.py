@@ -290,7 +290,7 @@ def test_other_pixel_spaces_are_told_once_at_every_door(door, data, fitted, tmp_
         warnings.simplefilter("always")
         score(100 * data[0])
     plt.close("all")
-    told = [one for one in caught if "another pixel space" in str(one.message)]
+    told = [one for one in caught if "a different pixel space" in str(one.message)]
     assert [one.filename for one in told] == [__file__]
 
 

@@ -112,7 +112,9 @@ def test_the_same_runs_are_compared_within():
         groups=[0, 0, 1, 1, 2, 2] * 2 + [3, 3],
     )
     assert again["difference_high"] == pytest.approx(found["difference_high"])
-    with pytest.warns(UserWarning, match=r"the runs \[2, 3\] have images on one side"):
+    with pytest.warns(
+        UserWarning, match=r"the runs \[2, 3\] have images on only one side"
+    ):
         part = compare_classes(values[:6], y[:6], "a", "b", groups=[0, 1, 2, 0, 1, 3])
     assert (part["n_first"], part["n_second"]) == (2, 2)
 
@@ -184,11 +186,11 @@ def test_the_simulated_intervals_are_those_that_are_returned():
     ("changes", "message"),
     [
         ({"second": "c"}, "`second`: no image of 'c'"),
-        ({"y": ["a"]}, "of one length"),
+        ({"y": ["a"]}, "have the same length"),
         ({"second": ["a", "b"]}, "no class in common"),
         ({"groups": [1, 2]}, r"run of each of the 4 images; got shape \(2,\)"),
-        ({"groups": [1, 2, None, 4]}, "that of image 2 is None"),
-        ({"groups": [1, 2, 3, np.nan]}, "that of image 3 is"),
+        ({"groups": [1, 2, None, 4]}, "the run of image 2 is None"),
+        ({"groups": [1, 2, 3, np.nan]}, "the run of image 3 is"),
     ],
 )
 def test_errors(changes, message):

@@ -46,7 +46,9 @@ def test_choice_of_classes_and_axes(curator):
     assert len(display.available) == 1
     plt.close(display.figure_)
     for wrong in (["disc"], []):
-        with pytest.raises(ValueError, match="`classes` must name classes of the cur"):
+        with pytest.raises(
+            ValueError, match="`classes` must be among the classes of the cur"
+        ):
             ConfidenceDisplay.from_estimator(curator, classes=wrong)
     with pytest.raises(NotFittedError):
         ConfidenceDisplay.from_estimator(GalaxyZooCurator())

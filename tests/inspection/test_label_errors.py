@@ -104,7 +104,7 @@ def test_what_does_not_fit_is_named(digits, fitted):
     stm = STMDistiller()
     stm.buffer_ = fitted
     for wrong, message in (
-        (stm, "got STMDistiller: give its `buffer_`"),
+        (stm, "got STMDistiller: pass its `buffer_`"),
         (TrajectoryBuffer, "must be a fitted TrajectoryBuffer"),
         (None, "got NoneType"),
     ):
@@ -124,5 +124,5 @@ def test_what_does_not_fit_is_named(digits, fitted):
         find_label_errors(fitted, X[:, :7], y)
     with pytest.raises(ValueError, match="'max_epochs' parameter"):
         find_label_errors(fitted, X, y, max_epochs=0)
-    with pytest.warns(UserWarning, match="transformed as the teachers"):
+    with pytest.warns(UserWarning, match="transformed like the training images"):
         find_label_errors(fitted, 255 * X, y)

@@ -138,7 +138,7 @@ def test_what_does_not_fit_is_named(images, synthetic):
     for wrong, message in (
         (buffer, r"buffer.classifier\(teacher=0\)"),
         (subset, "`estimator` must be a fitted network.*got RandomSubset"),
-        (make_pipeline(ChannelScaler(), network), "give its last step"),
+        (make_pipeline(ChannelScaler(), network), "pass its last step"),
         (ConvNetClassifier, "got the class ConvNetClassifier"),
         (None, "got NoneType"),
     ):
@@ -148,7 +148,7 @@ def test_what_does_not_fit_is_named(images, synthetic):
         look(estimator=network)
     with pytest.raises(NotFittedError):
         look(estimator=PCA(2))
-    with pytest.raises(TypeError, match="got RandomSubset: give its `synthetic_`"):
+    with pytest.raises(TypeError, match="got RandomSubset: pass its `synthetic_`"):
         look(synthetic=subset)
     with pytest.raises(ValueError, match=r"`y` must hold classes of the .*spiral"):
         look(y=np.repeat("spiral", 40))
@@ -156,7 +156,9 @@ def test_what_does_not_fit_is_named(images, synthetic):
         look(y=np.arange(40))
     with pytest.raises(ValueError, match="40 images and 39 labels"):
         look(y=y[1:])
-    with pytest.raises(ValueError, match="`names` must hold one for each of the 40"):
+    with pytest.raises(
+        ValueError, match="`names` must hold one name for each of the 40"
+    ):
         look(names=["one"])
     with pytest.raises(ValueError, match=r"no real image of the class 'disc'"):
         look(X=X[10:], y=y[10:], same_class=True)
@@ -165,11 +167,11 @@ def test_what_does_not_fit_is_named(images, synthetic):
     with pytest.raises(ValueError, match="'metric' parameter"):
         look(metric="hamming")
     broken = FunctionTransformer(lambda rows: rows * np.nan)
-    with pytest.raises(ValueError, match="`estimator` must make a row of finite"):
+    with pytest.raises(ValueError, match="`estimator` must return a row of finite"):
         look(estimator=broken)
 
 
 def test_images_of_another_pixel_space_are_warned_about(images, synthetic):
     X, y = images
-    with pytest.warns(UserWarning, match="another pixel space"):
+    with pytest.warns(UserWarning, match="a different pixel space"):
         NeighborsDisplay.from_set(synthetic, 200 + 50 * X, y, estimator=PIXELS)

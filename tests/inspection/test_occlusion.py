@@ -150,7 +150,7 @@ def test_probabilities_of_0_are_told(images):
     forest.fit(X.reshape(len(X), -1), labels)
     voting = Forest().fit(None, None)
     voting.classes_ = forest.classes_
-    with pytest.warns(UserWarning, match="is 0 or 1.*are taken for 0.005"):
+    with pytest.warns(UserWarning, match=r"is 0 or 1.*are replaced by 0\.005"):
         maps = occlusion_maps(voting, images, window=3, stride=1)
     assert np.isfinite(maps).all()
     assert maps[0][SPOT].min() > 0
@@ -204,5 +204,5 @@ def test_errors(watcher, images):
         occlusion_maps(watcher, images, ["bright", "gray"])
     with pytest.raises(ValueError, match="y must hold one class for each"):
         occlusion_maps(watcher, images, ["bright"])
-    with pytest.raises(ValueError, match="`names` must hold one for each"):
+    with pytest.raises(ValueError, match="`names` must hold one value for each"):
         OcclusionDisplay.from_estimator(watcher, images, names=["one"])

@@ -158,14 +158,14 @@ def test_page_says_what_is_true(page, small):
     assert 'Galaxies <1> & "others"' in page.text
     for name in distiller.get_params():
         assert name in page.text
-    for name in ("skdistill", "torch", "Python", "Story of the matching", "Tree"):
+    for name in ("skdistill", "torch", "Python", "Progress of the matching", "Tree"):
         assert name in page.text
     for name in ("What a network looks at", "Origin", "How to load the set"):
         assert name in page.text
     real = ", ".join(f"{label}: 6" for label in range(9))
     assert f"real images54 ({real})" in page.text
     assert 'SyntheticSet.load("synthetic_set.safetensors")' in page.text
-    assert "Whose data they were it does not say" in page.text
+    assert "The source of the data is not given" in page.text
 
 
 def baseline_by_hand(X, y, n_draws, drawn_from=None):
@@ -192,7 +192,7 @@ def test_random_images_are_other_real_ones(page, small):
     X = small[1].transform(small[3])
     expected = baseline_by_hand(X, small[4], 2)
     said = f"{np.mean(expected):.3f} ± {np.std(expected):.3f}"
-    assert f"drawn from the test images and tested on the others, have {said}:" in (
+    assert f"drawn from the test images and tested on the others, gives {said}," in (
         page.text
     )
     assert f"with random real images{said}" in page.text
@@ -218,14 +218,14 @@ def test_random_images_of_the_training(small):
         distiller, synthetic, networks, y[few], None, NETWORK, **settings
     )
     assert found.accuracies is None
-    assert "need `X_train` and `y_train`" in found.said
+    assert "requires `X_train` and `y_train`" in found.said
     assert check_training_images(None, None, synthetic) is None
     kept = y != 3
     for match, train in (
         ("must be given together", (X, None)),
         ("must be given together", (None, y)),
-        ("must be of one length", (X, y[:30])),
-        ("as the set: of 3 1; got 0", (X[kept], y[kept])),
+        ("must have the same length", (X, y[:30])),
+        ("as the set: 1 of class 3; got 0", (X[kept], y[kept])),
         ("`y_train` must hold classes of the distilled", (X, y + 9)),
     ):
         with pytest.raises(ValueError, match=match):
@@ -299,7 +299,7 @@ def test_errors(small, tmp_path):
     path = tmp_path / "report.html"
     with pytest.raises(ValueError, match="`y_test` must hold classes of the distilled"):
         report(distiller, Z, y + 1, path)
-    with pytest.raises(ValueError, match="must be of one length"):
+    with pytest.raises(ValueError, match="must have the same length"):
         report(distiller, Z, y[:5], path)
     with pytest.raises(ValueError, match="labels must be names of the tree's leaves"):
         report(distiller, Z, y, path, tree={"x": {"y": "a", "z": "b"}})
@@ -318,5 +318,5 @@ def test_images_of_a_large_set_are_bounded():
 
     markup = images_section(pixels, synthetic, np.arange(3), ["a", "b", "c"], Look())
     assert markup.count("<img") == 100
-    assert "Shown are 100 of 1,200" in markup
-    assert "one in 3 is shown" in markup
+    assert "100 of 1,200 are shown" in markup
+    assert "one in 3 pixels" in markup

@@ -98,7 +98,7 @@ def test_recorder_reaches_into_pipelines_and_starts_anew(small):
     np.testing.assert_array_equal(
         recorder.images_[-1], model[-1].distiller_.synthetic_.X
     )
-    with pytest.raises(AttributeError, match="has seen no fit"):
+    with pytest.raises(AttributeError, match="has not recorded a fit"):
         _ = ImageRecorder().images_
     with pytest.raises(ValueError, match="`max_frames` must be at least 2"):
         clone(short).set_callbacks(ImageRecorder(1)).fit(X, y)
@@ -150,7 +150,7 @@ def test_films_need_a_program(tmp_path, monkeypatch):
         display.save(tmp_path / "film.mp4")
         assert (tmp_path / "film.mp4").read_bytes()[4:8] == b"ftyp"
     monkeypatch.setattr(shutil, "which", lambda name: None)
-    with pytest.raises(RuntimeError, match="the program ffmpeg is needed"):
+    with pytest.raises(RuntimeError, match="requires the program ffmpeg"):
         display.save(tmp_path / "other.mp4")
 
     # What the program is given: frames of even sides, as many as it is told.
@@ -322,7 +322,7 @@ def test_differences(small):
     expected = (X[y == 7].mean(axis=0) - X[y == 5].mean(axis=0)).mean(axis=-1)
     np.testing.assert_allclose(classes.difference[0], expected, atol=1e-5)
     assert classes.row_names == ["barred | 7"]
-    with pytest.raises(ValueError, match="`pairs` must be one or more pairs"):
+    with pytest.raises(ValueError, match="`pairs` must contain at least one pair"):
         DifferenceDisplay.from_data(X, y, pairs=[])
 
 

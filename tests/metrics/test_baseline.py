@@ -201,9 +201,9 @@ def test_flattened_pairs(data, baseline):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"X_train": None}, "`X_train` and `y_train` must be those"),
-        ({"y_train": None}, "`X_train` and `y_train` must be those"),
-        ({"baseline": None}, "`X_train` and `y_train` are what"),
+        ({"X_train": None}, "requires `X_train` and `y_train`, the real"),
+        ({"y_train": None}, "requires `X_train` and `y_train`, the real"),
+        ({"baseline": None}, "`X_train` and `y_train` are only used if"),
         ({"baseline": "herding"}, "'baseline'"),
         ({"baseline": NETWORK}, "'baseline'"),
         (
@@ -213,8 +213,14 @@ def test_flattened_pairs(data, baseline):
         ({"baseline": RandomSubset(ipc=0)}, "`baseline`: .*'ipc'"),
         ({"baseline": RandomSubset(ipc=16)}, "`ipc`=16"),
         ({"y_train": ["round", "edge", "merger"] * 15}, "`y_train` must hold.*merger"),
-        ({"y_train": ["round"] * 43 + ["edge", "spiral"]}, "of 'edge' 4, .* has 1"),
-        ({"y_train": ["round"] * 44}, "`X_train` and `y_train` must be of one length"),
+        (
+            {"y_train": ["round"] * 43 + ["edge", "spiral"]},
+            "4 of class 'edge', but .* has 1",
+        ),
+        (
+            {"y_train": ["round"] * 44},
+            "`X_train` and `y_train` must have the same length",
+        ),
         ({"X_train": np.zeros((45, 5, 6, 1))}, "X_train must hold images of shape"),
     ],
 )
@@ -228,11 +234,11 @@ def test_what_cannot_be_a_baseline(data, distilled, options, message, monkeypatc
 
 def test_sets_of_another_kind(data, distilled):
     X, y, _, _ = data
-    with pytest.raises(ValueError, match="images of shape"):
+    with pytest.raises(ValueError, match="images of the same shape"):
         evaluate(distilled, data, baseline=SyntheticSet(np.zeros((3, 5, 5, 1)), y[:3]))
     with pytest.raises(ValueError, match="the classes of the set"):
         evaluate(distilled, data, baseline=SyntheticSet(X[:2], y[:2]))
-    with pytest.raises(ValueError, match="`X_train` and `y_train` are what"):
+    with pytest.raises(ValueError, match="`X_train` and `y_train` are only used if"):
         evaluate_synthetic(
             distilled, *data[2:], baseline=distilled, X_train=X, y_train=y
         )
@@ -241,7 +247,9 @@ def test_sets_of_another_kind(data, distilled):
 def test_test_images_that_random_ones_are_drawn_from(data, distilled):
     X, y, X_test, y_test = data
     both = {"X_train": np.r_[X, X_test[:7]], "y_train": np.r_[y, y_test[:7]]}
-    with pytest.warns(UserWarning, match="7 of 45 images of `X_test` are in `X_train`"):
+    with pytest.warns(
+        UserWarning, match="7 of 45 images of `X_test` are also in `X_train`"
+    ):
         evaluate(distilled, data, baseline="random", n_repeats=1, **both)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -54,7 +54,7 @@ def test_one_axis_is_the_second_class():
 
 def test_wrong_input():
     proba = np.full((2, 3), 1 / 3)
-    with pytest.raises(ValueError, match="`y_true` holds 2: give all of them as"):
+    with pytest.raises(ValueError, match="`y_true` has 2: pass all classes as"):
         expected_calibration_error([0, 1], proba)
     assert expected_calibration_error([0, 1], proba, labels=[0, 1, 2]) >= 0
     with pytest.raises(ValueError, match="`labels` 2"):

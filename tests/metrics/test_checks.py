@@ -146,11 +146,11 @@ def test_unknown_labels_at_every_way_to_score(way, ways, data):
         warnings.simplefilter("error")
         score(X, names)
     for wrong, message in [
-        (np.char.capitalize(names), r"got \['Edge', .*differ in capitals or blanks"),
-        (np.char.add(names, " "), "differ in capitals or blanks"),
+        (np.char.capitalize(names), r"got \['Edge', .*differ only in capitalization"),
+        (np.char.add(names, " "), "differ only in capitalization"),
         (np.full(90, "merger"), r"\['edge', 'round', 'spiral'\]; got \['merger'\]$"),
         (data[1], "holds numbers, .*0, 1, 2.*are strings, .*'edge'"),
-        (np.eye(3)[data[1]], r"got shape \(90, 3\); of one-hot rows or prob"),
+        (np.eye(3)[data[1]], r"got shape \(90, 3\); convert one-hot rows or prob"),
         (np.where(data[1] == 2, np.nan, data[1]), "NaN at position 2"),
     ]:
         with pytest.raises(ValueError, match=message):
@@ -163,7 +163,9 @@ def test_unknown_labels_at_every_way_to_score(way, ways, data):
 
 def test_classes_counted_from_one_are_told(data):
     X, y = data
-    with pytest.warns(UserWarning, match=r"wrong: \[3\] \(30 .*the set \+1: counted"):
+    with pytest.warns(
+        UserWarning, match=r"wrong: \[3\] \(30 .*the classes \+1: counting"
+    ):
         evaluate_synthetic((X, y), X, y + 1, estimator=SVC(), n_repeats=1)
 
 
@@ -171,7 +173,9 @@ def test_labels_of_a_calibration_error():
     y_proba = [[0.9, 0.1], [0.2, 0.8]]
     with pytest.raises(ValueError, match=r"classes of `labels`, \['a', 'b'\]; got"):
         expected_calibration_error(["A", "B"], y_proba, labels=["a", "b"])
-    with pytest.warns(UserWarning, match=r"`labels` do not have.*\['c'\] \(1 of 2"):
+    with pytest.warns(
+        UserWarning, match=r"not among those of `labels`.*\['c'\] \(1 of 2"
+    ):
         expected_calibration_error(["a", "c"], y_proba, labels=["a", "b"])
     with pytest.raises(ValueError, match="`labels` must hold each class once, in sort"):
         expected_calibration_error(["a", "b"], y_proba, labels=["b", "a"])
@@ -189,7 +193,7 @@ def test_pixel_space_at_every_way_to_score(way, n_images, ways, data):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         ways[way](X, names)
-    with pytest.warns(UserWarning, match="another pixel space") as caught:
+    with pytest.warns(UserWarning, match="a different pixel space") as caught:
         ways[way](255 * X, names)
     assert [warning.filename for warning in caught] == [__file__]
 
@@ -198,18 +202,18 @@ def test_pixel_space_of_predictions_and_files(data, tmp_path):
     X, y = data
     model = DistilledClassifier(RandomSubset(ipc=3), network()).fit(X, y)
     for method in (model.predict, model.predict_proba):
-        with pytest.warns(UserWarning, match="`X` is in another pixel space"):
+        with pytest.warns(UserWarning, match="`X` is in a different pixel space"):
             method(255 * X)
     export_ddranking(RandomSubset(ipc=3).fit(X, y).synthetic_, tmp_path)
     loaded = load_ddranking(tmp_path)
-    with pytest.warns(UserWarning, match="`X_test` is in another pixel space"):
+    with pytest.warns(UserWarning, match="`X_test` is in a different pixel space"):
         evaluate_synthetic(loaded, 255 * X, y, estimator=SVC(), n_repeats=1)
 
 
 def test_differences_of_pixel_spaces_are_told_in_readable_numbers(data):
     X = ChannelScaler().fit_transform(data[0])
     distilled = RandomSubset(ipc=3).fit(X, data[1]).synthetic_
-    with pytest.warns(UserWarning, match="another pixel space") as caught:
+    with pytest.warns(UserWarning, match="a different pixel space") as caught:
         evaluate_synthetic(distilled, X + 2.13, data[1], estimator=SVC(), n_repeats=1)
     [warning] = caught
     assert "the mean of channel 0 is 0.00 there, 2.13 here" in str(warning.message)
@@ -223,7 +227,7 @@ def test_differences_of_pixel_spaces_are_told_in_readable_numbers(data):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda X, y: (X, y[:-1]), "one length.*90 images and 89 labels"),
+        (lambda X, y: (X, y[:-1]), "same length.*90 images and 89 labels"),
         (lambda X, y: (X[:0], y[:0]), "at least 1"),
         (lambda X, y: (np.where(X.max() == X, np.nan, X), y), "NaN: in 1 of 90"),
         (lambda X, y: (X.transpose(0, 3, 1, 2), y), r"transpose\(0, 2, 3, 1"),
@@ -255,8 +259,8 @@ def test_test_data_are_checked_before_the_training(
 @pytest.mark.parametrize(
     ("scoring", "message"),
     [
-        ("roc_auc_ovr", r"cannot be computed of `y_test`.*no image of \[2\]"),
-        ("neg_log_loss", r"cannot be computed of `y_test`.*no image of \[2\]"),
+        ("roc_auc_ovr", r"cannot be computed for `y_test`.*no image of \[2\]"),
+        ("neg_log_loss", r"cannot be computed for `y_test`.*no image of \[2\]"),
         ("f1", "cannot be computed"),
         (make_scorer(lambda y, p: [0.5]), "must be one finite number"),
         (make_scorer(lambda y, p: y / 0), "cannot be computed|must be one"),
@@ -313,7 +317,7 @@ def test_metrics_that_can_be_computed(data):
         (
             NetworkClassifier(lambda shape, n: nn.Linear(3, n)),
             {},
-            "`architecture` must take images",
+            "`architecture` must accept images",
         ),
         (
             make_pipeline(
@@ -413,7 +417,7 @@ def test_flattened_pairs_are_read_by_the_network(data):
 def test_soft_labels_that_cannot_be_used_are_told(data):
     X, y = data
     soft = SyntheticSet(X, y, probabilities=np.full((90, 3), 1 / 3))
-    with pytest.warns(UserWarning, match="SVC takes no soft labels") as caught:
+    with pytest.warns(UserWarning, match="SVC does not accept soft labels") as caught:
         found = evaluate_synthetic(soft, X, y, estimator=SVC(), n_repeats=2)
     assert [warning.filename for warning in caught] == [__file__]
     assert found.mean > 0.8
@@ -479,7 +483,9 @@ def test_targets_that_cannot_be_used_are_told(data):
             regressed, X, y, estimators={"SVC": SVC()}, n_repeats=1
         )["score"].mean(),
     ):
-        with pytest.warns(UserWarning, match="SVC takes no regression targets") as told:
+        with pytest.warns(
+            UserWarning, match="SVC does not accept regression targets"
+        ) as told:
             assert score() > 0.8
         assert [warning.filename for warning in told] == [__file__]
 

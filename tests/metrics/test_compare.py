@@ -95,7 +95,7 @@ def test_runs_without_spread():
 def test_wrong_shapes():
     with pytest.raises(ValueError, match=r"`other` must have shape \(n_runs,\)"):
         compare_scores([0.1, 0.2], [])
-    with pytest.raises(ValueError, match="as many runs where they are paired; got 2"):
+    with pytest.raises(ValueError, match="the same number of runs to be paired; got 2"):
         compare_scores([0.1, 0.2], [0.1], paired=True)
     with pytest.raises(ValueError, match="`scores` must be finite"):
         compare_scores([0.1, np.nan], [0.1, 0.2])
@@ -173,9 +173,11 @@ def test_the_mean_of_all_estimators_is_a_run():
     assert found[:3] == pytest.approx(expected[:3])
     with pytest.raises(ValueError, match=r"same estimators; only one.*\['forest'\]"):
         compare_scores(one, table(mlp=[0.3, 0.4]))
-    with pytest.raises(ValueError, match="`scores` must have as many scores of each"):
+    with pytest.raises(
+        ValueError, match="`scores` must have the same number of scores for"
+    ):
         compare_scores(one[:-1], TWO)
-    with pytest.raises(ValueError, match="`other` must have one score of each estim"):
+    with pytest.raises(ValueError, match="`other` must have one score for each estim"):
         compare_scores(TWO, pd.concat([one, one]))
 
 
@@ -190,8 +192,8 @@ def test_pairs_of_dicts_are_those_of_their_keys():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        (tuple(scored(*ONE)), "holds a mean, a standard deviation and scores: give"),
-        ({"fit_time": [1, 2], "test_score": [0.1, 0.2]}, "its 'test_score' alone"),
+        (tuple(scored(*ONE)), "holds a mean, a standard deviation and scores: pass"),
+        ({"fit_time": [1, 2], "test_score": [0.1, 0.2]}, "only 'test_score'"),
         (["0.5", "0.6"], "`scores` must be numbers of shape"),
         ([0.5, None], "`scores` must be finite"),
         ([0.5, {}], "`scores` must be numbers"),

@@ -164,7 +164,7 @@ def test_rates_are_chosen_on_validation_images(data):
 
 def test_learned_labels_are_marked(data):
     few = FRePoDistiller(max_iter=1, n_networks=1, **TINY)
-    with pytest.warns(UserWarning, match="trained on the class of each image alone"):
+    with pytest.warns(UserWarning, match="trained only on the class of each image"):
         found = compare({"F": few}, data, seeds=1, estimator=LogisticRegression())
     assert found.table.loc["F", "labels"] == "targets"
     assert "targets" in found.to_markdown()
@@ -182,7 +182,7 @@ def test_other_classifiers_are_told(data):
                 *args, **{**more, "estimator": NETWORK}
             ),
         )
-        with pytest.warns(UserWarning, match=r"NCFM: .*width=4.*`estimator` says"):
+        with pytest.warns(UserWarning, match="NCFM: .*width=4.*Use `estimator`"):
             compare(
                 {"NCFM": narrow, "random": RandomSubset()},
                 data,
@@ -293,7 +293,7 @@ def test_other_cells_of_a_name_are_refused(change, message, data, tmp_path):
     other = X * factors[0], y, X_test * factors[1], y_test
     with pytest.raises(ValueError, match=message) as caught:
         compare({"D": distiller}, other, path=tmp_path, seeds=1, **change)
-    assert "of 'D' with other" in str(caught.value)
+    assert "to 'D' with different" in str(caught.value)
     # Where it computes is no difference.
     same_one = DMDistiller(max_iter=2, checkpoint=tmp_path / "c", verbose=1, **TINY)
     compare({"D": same_one}, data, path=tmp_path, seeds=1)
@@ -371,12 +371,12 @@ def test_failures_leave_the_others(data, tmp_path, monkeypatch):
     ("distillers", "message"),
     [
         ({}, "at least one"),
-        ({1: RandomSubset()}, "must have names.*got 1"),
-        ({" ": RandomSubset()}, "must have names"),
-        ({"a": RandomSubset(), "a ": Herding()}, "differ in blanks alone"),
+        ({1: RandomSubset()}, "must have non-empty strings.*got 1"),
+        ({" ": RandomSubset()}, "must have non-empty strings"),
+        ({"a": RandomSubset(), "a ": Herding()}, "differ only in whitespace"),
         ({"a": RandomSubset}, r"`distillers`\['a'\].*RandomSubset\(\)"),
         ({"R": RandomSubset(), "a": NETWORK}, r"\['a'\] must be a distiller"),
-        ({"a": DistilledClassifier(RandomSubset())}, "give its `distiller`"),
+        ({"a": DistilledClassifier(RandomSubset())}, "pass its `distiller`"),
         ({"R": RandomSubset(), "a": Herding(ipc=0)}, r"\['a'\]: .*'ipc'"),
         ({"a": Herding(ipc=16)}, r"`distillers`\['a'\] with `ipc`=16"),
         ({"a": DMDistiller(ipc=16)}, "`ipc`=16"),
@@ -422,7 +422,7 @@ def test_settings_that_cannot_be_used(options, message, data, computed):
 
 
 def test_unknown_options(data):
-    with pytest.raises(TypeError, match=r"'ipc'.*it takes"):
+    with pytest.raises(TypeError, match=r"'ipc'.*that it accepts"):
         compare({"R": RandomSubset()}, data, ipc=3)
     with pytest.raises(ValueError, match="'distillers'"):
         compare([RandomSubset()], data)
@@ -433,7 +433,7 @@ def test_images_and_labels_that_cannot_be_used(data, computed):
     one = {"R": RandomSubset()}
     cases = {
         "X_test must hold images of shape": (X, y, X_test[:, :4], y_test),
-        "of one length": (X, y, X_test, y_test[:-1]),
+        "the same length": (X, y, X_test, y_test[:-1]),
         r"`y_test` must hold classes.*'merger'": (X, y, X_test, ["merger"] * 45),
         "inconsistent numbers of samples": (X, y[:-1], X_test, y_test),
         "at least two classes": (X, ["round"] * 45, X_test, ["round"] * 45),
@@ -443,9 +443,9 @@ def test_images_and_labels_that_cannot_be_used(data, computed):
         with pytest.raises(ValueError, match=message):
             compare(one, wrong)
     assert not computed
-    with pytest.warns(UserWarning, match="5 of 45 images of `X_test` are in `X` too"):
+    with pytest.warns(UserWarning, match="5 of 45 images of `X_test` are also in `X`"):
         compare(one, (X, y, np.r_[X[:5], X_test[5:]], np.r_[y[:5], y_test[5:]]))
-    with pytest.warns(UserWarning, match="another pixel space") as caught:
+    with pytest.warns(UserWarning, match="a different pixel space") as caught:
         compare(one, (X, y, 100 * X_test, y_test))
     assert [one.filename for one in caught] == [__file__]
 

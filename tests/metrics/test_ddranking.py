@@ -148,7 +148,7 @@ def test_codes_in_a_column(tmp_path):
 
 def test_probabilities_are_told_from_logits(tmp_path):
     folder = written(tmp_path, ONE_HOT)
-    with pytest.warns(UserWarning, match="taken for probabilities.*`soft_labels`"):
+    with pytest.warns(UserWarning, match="treated as probabilities.*`soft_labels`"):
         found = load_ddranking(folder)
     np.testing.assert_array_equal(found.probabilities, ONE_HOT)
     found = load_ddranking(folder, soft_labels="probabilities")
@@ -164,7 +164,9 @@ def test_probabilities_are_told_from_logits(tmp_path):
 
 
 def test_labels_that_are_not_in_the_order_of_classes_are_told(tmp_path):
-    with pytest.warns(UserWarning, match="10 of 10 have another most probable class"):
+    with pytest.warns(
+        UserWarning, match="10 of 10 have a different most probable class"
+    ):
         found = load_ddranking(written(tmp_path, 9.0 * ONE_HOT.roll(3, 0)))
     assert found.y.tolist() == CODES.tolist()
 
@@ -210,7 +212,7 @@ def test_regression_targets_are_no_logits(images, tmp_path):
     """Their softmax would be nearly even: the classes are written, and it is told."""
     y = np.arange(3).repeat(2)
     distilled = SyntheticSet(images, y, targets=np.eye(3)[y] - 1 / 3)
-    with pytest.warns(UserWarning, match="no regression on `targets`") as told:
+    with pytest.warns(UserWarning, match="cannot regress on `targets`") as told:
         export_ddranking(distilled, tmp_path)
     assert [warning.filename for warning in told] == [__file__]
     assert read(tmp_path, "labels.pt").tolist() == y.tolist()

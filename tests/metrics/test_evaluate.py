@@ -218,7 +218,7 @@ def test_soft_labels_are_used_where_they_can_be(data, network, monkeypatch):
     assert evaluate_synthetic((X, y), X, y, **settings).mean > 0.8
     # One that knows nothing of soft labels is given the classes.
     monkeypatch.setattr(Recorder, "seen", [])
-    with pytest.warns(UserWarning, match="Recorder takes no soft labels"):
+    with pytest.warns(UserWarning, match="Recorder does not accept soft labels"):
         evaluate_synthetic(soft, X, y, estimator=Recorder(), n_repeats=1)
     assert Recorder.seen[0][1].tolist() == y.tolist()
 
@@ -341,9 +341,9 @@ def test_grids(parts):
 def test_honest_needs_validation_images(parts, network):
     synthetic, options = parts
     del options["y_validation"]
-    with pytest.raises(ValueError, match="`X_validation` and `y_validation` must be"):
+    with pytest.raises(ValueError, match="`X_validation` and `y_validation`"):
         evaluate_synthetic(synthetic, **options)
-    with pytest.raises(ValueError, match="are for `protocol`='honest'; got 'paper'"):
+    with pytest.raises(ValueError, match="require `protocol`='honest'; got 'paper'"):
         evaluate_synthetic(synthetic, **{**options, "protocol": "paper"})
     with pytest.raises(ValueError, match="'protocol' parameter"):
         evaluate_synthetic(synthetic, **{**options, "protocol": "best"})
@@ -467,7 +467,7 @@ def test_images_of_another_space_are_warned_about(parts):
     constant = DummyClassifier(strategy="constant", constant=1)
     for wrong in ("X_test", "X_validation"):
         images = {"X_test": fine, "X_validation": fine} | {wrong: 100 * fine}
-        with pytest.warns(UserWarning, match="another pixel space") as caught:
+        with pytest.warns(UserWarning, match="a different pixel space") as caught:
             evaluate_synthetic(
                 synthetic,
                 estimator=constant,

@@ -32,9 +32,9 @@ def test_test_images_that_settings_are_chosen_on_are_told():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         honest(X[2:12], Y[2:12])
-    with pytest.warns(UserWarning, match="12 of 12 images of `X_test` are in"):
+    with pytest.warns(UserWarning, match="12 of 12 images of `X_test` are also in"):
         honest(X[12:], Y[12:])
-    with pytest.warns(UserWarning, match="3 of 12 images of `X_test` are in"):
+    with pytest.warns(UserWarning, match="3 of 12 images of `X_test` are also in"):
         honest(X[5:15].astype(np.float64), Y[5:15])
 
 
@@ -76,7 +76,7 @@ def test_soft_labels_in_another_order_of_classes_are_told_once():
 
 
 def test_infinite_values_are_refused():
-    with pytest.raises(ValueError, match="that of image 1 is infinite"):
+    with pytest.raises(ValueError, match="value of image 1 is infinite"):
         compare_classes([1, np.inf, 2, 3], [0, 0, 1, 1], 0, 1)
 
 

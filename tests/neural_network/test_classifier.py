@@ -398,7 +398,7 @@ def test_soft_labels_of_flattened_images(network, stripes):
             r"`probabilities` .*\(70, 2\).*shape \(69, 2\)",
         ),
         (np.ones(70), ["a", "b"], r"`probabilities` .*\(70, 2\); got shape \(70,\)"),
-        (-np.ones((70, 2)), ["a", "b"], r"`probabilities` must be .*not negative"),
+        (-np.ones((70, 2)), ["a", "b"], "`probabilities` must be .*non-negative"),
         (np.full((70, 2), np.nan), ["a", "b"], r"`probabilities` must be finite"),
         (np.ones((70, 2)), ["b", "a"], r"`classes` must be in sorted order"),
         (np.ones((70, 2)), ["a", "a"], r"`classes` must hold .*different"),
@@ -518,7 +518,7 @@ def test_wrong_regression_targets(network, stripes, targets, message):
 def test_weights_of_classes_that_cannot_count_are_told(network, stripes):
     X, y = stripes
     network.set_params(class_weight={"level": 1, "upright": 9}, max_iter=1)
-    with pytest.warns(UserWarning, match="`class_weight` is left out.*`targets`"):
+    with pytest.warns(UserWarning, match="`class_weight` is ignored.*`targets`"):
         network.fit_targets(X, np.zeros((70, 2)), np.unique(y))
 
 

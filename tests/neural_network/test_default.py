@@ -94,13 +94,13 @@ def test_what_an_entry_leaves_out_follows_from_the_set():
         ([], r"got \[\]"),
         ({}, r"got \{\}"),
         ({"name": 3}, "got {'name': 3}"),
-        ({"name": "SVC"}, r"can be one of \['ConvNetClassifier'.*got 'SVC'"),
-        ({"name": "DistilledClassifier"}, "can be one of"),
-        ({"name": "ConvNetClassifier", "wide": 8}, r"it can hold .*got \['wide'\]"),
+        ({"name": "SVC"}, r"must be one of \['ConvNetClassifier'.*got 'SVC'"),
+        ({"name": "DistilledClassifier"}, "must be one of"),
+        ({"name": "ConvNetClassifier", "wide": 8}, r"must be among .*got \['wide'\]"),
         ({"name": "ConvNetClassifier", "device": "cpu"}, r"got \['device'\]"),
         ({"name": "ConvNetClassifier", "width": "8"}, "'width' parameter"),
-        ({"name": "ConvNetClassifier", "width": 10**9}, "'width' can be at most 1024"),
-        ({"name": "ConvNetClassifier", "max_iter": 1e12}, "'max_iter' can be at most"),
+        ({"name": "ConvNetClassifier", "width": 10**9}, "'width' must be at most 1024"),
+        ({"name": "ConvNetClassifier", "max_iter": 1e12}, "'max_iter' must be at most"),
         ({"name": "NetworkClassifier", "architecture": "x"}, "'architecture'"),
         ({"name": "NeuralKernelClassifier", "kernel": "os.system"}, "'kernel'"),
         ({"name": "ConvNetClassifier", "augmentation": {"a": 1}}, "augmentation"),
@@ -112,7 +112,7 @@ def test_entries_that_name_nothing(entry, message):
         made(entry)
     with pytest.raises(ValueError, match=message):
         raise error.value
-    assert "`estimator` says what to train" in str(error.value)
+    assert "the parameter `estimator` to train" in str(error.value)
 
 
 class Takes:

@@ -136,7 +136,7 @@ def test_wrong_targets(method, values, classes, message, digits):
 
 
 def test_probabilities_are_not_negative(digits):
-    with pytest.raises(ValueError, match=r"`probabilities` must be .*not negative"):
+    with pytest.raises(ValueError, match=r"`probabilities` must be .*non-negative"):
         NeuralKernelClassifier().fit_probabilities(digits[0][:2], -np.eye(2), [0, 1])
 
 
@@ -193,7 +193,7 @@ def test_too_many_images(digits, monkeypatch):
     """Said before the machine runs out of memory."""
     monkeypatch.setattr(_kernel_classifier, "_N_MATRICES", 1e15)
     X, y = digits
-    with pytest.raises(ValueError, match=r"on 100 images needs some .*RandomSubset"):
+    with pytest.raises(ValueError, match=r"on 100 images needs about .*RandomSubset"):
         NeuralKernelClassifier(device="cpu").fit(X[:100], y[:100])
 
 

@@ -265,7 +265,7 @@ def test_callables_of_numpy():
     x = points(4, 3)
     kernel = CallableKernel(rbf_kernel)
     assert np.allclose(kernel(x), rbf_kernel(x.numpy()))
-    with pytest.raises(ValueError, match="differentiable operations of PyTorch"):
+    with pytest.raises(ValueError, match="differentiable PyTorch operations"):
         kernel.with_pull_back(x, None)
 
 

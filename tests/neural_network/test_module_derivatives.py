@@ -321,7 +321,7 @@ def test_statistics_that_training_gathers_are_refused_by_name():
         nn.Flatten(),
         nn.Linear(128, N_CLASSES),
     )
-    with pytest.raises(ValueError, match=r"buffer '0\.running_mean' in training"):
+    with pytest.raises(ValueError, match=r"buffer '0\.running_mean' during training"):
         ModuleDerivatives(module, torch.randn(2, 2, 8, 8))
 
 

@@ -201,7 +201,7 @@ def test_what_a_module_lacks_is_said_before_training(data):
         classifier(nn.Sequential(nn.Flatten(), nn.Linear(96, 7))).fit(X, y)
     given = module()
     given.register_parameter("scale", nn.Parameter(torch.ones(())))
-    with pytest.raises(ValueError, match="draws the parameter 'scale'; give"):
+    with pytest.raises(ValueError, match="initializes the parameter 'scale'; give"):
         classifier(given).fit(X, y)
     given = module()
     given.kept = (given[0].weight * 2).sum()
@@ -227,7 +227,7 @@ def test_networks_of_torchvision(data):
     network = classifier(models.squeezenet1_1, max_iter=1).fit(X, y)
     assert network.predict_proba(X).shape == (6, 3)
     assert isinstance(network.module_, models.SqueezeNet)
-    with pytest.raises(ValueError, match=r"must take images .*channels"):
+    with pytest.raises(ValueError, match=r"must accept images .*channels"):
         classifier(models.resnet18, max_iter=1).fit(data[0], data[1])
     with pytest.raises(ValueError, match=r"called with num_classes=3 it raised"):
         classifier(partial(models.resnet18, block=None), max_iter=1).fit(X, y)

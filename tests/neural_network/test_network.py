@@ -277,21 +277,21 @@ def test_defaults_are_the_network_of_before():
         ),
         (
             lambda shape, n: nn.Sequential(nn.Flatten(), nn.Linear(7, n)),
-            r"must take images .*of \(2, 2, 4, 4\) its module raised RuntimeError",
+            r"must accept images .*for \(2, 2, 4, 4\) its module raised RuntimeError",
         ),
-        (nn.Sigmoid, r"raised TypeError.*\.  Give an instance of the class"),
+        (nn.Sigmoid, r"raised TypeError.*\.  Pass an instance of the class"),
         (lambda shape: nn.Flatten(), r"called with \(4, 4, 2\) and 3 it raised Type"),
         (
             lambda shape, n: nn.LSTM(4, 4),
-            "must take images|must make a tensor of logits",
+            "must accept images|must return a tensor of logits",
         ),
         (
             lambda shape, n: nn.Sequential(nn.Flatten(), Infinite(), nn.Linear(32, n)),
-            "must make finite logits; the new module makes",
+            "must return finite logits; the new module returns",
         ),
         (
             lambda shape, n: nn.Sequential(nn.AvgPool2d(4), nn.Flatten(), Repeated(n)),
-            "with parameters to train; it has none",
+            "with trainable parameters; it has none",
         ),
         (lambda shape, n: "resnet", "must return a torch.nn.Module; got str"),
     ],

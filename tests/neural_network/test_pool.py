@@ -268,9 +268,9 @@ def test_what_is_no_state_of_the_pool():
         make_pool(n_networks=4).restore(state)
     with pytest.raises(ValueError, match="pool of 3 networks"):
         pool.restore({})
-    with pytest.raises(ValueError, match="networks of another kind"):
+    with pytest.raises(ValueError, match="networks with a different architecture"):
         pool.restore(state | {name: torch.zeros(3)})
-    with pytest.raises(ValueError, match="networks of another kind"):
+    with pytest.raises(ValueError, match="networks with a different architecture"):
         pool.restore({key: state[key] for key in state if key != name})
     assert same(everything(pool), before)
 

@@ -67,7 +67,7 @@ def test_retry_and_failure():
         retried = RidgeRegression(nearly, 1e-6)
     assert retried.reg == pytest.approx(1e-5)
     assert float(retried.ridge) == pytest.approx(1e-5, rel=1e-4)
-    with pytest.raises(ValueError, match=r"`reg`=1e-05 .* images are equal or"):
+    with pytest.raises(ValueError, match=r"`reg`=1e-05 .* images are identical or"):
         RidgeRegression(kernel - torch.diag(torch.full((3,), 1e-2).double()), 1e-6)
     with pytest.raises(ValueError, match="values that are NaN or infinite"):
         RidgeRegression(kernel * np.inf, 1e-6)

@@ -212,7 +212,7 @@ def test_teachers_of_two_seeds_are_merged(tmp_path, make, bars):
     merge_buffers([tmp_path / "1", tmp_path / "2"], tmp_path / "both")
     both = TrajectoryBuffer.load(tmp_path / "both", architecture=small)
     assert both.n_teachers_ == 2
-    with pytest.raises(ValueError, match="files cannot hold"):
+    with pytest.raises(ValueError, match="cannot be stored in files"):
         TrajectoryBuffer.load(tmp_path / "both")
 
 
@@ -235,7 +235,7 @@ class TestOtherNetworks:
             (wider, r"'head\.weight': found shape \(2, 4\), expected none"),
             (same_parameters_other_function, "same parameters, but other layers"),
             (other_dropout, "same parameters, but other layers"),
-            (lambda shape, n: Small((8, 8, 3), n), "must take images"),
+            (lambda shape, n: Small((8, 8, 3), n), "must accept images"),
         ],
     )
     def test_another_one_is_refused(self, stored, make, bars, architecture, message):
@@ -280,9 +280,9 @@ class TestOtherNetworks:
             lambda shape, n: nn.Sequential(nn.Flatten(), nn.Linear(128, n + 1)),
             r"logits of shape \(n_images, n_classes\) = \(2, 2\); got \(2, 3\)",
         ),
-        (lambda shape: nn.Flatten(), "a callable that gets"),
+        (lambda shape: nn.Flatten(), "a callable that takes"),
         (lambda shape, n: "net", "must return a torch.nn.Module; got str"),
-        (nn.Sequential(nn.Flatten(), nn.Linear(99, 2)), "must take images"),
+        (nn.Sequential(nn.Flatten(), nn.Linear(99, 2)), "must accept images"),
         (nn.Sequential(nn.Flatten(), nn.Softmax(1)), "cannot|must"),
     ],
 )
@@ -311,11 +311,11 @@ def test_parameters_that_no_layer_draws_are_named(make, bars):
         def forward(self, images):
             return self.head(images.flatten(1) + self.places)
 
-    with pytest.raises(ValueError, match=r"draws the parameter 'places'; give"):
+    with pytest.raises(ValueError, match="initializes the parameter 'places'; give"):
         make(Placed()).fit(*bars)
     parametrized = nn.utils.parametrizations.weight_norm(nn.Linear(128, 2))
     module = nn.Sequential(nn.Flatten(), parametrized)
-    with pytest.raises(ValueError, match=r"draws the parameter '.*original0'"):
+    with pytest.raises(ValueError, match=r"initializes the parameter '.*original0'"):
         make(module).fit(*bars)
 
     class Reset(Placed):
@@ -345,5 +345,5 @@ def test_attention_and_lazy_layers_are_initialized(make, bars):
 
 
 def test_width_and_depth_of_others_are_told_to_have_no_meaning(make, bars):
-    with pytest.warns(UserWarning, match="`width`=16 is of no meaning"):
+    with pytest.warns(UserWarning, match="`width`=16 is ignored"):
         make(width=16, n_epochs=1, n_teachers=1).fit(*bars)

@@ -317,7 +317,7 @@ def test_teachers_are_bound_to_what_the_manifest_says(stored):
     content = read_manifest(stored)
     content["settings"]["learning_rate"] = 0.06
     write_manifest(stored, content)
-    with pytest.raises(ValueError, match=r"teacher-00000.*other data or settings"):
+    with pytest.raises(ValueError, match=r"teacher-00000.*data or settings differ"):
         TrajectoryBuffer.load(stored)
 
 

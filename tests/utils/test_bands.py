@@ -72,6 +72,6 @@ def test_composites_are_described():
     )
     rule = describe_composite(4)
     assert "red: 0; green: 1, 2; blue: 3" in rule
-    assert "taken from red to blue" in rule
+    assert "assumed from red to blue" in rule
     assert "red: 2; green: 1; blue: 0" in describe_composite(3, (2, 1, 0))
     assert "weights" in describe_composite(5, np.ones((3, 5)))

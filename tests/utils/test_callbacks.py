@@ -329,7 +329,7 @@ def test_scoring_monitor_of_a_distilled_classifier(data):
 @pytest.mark.parametrize("estimator", [TEACHERS, ChannelScaler(), ZCAWhitener()])
 def test_scoring_monitor_of_what_predicts_nothing(estimator, data):
     one = clone(estimator).set_callbacks(callback.ScoringMonitor(scoring="accuracy"))
-    with pytest.raises(TypeError, match="give it to the distiller or the classifier"):
+    with pytest.raises(TypeError, match="set it on the distiller or the classifier"):
         one.fit(*data)
     assert not hasattr(one, "history_")
 
@@ -360,7 +360,7 @@ def test_a_callback_that_fails_costs_no_work(estimator, data, tmp_path):
     expected = clone(estimator).fit(*data)
     distiller = clone(estimator).set_params(checkpoint=tmp_path)
     said = fails(distiller, data, "iteration", 2)
-    assert "A callback raised this at the end of iteration 2" in said
+    assert "Raised by a callback at the end of iteration 2" in said
     assert f"The 2 iterations before this are stored in {tmp_path}" in said
     assert "`synthetic_` holds the images after 2 iterations" in said
     assert distiller.n_iter_ == len(distiller.history_) == 2

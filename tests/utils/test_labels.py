@@ -106,20 +106,23 @@ def test_a_list_of_names_with_something_else_is_refused(labels):
         lambda: SyntheticSet(X, labels),
         lambda: NETWORK.fit(X, NAMES).score(X, labels),
     ):
-        with pytest.raises(ValueError, match="labels of one kind"):
+        with pytest.raises(ValueError, match="labels of the same type"):
             call()
 
 
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        (np.where(MASK, "nan", NAMES), "'nan', which often stands for a missing"),
-        (np.where(MASK, "", NAMES), "'', which often stands for a missing"),
+        (np.where(MASK, "nan", NAMES), "'nan', which often marks a missing"),
+        (np.where(MASK, "", NAMES), "'', which often marks a missing"),
         (
             np.where(MASK, "spiral ", NAMES),
-            "'spiral', 'spiral '.* in capitals or blanks",
+            "'spiral', 'spiral '.* capitalization or whitespace",
         ),
-        (np.where(MASK, "Spiral", NAMES), "'Spiral', 'spiral'.* in capitals or blanks"),
+        (
+            np.where(MASK, "Spiral", NAMES),
+            "'Spiral', 'spiral'.* capitalization or whitespace",
+        ),
     ],
 )
 def test_doubtful_classes_are_told_once(labels, message):
@@ -158,7 +161,7 @@ def test_pictures_in_other_spaces_of_color_are_refused():
         ]
         with pytest.raises(ValueError, match="convert\\('RGB'\\)"):
             RandomSubset().fit(pictures, Y)
-    with pytest.warns(UserWarning, match="transparency is taken for a channel"):
+    with pytest.warns(UserWarning, match="transparency is treated as a channel"):
         RandomSubset().fit([one.convert("RGBA") for one in colors], Y)
     with pytest.raises(ValueError, match="ImageReader"):
         RandomSubset().fit([b"\x89PNG"] * 20, Y)

@@ -146,5 +146,5 @@ def test_described():
         synthetic.described(data=np.zeros(3))
     with pytest.raises(ValueError, match="`license` must be text; got an empty"):
         synthetic.described(license=" ")
-    with pytest.raises(ValueError, match="`data` must be a line of text"):
+    with pytest.raises(ValueError, match="`data` must be a single line of text"):
         check_words(data="a\nb")

@@ -93,7 +93,7 @@ def test_work_of_a_process_that_died_is_done_again(tmp_path):
     tasks = {
         number: (DIE_ONCE.format(path=str(path), number=number),) for number in range(3)
     }
-    with pytest.warns(UserWarning, match=r"worked on pieces was lost.*of 3 pieces"):
+    with pytest.warns(UserWarning, match="working on pieces was lost.*of 3 pieces"):
         assert run(exec, (), tasks) == dict.fromkeys(range(3))
     assert path.exists()
 

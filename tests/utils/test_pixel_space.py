@@ -84,7 +84,7 @@ def test_other_spaces_are_told_apart(change, what, galaxies):
     scaled = ChannelScaler().fit_transform(raw)
     other = change(scaled, raw)
     space = pixel_space(scaled)
-    with pytest.warns(UserWarning, match=f"in another pixel space.*{what}"):
+    with pytest.warns(UserWarning, match=f"in a different pixel space.*{what}"):
         warn_of_other_space(space, other)
     # Whichever of the two was distilled.
     assert any(what in text for text in differences(pixel_space(other), space))
@@ -132,13 +132,13 @@ def test_scores_on_images_of_the_wrong_space_are_warned_about(
 ):
     distiller, preprocessing = distilled
     raw, y = galaxies
-    with pytest.warns(UserWarning, match="another pixel space") as record:
+    with pytest.warns(UserWarning, match="a different pixel space") as record:
         distiller.score(raw, y)
     assert record[0].filename == __file__
     distiller.synthetic_.save(tmp_path / "set")
     loaded = SyntheticSet.load(tmp_path / "set")
     half = preprocessing[:1].transform(raw)
-    with pytest.warns(UserWarning, match="another pixel space") as record:
+    with pytest.warns(UserWarning, match="a different pixel space") as record:
         evaluate_synthetic(loaded, half, y, estimator=distiller.estimator, n_repeats=1)
     assert record[0].filename == __file__
 
@@ -198,10 +198,10 @@ def test_contrast_that_float32_would_lose(galaxies, form):
     for estimator in (
         network, teachers, RandomSubset(), STMDistiller(buffer=FrozenEstimator(fitted)),
     ):  # fmt: skip
-        with pytest.raises(ValueError, match=r"float32.*nothing.*ChannelScaler"):
+        with pytest.raises(ValueError, match=r"float32.*would be lost.*ChannelScaler"):
             estimator.fit(((X + 2**33) * scale).astype(form), y)
     with pytest.warns(
-        UserWarning, match=r"float32.*steps.*lost.*ChannelScaler"
+        UserWarning, match=r"float32.*resolution.*is lost.*ChannelScaler"
     ) as told:
         RandomSubset().fit(((X + 2**28) * scale).astype(form), y)
     assert told[0].filename == __file__

@@ -30,7 +30,7 @@ def test_kinds_of_images_are_known(images, expected, said):
     stretch = find_stretch(images)
     assert stretch.value_range == expected
     assert said in stretch.note
-    assert "`value_range` says otherwise" in stretch.note
+    assert "set `value_range` to change it" in stretch.note
 
 
 @pytest.mark.parametrize(

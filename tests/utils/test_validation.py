@@ -106,9 +106,11 @@ def test_images_without_pixels():
 
 def test_ragged_lists(images):
     two_sizes = [images[0].tolist(), images[0, :, :2].tolist()]
-    with pytest.raises(ValueError, match=r"one size.*\[\(4, 2, 2\), \(4, 3, 2\)\]"):
+    with pytest.raises(
+        ValueError, match=r"the same size.*\[\(4, 2, 2\), \(4, 3, 2\)\]"
+    ):
         _check(two_sizes)
-    with pytest.raises(ValueError, match=r"one size.*rows of several lengths"):
+    with pytest.raises(ValueError, match=r"the same size.*rows of different lengths"):
         _check([[[1.0, 2.0], [3.0]]])
 
 
@@ -193,7 +195,7 @@ def test_is_flattened(images):
 def test_class_sizes():
     y = np.array(["a"] * 3 + ["b"] * 2 + ["c"])
     check_class_sizes(y, 1, "why")
-    message = r"^why: .* must have 3 images or more; class 'b' has 2, 'c' has 1$"
+    message = "^why: .* must have at least 3 images; class 'b' has 2, 'c' has 1$"
     with pytest.raises(ValueError, match=message):
         check_class_sizes(y, 3, "why")
     with pytest.raises(ValueError, match="at least two classes; got one class, 7"):

@@ -379,7 +379,7 @@ def test_two_fits_do_not_share_a_folder(squares, tmp_path):
         return evaluation
 
     found = fit(squares, checkpoint=tmp_path, events=events)
-    assert f"`checkpoint`: another fit works in {tmp_path}" in said[0]
+    assert f"`checkpoint`: {tmp_path} is in use by another fit" in said[0]
     assert what_is_left(found) == what_is_left(fit(squares))
 
 

@@ -69,7 +69,7 @@ def test_scenarios_are_what_they_shall_be(read):
     [
         ("other data", "images or labels (fingerprint)"),
         ("other parameters", "`pixel_lr`: 0.1 in process 0, 1.1 in process 1"),
-        ("few draws", "each of the 2 processes of a torch.distributed group makes a"),
+        ("few draws", "for each of the 2 processes of the torch.distributed group"),
         ("damaged", "cannot be read"),
     ],
 )
@@ -90,7 +90,7 @@ def test_interrupt_of_one_ends_all(read, name, n_iter):
 
 def test_failure_of_one_ends_all(read):
     assert "MemoryError: too little" in read("failed", rank=1)["error"]
-    assert "process 1 of 2 failed and ended" in read("failed", rank=0)["error"]
+    assert "process 1 of 2 failed, which ended" in read("failed", rank=0)["error"]
 
 
 def test_after_either_the_fit_is_resumed(read):

@@ -555,7 +555,7 @@ def test_alignment_resumes_from_its_state():
     # What `advance` changed it replaced.
     two.restore(state)
     assert torch.equal(two.state()["networks"], state["networks"])
-    with pytest.raises(ValueError, match="another kind"):
+    with pytest.raises(ValueError, match="a different architecture"):
         make_alignment(problem).restore(state)
     wrong = state | {"n_rounds": state["n_rounds"] + 90}
     with pytest.raises(ValueError, match="rounds"):
