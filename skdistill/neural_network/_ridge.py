@@ -78,8 +78,8 @@ class RidgeRegression:
             raise ValueError(
                 f"the kernel of the {self._n} images is not positive definite: the "
                 f"mean of its diagonal is {float(mean):.3g} and must be positive.  "
-                "Either the kernel is no kernel, or all images are black, of which the "
-                "kernels of networks are 0 with `bias_variance`=0"
+                "Either the function is not a valid kernel, or all images are black, "
+                "for which the kernels of networks are 0 with `bias_variance`=0"
             )
         raise ValueError(
             f"the kernel of the {self._n} images is not positive definite, even with "

@@ -140,7 +140,7 @@ def test_parameters_that_say_the_same_resume(make_tiny, tiny_bars, tmp_path):
         ({"labels": "learned"}, r"`labels`: found 'hard'"),
         ({"n_matches": 2}, r"`n_matches`: found 1, expected 2"),
         ({"max_iter": 999}, r"`max_iter`: found 1000, expected 999"),
-        ({"max_total_iter": 2}, r"holds 3 iterations, more than the limit of 2"),
+        ({"max_total_iter": 2}, r"holds 3 iterations, more than `max_total_iter`=2"),
     ],
 )
 def test_other_parameters_are_refused(make_tiny, tiny_bars, changes, message):

@@ -144,9 +144,7 @@ def test_a_longer_run_goes_on_from_the_checkpoint(make_distiller, tiny_bars, tmp
         found.synthetic_.probabilities, expected.synthetic_.probabilities
     )
     assert found.history_.equals(expected.history_)
-    with pytest.raises(
-        ValueError, match="holds 9 iterations, more than the limit of 5"
-    ):
+    with pytest.raises(ValueError, match="holds 9 iterations, more than `max_iter`=5"):
         make_distiller(max_iter=5, labels="learned", checkpoint=tmp_path).fit(
             *tiny_bars
         )

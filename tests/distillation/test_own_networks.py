@@ -275,7 +275,7 @@ REFUSED = {
     ),
     "cut off": (
         lambda shape, n: with_function(torch.detach, n),
-        "depend on the pixels as far as PyTorch knows",
+        "no gradient with respect to the pixels",
     ),
 }
 

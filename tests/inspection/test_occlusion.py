@@ -172,7 +172,7 @@ def test_display(watcher, images):
         "bright\np = 0.1\npredicted:\ndark",
     ]
     rows = [text.get_text() for text in display.ax_.get_yticklabels()]
-    assert "blue against" in rows[1].replace("\n", " ")
+    assert "blue: against" in rows[1].replace("\n", " ")
     assert "log-odds" in display.colorbar_.ax.get_ylabel()
     assert "3 x 3 pixels, in steps of 2" in display.note
     assert display.ax_.get_title() == "Spots"

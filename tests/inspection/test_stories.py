@@ -296,7 +296,7 @@ def test_profiles_of_real_and_distilled_images(small, kind):
     )
     with pytest.raises(ValueError, match="'kind' parameter"):
         ProfileDisplay.from_data(X, y, kind="other")
-    with pytest.raises(ValueError, match="`ax` must be 1 axes"):
+    with pytest.raises(ValueError, match="`ax` must be an array of 1 axes"):
         ProfileDisplay.from_data(X, y, ax=plt.subplots(2)[1])
 
 

@@ -39,9 +39,11 @@ def test_test_images_that_settings_are_chosen_on_are_told():
 
 
 def test_percent_against_shares_is_told():
-    with pytest.warns(UserWarning, match="`scores` holds 50 to 51, the others 0.6"):
+    with pytest.warns(
+        UserWarning, match="`scores` has values from 50 to 51, the others from 0.6"
+    ):
         compare_scores([50, 51], [0.6, 0.7])
-    with pytest.warns(UserWarning, match="`other` holds"):
+    with pytest.warns(UserWarning, match="`other` has values"):
         compare_scores([0.6, 0.7], [50, 51])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
