@@ -101,10 +101,10 @@ def _warn_of_contrary_labels(synthetic: SyntheticSet) -> None:
     if 2 * n_other > len(codes):
         warn_once(
             f"contrary {kind}",
-            f"{n_other} of {len(codes)} distilled images have `{kind}` that are "
-            "largest for another class than `y`, and networks learn from them: either "
-            "their columns are not in the sorted order of the classes, or what made "
-            "them, such as teachers, does not recognize the images",
+            f"{n_other} of {len(codes)} distilled images have `{kind}` whose largest "
+            "entry is for a class other than `y`, and networks are trained on them: "
+            "either their columns are not in the sorted order of the classes, or "
+            "their source, such as teachers, does not recognize the images",
         )
 
 

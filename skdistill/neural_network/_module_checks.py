@@ -13,9 +13,9 @@ from skdistill.utils._memory import is_out_of_memory
 _ROUNDING = 1e-3
 
 _NOT_DIFFERENTIABLE = (
-    "`architecture` must compute logits by differentiable operations of PyTorch; they "
-    "do not depend on the pixels as far as PyTorch knows (`no_grad`, `detach`, "
-    "integers and NumPy cut it off)"
+    "`architecture` must compute logits by differentiable PyTorch operations; they "
+    "have no gradient with respect to the pixels (`no_grad`, `detach`, integers and "
+    "NumPy break the graph)"
 )
 
 
@@ -29,10 +29,10 @@ def check_images_are_singly(module: nn.Module) -> None:
         if isinstance(part, _BatchNorm):
             raise ValueError(
                 f"`architecture` has batch normalization ({type(part).__name__} "
-                f"{name!r}), which makes what a network says of an image depend on the "
-                "others of its batch; use group, layer or instance normalization "
-                "instead, as with `normalization` of NetworkClassifier or `norm_layer` "
-                "of torchvision's networks"
+                f"{name!r}), which makes the output for an image depend on the other "
+                "images of its batch; use group, layer or instance normalization "
+                "instead, as with `normalization` of NetworkClassifier or "
+                "`norm_layer` of torchvision's networks"
             )
 
 
@@ -40,10 +40,11 @@ def check_alone(logits: Tensor, among_others: Tensor) -> None:
     """Raise a ValueError if the logits of an image change with the other images."""
     if _differ(logits, among_others):
         raise ValueError(
-            "`architecture` makes logits of an image that depend on the other images "
-            "of its batch, as those of a normalization over batches do, or that are "
-            "drawn by another generator than PyTorch's; normalize each image, as "
-            "group, layer and instance normalization do, and draw by functions of torch"
+            "`architecture` returns logits of an image that depend on the other "
+            "images of its batch, as with batch normalization, or on a random "
+            "generator other than that of PyTorch; normalize each image separately, "
+            "as group, layer and instance normalization do, and draw random numbers "
+            "by functions of torch"
         )
 
 
@@ -73,18 +74,17 @@ def check_by_pixels(
         if "numpy()" in str(error):
             raise ValueError(_NOT_DIFFERENTIABLE) from error
         raise ValueError(
-            "`architecture` must compute logits that can be differentiated by the "
-            "pixels, also after the call (without recomputation by "
-            "torch.utils.checkpoint) and without changing its inputs in place; its "
+            "`architecture` must compute logits that are differentiable with respect "
+            "to the pixels, also after the call (without recomputation by "
+            "torch.utils.checkpoint), and must not change its inputs in place; its "
             f"module raised {type(error).__name__}: {error}"
         ) from error
     if not logits.requires_grad:
         raise ValueError(_NOT_DIFFERENTIABLE)
     if _differ(expected, found):
         raise ValueError(
-            "`architecture` must compute its derivatives from what its call has "
-            "computed; those found later are others, as with recomputation by "
-            "torch.utils.checkpoint: leave that out"
+            "`architecture` must have the same derivatives during and after the call; "
+            "they differ, as with recomputation by torch.utils.checkpoint: remove it"
         )
 
 
