@@ -20,9 +20,11 @@ from skdistill.neural_network._kernel_classifier import (
     KERNEL_CONSTRAINTS,
     NeuralKernelClassifier,
     check_kernel_memory,
+    check_kernel_unit,
 )
 from skdistill.neural_network._kernels import Kernel, as_rows, resolve_kernel
 from skdistill.utils._device import resolve_float64_device
+from skdistill.utils._pixel_space import check_contrast
 from skdistill.utils._plain import digest_of, parts_of_largest
 
 # What "auto" stands for: in deviations of the real pixels, and of one-hot labels.
@@ -272,6 +274,9 @@ class KIPDistiller(IterativeDistiller):
             )
         device = resolve_float64_device(self.device)
         check_kernel_memory(n_classes * self.ipc, device)
+        mean, deviation, _ = data.pixel_space
+        check_contrast(data.given[0].dtype, mean, deviation)
+        check_kernel_unit(self, mean, deviation)
         if callable(self.kernel):
             # What is wrong with it shows on two images.
             some = as_rows(data.read(data.rows[0][:2]).to(device)).double()

@@ -20,8 +20,10 @@ from skdistill.utils._doc_link import DocLinkMixin
 from skdistill.utils._image_input import unmasked
 from skdistill.utils._images import Images, batches
 from skdistill.utils._labels import check_known_labels
+from skdistill.utils._pixel_space import ChannelMoments
 from skdistill.utils._torch_state import with_own_torch_state
 from skdistill.utils._validation import check_images, check_weights
+from skdistill.utils._warnings import warn
 
 # What estimators with a kernel share.
 KERNEL_CONSTRAINTS: dict = {
@@ -31,6 +33,9 @@ KERNEL_CONSTRAINTS: dict = {
     "bias_variance": [Interval(Real, 0, None, closed="left")],
     "reg": [Interval(Real, 0, None, closed="neither")],
 }
+
+# Below this share of what differs between pixels in their kernel, accuracy falls.
+_MIN_SHARE = 1e-7
 
 # The matrices, as large as the kernel, that there are at one time.
 _N_MATRICES = 6
@@ -51,6 +56,30 @@ def check_kernel_memory(n: int, device: torch.device) -> None:
             f"a kernel regression on {n} images needs about {needed / 1e9:.0f} GB of "
             f"memory, but only {there / 1e9:.0f} GB are available: it is for small "
             "sets.  Use skdistill.RandomSubset to draw one"
+        )
+
+
+def check_kernel_unit(estimator: Any, mean: np.ndarray, deviation: np.ndarray) -> None:
+    """Warn of pixels of which the kernel of an estimator sees next to nothing.
+
+    Parameters
+    ----------
+    estimator : estimator instance
+        With the parameters of a kernel.
+    mean, deviation : ndarray of shape (channels,)
+        Of the pixels.
+    """
+    if callable(estimator.kernel):
+        return
+    differs = estimator.weight_variance * float(np.mean(deviation**2))
+    is_common = estimator.weight_variance * float(np.mean(mean**2))
+    is_common += estimator.bias_variance
+    if 0 < differs < _MIN_SHARE * is_common:
+        warn(
+            f"the pixels of X have a standard deviation of {deviation.max():.3g} and a "
+            f"mean of {mean.mean():.3g}: `kernel`={estimator.kernel!r} with "
+            f"`bias_variance`={estimator.bias_variance} sees next to nothing of what "
+            "differs between them.  A ChannelScaler brings them to 1 and 0"
         )
 
 
@@ -279,6 +308,8 @@ class NeuralKernelClassifier(ClassifierMixin, DocLinkMixin, BaseEstimator):
     ) -> "NeuralKernelClassifier":
         device = resolve_float64_device(self.device)
         check_kernel_memory(len(X), device)
+        moments = ChannelMoments(X.shape[3]).add(X)
+        check_kernel_unit(self, moments.mean, moments.deviation)
         self.X_fit_ = np.array(X).reshape(len(X), -1)
         values = self._kernel()(_as_tensor(self.X_fit_, device))
         weights = None if weight is None else _as_tensor(weight, device)

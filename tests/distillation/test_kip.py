@@ -114,6 +114,16 @@ def test_kernels_that_cannot_be_learned_with(digits, monkeypatch):
         KIPDistiller().fit(X, y)
 
 
+def test_pixels_that_a_kernel_or_float32_does_not_see(digits):
+    X, y, _, _ = digits
+    X = X[:50].astype(np.float64)
+    distiller = KIPDistiller(max_iter=1, random_state=0)
+    with pytest.warns(UserWarning, match="`bias_variance`=0.01 sees next to nothing"):
+        distiller.fit(1e-6 * X, y[:50])
+    with pytest.warns(UserWarning, match="much of their contrast is lost"):
+        distiller.fit(X + 1e7, y[:50])
+
+
 def test_images_that_are_equal(digits):
     """Two equal images with different labels, and a black one."""
     X, y, _, _ = digits

@@ -1,6 +1,7 @@
 """Kernel regression as a classifier."""
 
 import pickle
+import warnings
 
 import numpy as np
 import pytest
@@ -48,6 +49,27 @@ def test_is_kernel_ridge(kernel, digits):
         ours.decision_function(X[150:400]), theirs.predict(test), atol=1e-9
     )
     np.testing.assert_allclose(ours.dual_coef_, theirs.dual_coef_, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("factor", "offset", "settings"),
+    [
+        (1e-5, 0, {}),
+        (1, 1e4, {"kernel": "linear"}),
+        (1e-20, 0, {"kernel": "nngp", "weight_variance": 1.0}),
+    ],
+)
+def test_pixels_that_a_kernel_does_not_see(digits, factor, offset, settings):
+    X, y = digits
+    X = factor * X[:50].astype(np.float64) + offset
+    classifier = NeuralKernelClassifier(**settings)
+    with pytest.warns(UserWarning, match="sees next to nothing.*A ChannelScaler"):
+        classifier.fit(X, y[:50])
+    classifier.set_params(bias_variance=0.0 if offset == 0 else 0.01)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        classifier.fit(X - offset, y[:50])
+        NeuralKernelClassifier(kernel=rbf_kernel).fit(X, y[:50])
 
 
 def test_learns_digits(digits):
