@@ -13,7 +13,7 @@ from skdistill.utils._metadata import check_words
 
 
 class Described:
-    """The part of :class:`~skdistill.SyntheticSet` that people read."""
+    """Description and card of :class:`~skdistill.SyntheticSet`."""
 
     metadata: dict[str, Any]
 
@@ -26,32 +26,34 @@ class Described:
         citation: str | None = None,
         notes: str | None = None,
     ) -> Any:
-        """Return the set with what nobody but you knows of its data.
+        """Return a copy of the set with a description of its data.
 
-        What a distiller knows, its parameters, seed and teachers, the number of real
-        images of each class, date, command and versions, is in ``metadata`` already.
+        The information of the distiller is already in ``metadata``: its parameters,
+        seed and teachers, the number of real images of each class, date, command and
+        versions.
 
         Parameters
         ----------
         data : str, default=None
             The name of the data that were distilled, such as "Galaxy Zoo 2".
         license : str, default=None
-            Their license, such as "CC BY 4.0".  It holds for what is made of them, too.
+            Their license, such as "CC BY 4.0".  It also applies to the distilled
+            images.
         url : str, default=None
-            Where they are from.
+            The origin of the data.
         citation : str, default=None
-            How they are cited: a sentence, or BibTeX.
+            The reference to cite: a sentence, or BibTeX.
         notes : str, default=None
-            Anything else that a reader should know.
+            Further information for readers.
 
         Returns
         -------
         synthetic : SyntheticSet
-            A copy; entries of ``metadata`` that are not given stay as they are.
+            A copy; entries of ``metadata`` that are not given are unchanged.
 
         See Also
         --------
-        SyntheticSet.card : Write all that is known of the set.
+        SyntheticSet.card : Write a card with this description.
 
         Examples
         --------
@@ -82,38 +84,38 @@ class Described:
         composite: ArrayLike | None = None,
         band_names: Sequence[str] | None = None,
     ) -> None:
-        """Write a folder that tells all of the set: a card, its pictures, the set.
+        """Write a folder with a card, its pictures and the set.
 
         The card is Markdown with the front matter of Hugging Face: pictures of each
-        class, how the set was made, scores, how to load it and how to cite it.  It
-        needs nothing but what the set itself tells, and no local folder is named in
-        it.  The folder can be sent, or be uploaded as a repository.
+        class, how the set was made, scores, how to load it and how to cite it.  It is
+        created from the set alone and contains no local paths.  The folder can be
+        shared, or uploaded as a repository.
 
         Parameters
         ----------
         path : path-like
-            The folder, in which ``README.md`` becomes the card; or the card itself, a
-            file that ends in ``.md``.  Beside it are ``card_images`` and
+            The folder, in which ``README.md`` is the card; or the card itself, a file
+            that ends in ``.md``.  The folder also gets ``card_images`` and
             ``synthetic_set.safetensors``, which :meth:`SyntheticSet.load` reads.  An
-            earlier card is replaced, other files stay.
+            earlier card is replaced, other files are unchanged.
         name : str, default=None
-            The heading; None makes one of the name of the data.
+            The heading; None uses the name of the data.
         scores : result of evaluate_synthetic, dict or DataFrame, default=None
-            What :func:`~skdistill.metrics.evaluate_synthetic` returned, with
-            ``baseline="random"`` to have random images beside it, or the score of each
-            network; or such or numbers by name, ``{"this set": score, "random images":
-            other}``; or a table.
+            The result of :func:`~skdistill.metrics.evaluate_synthetic`, with
+            ``baseline="random"`` for a comparison with random images, or the score of
+            each network; or a dict of these or of numbers by name, ``{"this set":
+            score, "random images": other}``; or a table.
         data, license : str, default=None
-            As of :meth:`SyntheticSet.described`; None takes what ``metadata`` say.
+            As in :meth:`SyntheticSet.described`; None uses the entries of ``metadata``.
         class_names : sequence of str or dict, default=None
-            Names of the sorted labels; None takes the labels.
+            Names of the sorted labels; None uses the labels.
         preprocessing, value_range, composite, band_names
-            As of :meth:`SyntheticSet.to_images`.
+            As in :meth:`SyntheticSet.to_images`.
 
         Raises
         ------
         FileExistsError
-            If a file of the card's name is there that is no card of skdistill's.
+            If the file of the card exists and was not written by skdistill.
 
         See Also
         --------

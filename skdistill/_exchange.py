@@ -289,7 +289,7 @@ class Exchange:
         preprocessing: Any = None,
         value_range: tuple[float, float] | None = None,
     ) -> None:
-        """Write the images as pictures, PNG, in a folder for each class.
+        """Write the images as PNG pictures, in one folder per class.
 
         Parameters
         ----------
@@ -307,8 +307,8 @@ class Exchange:
         Warns
         -----
         UserWarning
-            That pictures of 8 bits are no longer the images that were distilled, nor
-            come with soft labels, targets or step size, as far as the set has them.
+            Since 8-bit pictures differ from the distilled images and lack the soft
+            labels, targets and step size of the set.
         """
         path = as_path(path)
         synthetic: Any = self
@@ -331,7 +331,7 @@ class Exchange:
         Raises
         ------
         KeyError
-            If the set has no such class; the message lists those it has.
+            If the set has no such class; the message lists its classes.
         """
         return self._rows(np.flatnonzero(self._is_class([label])))
 
@@ -399,9 +399,9 @@ class Exchange:
         Parameters
         ----------
         sets : sequence of SyntheticSet
-            With images of one shape.  Where some have probabilities, the certain
-            labels of the others become such; a class that a set does not have is
-            improbable there.
+            The sets, with images of the same shape.  If some have probabilities, the
+            hard labels of the others are converted to probabilities; a class that is
+            missing in a set has probability 0 there.
 
         Returns
         -------
@@ -417,8 +417,8 @@ class Exchange:
         Warns
         -----
         UserWarning
-            If the sets have different step sizes, are in different pixel spaces or
-            carry different preprocessing: the whole has none then.
+            If the sets have different step sizes, are in different pixel spaces or have
+            different preprocessing: the result then has none.
 
         Examples
         --------

@@ -14,7 +14,7 @@ from skdistill.utils._validation import hand_on_image_shape
 
 
 class Standalone:
-    """The part of :class:`~skdistill.SyntheticSet` that meets raw images."""
+    """Methods of :class:`~skdistill.SyntheticSet` for raw images."""
 
     X: np.ndarray
     y: np.ndarray
@@ -26,29 +26,29 @@ class Standalone:
     preprocessing: Any
 
     def with_preprocessing(self, preprocessing: Any) -> Any:
-        """Return the set with what its real images were transformed by.
+        """Return the set with the preprocessing of its real images.
 
         Parameters
         ----------
         preprocessing : transformer or None
             As the parameter of the class: ``scaler``, or ``model[:-1]`` of a pipeline.
-            None takes what the set carries away, which makes its file smaller.
+            None removes the preprocessing of the set, which makes its file smaller.
 
         Returns
         -------
         synthetic : SyntheticSet
-            The same images, with it.
+            The set with the preprocessing.
 
         Raises
         ------
         TypeError, ValueError
-            If a set cannot carry it; the message names the step.
+            If a set cannot contain it; the message names the step.
 
         Warns
         -----
         UserWarning
-            If images that it has transformed are in another pixel space than those
-            that were distilled.
+            If the images it transforms are in a different pixel space from the
+            distilled images.
 
         Examples
         --------
@@ -67,14 +67,13 @@ class Standalone:
     def transform(
         self, X: Any, *, out: str | os.PathLike[str] | None = None
     ) -> np.ndarray:
-        """Transform raw images by the preprocessing that the set carries.
+        """Transform raw images by the preprocessing of the set.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, height, width, channels) or \
                 (n_samples, height * width * channels)
-            Images in the unit that those had that were distilled, before any of the
-            preprocessing.
+            Images in the unit of the real images before their preprocessing.
         out : path-like, default=None
             A `.npy` file for the result, which is written in batches.  None keeps the
             result in memory.
@@ -88,13 +87,14 @@ class Standalone:
         Raises
         ------
         ValueError
-            If the set carries no preprocessing, or X holds other images than it takes.
+            If the set has no preprocessing, or X does not hold images of the right
+            shape.
 
         Warns
         -----
         UserWarning
-            If images are in another unit than those that the preprocessing was fitted
-            to, or were transformed before.
+            If images are in a different unit from those on which the preprocessing was
+            fitted, or are already transformed.
         """
         # What was changed in a set since it was made is checked, too.
         whole: Any = self
@@ -115,10 +115,11 @@ class Standalone:
         Parameters
         ----------
         estimator : classifier, default=None
-            What is trained.  None takes what the set's metadata say, or else the
-            network of the literature, as :func:`~skdistill.metrics.evaluate_synthetic`
-            does: 1,000 epochs at width 128, half a minute on one core for 9 images of
-            32x32x3, and in proportion to their number.
+            The classifier to train.  None uses the one in the metadata of the set, or
+            else the network of the literature, like
+            :func:`~skdistill.metrics.evaluate_synthetic`: 1,000 epochs at width 128,
+            which take half a minute on one core for 9 images of 32x32x3, in proportion
+            to their number.
         random_state : int, RandomState instance or None, default=None
             Controls all randomness of the default; pass an int for reproducible
             results.  An ``estimator`` has its own.
@@ -126,16 +127,16 @@ class Standalone:
         Returns
         -------
         classifier : Pipeline
-            Fitted, of two steps: the preprocessing that the set carries, if it does,
-            and the classifier, which sees images in the pixel space of the set.
-            ``predict``, ``predict_proba`` and ``score`` take raw images, four axes or
-            flattened; those of another unit are warned about.  Fitted again, to raw
-            images and labels of your own, it keeps the preprocessing.
+            Fitted pipeline of two steps: the preprocessing of the set, if it has any,
+            and the classifier, which gets images in the pixel space of the set.
+            ``predict``, ``predict_proba`` and ``score`` accept raw images, 4-D or
+            flattened, with a warning if they are in another unit.  If it is fitted
+            again on other raw images and labels, it keeps the preprocessing.
 
         Raises
         ------
         ValueError
-            If the estimator is no classifier or does not fit to the images.
+            If the estimator is not a classifier or does not match the images.
 
         See Also
         --------

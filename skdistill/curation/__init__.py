@@ -1,4 +1,4 @@
-"""From a catalog of votes to labeled images."""
+"""Labeled images from a catalog of votes."""
 
 from skdistill.curation._curator import GalaxyZooCurator
 from skdistill.curation._questions import GZ2_QUESTIONS, vote_tree

@@ -38,75 +38,79 @@ from skdistill.utils._warnings import warn
 
 
 class GalaxyZooCurator(TransformerMixin, DocLinkMixin, BaseEstimator):
-    """Label galaxies by volunteers' votes and choose the clearest of each class.
+    """Label galaxies by volunteers' votes and select the clearest of each class.
 
-    Every galaxy gets a score for each leaf of a tree of questions, by default nine of
-    Galaxy Zoo 2, from the votes on the way to that leaf. Its label is the leaf with the
-    highest score, its confidence is that score. Of each class the most confident
-    galaxies are selected and divided at random into a training and a test set of the
-    same size for all classes. Only the table of votes is needed, no images.
+    Every galaxy gets a score for each leaf of a tree of questions, by default the nine
+    leaves used for Galaxy Zoo 2, from the votes on the path to that leaf. Its label is
+    the leaf with the highest score, its confidence is that score. The most confident
+    galaxies of each class are selected and divided at random into a training and a test
+    set, which have the same size for all classes. Only the table of votes is needed, no
+    images.
 
     Read more in the :ref:`User Guide <curation>`.
 
     Parameters
     ----------
     n_train : int or None, default=500
-        Training galaxies per class. None takes all that the test set leaves, so that
+        Training galaxies per class. None uses all that are not in the test set, so that
         classes differ in size.
     n_test : int or float, default=100
         Test galaxies per class. A float in (0, 1) is the share of the selected galaxies
         of a class, rounded to whole galaxies and at least one: of all galaxies of the
-        class where `n_train=None`, else of the `n_train / (1 - n_test)` most confident.
+        class if `n_train=None`, else of the `n_train / (1 - n_test)` most confident
+        ones.
     confidence : {"product", "mean", "min"}, default="product"
-        How the votes on the way to a leaf become its score. The product is the share of
-        voters who would walk that way if the answers were independent.
+        How the score of a leaf is computed from the votes on the path to it. The
+        product is the share of voters who would take this path if the answers were
+        independent.
     votes : str or None, default="fraction"
         Suffix of the vote columns, as in `t01_smooth_or_features_a01_smooth_fraction`:
-        "fraction", "weighted_fraction", "debiased" or any other that the catalog has
-        with values in [0, 1]. None where columns have none: `{question}_{answer}`.
+        "fraction", "weighted_fraction", "debiased" or any other suffix of columns with
+        values in [0, 1]. Use None if columns have no suffix: `{question}_{answer}`.
     cumulative : bool or "auto", default="auto"
         Whether the votes for an answer are shares of all volunteers, already multiplied
-        with the votes that lead to its question, as in the table of the Kaggle
-        challenge. The product is then the vote for the last answer of the way alone;
-        "mean" and "min" are of the votes as they are. "auto" takes them for cumulative,
-        with a warning, where those for the answers of each question add up to those
-        that lead to it.
+        by the votes that lead to its question, as in the table of the Kaggle challenge.
+        In that case the product is the vote for the last answer of the path; "mean" and
+        "min" use the votes as they are. "auto" treats votes as cumulative, with a
+        warning, if those for the answers to each question add up to those that lead to
+        it.
     columns : str, mapping or None, default=None
         Names of the vote columns, if they are not `{question}_{answer}` and the suffix:
         a pattern such as `"{question}.{answer}"`, or a column for each
-        `"{question}_{answer}"`. `votes` does not matter then, but for `{votes}` in the
+        `"{question}_{answer}"`. In that case `votes` is only used for `{votes}` in the
         pattern. None also finds columns with `.`, `-`, `:`, a blank or nothing between
         question and answer.
     vote_unit : {"fraction", "percent", "count"}, default="fraction"
-        What the votes are stored as: shares in [0, 1], the same in percent, or numbers
-        of votes. The latter need a column for every answer of a question in the tree,
-        also of one that leads to no class, and are divided by their sum; where that is
-        0, nobody was asked.
+        The unit of the votes: shares in [0, 1], shares in percent, or numbers of votes.
+        Numbers require a column for every answer to a question in the tree, including
+        answers that lead to no class, and are divided by their sum; if it is 0, nobody
+        was asked.
     id_column : str, sequence of str or None, default=None
-        Column that tells galaxies apart, or several that do so together; "index" is
-        the index. None takes the first that has the name of an id, see the notes.
+        Column or columns that identify a galaxy; "index" is the index. None uses the
+        first column with the name of an id, see the notes.
     tree : {"nine", "gz2"} or dict, default="nine"
         The questions and the classes. "nine" has the classes of [3]_, "gz2" a class for
-        each of the 1,265 ways through all 37 answers of Galaxy Zoo 2. Another tree is
+        each of the 1,265 paths through all 37 answers of Galaxy Zoo 2. A custom tree is
         `{question: {answer: below, ...}}`, where `below` is the name of a class,
-        another such dict, or None where no class is meant; a tuple of answers stands
-        for any of them. :func:`~skdistill.curation.vote_tree` makes one of a list of
+        another such dict, or None if there is no class; a tuple of answers means any of
+        them. :func:`~skdistill.curation.vote_tree` creates a tree from a list of
         questions.
     min_votes : int, default=0
-        Galaxies that fewer volunteers looked at get a label but are never selected. The
-        number is read from `total_classifications`, else `total_votes`, else
-        `smooth-or-featured-gz2_total-votes`, for which a mapping `columns` may have
-        other names; else, where votes are counts, it is that for the first question.
-        Where it is missing the galaxy counts as having too few.
+        Galaxies with fewer volunteers get a label but are never selected. The number is
+        read from `total_classifications`, else `total_votes`, else
+        `smooth-or-featured-gz2_total-votes`, which a mapping `columns` may rename;
+        else, if votes are counts, the number for the first question is used. A galaxy
+        without a number counts as having too few.
     clean : {None, 10, 20}, default=None
-        Select only galaxies whose way to the leaf is well sampled, by the thresholds of
-        [1]_, table 3, for at least 10 or 20 votes: `votes` of each answer that leads to
-        a further question are at least the threshold of that question, the `debiased`
-        votes of the other answers on the way at least 0.8, and their questions have at
-        least 10 or 20 votes by the `count` columns. Needs questions of Galaxy Zoo 2.
+        Select only galaxies whose path to the leaf is well sampled, by the thresholds
+        of [1]_, table 3, for at least 10 or 20 votes: `votes` of each answer that leads
+        to a further question are at least the threshold of that question, the
+        `debiased` votes of the other answers on the path are at least 0.8, and their
+        questions have at least 10 or 20 votes in the `count` columns. Requires the
+        questions of Galaxy Zoo 2.
     rare_classes : {"raise", "drop"}, default="raise"
-        What to do about classes with fewer galaxies than asked for: an error, or none
-        of them are selected.
+        What to do with classes that have fewer galaxies than requested: raise an error,
+        or select none of them.
     random_state : int, RandomState instance or None, default=None
         Controls which of the selected galaxies are test galaxies; pass an int for
         reproducible results.
@@ -114,10 +118,10 @@ class GalaxyZooCurator(TransformerMixin, DocLinkMixin, BaseEstimator):
     Attributes
     ----------
     cumulative_ : bool
-        Whether the votes were taken for cumulative ones.
+        Whether the votes were treated as cumulative.
     classes_ : ndarray of shape (n_classes,)
         Names of the classes in the order of the tree. (A classifier sorts the names of
-        its classes by the alphabet.)
+        its classes alphabetically.)
     scores_ : ndarray of shape (n_galaxies, n_classes)
         Scores of the leaves, columns in the order of `classes_`; NaN for a galaxy
         without a finite vote.
@@ -132,9 +136,9 @@ class GalaxyZooCurator(TransformerMixin, DocLinkMixin, BaseEstimator):
         `label`, `confidence` and `split` ("train" or "test") of the selected galaxies
         on the catalog's own index, in the order of `sample_indices_`.
     summary_ : DataFrame of shape (n_classes, 5)
-        Per class: `available` (different galaxies that could be selected), `selected`,
+        Per class: `available` (distinct galaxies that could be selected), `selected`,
         `mean_confidence` and `lowest_confidence` of the selected and
-        `mean_confidence_available`; NaN where there are none.
+        `mean_confidence_available`; NaN if there are none.
     available_indices_ : ndarray of shape (n_available,)
         Positions of the galaxies that could be selected, ordered as `sample_indices_`.
 
@@ -146,27 +150,27 @@ class GalaxyZooCurator(TransformerMixin, DocLinkMixin, BaseEstimator):
 
     Notes
     -----
-    A galaxy that everybody took for a star or an artifact has no vote for any leaf and
-    gets no label; otherwise the votes for "star or artifact" do not count. A NaN counts
-    as no vote for its answer.
+    A galaxy that everybody classified as a star or an artifact has no votes for any
+    leaf and gets no label; otherwise the votes for "star or artifact" are ignored. NaN
+    counts as no vote for its answer.
 
     The choice does not depend on the order of the rows. Galaxies of equal confidence
-    are taken in the order of their ids. Of several rows with the same id only the most
-    confident can be selected, so that a galaxy is never in both sets. Ids are read from
-    `id_column`, else from the first column whose name, without regard to case and
-    punctuation, is `dr7objid`, `objid`, another `...objid`, `galaxy_id`, `iauname`,
+    are selected in the order of their ids. Of several rows with the same id, only the
+    most confident one can be selected, so that a galaxy is never in both sets. Ids are
+    read from `id_column`, else from the first column whose name, without regard to case
+    and punctuation, is `dr7objid`, `objid`, another `...objid`, `galaxy_id`, `iauname`,
     `subject_id`, `source_id` and the like, `asset_id`, `id_str` or `id`; else from an
     index of such a name, from a column of paths, or from an index with a name or of
-    text. Where there is none of these, and for rows without an id, rows with the same
-    numbers throughout count as one galaxy. 1, "1", "01" and 1.0 are one id. A number
-    such as -9999 in many rows is taken for a missing one, with a warning.
+    text. Without any of these, and for rows without an id, rows with the same numbers
+    in all columns count as one galaxy. 1, "1", "01" and 1.0 are the same id. A number
+    such as -9999 in many rows is treated as a missing id, with a warning.
 
     The column names of Hart et al. [2]_ for the tree of Willett et al. [1]_ and those
-    of the galaxy-datasets package are understood. The product of raw fractions is what
-    the selection in [3]_ amounts to: of the galaxies of Stripe 82 the clearest 2.3 %
-    have a mean confidence of .79 over the classes, and so do those selected there.
-    The votes for two answers of one step are added as they are; debiased ones need not
-    sum to 1, so that a score can pass 1.
+    of the galaxy-datasets package are understood. The product of raw fractions
+    reproduces the selection in [3]_: the clearest 2.3 % of the galaxies of Stripe 82
+    have a mean confidence of .79 over the classes, like those selected there. The votes
+    for two answers of one step are added; debiased votes need not sum to 1, so that a
+    score can exceed 1.
 
     References
     ----------
@@ -291,20 +295,19 @@ class GalaxyZooCurator(TransformerMixin, DocLinkMixin, BaseEstimator):
         TypeError
             If `catalog` is not a DataFrame of pandas or polars.
         ValueError
-            If vote columns are missing or hold anything but numbers in [0, 1] and NaN
-            (or what `vote_unit` says),
-            if object ids were read as floats and have lost digits, if `min_votes` is
-            set and the catalog does not say how many votes there are, if `tree` is
-            no tree, if `clean` is set and the tree asks other questions than Galaxy
-            Zoo 2 or votes are cumulative, or if a class has fewer galaxies than asked
-            for.
+            If vote columns are missing or hold anything but numbers in [0, 1] (or in
+            the range of `vote_unit`) and NaN, if object ids were read as floats and
+            have lost digits, if `min_votes` is set and the catalog has no numbers of
+            votes, if `tree` is not a valid tree, if `clean` is set and the questions
+            are not those of Galaxy Zoo 2 or votes are cumulative, or if a class has
+            fewer galaxies than requested.
 
         Warns
         -----
         UserWarning
-            If votes are taken for cumulative ones, ids for missing ones, or rows for
-            galaxies of their own for lack of an id; or if a galaxy seems to be in the
-            training and the test set.
+            If votes are treated as cumulative, ids as missing, or rows without an id as
+            separate galaxies; or if a galaxy seems to be in both the training and the
+            test set.
         """
         catalog = as_pandas(catalog)
         tree = self._parse_tree()

@@ -56,54 +56,55 @@ class ImageReader(TransformerMixin, DocLinkMixin, BaseEstimator):
     Parameters
     ----------
     images_dir : str, path-like or None, default=None
-        Folder that relative paths start from; or a zip archive, `images.zip`, or a
-        folder in one, `images.zip!/folder`. None stands for the working directory.
+        Folder of relative paths; or a zip archive, `images.zip`, or a folder in one,
+        `images.zip!/folder`. None is the working directory.
     path_column : str, sequence of str or None, default=None
-        Column that names the files, or holds them as bytes or as `{"bytes": ...,
-        "path": ...}`. A file in an archive is named `{archive}!/{member}`. None
-        takes `path` or `file_loc`, whichever is there, else `image` if that holds
-        bytes, else `asset_id`, which stands for `{asset_id}.jpg` (or `.jpeg`, `.png`,
-        `.tif`, `.webp`, `.fits`, `.fits.gz`, `.fits.fz`) in `images_dir` or a direct
-        sub-folder, in an archive in any folder. Several columns name a FITS file for
-        each band, in this order; `bands` then takes one of each file.
+        Column with the paths of the files, or their content as bytes or as `{"bytes":
+        ..., "path": ...}`. A file in an archive is named `{archive}!/{member}`. None
+        uses `path` or `file_loc`, else `image` if it holds bytes, else `asset_id`,
+        which means `{asset_id}.jpg` (or `.jpeg`, `.png`, `.tif`, `.webp`, `.fits`,
+        `.fits.gz`, `.fits.fz`) in `images_dir` or a direct sub-folder, in an archive in
+        any folder. Several columns name one FITS file per band, in this order; `bands`
+        then selects one band of each file.
     id_column : str or None, default=None
-        Column of ids that the files in `images_dir` are named after, of any name
-        called, as `asset_id` is in the tables of Galaxy Zoo; "index" is the index.
-        Instead of `path_column`.
+        Column of ids after which the files in `images_dir` are named, like `asset_id`
+        in the tables of Galaxy Zoo; "index" is the index. Replaces `path_column`.
     size : int, default=128
         Height and width of the resulting images in pixels.
     crop : float or "auto", default="auto"
         Central part of the image that is kept, as a fraction of its shorter side in
         (0, 1]. The crop is square and has a whole number of pixels. "auto" is 0.5 if
-        the first image is a cutout of Galaxy Zoo, by its 424 x 424 pixels, and 1
-        otherwise. Warnings tell what was chosen where that is a guess.
+        the first image has the 424 x 424 pixels of a Galaxy Zoo cutout, and 1
+        otherwise, with a warning if this is a guess.
     bands : sequence of int or str, default=None
-        Which bands to take, in this order. Numbers count the planes of a FITS cube, the
-        images of a FITS file with one per extension, or the channels R, G, B; names are
-        those of extensions. None takes all, but for extensions that are no pictures by
-        their names: ERR, WHT, DQ, IVAR, MASK and the like.
+        The bands to read, in this order. Numbers are indices of the planes of a FITS
+        cube, of the images of a FITS file with one per extension, or of the channels R,
+        G, B; names are those of extensions. None reads all, except for extensions that
+        are not pictures according to their names: ERR, WHT, DQ, IVAR, MASK and the
+        like.
     stretch : float or None, default=None
         Flux per pixel, in the unit of the FITS files, up to which brightness is about
-        linear; above it grows like the logarithm [1]_. The result is then of 8 bits.
-        None leaves FITS images the fluxes they have. Files of 8 bits stay as they are.
+        linear; above, it grows logarithmically [1]_. The result then has 8 bits. None
+        keeps the fluxes of FITS images. Files of 8 bits are unchanged.
     softening : float, default=8.0
-        Q of the stretch: the larger, the more faint light is raised above bright light.
+        Q of the stretch: larger values enhance faint light more, relative to bright
+        light.
     minimum : float, default=0.0
-        Flux per pixel that the stretch makes black.
+        Flux per pixel that is mapped to black.
     out : str, path-like or None, default=None
-        A `.npy` file that the images are written to, for more images than there is
-        memory; the result is this file, mapped into memory for reading. The images grow
-        in `{out}.part`, which takes the name `out` when all are there; an earlier file
-        of that name is replaced then. After an interrupt or an error the same call
-        resumes from there. Not for a reader inside a search or a cross-validation.
+        A `.npy` file to which the images are written if they do not fit into memory;
+        the result is a read-only memory map of this file. The images are written to
+        `{out}.part`, which is renamed to `out` when it is complete and replaces an
+        existing file. After an interrupt or an error the same call resumes. Cannot be
+        used for a reader inside a search or a cross-validation.
     n_jobs : int, default=None
         Number of threads that read files.  None means 1 unless in a
         :func:`joblib.parallel_config` context, -1 one per core.  Threads suffice:
-        decoding and resampling do not hold Python's lock, astropy's FITS aside.
+        decoding and resampling release Python's lock, except for FITS.
     on_error : {"raise", "skip"}, default="raise"
-        What to do about files that are missing, damaged or not images. "skip" leaves
-        their rows out of the result, with one warning; take the rows that are left
-        from `sample_indices_`.
+        What to do with files that are missing, damaged or not images. "skip" leaves
+        their rows out of the result, with one warning; `sample_indices_` has the
+        positions of the remaining rows.
     verbose : int, default=0
         Shows a progress bar over the images if positive.
 
@@ -126,36 +127,37 @@ class ImageReader(TransformerMixin, DocLinkMixin, BaseEstimator):
     Nothing is learned: `transform` works without `fit`.
 
     Unrotated images are cropped and resized with Pillow's BOX filter, exactly. A
-    multiple of 90 degrees turns that result, which loses nothing. For other angles each
-    pixel of the result is the mean over a grid of points in its (tilted) square, two
-    or more points per pixel of the file along each axis, which tends to the exact mean
-    over that area. Pixels outside the crop are not computed. Where a tilted crop
-    reaches beyond the image (`crop` > 0.7) it is filled with 0.
+    rotation by a multiple of 90 degrees rotates that result, without loss. For other
+    angles each pixel of the result is the mean over a grid of points in its (tilted)
+    square, at least two points per pixel of the file along each axis, which
+    approximates the mean over that area. Pixels outside the crop are not computed. The
+    parts of a tilted crop outside the image (`crop` > 0.7) are filled with 0.
 
-    The center of the rotation is that of the crop. Consecutive rows with the same file
-    decode it once. The JPEG decoder's own reduction (Pillow's `draft`) is not used: it
-    offers powers of two only and is not a mean over areas.
+    The center of the rotation is that of the crop. The file of consecutive rows is
+    decoded once. The JPEG decoder's own reduction (Pillow's `draft`) is not used: it
+    only supports powers of two and is not a mean over areas.
 
     Images of any mode with 8 bits per channel become RGB: gray is repeated in the three
     channels, transparency is dropped. The EXIF orientation is ignored, as is any image
-    but the first of a JPEG file; other files of several frames or pages are refused.
-    Where pixels are transparent or an orientation is not applied, a warning says so.
+    but the first of a JPEG file; other files with several frames or pages cause an
+    error. A warning is given if pixels are transparent or an orientation is not
+    applied.
 
-    FITS files need `pip install skdistill[fits]`. Their bands are the planes of the
-    first image if it is a cube, else all images of two dimensions in the file; what is
-    left out for its name, a warning tells. The last
-    row of a plane is the uppermost of the result, as viewers show it. Pixels that are
-    NaN or infinite are masked: means are over those that are there, and where none is
-    the flux is 0, the sky of background-subtracted images. The stretch follows the
-    resampling. All bands of a pixel are scaled by one factor, which keeps their ratios,
-    the color; for three bands this is `astropy.visualization.make_lupton_rgb`.
+    FITS files require `pip install skdistill[fits]`. Their bands are the planes of the
+    first image if it is a cube, else all two-dimensional images in the file; those left
+    out because of their names are listed in a warning. The last row of a plane is the
+    top row of the result, as in viewers. NaN and infinite pixels are masked: means are
+    over valid pixels, and without any the flux is 0, the sky of background-subtracted
+    images. The stretch is applied after the resampling. All bands of a pixel are scaled
+    by the same factor, which preserves the color; for three bands this is
+    `astropy.visualization.make_lupton_rgb`.
 
-    A damaged file is an error, never an image that is gray in part. Found is what cuts
-    a JPEG file short or shifts its compressed data by more than about four blocks of
-    8 x 8 pixels (in progressive files: what makes the data end too early), and any
-    change of a PNG file, of a member of an archive, or of a FITS image with a checksum.
-    A flipped bit after which a JPEG file is that of another image, as one of a
-    brightness or of a quantisation table, cannot be found.
+    A damaged file causes an error, never a partly gray image. Detected are truncated
+    JPEG files, shifts of their compressed data by more than about four blocks of 8 x 8
+    pixels (in progressive files: data that end too early), and any change of a PNG
+    file, of a member of an archive, or of a FITS image with a checksum. A flipped bit
+    after which a JPEG file is a valid file of a different image, such as one in a
+    brightness or a quantization table, cannot be detected.
 
     References
     ----------
@@ -247,8 +249,8 @@ class ImageReader(TransformerMixin, DocLinkMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If there is an `out` in a search or a cross-validation, each fit of which
-            would replace the file of the one before.
+            If `out` is set in a search or a cross-validation, each fit of which would
+            overwrite it.
         """
         if self.out is not None and is_repeated():
             path = expand_path(self.out, "out")
@@ -260,7 +262,7 @@ class ImageReader(TransformerMixin, DocLinkMixin, BaseEstimator):
         return self
 
     def set_output(self, *, transform: str | None = None) -> "ImageReader":
-        """Leave the output as it is: no data frame can hold images.
+        """Do nothing: a data frame cannot hold images.
 
         Parameters
         ----------
@@ -286,29 +288,28 @@ class ImageReader(TransformerMixin, DocLinkMixin, BaseEstimator):
         Returns
         -------
         X : ndarray or memmap of shape (n_images, size, size, n_bands)
-            Images in the order of the rows: RGB of dtype uint8; for FITS as many bands
-            as there are, of dtype uint8 with `stretch`, else float32. There are as many
-            as rows unless `on_error="skip"`.
+            Images in the order of the rows: RGB of dtype uint8; for FITS all bands, of
+            dtype uint8 with `stretch`, else float32. There is one image per row unless
+            `on_error="skip"`.
 
         Raises
         ------
         FileNotFoundError
             If files are missing, before the first file is read.
         ValueError
-            If a file is damaged, cut short, not an image, encrypted, has more than 8
-            bits per channel, bands beside RGB and transparency, or several frames
-            without being FITS, has its bands on the last axis of a FITS cube, or has
-            more pixels than
-            `PIL.Image.MAX_IMAGE_PIXELS` or other bands than the first; if no column
-            with images is there, if a row has none or an id several files in
-            different folders, or if the column `rotation` holds
+            If a file is damaged, truncated, not an image, or encrypted, has more than 8
+            bits per channel, bands other than RGB and transparency, or several frames
+            without being FITS, has its bands on the last axis of a FITS cube, has more
+            pixels than `PIL.Image.MAX_IMAGE_PIXELS`, or has different bands from the
+            first; if there is no column with images, if a row has no image or an id has
+            several files in different folders, or if the column `rotation` holds
             anything but finite numbers.
         TypeError
             If `rows` is neither a DataFrame nor a sequence of images.
         ImportError
             If there are FITS files and astropy is not installed.
         OSError
-            If `out` cannot be written, as when its disk is too small.
+            If `out` cannot be written, for example because its disk is too small.
         """
         self._validate_params()
         if ImageFile.LOAD_TRUNCATED_IMAGES:

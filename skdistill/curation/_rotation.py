@@ -24,27 +24,27 @@ class RotationAugmenter(DocLinkMixin, BaseEstimator):
 
     Only rows of the table are repeated, with the angle in a column `rotation`;
     `ImageReader` rotates the pixels when it reads the images, before the crop, so that
-    the corners of the crop show sky.  An array has no names of columns: there the angle
-    is the last column of the result.
+    the corners of the crop show sky.  An array has no column names: the angle is the
+    last column of the result.
 
     Read more in the :ref:`User Guide <curation>`.
 
     Parameters
     ----------
     n_rotations : int, default=10
-        How often each row is repeated. The angles are the multiples of
-        `360 / n_rotations` degrees, counter-clockwise, starting at 0.
+        Number of repetitions of each row. The angles are the multiples of `360 /
+        n_rotations` degrees, counter-clockwise, starting at 0.
     id_column : str, sequence of str or None, default=None
-        Column that tells galaxies apart, as in :class:`GalaxyZooCurator`. Where none
-        has the name of an id each row is a galaxy.
+        Column that identifies galaxies, as in :class:`GalaxyZooCurator`. If no column
+        has the name of an id, each row is a separate galaxy.
 
     Attributes
     ----------
     sample_indices_ : ndarray of shape (n_rows * n_rotations,)
-        Position of the source row of every row that `fit_resample` returns.
+        Position of the source row of each row returned by `fit_resample`.
     groups_ : ndarray of shape (n_rows * n_rotations,)
-        Number of the galaxy of every row that `fit_resample` returns, the same for all
-        rows with one id: the `groups` of a cross-validation, see the notes.
+        Number of the galaxy of each row returned by `fit_resample`, the same for all
+        rows with the same id: the `groups` of a cross-validation, see the notes.
     n_features_in_ : int
         Number of columns of the table.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
@@ -59,13 +59,13 @@ class RotationAugmenter(DocLinkMixin, BaseEstimator):
     All rotations of one galaxy are adjacent, in the order of the angles, so that the
     reader decodes each file once. Shuffle before training on batches.
 
-    Test images stay as they are: rotate the training rows only. Where rotated rows are
-    split again, as in a cross-validation, all rotations of one galaxy must be on the
-    same side: the others would give its label away. Hand `groups_` as `groups` to
+    Do not rotate test images: only rotate the training rows. If rotated rows are split
+    again, as in a cross-validation, all rotations of a galaxy must be in the same part;
+    otherwise its label leaks into the test set. Pass `groups_` as `groups` to
     :class:`~sklearn.model_selection.GroupKFold`,
     :class:`~sklearn.model_selection.StratifiedGroupKFold` or
-    :class:`~sklearn.model_selection.GroupShuffleSplit`. Where rows are shuffled or left
-    out before, take the groups along: `groups = augmenter.groups_[kept]`.
+    :class:`~sklearn.model_selection.GroupShuffleSplit`. If rows are shuffled or left
+    out before, do the same with the groups: `groups = augmenter.groups_[kept]`.
 
     Examples
     --------
@@ -110,7 +110,7 @@ class RotationAugmenter(DocLinkMixin, BaseEstimator):
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, rows: Any, y: Any = None) -> "RotationAugmenter":
-        """Determine which source row every repeated row comes from.
+        """Determine the source row of each repeated row.
 
         Parameters
         ----------
@@ -133,8 +133,8 @@ class RotationAugmenter(DocLinkMixin, BaseEstimator):
         Warns
         -----
         UserWarning
-            If rows share an id, so that `sample_indices_` are no groups, or if a column
-            `split` has a galaxy in several sets.
+            If rows share an id, so that `sample_indices_` cannot be used as groups, or
+            if a galaxy is in several sets according to a column `split`.
         """
         self._check(rows, y)
         return self
@@ -157,7 +157,7 @@ class RotationAugmenter(DocLinkMixin, BaseEstimator):
             The rows, with their index if they have one, each repeated `n_rotations`
             times in a row, with the column `rotation` in degrees.
         y : array-like of shape (n_rows * n_rotations,) or None
-            The labels, of the type they came in; None if there were none.
+            The labels, with the type of `y`; None if `y` is None.
         """
         self._validate_params()
         table, angles = self._check(rows, y)

@@ -1,4 +1,4 @@
-"""Images to distil: simulated galaxies, Galaxy Zoo 2, CIFAR, and those of your own."""
+"""Simulated galaxies, Galaxy Zoo 2, CIFAR, and loaders of custom image sets."""
 
 from skdistill.datasets._cifar import load_cifar10, load_cifar100
 from skdistill.datasets._fetch import fetch_galaxy_zoo2

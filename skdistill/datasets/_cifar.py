@@ -103,16 +103,16 @@ def load_cifar10(
     Parameters
     ----------
     path : str or path-like, default=None
-        Folder with the data in one of two forms: as torchvision keeps it (its
-        `root`), or as tables `train*.parquet` and `test*.parquet` with a column
-        `image` or `img` of images as JPEG, PNG or WebP, and a column `label`.  With
-        None it is the sub-folder `cifar` of :func:`sklearn.datasets.get_data_home`.
+        Folder with the data in one of two forms: as stored by torchvision (its `root`),
+        or as tables `train*.parquet` and `test*.parquet` with a column `image` or `img`
+        of images as JPEG, PNG or WebP, and a column `label`.  None uses the sub-folder
+        `cifar` of :func:`sklearn.datasets.get_data_home`.
     subset : {"train", "test", "all"}, default="train"
-        Which images; "all" are those to train, then those to test.
+        Subset to load; "all" returns the training images followed by the test images.
     download_if_missing : bool, default=True
-        If False, raise an OSError if the data is not there instead of downloading it.
+        If False, raise an OSError if the data is missing instead of downloading it.
     n_retries : int, default=3
-        Number of further attempts at a download after one that brought nothing new.
+        Number of retries after an attempt without progress.
     delay : float, default=1.0
         Seconds between the first two attempts, doubled each time.
     return_X_y : bool, default=False
@@ -134,14 +134,14 @@ def load_cifar10(
         target_names : list of str
             Names of the classes.
         DESCR : str
-            What the data is and whom to cite.
+            Description of the data, with references.
     (data, target) : tuple if `return_X_y=True`
         Both as above.
 
     Raises
     ------
     OSError
-        If the data is not there and must not or cannot be downloaded.
+        If the data is missing and may not or cannot be downloaded.
     ImportError
         If a package is not installed: torchvision (``pip install skdistill[vision]``),
         or pyarrow (``pip install skdistill[parquet]``) for tables.
@@ -150,7 +150,7 @@ def load_cifar10(
 
     See Also
     --------
-    load_cifar100 : As many images of more classes.
+    load_cifar100 : The same number of images of more classes.
 
     Notes
     -----
@@ -203,20 +203,20 @@ def load_cifar100(
     Parameters
     ----------
     path : str or path-like, default=None
-        Folder with the data in one of two forms: as torchvision keeps it (its
-        `root`), or as tables `train*.parquet` and `test*.parquet` with a column
-        `image` or `img` of images as JPEG, PNG or WebP, and a column `label` or
-        `fine_label`.  With None it is the sub-folder `cifar` of
+        Folder with the data in one of two forms: as stored by torchvision (its `root`),
+        or as tables `train*.parquet` and `test*.parquet` with a column `image` or `img`
+        of images as JPEG, PNG or WebP, and a column `label` or `fine_label`.  None uses
+        the sub-folder `cifar` of
         :func:`sklearn.datasets.get_data_home`.
     subset : {"train", "test", "all"}, default="train"
-        Which images; "all" are those to train, then those to test.
+        Subset to load; "all" returns the training images followed by the test images.
     labels : {"fine", "coarse"}, default="fine"
-        Whether `target` is one of 100 classes or one of the 20 that five of them each
-        belong to.
+        Whether `target` is one of the 100 classes or one of their 20 superclasses, each
+        of which contains five classes.
     download_if_missing : bool, default=True
-        If False, raise an OSError if the data is not there instead of downloading it.
+        If False, raise an OSError if the data is missing instead of downloading it.
     n_retries : int, default=3
-        Number of further attempts at a download after one that brought nothing new.
+        Number of retries after an attempt without progress.
     delay : float, default=1.0
         Seconds between the first two attempts, doubled each time.
     return_X_y : bool, default=False
@@ -242,14 +242,14 @@ def load_cifar100(
         fine_names, coarse_names : list of str
             Their names.
         DESCR : str
-            What the data is and whom to cite.
+            Description of the data, with references.
     (data, target) : tuple if `return_X_y=True`
         Both as above.
 
     Raises
     ------
     OSError
-        If the data is not there and must not or cannot be downloaded.
+        If the data is missing and may not or cannot be downloaded.
     ImportError
         If a package is not installed: torchvision (``pip install skdistill[vision]``),
         or pyarrow (``pip install skdistill[parquet]``) for tables.
@@ -258,7 +258,7 @@ def load_cifar100(
 
     See Also
     --------
-    load_cifar10 : As many images of fewer classes.
+    load_cifar10 : The same number of images of fewer classes.
 
     Notes
     -----

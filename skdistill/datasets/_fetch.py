@@ -98,40 +98,39 @@ def fetch_galaxy_zoo2(
     Parameters
     ----------
     data_home : str or path-like, default=None
-        Where data sets are kept.  With None it is the folder of scikit-learn's own
-        data sets, see :func:`sklearn.datasets.get_data_home`.  The files go into its
-        sub-folder `galaxy_zoo_2`.
+        Folder of the data sets.  None uses the folder of scikit-learn, see
+        :func:`sklearn.datasets.get_data_home`.  The files are stored in its sub-folder
+        `galaxy_zoo_2`.
     images : bool or "ask", default="ask"
-        Whether to have the images, 3 GB.  "ask" uses them if they have been downloaded
-        already; else it asks on a terminal whether to download them, and raises an
-        error that tells their size where there is nobody to ask.
+        Whether to load the images, 3 GB.  "ask" uses them if they have been downloaded
+        already; otherwise it asks on a terminal whether to download them, and raises an
+        error that states their size if the session is not interactive.
     extract : bool, default=False
-        Whether to extract the images, each into a file of its own, after which the
-        archive may be removed.  Otherwise they are read straight from the archive: a
-        `path` is then `"{archive}!/{member}"`, as :class:`~skdistill.ImageReader`
-        understands it.
+        Whether to extract the images to separate files, after which the archive may be
+        removed.  Otherwise they are read directly from the archive: a `path` is then
+        `"{archive}!/{member}"`, as :class:`~skdistill.ImageReader` understands it.
     votes : str, default="fraction"
         Suffix of the vote columns that `target` is made from.
     download_if_missing : bool, default=True
-        If False, raise an OSError if files are not there instead of downloading them.
+        If False, raise an OSError if files are missing instead of downloading them.
     urls : mapping of str to str, default=None
-        Where to get "votes", "mapping" or "images" from, if not from where they are
-        published: a mirror, for example.  A file keeps the name it has in its URL.
+        URLs of "votes", "mapping" or "images", for example of a mirror, that replace
+        the published ones.  A file keeps the name in its URL.
     sha256 : mapping of str to str, default=None
-        Expected SHA-256 of "votes", "mapping" or "images".  None is published; without
-        one, that of the first download is recorded beside the file and checked from
-        then on.
+        Expected SHA-256 of "votes", "mapping" or "images".  None are published; by
+        default, the checksum of the first download is stored next to the file and
+        checked afterwards.
     n_retries : int, default=3
-        Number of further attempts at a download after one that brought nothing new.
-        An attempt that got further counts as none.
+        Number of retries after an attempt without progress.  Attempts with progress do
+        not count.
     delay : float, default=1.0
-        Seconds between the first two attempts, doubled each time.  If the server asks
-        for more it gets it, up to two minutes.
+        Seconds between the first two attempts, doubled each time.  A longer delay
+        requested by the server is respected, up to two minutes.
     return_X_y : bool, default=False
         Whether to return `(data, target)` instead of a Bunch.
     as_frame : bool, default=True
-        Whether `data` is a DataFrame and `target` a Series.  If False both are arrays;
-        `data` then has the vote columns alone.
+        Whether `data` is a DataFrame and `target` a Series.  If False, both are arrays,
+        and `data` has only the vote columns.
     verbose : int, default=1
         Whether to show progress and waiting times; 0 is silent.
 
@@ -143,13 +142,13 @@ def fetch_galaxy_zoo2(
         data : DataFrame of shape (n_galaxies, n_columns) or ndarray of shape \
                 (n_galaxies, n_votes)
             The catalog: identifiers as int64, votes, `asset_id`, and the `path` of
-            the image if there are images.  Galaxies without an image are left out
-            then.  It is what :class:`~skdistill.GalaxyZooCurator` and
-            :class:`~skdistill.ImageReader` take.
+            the image if there are images.  In that case galaxies without an image are
+            left out.  It can be passed to :class:`~skdistill.GalaxyZooCurator` and
+            :class:`~skdistill.ImageReader`.
         target : Series or ndarray of shape (n_galaxies,)
             Name of the class with the highest product of votes, as in
-            `GalaxyZooCurator.labels_`; missing (None) for the few without any vote
-            for one.
+            `GalaxyZooCurator.labels_`; None for the few galaxies without a vote for any
+            class.
         frame : DataFrame of shape (n_galaxies, n_columns + 1)
             `data` with the column `label`; None unless `as_frame=True`.
         feature_names : list of str
@@ -159,11 +158,11 @@ def fetch_galaxy_zoo2(
         filenames : ndarray of shape (n_galaxies,)
             The paths of the images; None without images.
         n_without_image : int
-            How many galaxies of the catalog were left out.
+            Number of galaxies of the catalog that were left out.
         sha256 : dict
             Checksums of the files that were used.
         DESCR : str
-            What the data is and whom to cite.
+            Description of the data, with references.
     (data, target) : tuple if `return_X_y=True`
         Both as above.
 
@@ -171,15 +170,15 @@ def fetch_galaxy_zoo2(
     ------
     OSError
         If a file cannot be downloaded or does not fit on the disk, if it is not the
-        one that was expected, or if it is not there and `download_if_missing=False`.
+        expected one, or if it is missing and `download_if_missing=False`.
     ValueError
-        If the images would have to be downloaded and nobody agreed to it, or if a file
-        does not contain what it should.
+        If the images would have to be downloaded without consent, or if a file does not
+        have the expected content.
 
     Warns
     -----
     UserWarning
-        If galaxies have no image, with their number: some hundreds do not.
+        If galaxies have no image, which is the case for some hundreds.
 
     See Also
     --------

@@ -27,24 +27,25 @@ def from_torch_dataset(
     return_X_y: bool = False,
     verbose: int = 1,
 ) -> Any:
-    """Collect the images and labels of a data set of PyTorch.
+    """Collect the images and labels of a PyTorch data set.
 
     Parameters
     ----------
     dataset : map-style torch.utils.data.Dataset
-        Anything with a length whose items are pairs `(image, label)`, or dicts with an
-        `image` and a `label`.  Images are pictures of Pillow, tensors (channels,
-        height, width), or arrays (height, width, channels).  Its transforms apply, so
-        leave random ones out.
+        An object with a length whose items are pairs `(image, label)`, or dicts with an
+        `image` and a `label`.  Images are Pillow images, tensors (channels, height,
+        width), or arrays (height, width, channels).  Its transforms are applied; it
+        should not have random ones.
     size : int, pair (height, width) or None, default=None
-        Pixels that all images are resized to, by means over areas.  None keeps them
-        as they are; they must then be of one size.
+        Size in pixels to which all images are resized by averaging over areas.  None
+        keeps their size, which must then be the same.
     mode : {"auto", "L", "RGB", "RGBA"}, default="auto"
-        What pictures become: gray, in color, or with transparency as a fourth
-        channel.  "auto" is gray if the first is gray, else color.
+        Mode to which Pillow images are converted: gray, color, or color with
+        transparency as a fourth channel.  "auto" uses gray if the first is gray, else
+        color.
     out : str, path-like or None, default=None
-        A `.npy` file that the images are written to, for more images than there is
-        memory; the result is this file, mapped into memory for reading.
+        A `.npy` file to which the images are written if they do not fit into memory;
+        the result is a read-only memory map of this file.
     return_X_y : bool, default=False
         Whether to return `(data, target)` instead of a Bunch.
     verbose : int, default=1
@@ -56,13 +57,13 @@ def from_torch_dataset(
         Dictionary-like object with the following attributes.
 
         data : ndarray or memmap of shape (n_samples, height, width, channels)
-            Images of the type that they have: uint8 for pictures, float32 for most
+            Images with their own dtype: uint8 for Pillow images, float32 for most
             tensors.
         images : ndarray or memmap of shape (n_samples, height, width, channels)
             The same array.
         target : ndarray of shape (n_samples,)
-            The class of each image: its name where the data set, or the one that it is
-            a part of, has `classes`, else the label as it is.
+            The class of each image: its name if the data set, or the data set of which
+            it is a subset, has `classes`, else the label.
         target_names : list
             The classes, each once, sorted.
     (data, target) : tuple if `return_X_y=True`
@@ -71,23 +72,25 @@ def from_torch_dataset(
     Raises
     ------
     TypeError
-        If `dataset` has no length or no items, as an IterableDataset or a DataLoader.
+        If `dataset` has no length or no items, such as an IterableDataset or a
+        DataLoader.
     ValueError
-        If an item is no such pair, cannot be read, has no label, or an image of
-        another shape, type or kind than the first; the message has its position.
+        If an item is not such a pair, cannot be read, has no label, or has an image
+        whose shape, type or kind differs from the first; the message names its
+        position.
     OSError
         If `out` cannot be written.
 
     Warns
     -----
     UserWarning
-        If axes were guessed, gray made color, transparency dropped, or names of
-        classes do not fit to the labels.
+        If axes were guessed, gray images were converted to color, transparency was
+        dropped, or the names of the classes do not match the labels.
 
     See Also
     --------
-    from_huggingface : The same for a data set of Hugging Face.
-    load_image_folder : Images in a folder for each class, as in ImageFolder.
+    from_huggingface : The same for a Hugging Face data set. load_image_folder : Images
+    in a folder for each class, as in ImageFolder.
 
     Examples
     --------
@@ -144,27 +147,28 @@ def from_huggingface(
     return_X_y: bool = False,
     verbose: int = 1,
 ) -> Any:
-    """Collect the images and labels of a data set of Hugging Face.
+    """Collect the images and labels of a Hugging Face data set.
 
     Parameters
     ----------
     dataset : datasets.Dataset
-        One split, with a feature of images and one of labels; in any format.
+        A single split with a feature of images and one of labels, in any format.
     image_column : str or None, default=None
-        Which column has the images.  None takes the one feature of the type `Image`,
-        else of an array.
+        Column with the images.  None uses the only feature of type `Image`, else the
+        only array.
     label_column : str or None, default=None
-        Which column has the labels.  None takes the one feature of the type
-        `ClassLabel`, else the one that is called `label` or the like, with a warning.
+        Column with the labels.  None uses the only feature of type `ClassLabel`, else
+        the column named `label` or the like, with a warning.
     size : int, pair (height, width) or None, default=None
-        Pixels that all images are resized to, by means over areas.  None keeps them
-        as they are; they must then be of one size.
+        Size in pixels to which all images are resized by averaging over areas.  None
+        keeps their size, which must then be the same.
     mode : {"auto", "L", "RGB", "RGBA"}, default="auto"
-        What pictures become: gray, in color, or with transparency as a fourth
-        channel.  "auto" is gray if the first is gray, else color.
+        Mode to which Pillow images are converted: gray, color, or color with
+        transparency as a fourth channel.  "auto" uses gray if the first is gray, else
+        color.
     out : str, path-like or None, default=None
-        A `.npy` file that the images are written to, for more images than there is
-        memory; the result is this file, mapped into memory for reading.
+        A `.npy` file to which the images are written if they do not fit into memory;
+        the result is a read-only memory map of this file.
     return_X_y : bool, default=False
         Whether to return `(data, target)` instead of a Bunch.
     verbose : int, default=1
@@ -174,24 +178,24 @@ def from_huggingface(
     -------
     dataset : :class:`~sklearn.utils.Bunch`
         As :func:`from_torch_dataset` returns it; `target` has the names of the classes
-        where the feature is a `ClassLabel`.
+        if the feature is a `ClassLabel`.
     (data, target) : tuple if `return_X_y=True`
         Images and labels.
 
     Raises
     ------
     TypeError
-        If `dataset` is a DatasetDict, a streaming data set, or nothing of the kind.
+        If `dataset` is a DatasetDict, a streaming data set, or not a data set.
     ValueError
-        If a column is not there or not clear, or an item cannot be read, has no label,
-        or an image of another shape, type or kind than the first.
+        If a column is missing or ambiguous, or an item cannot be read, has no label, or
+        has an image whose shape, type or kind differs from the first.
     OSError
         If `out` cannot be written.
 
     See Also
     --------
-    from_torch_dataset : The same for a data set of PyTorch.
-    load_image_folder : Images in folders or a table, such as a parquet file of a hub.
+    from_torch_dataset : The same for a PyTorch data set. load_image_folder : Images in
+    folders or a table, such as a parquet file of a hub.
 
     Examples
     --------

@@ -34,23 +34,23 @@ def from_pil_images(
     return_X_y: bool = False,
     verbose: int = 1,
 ) -> Any:
-    """Make one array of pictures of Pillow.
+    """Convert Pillow images to one array.
 
     Parameters
     ----------
     pictures : sequence of PIL.Image.Image
-        The pictures, of any modes.
+        The images, of any mode.
     labels : array-like of shape (n_samples,), default=None
-        The class of each.
+        The class of each image.
     size : int, pair (height, width) or None, default=None
-        Pixels that all pictures are resized to, by means over areas.  None keeps them
-        as they are; they must then be of one size.
+        Size in pixels to which all images are resized by averaging over areas.  None
+        keeps their size, which must then be the same.
     mode : {"auto", "L", "RGB", "RGBA"}, default="auto"
-        What they become: gray, in color, or with transparency as a fourth channel.
-        "auto" is gray if all are gray, else color.
+        Mode to which images are converted: gray, color, or color with transparency as a
+        fourth channel.  "auto" uses gray if all are gray, else color.
     out : str, path-like or None, default=None
-        A `.npy` file that the images are written to; the result is this file, mapped
-        into memory for reading.
+        A `.npy` file to which the images are written; the result is a read-only memory
+        map of this file.
     return_X_y : bool, default=False
         Whether to return `(data, target)` instead of a Bunch.
     verbose : int, default=1
@@ -59,24 +59,24 @@ def from_pil_images(
     Returns
     -------
     dataset : :class:`~sklearn.utils.Bunch`
-        As :func:`load_image_folder` returns it, with `data`, `images` and, where there
-        are labels, `target` and `target_names`.
+        As :func:`load_image_folder` returns it, with `data`, `images` and, if there are
+        labels, `target` and `target_names`.
     (data, target) : tuple if `return_X_y=True`
-        Images and labels; None where there are none.
+        Images and labels, or None without labels.
 
     Raises
     ------
     TypeError
-        If there is anything but pictures of Pillow.
+        If an element is not a Pillow image.
     ValueError
-        If there are none, if one cannot be decoded or has another size or kind than
-        most, or if there are more or fewer labels.
+        If there are no images, if one cannot be decoded or differs in size or kind from
+        most, or if the number of labels differs.
     OSError
         If `out` cannot be written.
 
     See Also
     --------
-    load_image_folder : The notes there say what is done with modes.
+    load_image_folder : Its notes explain the conversion of modes.
 
     Examples
     --------

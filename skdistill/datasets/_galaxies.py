@@ -131,7 +131,7 @@ def make_galaxies(
     """Simulate images of galaxies of the nine Galaxy Zoo 2 classes.
 
     The images look like the color cutouts of the Sloan Digital Sky Survey (SDSS)
-    and stand in for them in examples and tests.  The classes are
+    and replace them in examples and tests.  The classes are
 
     0. smooth, rounded
     1. smooth, in-between
@@ -154,54 +154,55 @@ def make_galaxies(
         2 are r, g; 3 are i, r, g, shown as R, G, B; 4 are z, i, r, g and 5 are z, i, r,
         g, u. More are spread evenly in wavelength from z to u.
     style : {"textbook", "survey"}, default="textbook"
-        Textbook galaxies are regular and easy to tell apart. Those of a survey are as
+        Textbook galaxies are regular and easy to distinguish. Survey galaxies are as
         irregular as real ones: with uneven arms, clumps of young stars, dust at the
-        inner edges of the arms, weak bars and a wide range of colors; with noise in
-        grains, as in cutouts of enlarged pixels, and a stretch that does not burn out
-        their middles.
+        inner edges of the arms, weak bars, a wide range of colors, correlated noise as
+        in cutouts of enlarged pixels, and a stretch that does not saturate their
+        centers.
     noise : float, default=0.008
         Standard deviation of the sky noise in a pixel, as a share of the brightness
-        that textbook style shows white.  Brighter pixels have more noise, as photons
-        do.
+        that is white in textbook style.  Brighter pixels have more noise, like photon
+        counts.
     neighbors : float, default=1.5
         Mean number of foreground stars and background galaxies drawn in a frame.
     seeing : float or pair of floats, default=None
         Full width at half maximum of the point-spread function in pixels of the image,
-        or the range in which it is drawn uniformly. To give it in arcseconds divide by
-        the pixel scale. None draws it between 2.5 % and 4 % of the frame, of a survey
-        between 1.5 % and 2.4 %.
+        or the range in which it is drawn uniformly. A value in arcseconds has to be
+        divided by the pixel scale. None draws it between 2.5 % and 4 % of the frame, in
+        survey style between 1.5 % and 2.4 %.
     psf : {"double-gaussian", "gaussian", "moffat"}, default="double-gaussian"
         Shape of the point-spread function. The Moffat profile has the exponent 3.
     redshift : float or pair of floats, default=None
         Redshift of the galaxies, from 0.03 to 1, or the range in which it is drawn
-        uniformly. None is 0.03, where galaxies look as they do without. Farther ones
-        are smaller and their surfaces dimmer, behind the same seeing and noise; their
-        light is redshifted. They lose detail, and volunteers' votes drift towards
-        "smooth".
+        uniformly. None is 0.03, which leaves the galaxies unchanged. Galaxies at higher
+        redshift are smaller and have a lower surface brightness, with the same seeing
+        and noise; their light is redshifted. They lose detail, and volunteers' votes
+        shift towards "smooth".
     scale_cutouts : bool, default=False
-        Whether the field of view follows the apparent size, as that of the cutouts of
-        Galaxy Zoo 2 does. A far galaxy then fills as much of the frame as a near one,
-        and the seeing and the grains of the noise grow instead.
+        Whether the field of view is proportional to the apparent size, as in the
+        cutouts of Galaxy Zoo 2. A distant galaxy then fills as much of the frame as a
+        near one, and the seeing and the correlation length of the noise increase
+        instead.
     weights : array-like of shape (9,) or (8,), or "gz2", default=None
-        Relative frequencies of the classes; of eight the last is what remains to 1.
-        With None the classes are balanced. "gz2" are those of Galaxy Zoo 2: of the
-        galaxies of Stripe 82, labeled by their debiased votes, 25.2 %, 30.5 %, 6.0 %,
-        5.1 %, 1.4 %, 5.9 %, 2.3 %, 13.5 % and 10.0 %.
+        Relative frequencies of the classes; if there are eight, the last is the
+        remainder to 1. With None the classes are balanced. "gz2" uses the frequencies
+        of Galaxy Zoo 2, of the galaxies of Stripe 82 labeled by their debiased votes:
+        25.2 %, 30.5 %, 6.0 %, 5.1 %, 1.4 %, 5.9 %, 2.3 %, 13.5 % and 10.0 %.
     random_state : int, RandomState instance or None, default=None
-        Controls all randomness; pass an int for reproducible results: it gives the same
-        galaxies for any `size`, `n_bands`, `noise`, `neighbors`, `seeing`, `psf` and
-        `redshift` are.
+        Controls all randomness; pass an int for reproducible results. The same int
+        gives the same galaxies for any `size`, `n_bands`, `noise`, `neighbors`,
+        `seeing`, `psf` and `redshift`.
     return_votes : bool, default=False
-        Whether to return the votes of simulated volunteers, too.
+        Whether to also return the votes of simulated volunteers.
     return_truth : bool, default=False
-        Whether to return what the votes are drawn from, too.
+        Whether to also return the probabilities from which the votes are drawn.
 
     Returns
     -------
     X : ndarray of shape (n_samples, size, size, n_bands), dtype float32
-        Images in [0, 1].  Galaxies are inside the central 70 % of the frame, where
-        the seeing leaves them there, so that images may be rotated and cropped; stars
-        and neighbors are anywhere.
+        Images in [0, 1].  Galaxies are inside the central 70 % of the frame, apart from
+        the effect of the seeing, so that images may be rotated and cropped; stars and
+        neighbors are anywhere.
     y : ndarray of shape (n_samples,), dtype int64
         Classes 0 to 8.  The class counts differ by no more than 1 if `weights` is
         None.
@@ -216,7 +217,8 @@ def make_galaxies(
         the same as `y`; `redshift`; `radius` in half frames; `axis_ratio`; `seeing`,
         the full width at half maximum in pixels; `visibility`, from 0 to 1. Then for
         each of the 37 answers `_fraction`, the probability that a volunteer who is
-        asked the question gives this answer, and `_debiased`, the same at a clear view.
+        asked the question gives this answer, and `_debiased`, the same for ideal
+        observing conditions.
 
     Raises
     ------
@@ -240,10 +242,10 @@ def make_galaxies(
     angular diameter distance (flat, matter density 0.3), surface brightness falls as
     (1 + z)⁻⁴ and a band shows the light of a shorter wavelength.  They do not evolve.
 
-    Volunteers' questions follow the tree of [3]_; a question nobody was asked has
+    Volunteers' questions follow the tree of [3]_; a question that nobody was asked has
     fractions of 0.  The counts of a question are a multinomial draw from the
     probabilities in `truth`: its answers are calibrated by construction.  The debiased
-    votes are the fractions corrected to what a clear view would give, with factors that
+    votes are the fractions corrected to ideal observing conditions, with factors that
     are known here and have to be estimated in Galaxy Zoo 2.
 
     References
@@ -275,7 +277,7 @@ def make_galaxies(
     >>> bool(smooth[y <= 2].mean() > smooth[y > 2].mean())
     True
 
-    A stand-in for Galaxy Zoo 2, from near to far:
+    A simulated replacement of Galaxy Zoo 2, with a range of redshifts:
 
     >>> X, y = make_galaxies(
     ...     100,

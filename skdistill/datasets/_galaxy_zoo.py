@@ -40,36 +40,35 @@ def load_galaxy_zoo2(
     ----------
     votes : str, path-like or DataFrame of pandas or polars
         Table of votes, a file ending in `.csv`, `.csv.gz`, `.parquet`, `.fits` or
-        `.fit` (also with `.gz`).  All of its columns are kept, whichever they are:
-        those of Hart et al. [2]_ and of Willett et al. [1]_ as well as those of the
-        galaxy-datasets package.
+        `.fit` (also with `.gz`).  All of its columns are kept, such as those of Hart et
+        al. [2]_, of Willett et al. [1]_ or of the galaxy-datasets package.
     images_dir : str or path-like, default=None
         Folder, or zip archive, with one image per galaxy, named `{asset_id}` and
-        `.jpg`, `.jpeg`, `.png`, `.tif`, `.webp`, `.fits` and the like.  Without any
-        `asset_id` images are named by the id of the galaxy, such as `dr7objid`,
-        `objid` or `id_str`.  Direct sub-folders are searched, too.  With None no path
-        is looked up and no row is dropped.
+        `.jpg`, `.jpeg`, `.png`, `.tif`, `.webp`, `.fits` and the like.  Without
+        `asset_id`, images are named by the id of the galaxy, such as `dr7objid`,
+        `objid` or `id_str`.  Direct sub-folders are also searched.  With None no paths
+        are looked up and no rows are dropped.
     mapping : str, path-like or DataFrame of pandas or polars, default=None
         Table with the columns `objid` and `asset_id`, as published with the images.
         Needed only if images are named by `asset_id` and `votes` has no such column;
         ignored if it has.
     id_column : str or None, default=None
-        Column of `votes` with the id of each galaxy, of any name; "index" is
-        the index of a DataFrame.  Images are named by these ids, unless `mapping` leads
-        from them to an `asset_id`; its column `objid` may have the same name.  None
-        takes `asset_id`, else the first column with the name of an id.
+        Column of `votes` with the id of each galaxy; "index" is the index of a
+        DataFrame.  Images are named by these ids, unless `mapping` maps them to an
+        `asset_id`; its column `objid` may have the same name.  None uses `asset_id`,
+        else the first column with the name of an id.
 
     Returns
     -------
     galaxies : DataFrame
-        The rows of `votes` in their order.  With `mapping` it has the column
-        `asset_id`, with `images_dir` the column `path`, too, which is
+        The rows of `votes` in their order.  With `mapping` it also has the column
+        `asset_id`, and with `images_dir` the column `path`, which is
         `"{archive}!/{member}"` for an image in a zip archive:
         :class:`~skdistill.ImageReader` reads those without extracting them.  A table
         read from file has a new RangeIndex, a DataFrame keeps its own index.  The
-        identifiers `dr7objid`, `objid` and `asset_id` are int64; only an `asset_id`
-        that is missing for some rows, which can be without `images_dir` alone, is
-        Int64.  `id_str` stays text.
+        identifiers `dr7objid`, `objid` and `asset_id` are int64; an `asset_id` that is
+        missing for some rows, which is only possible without `images_dir`, is Int64.
+        `id_str` remains text.
 
     Raises
     ------
@@ -80,15 +79,15 @@ def load_galaxy_zoo2(
         skdistill[parquet]``) or astropy (``pip install skdistill[fits]``).
     ValueError
         If a file has an unknown suffix or is damaged, a column is missing, identifiers
-        are not whole numbers or were stored as floats, a galaxy has several images, in
-        several folders or as `1` and `0001`, or no galaxy at all has an image.
+        are not integers or were stored as floats, a galaxy has several images, in
+        several folders or as `1` and `0001`, or no galaxy has an image.
 
     Warns
     -----
     UserWarning
-        If rows were dropped since they have no image, with their number; if images are
-        there with several endings, if `mapping` has several assets of one object or
-        objects of one asset, or if a column `split` has a galaxy in several sets.
+        If rows without an image were dropped; if images exist with several extensions;
+        if `mapping` has several assets for one object or several objects for one asset;
+        or if a galaxy is in several sets according to a column `split`.
 
     See Also
     --------
@@ -99,10 +98,11 @@ def load_galaxy_zoo2(
     -----
     The votes are those of [1]_, debiased by [2]_; the images and the mapping are
     published in [3]_.  Cite them and the Sloan Digital Sky Survey if you use them.
-    Identifiers exceed 2**53, so that as floats different galaxies become one.
+    Identifiers exceed 2**53, so that different galaxies have the same identifier as a
+    float.
 
-    Of a FITS file the first table is read.  A column with a vector in each row becomes
-    the columns `{name}_0`, `{name}_1` and so on.
+    The first table of a FITS file is read.  A column with a vector in each row is split
+    into the columns `{name}_0`, `{name}_1` and so on.
 
     References
     ----------

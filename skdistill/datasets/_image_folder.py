@@ -71,38 +71,39 @@ def load_image_folder(
     Parameters
     ----------
     path : str, path-like or DataFrame of pandas or polars
-        A folder with a folder for each class, whose name is that of the class; images
-        may lie in further folders below.  Or a table with a row for each image, as a
-        DataFrame or a file `.csv`, `.csv.gz`, `.parquet` or `.fits`.  A folder with
-        such a file beside its images counts as that table.  A table in several files
-        is a pattern, `data/train-*.parquet`, or a folder that holds nothing else.
+        A folder with one folder per class, named after the class; images may be in
+        nested folders.  Or a table with one row per image, as a DataFrame or a file
+        `.csv`, `.csv.gz`, `.parquet` or `.fits`.  A folder with such a file next to its
+        images is treated as that table.  A table in several files is given as a
+        pattern, `data/train-*.parquet`, or as a folder that contains nothing else.
     images_dir : str, path-like or None, default=None
-        Where the files of a table are: a folder, a zip archive, or a folder in one,
-        `images.zip!/folder`.  None is the folder of the table, or the working
+        Location of the files of a table: a folder, a zip archive, or a folder in one,
+        `images.zip!/folder`.  None uses the folder of the table, or the working
         directory for a DataFrame.
     file_column : str or None, default=None
-        Column of the table with paths, with ids that files in `images_dir` or its
-        direct sub-folders are named after, or with images as bytes or as `{"bytes":
-        ..., "path": ...}`.  None takes the one column that is called `path`, `file`,
-        `image` or the like, else the one whose values end as image files do, else
-        one of ids; a guess is reported by a warning.
+        Column of the table with paths, with the ids in the names of the files in
+        `images_dir` or its direct sub-folders, or with images as bytes or as `{"bytes":
+        ..., "path": ...}`.  None uses the column named `path`, `file`, `image` or the
+        like, else the column whose values have the extensions of images, else a column
+        of ids; a guess is reported by a warning.
     class_column : str or None, default=None
-        Column of the table with the classes, text or whole numbers.  None takes the
-        one that is called `class`, `label`, `target` or the like, or the only other
-        one; a guess is reported by a warning.
+        Column of the table with the classes, strings or integers.  None uses the column
+        named `class`, `label`, `target` or the like, or the only other column; a guess
+        is reported by a warning.
     size : int, pair (height, width) or None, default=None
-        Pixels that all images are resized to, by means over areas.  None keeps them
-        as they are; they must then be of one size.
+        Size in pixels to which all images are resized by averaging over areas.  None
+        keeps their size, which must then be the same.
     mode : {"auto", "L", "RGB", "RGBA"}, default="auto"
-        What images of 8 bits become: gray, in color, or with transparency as a fourth
-        channel.  "auto" is gray if all are, else color.  See the notes.
+        Mode to which 8-bit images are converted: gray, color, or color with
+        transparency as a fourth channel.  "auto" uses gray if all images are gray, else
+        color.  See the notes.
     out : str, path-like or None, default=None
-        A `.npy` file that the images are written to, for more images than there is
-        memory; the result is this file, mapped into memory for reading.  It has its
-        name only when all images are in it; after an interrupt the same call resumes.
+        A `.npy` file to which the images are written if they do not fit into memory;
+        the result is a read-only memory map of this file.  The file gets this name when
+        it is complete; after an interrupt the same call resumes.
     on_error : {"raise", "skip"}, default="raise"
-        What to do about images that are missing, damaged, of another size or kind
-        than most, or without a class.  "skip" leaves them out, with one warning.
+        What to do with images that are missing, damaged, different in size or kind from
+        most images, or without a class.  "skip" leaves them out, with one warning.
     n_jobs : int, default=None
         Number of threads that read files.  None means 1 unless in a
         :func:`joblib.parallel_config` context, -1 one per core.
@@ -123,9 +124,9 @@ def load_image_folder(
         images : ndarray or memmap of shape (n_samples, height, width, channels)
             The same array.
         target : ndarray of shape (n_samples,)
-            The class of each image as it is called: the name of the folder, or what
-            the table says.  Parts of a data set that are loaded one after the other
-            thus agree, even where one lacks a class.
+            The class of each image: the name of the folder, or the value in the table.
+            Separately loaded parts of a data set are therefore consistent, even if one
+            lacks a class.
         target_names : list
             The classes, each once, sorted.
         filenames : ndarray of shape (n_samples,), dtype object
@@ -133,7 +134,8 @@ def load_image_folder(
         frame : DataFrame
             The rows of the table that were read; `file` and `class` for folders.
         skipped : DataFrame
-            `file` and `error` of what was left out; only with `on_error="skip"`.
+            `file` and `error` of the images that were left out; only with
+            `on_error="skip"`.
     (data, target) : tuple if `return_X_y=True`
         Both as above.
 
@@ -143,9 +145,10 @@ def load_image_folder(
         If the folder, the table or files that it names do not exist.
     ValueError
         If an image is damaged, has several frames, more than 8 bits per channel in
-        color, or another size or kind than most; if a row has no class, or a file
-        several; if the columns of a table are not clear; if there are no images in
-        folders of classes, or these are parts of a data set, `train` and `test`.
+        color, or another size or kind than most; if a row has no class, or a file has
+        several; if the columns of a table are ambiguous; if there are no images in
+        class folders, or if the folders are parts of a data set, such as `train` and
+        `test`.
     ImportError
         If the package that reads a file is not installed: pyarrow (``pip install
         skdistill[parquet]``) or astropy (``pip install skdistill[fits]``).
@@ -155,28 +158,29 @@ def load_image_folder(
     Warns
     -----
     UserWarning
-        If columns were guessed, files or folders passed over, images made color or
-        stretched in one direction, or transparency dropped.
+        If columns were guessed, files or folders were skipped, images were converted to
+        color or distorted, or transparency was dropped.
 
     See Also
     --------
-    ImageReader : Crop, rotate and stretch images on the way, such as those of a survey.
-    from_torch_dataset : Images and labels of a data set of PyTorch.
-    from_huggingface : Images and labels of a data set of Hugging Face.
+    ImageReader : Also crop, rotate and stretch images, such as those of a survey.
+    from_torch_dataset : Images and labels of a PyTorch data set. from_huggingface :
+    Images and labels of a Hugging Face data set.
 
     Notes
     -----
-    Gray, color, palettes and black-and-white mix: where all images are gray they have
-    one channel, else three, and gray is repeated in them, with a warning.  Palettes
-    count as color.  Transparency is dropped unless `mode="RGBA"`; a warning says so
-    where pixels are transparent.  Images of 16 bits or of floats are kept as they are
-    if they are gray and all are; beside images of 8 bits they are an error, as their
-    values are on another scale, and so are colors of 16 bits, of which Pillow drops
-    half.  FITS images have as many channels as bands, and 0 where there is no value.
+    Gray, color, palette and black-and-white images can be mixed: if all images are
+    gray, the result has one channel, otherwise three, in which gray images are
+    repeated, with a warning.  Palette images count as color.  Transparency is dropped
+    unless `mode="RGBA"`, with a warning if pixels are transparent.  Gray images of 16
+    bits or floats are kept as they are if all images are of this kind; mixed with 8-bit
+    images, whose values have another scale, they cause an error, as do color images of
+    16 bits, of which Pillow drops half.  FITS images have one channel per band, and 0
+    for missing values.
 
-    Names of files may end in capitals.  Hidden files and folders, whose names begin
-    with a dot, and `__MACOSX` are passed over in silence, others that are no images
-    with a warning.  A class folder without any image makes no class, with a warning.
+    Extensions may be in upper case.  Hidden files and folders, whose names begin with a
+    dot, and `__MACOSX` are ignored silently, other files that are not images with a
+    warning.  A class folder without images is ignored, with a warning.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Pictures and measurements of distilled images."""
+"""Plots and measurements of distilled images."""
 
 from skdistill.inspection._comparison import compare_classes
 from skdistill.inspection._confidence import ConfidenceDisplay

@@ -1,4 +1,4 @@
-"""How good a distilled set is, and whether it is better than another."""
+"""Evaluation and comparison of distilled sets."""
 
 from skdistill.metrics._calibration import expected_calibration_error
 from skdistill.metrics._compare import Comparison, compare_scores

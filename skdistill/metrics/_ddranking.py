@@ -30,27 +30,27 @@ IMAGES, LABELS, RATE = "images.pt", "labels.pt", "lr.pt"
 def export_ddranking(synthetic: Any, folder: str | os.PathLike[str]) -> None:
     """Write a distilled set for the evaluators of DD-Ranking [1]_.
 
-    Their ``compute_metrics`` takes ``image_tensor``, ``hard_labels`` or
-    ``soft_labels``, and ``syn_lr``: what ``torch.load`` makes of the files.  The
-    evaluators scale real images to [0, 1] and, unless they whiten them, to a channel
-    mean and deviation of their own, which the images have to be in.
+    Load the files by ``torch.load`` and pass them to ``compute_metrics`` as
+    ``image_tensor``, ``hard_labels`` or ``soft_labels``, and ``syn_lr``.  The
+    evaluators scale real images to [0, 1] and, unless they whiten them, normalize them
+    by their own channel means and deviations; the distilled images must be in the same
+    pixel space.
 
     Parameters
     ----------
     synthetic : SyntheticSet or pair (X, y)
         The distilled set.
     folder : path-like
-        The folder; it is made if it is missing.  Files of the three names are
-        replaced:
+        The folder; it is created if it does not exist.  Existing files of these names
+        are replaced:
 
         - ``images.pt``, float32 of shape (n_images, channels, height, width), in the
-          order of the classes, as the evaluators take it where they are given no
-          labels;
-        - ``labels.pt``, class codes, int64 of shape (n_images,); of learned labels
+          order of the classes, which the evaluators assume if no labels are given;
+        - ``labels.pt``, class codes, int64 of shape (n_images,); for learned labels,
           the logarithm of the probabilities, float32 of shape (n_images, n_classes),
-          since the evaluators take the softmax of soft labels.  Regression targets,
-          whose softmax would be another label, are left out with a warning, and the
-          class codes are written;
+          since the evaluators apply softmax to soft labels.  Regression targets, whose
+          softmax would be a different label, are replaced by class codes, with a
+          warning;
         - ``lr.pt``, the step size, only if the set has one.
 
     See Also
@@ -132,20 +132,20 @@ def load_ddranking(
     ----------
     folder : path-like
         A folder as :func:`export_ddranking` writes it.  ``lr.pt`` may be missing.
-        Files are read without running any code that is in them.
+        No code in the files is run.
     classes : array-like of shape (n_classes,), default=None
-        The class labels, in sorted order; None stands for 0, 1, ...
+        The class labels, in sorted order; None uses 0, 1, ...
     soft_labels : {"auto", "logits", "probabilities"}, default="auto"
-        What rows of labels are.  The evaluators take logits; "auto" takes rows that
-        are not negative and sum to 1 for probabilities, with a warning.
+        The kind of the rows of labels.  The evaluators use logits; "auto" treats
+        non-negative rows that sum to 1 as probabilities, with a warning.
 
     Returns
     -------
     synthetic : SyntheticSet
-        The set.  With soft labels images are taken to be in the order of the classes,
-        as the evaluators take them, with a warning where another class is the most
-        probable one.  Where classes have different numbers of images, their labels are
-        the most probable classes, with a warning.
+        The set.  With soft labels, images are assumed to be in the order of the
+        classes, as by the evaluators, with a warning if a different class is the most
+        probable one.  If classes have different numbers of images, the labels are the
+        most probable classes, with a warning.
 
     Raises
     ------

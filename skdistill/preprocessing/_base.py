@@ -56,7 +56,7 @@ class PixelTransformer(
 ):
     """Base class of invertible transformers that compute in float64, in batches.
 
-    A subclass says what it learns of images and what it makes of a batch.
+    A subclass defines its statistics of images and the transformation of a batch.
     """
 
     # Number of values that are processed at once.
