@@ -89,8 +89,8 @@ def from_torch_dataset(
 
     See Also
     --------
-    from_huggingface : The same for a Hugging Face data set. load_image_folder : Images
-    in a folder for each class, as in ImageFolder.
+    from_huggingface : The same for a Hugging Face data set.
+    load_image_folder : Images in a folder for each class, as in ImageFolder.
 
     Examples
     --------
@@ -194,8 +194,8 @@ def from_huggingface(
 
     See Also
     --------
-    from_torch_dataset : The same for a PyTorch data set. load_image_folder : Images in
-    folders or a table, such as a parquet file of a hub.
+    from_torch_dataset : The same for a PyTorch data set.
+    load_image_folder : Images in folders or a table, such as a parquet file of a hub.
 
     Examples
     --------

@@ -164,8 +164,8 @@ def load_image_folder(
     See Also
     --------
     ImageReader : Also crop, rotate and stretch images, such as those of a survey.
-    from_torch_dataset : Images and labels of a PyTorch data set. from_huggingface :
-    Images and labels of a Hugging Face data set.
+    from_torch_dataset : Images and labels of a PyTorch data set.
+    from_huggingface : Images and labels of a Hugging Face data set.
 
     Notes
     -----
