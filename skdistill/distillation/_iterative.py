@@ -19,6 +19,7 @@ from skdistill.base import BaseDistiller
 from skdistill.distillation._cost import estimate_cost
 from skdistill.distillation._engine._checkpoint import SEED, Checkpoint
 from skdistill.distillation._engine._initialization import (
+    check_image_memory,
     check_pixel_size,
     given_images,
     initial_images,
@@ -245,6 +246,7 @@ class IterativeDistiller(BaseDistiller):
         self.classes_, codes = np.unique(y, return_inverse=True)
         if isinstance(self.init, str) and self.init == "real":
             check_class_sizes(y, self.ipc, f"`ipc`={self.ipc} with `init`='real'")
+        check_image_memory(self.ipc, len(self.classes_), self.image_shape_, device)
         data = RealData(
             X,
             codes,

@@ -1,6 +1,5 @@
 """Kernel regression with the kernels of infinitely wide networks, as a classifier."""
 
-import os
 from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any
@@ -15,7 +14,7 @@ from torch import Tensor
 from skdistill.neural_network._kernels import Kernel, resolve_kernel
 from skdistill.neural_network._ridge import RidgeRegression
 from skdistill.utils._class_rows import check_class_rows
-from skdistill.utils._device import resolve_float64_device
+from skdistill.utils._device import memory_of, resolve_float64_device
 from skdistill.utils._doc_link import DocLinkMixin
 from skdistill.utils._image_input import unmasked
 from skdistill.utils._images import Images, batches
@@ -44,14 +43,8 @@ _N_MATRICES = 6
 def check_kernel_memory(n: int, device: torch.device) -> None:
     """Raise a ValueError if the kernel of n images does not fit into memory."""
     needed = _N_MATRICES * 8 * n**2
-    if device.type == "cuda":
-        there = torch.cuda.get_device_properties(device).total_memory
-    else:
-        try:
-            there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        except (AttributeError, OSError, ValueError):  # pragma: no cover - not on Linux
-            return
-    if needed > there:
+    there = memory_of(device)
+    if there is not None and needed > there:
         raise ValueError(
             f"a kernel regression on {n} images needs about {needed / 1e9:.0f} GB of "
             f"memory, but only {there / 1e9:.0f} GB are available: it is for small "

@@ -83,3 +83,13 @@ def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
         # Only a copy from pinned memory lets the host continue.
         tensor = tensor.pin_memory()
     return tensor.to(device, non_blocking=True)
+
+
+def memory_of(device: torch.device) -> int | None:
+    """Return the bytes of memory of a device or its machine, None if nobody knows."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):  # pragma: no cover - not on Linux
+        return None

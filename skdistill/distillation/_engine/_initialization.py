@@ -3,8 +3,10 @@
 from typing import Any
 
 import numpy as np
+import torch
 
 from skdistill.distillation._engine._real_batches import RealData
+from skdistill.utils._device import memory_of
 from skdistill.utils._images import take
 from skdistill.utils._validation import check_given_images
 
@@ -16,6 +18,21 @@ def check_pixel_size(pixel_size: int, image_shape: tuple[int, int, int]) -> None
         raise ValueError(
             f"`pixel_size`={pixel_size} must divide the height and width of the "
             f"images, {height} and {width}"
+        )
+
+
+def check_image_memory(
+    ipc: int, n_classes: int, image_shape: tuple[int, int, int], device: torch.device
+) -> None:
+    """Raise a ValueError if synthetic images alone do not fit into memory."""
+    height, width, n_channels = image_shape
+    needed = 4 * n_classes * ipc * height * width * n_channels
+    there = memory_of(device)
+    if there is not None and needed > there:
+        raise ValueError(
+            f"`ipc`={ipc} images of each of {n_classes} classes, of shape "
+            f"{image_shape}, need {needed / 1e9:.0f} GB of memory, but only "
+            f"{there / 1e9:.0f} GB are available"
         )
 
 

@@ -93,6 +93,12 @@ def test_pixels_must_fill_the_images(images, size):
         refused(images, pixel_size=size)
 
 
+@pytest.mark.parametrize("ipc", [10**9, 10**20])
+def test_more_images_than_memory_holds(images, ipc):
+    with pytest.raises(ValueError, match=rf"`ipc`={ipc} images .* GB of memory, but"):
+        refused(images, ipc=ipc, init="noise")
+
+
 def test_noise_has_the_mean_and_deviation_of_each_channel(images):
     X, _ = images
     noise = start(images, ipc=4).X
