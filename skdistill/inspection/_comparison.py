@@ -71,48 +71,49 @@ def compare_classes(
     first, second : label or list of labels
         The classes to compare.
     groups : array-like of shape (n_images,), default=None
-        The run that made each image, such as its seed.  Images of one run are not
-        independent: they share teachers, first images and chance.  The mean of a run
-        then counts as one value; and where `first` and `second` are of the same runs,
-        so does the difference of both within each run.  None takes each image for a
-        run of its own: right for real images, and for distilled ones of which each
-        comes from another run; otherwise the intervals are too narrow.
+        The run of each image, such as its seed.  Images of the same run are not
+        independent: they share teachers, initial images and random numbers.  The mean
+        of a run then counts as one value; if `first` and `second` are of the same runs,
+        the difference within each run does.  None treats each image as a separate run,
+        which is right for real images and for distilled images of different runs;
+        otherwise the intervals are too narrow.
     n_resamples : object, default=None
-        Ignored: there are no bootstrap samples any more.
+        Ignored, kept for compatibility: no bootstrap samples are drawn.
     confidence_level : float, default=0.95
-        Of the intervals.
+        Confidence level of the intervals.
     random_state : object, default=None
-        Ignored: nothing is random any more.
+        Ignored, kept for compatibility: the result is not random.
 
     Returns
     -------
     comparison : Series
-        ``difference`` of the means, the first less the second; ``superiority``, the
+        ``difference`` of the means, first minus second; ``superiority``, the
         probability that a value of the first is larger than one of the second (0.5 if
-        there is no difference, the area under the ROC curve) or, of the same runs, that
-        it is so within a run; for both ``_low`` and ``_high`` ends of an interval, NaN
-        where there is a single value on either side; and the number of values,
+        there is no difference, the area under the ROC curve) or, for the same runs,
+        that it is larger within a run; for both the ends ``_low`` and ``_high`` of an
+        interval, NaN if either side has a single value; and the number of values,
         ``n_first`` and ``n_second``: images, or runs with `groups`.  Its entries are
-        numbers of Python.
+        Python numbers.
 
     Raises
     ------
     ValueError
         If lengths differ, a class has no image with a value, both sides have a class in
-        common, or `groups` lacks the run of an image.
+        common, or `groups` has no run for an image.
 
     Warns
     -----
     UserWarning
-        If some runs have images on both sides and others on one: these are left out.
+        If some runs have images on both sides and others on only one: the latter are
+        left out.
 
     Notes
     -----
-    The interval of the difference is Student's, with Welch's degrees of freedom but no
-    more than equal variances would give.  That of the superiority is a score interval
-    after Newcombe [1]_, which does not shrink to a point where all values of one side
-    are larger; of the same runs it is Clopper's and Pearson's.  In 4,000 simulated
-    comparisons of normal samples each, intervals of 95 % held the truth as follows:
+    The interval of the difference is Student's, with Welch's degrees of freedom, but at
+    most those of equal variances.  The interval of the superiority is a score interval
+    by Newcombe [1]_, which does not shrink to a point if all values of one side are
+    larger; for the same runs it is the Clopper-Pearson interval.  In 4,000 simulated
+    comparisons of normal samples each, the coverage of 95 % intervals was:
 
     =========================  =====================  =======================
     samples                    difference             superiority
@@ -128,8 +129,8 @@ def compare_classes(
     against up to 50
     =========================  =====================  =======================
 
-    Beyond probabilities of 0.98 that of the superiority holds it in up to 99 %: most
-    samples of a few are then wholly apart.
+    For probabilities above 0.98 the coverage of the superiority is up to 99 %: most
+    small samples are then completely separated.
 
     References
     ----------
@@ -145,7 +146,7 @@ def compare_classes(
     >>> print("{difference_low:.2f} to {difference_high:.2f}".format(**result))
     -1.27 to 3.27
 
-    Of three runs, each with an image of either class:
+    With three runs, each of which has an image of either class:
 
     >>> result = compare_classes([1, 2, 3, 2, 3.1, 4], list("aaabbb"), "b", "a",
     ...     groups=[0, 1, 2, 0, 1, 2])

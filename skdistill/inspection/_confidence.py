@@ -20,8 +20,8 @@ class ConfidenceDisplay:
 
     For each there is a thin line from the lowest to the highest confidence, a thick one
     over the middle half of the galaxies, and a mark at the median; beside them is their
-    number.  Made by :meth:`from_estimator`; everything that is given to the constructor
-    is stored as it is.
+    number.  Created by :meth:`from_estimator`; the parameters of the constructor are
+    stored as they are.
 
     Read more in the :ref:`User Guide <inspection>`.
 
@@ -30,16 +30,16 @@ class ConfidenceDisplay:
     available : list of ndarray of shape (n_galaxies,)
         Confidences of the galaxies that could be selected, of each class.
     selected : list of ndarray of shape (n_galaxies,)
-        Of those that are.
+        Confidences of the selected galaxies, of each class.
     class_names : list of str
         The names of the classes.
     title : str, default=""
-        What is written above.
+        The title.
 
     Attributes
     ----------
     ax_ : matplotlib Axes
-        Where it is drawn.
+        The axes of the plot.
     figure_ : matplotlib Figure
         Its figure.
 
@@ -86,7 +86,7 @@ class ConfidenceDisplay:
         title: str = "",
         ax: Any = None,
     ) -> "ConfidenceDisplay":
-        """Draw the confidences that a curator found.
+        """Plot the confidences of a fitted curator.
 
         Parameters
         ----------
@@ -94,16 +94,16 @@ class ConfidenceDisplay:
             A fitted curator.
         classes : sequence of str, default=None
             The classes to show, in this order; None shows all, in the order of the
-            tree, but 40 at most.
+            tree, but at most 40.
         title : str, default=""
-            What to write above.
+            The title.
         ax : matplotlib Axes, default=None
-            Where to draw; None makes a new figure.
+            The axes to draw on; None creates a new figure.
 
         Returns
         -------
         display : ConfidenceDisplay
-            The display, drawn.
+            The drawn display.
         """
         check_matplotlib(f"{cls.__name__}.from_estimator")
         check_is_fitted(curator)
@@ -134,7 +134,7 @@ class ConfidenceDisplay:
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Where to draw; None makes a new figure.
+            The axes to draw on; None creates a new figure.
 
         Returns
         -------

@@ -24,8 +24,8 @@ from skdistill.utils._labels import check_known_labels
 class TreeConfusionDisplay(ConfusionMatrixDisplay):
     """A confusion matrix whose classes are in the order of a decision tree.
 
-    Neighbors are classes that few questions tell apart; lines separate the branches,
-    the heavier the earlier the question.  Made by :meth:`from_estimator` or
+    Neighbors are classes that differ in few questions; lines separate the branches, and
+    are heavier for earlier questions.  Created by :meth:`from_estimator` or
     :meth:`from_predictions`.
 
     Read more in the :ref:`User Guide <inspection>`.
@@ -39,10 +39,10 @@ class TreeConfusionDisplay(ConfusionMatrixDisplay):
     tree : {"nine", "gz2"}, dict or GalaxyZooCurator, default=None
         The tree, as for :class:`~skdistill.inspection.TreeDisplay`.
     truth : str, default=None
-        What the labels of the rows are, such as "true" or "voted"; None takes "voted"
+        The kind of the labels of the rows, such as "true" or "voted"; None uses "voted"
         with the tree of a :class:`~skdistill.GalaxyZooCurator`, else "true".
     title : str, default=""
-        What is written above.
+        The title.
 
     Attributes
     ----------
@@ -94,7 +94,7 @@ class TreeConfusionDisplay(ConfusionMatrixDisplay):
         ax: Any = None,
         **plot_kw: Any,
     ) -> "TreeConfusionDisplay":
-        """Draw what a classifier takes for what.
+        """Plot the confusion matrix of a classifier.
 
         Parameters
         ----------
@@ -108,23 +108,23 @@ class TreeConfusionDisplay(ConfusionMatrixDisplay):
         tree : {"nine", "gz2"}, dict or GalaxyZooCurator, default=None
             The tree, as for :class:`~skdistill.inspection.TreeDisplay`.
         normalize : {"true", "pred", "all", None}, default="true"
-            What to count in shares of: the true class, the predicted one, all, or
-            nothing.
+            Normalization of the counts: by the true class, the predicted class, or all;
+            None shows counts.
         truth : str, default=None
-            What the labels of the rows are, such as "true" or "voted"; None takes
+            The kind of the labels of the rows, such as "true" or "voted"; None uses
             "voted" with the tree of a :class:`~skdistill.GalaxyZooCurator`, whose
             labels are votes, else "true".
         title : str, default=""
-            What to write above.
+            The title.
         ax : matplotlib Axes, default=None
-            Where to draw; None makes a new figure.
+            The axes to draw on; None creates a new figure.
         **plot_kw : dict
-            For :meth:`plot`.
+            Further parameters of :meth:`plot`.
 
         Returns
         -------
         display : TreeConfusionDisplay
-            The display, drawn.
+            The drawn display.
         """
         predicted = estimator.predict(X)
         names = list(tree_of(tree).leaves)
@@ -158,7 +158,7 @@ class TreeConfusionDisplay(ConfusionMatrixDisplay):
         ax: Any = None,
         **plot_kw: Any,
     ) -> "TreeConfusionDisplay":
-        """Draw what is taken for what.
+        """Plot the confusion matrix of predictions.
 
         Parameters
         ----------
@@ -169,23 +169,23 @@ class TreeConfusionDisplay(ConfusionMatrixDisplay):
         tree : {"nine", "gz2"}, dict or GalaxyZooCurator, default=None
             The tree, as for :class:`~skdistill.inspection.TreeDisplay`.
         normalize : {"true", "pred", "all", None}, default="true"
-            What to count in shares of: the true class, the predicted one, all, or
-            nothing.
+            Normalization of the counts: by the true class, the predicted class, or all;
+            None shows counts.
         truth : str, default=None
-            What the labels of the rows are, such as "true" or "voted"; None takes
+            The kind of the labels of the rows, such as "true" or "voted"; None uses
             "voted" with the tree of a :class:`~skdistill.GalaxyZooCurator`, whose
             labels are votes, else "true".
         title : str, default=""
-            What to write above.
+            The title.
         ax : matplotlib Axes, default=None
-            Where to draw; None makes a new figure.
+            The axes to draw on; None creates a new figure.
         **plot_kw : dict
-            For :meth:`plot`.
+            Further parameters of :meth:`plot`.
 
         Returns
         -------
         display : TreeConfusionDisplay
-            The display, drawn.
+            The drawn display.
         """
         check_matplotlib(f"{cls.__name__}.from_predictions")
         if truth is None:
@@ -224,11 +224,11 @@ class TreeConfusionDisplay(ConfusionMatrixDisplay):
         cmap : str or matplotlib Colormap, default="Blues"
             The colors.
         values_format : str, default=None
-            How to write the numbers; None takes ".2f" for shares, "d" for counts.
+            Format of the numbers; None uses ".2f" for shares, "d" for counts.
         colorbar : bool, default=False
             Whether to draw a bar of the colors.
         ax : matplotlib Axes, default=None
-            Where to draw; None makes a new figure.
+            The axes to draw on; None creates a new figure.
         **plot_kw : dict
             Further parameters of
             :meth:`sklearn.metrics.ConfusionMatrixDisplay.plot`.

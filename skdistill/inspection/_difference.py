@@ -22,10 +22,10 @@ from skdistill.utils._stretch import Stretch
 
 
 class DifferenceDisplay:
-    """Two images side by side and their difference, in rows.
+    """Pairs of images and their differences, in rows.
 
-    Made by :meth:`from_estimator` or :meth:`from_data`; everything that is given to
-    the constructor is stored as it is.
+    Created by :meth:`from_estimator` or :meth:`from_data`; the parameters of the
+    constructor are stored as they are.
 
     Read more in the :ref:`User Guide <inspection>`.
 
@@ -34,13 +34,13 @@ class DifferenceDisplay:
     first, second : ndarray of shape (n_rows, height, width, 3), uint8
         The images.
     difference : ndarray of shape (n_rows, height, width)
-        Mean over the channels of the second less the first, in the unit of the pixels.
+        Mean over the channels of second minus first, in the unit of the pixels.
     row_names : list of str
         The names of the rows.
     column_names : list of str
         The names of first, second and difference.
     title, note : str, default=""
-        What is written above, and below in small print.
+        The title, and a note below the figure.
 
     Attributes
     ----------
@@ -49,9 +49,9 @@ class DifferenceDisplay:
     figure_ : matplotlib Figure
         Its figure.
     images_ : list of list of matplotlib AxesImage
-        What is drawn, by row.
+        The drawn images, by row.
     note_ : matplotlib Annotation or None
-        The small print: which values are black and white, and what is left out.
+        The note: the values of black and white, and the number of omitted images.
 
     Examples
     --------
@@ -102,7 +102,7 @@ class DifferenceDisplay:
         ax: Any = None,
         **imshow_kw: Any,
     ) -> "DifferenceDisplay":
-        """Show the mean of the real images of each class against the distilled ones'.
+        """Compare the mean real image of each class with the mean distilled image.
 
         Parameters
         ----------
@@ -111,37 +111,38 @@ class DifferenceDisplay:
             or a pipeline that ends with one.
         X : array-like of shape (n_samples, height, width, channels) or \
                 (n_samples, height * width * channels)
-            Real images as the estimator takes them.
+            Real images, as input of the estimator.
         y : array-like of shape (n_samples,)
             Their labels.
         preprocessing : transformer, default=None
-            What the real images were transformed by, fitted and with
-            ``inverse_transform``; not for a pipeline, which has it inside.
+            The fitted transformer that was applied to the real images, with
+            ``inverse_transform``; None for a pipeline, which contains it.
         classes : array-like, default=None
             The labels to show; None shows all, sorted.
         class_names : sequence of str, default=None
-            Their names, if other than the labels.
+            Names of the classes; None uses the labels.
         value_range : tuple (low, high), default=None
-            The pixel values that become black and white; None takes what fits the
-            images, as in :meth:`~skdistill.SyntheticSet.to_images`, and the note below
-            the picture says what that is.
+            The pixel values that are shown as black and white; None chooses them from
+            the images, as in :meth:`~skdistill.SyntheticSet.to_images`, and states them
+            in the note below the figure.
         composite : array-like of shape (3,) or (3, channels), default=None
-            How channels become red, green and blue, as in
+            The conversion of channels to red, green and blue, as in
             :meth:`~skdistill.SyntheticSet.to_images`.
         band_names : sequence of str, default=None
-            Names of the channels, such as ``"ugriz"``, by which a composite goes from
-            red to blue.
+            Names of the channels, such as ``"ugriz"``, which determine their order from
+            red to blue in a composite.
         title : str, default=""
-            What to write above.
+            The title.
         ax : matplotlib Axes, default=None
-            Where to draw; None makes a new figure.
+            The axes to draw on; None creates a new figure.
         **imshow_kw : dict
-            For :meth:`matplotlib.axes.Axes.imshow`, such as ``interpolation``.
+            Further parameters of :meth:`matplotlib.axes.Axes.imshow`, such as
+            ``interpolation``.
 
         Returns
         -------
         display : DifferenceDisplay
-            The display, drawn.
+            The drawn display.
         """
         check_matplotlib(f"{cls.__name__}.from_estimator")
         synthetic, preprocessing = distilled_by(estimator, preprocessing)
@@ -186,7 +187,7 @@ class DifferenceDisplay:
         ax: Any = None,
         **imshow_kw: Any,
     ) -> "DifferenceDisplay":
-        """Show class against class: the means of their images.
+        """Compare the mean images of pairs of classes.
 
         Parameters
         ----------
@@ -197,28 +198,29 @@ class DifferenceDisplay:
         pairs : sequence of pairs of labels
             The classes to compare, a pair in each row.
         class_names : mapping of label to str, default=None
-            Names of the classes, if other than the labels.
+            Names of the classes; None uses the labels.
         value_range : tuple (low, high), default=None
-            The pixel values that become black and white; None takes what fits the
-            images, as in :meth:`~skdistill.SyntheticSet.to_images`, and the note below
-            the picture says what that is.
+            The pixel values that are shown as black and white; None chooses them from
+            the images, as in :meth:`~skdistill.SyntheticSet.to_images`, and states them
+            in the note below the figure.
         composite : array-like of shape (3,) or (3, channels), default=None
-            How channels become red, green and blue, as in
+            The conversion of channels to red, green and blue, as in
             :meth:`~skdistill.SyntheticSet.to_images`.
         band_names : sequence of str, default=None
-            Names of the channels, such as ``"ugriz"``, by which a composite goes from
-            red to blue.
+            Names of the channels, such as ``"ugriz"``, which determine their order from
+            red to blue in a composite.
         title : str, default=""
-            What to write above.
+            The title.
         ax : matplotlib Axes, default=None
-            Where to draw; None makes a new figure.
+            The axes to draw on; None creates a new figure.
         **imshow_kw : dict
-            For :meth:`matplotlib.axes.Axes.imshow`, such as ``interpolation``.
+            Further parameters of :meth:`matplotlib.axes.Axes.imshow`, such as
+            ``interpolation``.
 
         Returns
         -------
         display : DifferenceDisplay
-            The display, drawn.
+            The drawn display.
         """
         check_matplotlib(f"{cls.__name__}.from_data")
         look = find_look(
@@ -274,9 +276,10 @@ class DifferenceDisplay:
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Where to draw; None makes a new figure.
+            The axes to draw on; None creates a new figure.
         **imshow_kw : dict
-            For :meth:`matplotlib.axes.Axes.imshow`, such as ``interpolation``.
+            Further parameters of :meth:`matplotlib.axes.Axes.imshow`, such as
+            ``interpolation``.
 
         Returns
         -------

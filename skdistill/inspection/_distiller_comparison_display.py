@@ -16,10 +16,10 @@ _COLOR = "tab:blue"
 
 
 class DistillerComparisonDisplay:
-    """Scores of several distillers: networks, means, and what these could be.
+    """Scores of several distillers: networks, means and their intervals.
 
-    Made by :meth:`from_comparison`; everything that is given to the constructor is
-    stored as it is.
+    Created by :meth:`from_comparison`; the parameters of the constructor are stored as
+    they are.
 
     Read more in the :ref:`User Guide <compare_distillers>`.
 
@@ -28,22 +28,22 @@ class DistillerComparisonDisplay:
     scores : DataFrame
         A row for each network: ``distiller``, ``seed`` and ``score``.
     metric : str, default="accuracy"
-        What the scores are; accuracies are shown in percent.
+        Name of the scores; accuracies are shown in percent.
     confidence : float, default=0.95
-        That of the error bars.
+        Confidence level of the error bars.
     title : str, default=""
-        What is written above.
+        The title.
 
     Attributes
     ----------
     ax_ : matplotlib Axes
-        Where it is drawn.
+        The axes of the plot.
     figure_ : matplotlib Figure
         Its figure.
 
     See Also
     --------
-    skdistill.metrics.compare_distillers : What makes a comparison.
+    skdistill.metrics.compare_distillers : Compute a comparison.
 
     Examples
     --------
@@ -86,23 +86,23 @@ class DistillerComparisonDisplay:
         title: str = "",
         ax: Any = None,
     ) -> "DistillerComparisonDisplay":
-        """Draw what :func:`~skdistill.metrics.compare_distillers` has found.
+        """Plot the result of :func:`~skdistill.metrics.compare_distillers`.
 
         Parameters
         ----------
         comparison : DistillerComparison
             The comparison.
         confidence : float, default=0.95
-            The share of error bars that hold the true mean.
+            Confidence level of the error bars.
         title : str, default=""
-            What to write above.
+            The title.
         ax : matplotlib Axes, default=None
-            Where to draw; None makes a new figure.
+            The axes to draw on; None creates a new figure.
 
         Returns
         -------
         display : DistillerComparisonDisplay
-            The display, drawn.
+            The drawn display.
         """
         display = cls(
             comparison.scores,
@@ -116,14 +116,14 @@ class DistillerComparisonDisplay:
     def plot(self, *, ax: Any = None) -> "DistillerComparisonDisplay":
         """Draw a row for each distiller, the first one above.
 
-        Dots are networks, those of one set at one height; the line across is the mean
-        of the means of sets.  The error bar is Student's interval of that mean, with
-        sets as runs: of a single set there is none.
+        Dots are networks, those of the same set at the same height; the vertical line
+        is the mean of the means of sets.  The error bar is Student's interval of that
+        mean, with sets as runs; a single set has none.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Where to draw; None makes a new figure.
+            The axes to draw on; None creates a new figure.
 
         Returns
         -------

@@ -32,10 +32,10 @@ _LAST_SECONDS = 2.0  # how long the end is shown
 
 
 class EvolutionDisplay:
-    """The images of each class along a distillation.
+    """The images of each class during a distillation.
 
-    Made by :meth:`from_recorder` or :meth:`from_data`; everything that is given to the
-    constructor is stored as it is.
+    Created by :meth:`from_recorder` or :meth:`from_data`; the parameters of the
+    constructor are stored as they are.
 
     Read more in the :ref:`User Guide <inspection>`.
 
@@ -44,14 +44,14 @@ class EvolutionDisplay:
     frames : ndarray of shape (n_frames, n_images, height, width, 3), uint8
         The images of each frame.
     iterations : ndarray of shape (n_frames,)
-        The number of iterations before each.
+        The number of iterations before each frame.
     names : list of str
         The name of each image.
     rows : sequence of int, default=None
-        Which images are in the strip, from the top; None takes the first 40.  An
+        Indices of the images in the strip, from the top; None uses the first 40.  An
         animation has all.
     title, note : str, default=""
-        What is written above, and below in small print.
+        The title, and a note below the figure.
 
     Attributes
     ----------
@@ -60,13 +60,13 @@ class EvolutionDisplay:
     figure_ : matplotlib Figure
         Its figure.
     images_ : list of list of matplotlib AxesImage
-        What is drawn, by image.
+        The drawn frames, by image.
     note_ : matplotlib Annotation or None
-        The small print: which values are black and white, and what is left out.
+        The note: the values of black and white, and the number of omitted images.
 
     See Also
     --------
-    ImageRecorder : The callback that keeps the images.
+    ImageRecorder : The callback that records the images.
 
     Examples
     --------
@@ -118,46 +118,47 @@ class EvolutionDisplay:
         ax: Any = None,
         **imshow_kw: Any,
     ) -> "EvolutionDisplay":
-        """Show what a recorder has kept.
+        """Show the images of a recorder.
 
         Parameters
         ----------
         recorder : ImageRecorder
-            One that was the callback of a fit.
+            A recorder that was the callback of a fit.
         preprocessing : transformer, default=None
-            What the real images were transformed by, fitted and with
+            The fitted transformer that was applied to the real images, with
             ``inverse_transform``.
         classes : array-like, default=None
             The labels to show, from the top; None shows all, sorted.
         class_names : sequence of str, default=None
-            Their names, if other than the labels.
+            Names of the classes; None uses the labels.
         value_range : tuple (low, high), default=None
-            The pixel values that become black and white; None takes what fits the
-            images, as in :meth:`~skdistill.SyntheticSet.to_images`, and the note below
-            the picture says what that is.
+            The pixel values that are shown as black and white; None chooses them from
+            the images, as in :meth:`~skdistill.SyntheticSet.to_images`, and states them
+            in the note below the figure.
         composite : array-like of shape (3,) or (3, channels), default=None
-            How channels become red, green and blue, as in
+            The conversion of channels to red, green and blue, as in
             :meth:`~skdistill.SyntheticSet.to_images`.
         band_names : sequence of str, default=None
-            Names of the channels, such as ``"ugriz"``, by which a composite goes from
-            red to blue.
+            Names of the channels, such as ``"ugriz"``, which determine their order from
+            red to blue in a composite.
         n_columns : int, default=8
-            Number of frames in the strip at most, evenly spaced.
+            Maximum number of frames in the strip, evenly spaced.
         n_images : int, default=None
-            Number of images of each class, the first; 1 makes one row per class.  None
-            takes all, but no more than 40 rows in the strip, and the note below says
-            what is left out.
+            Number of images of each class, starting with the first; 1 gives one row per
+            class.  None shows all, but at most 40 rows in the strip; the note below
+            states how many are omitted.
         title : str, default=""
-            What to write above.
+            The title.
         ax : matplotlib Axes, default=None
-            Where to draw; None makes a new figure.
+            The axes to draw on; None creates a new figure.
         **imshow_kw : dict
-            For :meth:`matplotlib.axes.Axes.imshow`, such as ``interpolation``.
+            Further parameters of :meth:`matplotlib.axes.Axes.imshow`, such as
+            ``interpolation``.
 
         Returns
         -------
         display : EvolutionDisplay
-            The display, drawn.
+            The drawn display.
         """
         return cls.from_data(
             recorder.images_,
@@ -203,43 +204,44 @@ class EvolutionDisplay:
         frames : array-like of shape (n_frames, n_images, height, width, channels)
             The images of each frame.
         iterations : array-like of shape (n_frames,)
-            The number of iterations before each.
+            The number of iterations before each frame.
         y : array-like of shape (n_images,)
             The labels of the images.
         preprocessing : transformer, default=None
-            A fitted transformer whose ``inverse_transform`` turns images into pixels
-            to look at.
+            A fitted transformer whose ``inverse_transform`` converts images to pixel
+            values.
         classes : array-like, default=None
             The labels to show, from the top; None shows all, sorted.
         class_names : sequence of str, default=None
-            Their names, if other than the labels.
+            Names of the classes; None uses the labels.
         value_range : tuple (low, high), default=None
-            The pixel values that become black and white; None takes what fits the
-            images, as in :meth:`~skdistill.SyntheticSet.to_images`, and the note below
-            the picture says what that is.
+            The pixel values that are shown as black and white; None chooses them from
+            the images, as in :meth:`~skdistill.SyntheticSet.to_images`, and states them
+            in the note below the figure.
         composite : array-like of shape (3,) or (3, channels), default=None
-            How channels become red, green and blue, as in
+            The conversion of channels to red, green and blue, as in
             :meth:`~skdistill.SyntheticSet.to_images`.
         band_names : sequence of str, default=None
-            Names of the channels, such as ``"ugriz"``, by which a composite goes from
-            red to blue.
+            Names of the channels, such as ``"ugriz"``, which determine their order from
+            red to blue in a composite.
         n_columns : int, default=8
-            Number of frames in the strip at most, evenly spaced.
+            Maximum number of frames in the strip, evenly spaced.
         n_images : int, default=None
-            Number of images of each class, the first; 1 makes one row per class.  None
-            takes all, but no more than 40 rows in the strip, and the note below says
-            what is left out.
+            Number of images of each class, starting with the first; 1 gives one row per
+            class.  None shows all, but at most 40 rows in the strip; the note below
+            states how many are omitted.
         title : str, default=""
-            What to write above.
+            The title.
         ax : matplotlib Axes, default=None
-            Where to draw; None makes a new figure.
+            The axes to draw on; None creates a new figure.
         **imshow_kw : dict
-            For :meth:`matplotlib.axes.Axes.imshow`, such as ``interpolation``.
+            Further parameters of :meth:`matplotlib.axes.Axes.imshow`, such as
+            ``interpolation``.
 
         Returns
         -------
         display : EvolutionDisplay
-            The display, drawn.
+            The drawn display.
         """
         frames, iterations = unmasked(frames, "frames"), np.asarray(iterations)
         frames = np.asarray(frames)
@@ -296,11 +298,12 @@ class EvolutionDisplay:
         Parameters
         ----------
         n_columns : int, default=8
-            Number of frames at most, evenly spaced.
+            Maximum number of frames, evenly spaced.
         ax : matplotlib Axes, default=None
-            Where to draw; None makes a new figure.
+            The axes to draw on; None creates a new figure.
         **imshow_kw : dict
-            For :meth:`matplotlib.axes.Axes.imshow`, such as ``interpolation``.
+            Further parameters of :meth:`matplotlib.axes.Axes.imshow`, such as
+            ``interpolation``.
 
         Returns
         -------
@@ -333,8 +336,8 @@ class EvolutionDisplay:
         Parameters
         ----------
         path : path-like
-            A file whose name ends in ``.gif``, or in ``.mp4``, which needs the program
-            ffmpeg.  One that is there already is replaced.
+            A file whose name ends in ``.gif``, or in ``.mp4``, which requires the
+            program ffmpeg.  An existing file is replaced.
         fps : float, default=8.0
             Frames per second.  The last frame stays for two seconds.
         """

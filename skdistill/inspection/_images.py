@@ -22,10 +22,10 @@ from skdistill.utils._validation import image_array
 
 
 class SyntheticSetDisplay:
-    """Images in a grid: one row per class, in true color, all with one stretch.
+    """Images in a grid: one row per class, in true color, all with the same stretch.
 
-    Made by :meth:`from_estimator` or :meth:`from_data`; everything that is given to
-    the constructor is stored as it is.
+    Created by :meth:`from_estimator` or :meth:`from_data`; the parameters of the
+    constructor are stored as they are.
 
     Read more in the :ref:`User Guide <inspection>`.
 
@@ -36,10 +36,10 @@ class SyntheticSetDisplay:
     class_names : list of str
         The names of the classes, from the top.
     panels : list of str
-        What the columns of each image are, if an image has several: "composite" and
-        the names of the bands.
+        The columns of each image, if it has several: "composite" and the names of the
+        bands.
     title, note : str, default=""
-        What is written above, and below in small print.
+        The title, and a note below the figure.
 
     Attributes
     ----------
@@ -48,9 +48,9 @@ class SyntheticSetDisplay:
     figure_ : matplotlib Figure
         Its figure.
     images_ : list of list of matplotlib AxesImage
-        What is drawn, by class.
+        The drawn images, by class.
     note_ : matplotlib Annotation or None
-        The small print: which values are black and white, and what is left out.
+        The note: the values of black and white, and the number of omitted images.
 
     See Also
     --------
@@ -101,7 +101,7 @@ class SyntheticSetDisplay:
         ax: Any = None,
         **imshow_kw: Any,
     ) -> "SyntheticSetDisplay":
-        """Show the images that a distiller has learned.
+        """Show the images of a fitted distiller.
 
         Parameters
         ----------
@@ -109,40 +109,41 @@ class SyntheticSetDisplay:
             A fitted distiller, a :class:`~skdistill.distillation.DistilledClassifier`
             or a pipeline that ends with one.
         preprocessing : transformer, default=None
-            What the real images were transformed by, fitted and with
-            ``inverse_transform``; not for a pipeline, which has it inside.
+            The fitted transformer that was applied to the real images, with
+            ``inverse_transform``; None for a pipeline, which contains it.
         classes : array-like, default=None
             The labels to show, from the top; None shows all, sorted.
         class_names : sequence of str, default=None
-            Their names, if other than the labels.
+            Names of the classes; None uses the labels.
         value_range : tuple (low, high), default=None
-            The pixel values that become black and white; None takes what fits the
-            images, as in :meth:`~skdistill.SyntheticSet.to_images`, and the note below
-            the picture says what that is.
+            The pixel values that are shown as black and white; None chooses them from
+            the images, as in :meth:`~skdistill.SyntheticSet.to_images`, and states them
+            in the note below the figure.
         composite : array-like of shape (3,) or (3, channels), default=None
-            How channels become red, green and blue, as in
+            The conversion of channels to red, green and blue, as in
             :meth:`~skdistill.SyntheticSet.to_images`.
         band_names : sequence of str, default=None
-            Names of the channels, such as ``"ugriz"``, by which a composite goes from
-            red to blue.
+            Names of the channels, such as ``"ugriz"``, which determine their order from
+            red to blue in a composite.
         bands : bool or sequence of str, default=False
-            Whether to show each channel in gray beside the composite, and the
-            channels' names, which are also their ``band_names``.
+            Whether to also show each channel in gray next to the composite, or the
+            names of the channels, which are also used as ``band_names``.
         max_images : int, default=400
-            Number of pictures to draw at most: of more images the first of each class
-            are drawn, and the note below says so.  Many images of a class take
-            several lines, and of more than 40 classes the first 40 are drawn.
+            Maximum number of pictures: if there are more images, the first of each
+            class are drawn, and the note below states this.  Many images of a class
+            take several lines; only the first 40 classes are drawn.
         title : str, default=None
-            What to write above; None names the distiller, "" nothing.
+            The title; None uses the name of the distiller, "" gives no title.
         ax : matplotlib Axes, default=None
-            Where to draw; None makes a new figure.
+            The axes to draw on; None creates a new figure.
         **imshow_kw : dict
-            For :meth:`matplotlib.axes.Axes.imshow`, such as ``interpolation``.
+            Further parameters of :meth:`matplotlib.axes.Axes.imshow`, such as
+            ``interpolation``.
 
         Returns
         -------
         display : SyntheticSetDisplay
-            The display, drawn.
+            The drawn display.
         """
         synthetic, preprocessing = distilled_by(estimator, preprocessing)
         if title is None:
@@ -190,40 +191,40 @@ class SyntheticSetDisplay:
         y : array-like of shape (n_images,)
             Their labels.
         preprocessing : transformer, default=None
-            A fitted transformer whose ``inverse_transform`` turns X into pixels to
-            look at.
+            A fitted transformer whose ``inverse_transform`` converts X to pixel values.
         classes : array-like, default=None
             The labels to show, from the top; None shows all, sorted.
         class_names : sequence of str, default=None
-            Their names, if other than the labels.
+            Names of the classes; None uses the labels.
         value_range : tuple (low, high), default=None
-            The pixel values that become black and white; None takes what fits the
-            images, as in :meth:`~skdistill.SyntheticSet.to_images`, and the note below
-            the picture says what that is.
+            The pixel values that are shown as black and white; None chooses them from
+            the images, as in :meth:`~skdistill.SyntheticSet.to_images`, and states them
+            in the note below the figure.
         composite : array-like of shape (3,) or (3, channels), default=None
-            How channels become red, green and blue, as in
+            The conversion of channels to red, green and blue, as in
             :meth:`~skdistill.SyntheticSet.to_images`.
         band_names : sequence of str, default=None
-            Names of the channels, such as ``"ugriz"``, by which a composite goes from
-            red to blue.
+            Names of the channels, such as ``"ugriz"``, which determine their order from
+            red to blue in a composite.
         bands : bool or sequence of str, default=False
-            Whether to show each channel in gray beside the composite, and the
-            channels' names, which are also their ``band_names``.
+            Whether to also show each channel in gray next to the composite, or the
+            names of the channels, which are also used as ``band_names``.
         max_images : int, default=400
-            Number of pictures to draw at most: of more images the first of each class
-            are drawn, and the note below says so.  Many images of a class take
-            several lines, and of more than 40 classes the first 40 are drawn.
+            Maximum number of pictures: if there are more images, the first of each
+            class are drawn, and the note below states this.  Many images of a class
+            take several lines; only the first 40 classes are drawn.
         title : str, default=""
-            What to write above.
+            The title.
         ax : matplotlib Axes, default=None
-            Where to draw; None makes a new figure.
+            The axes to draw on; None creates a new figure.
         **imshow_kw : dict
-            For :meth:`matplotlib.axes.Axes.imshow`, such as ``interpolation``.
+            Further parameters of :meth:`matplotlib.axes.Axes.imshow`, such as
+            ``interpolation``.
 
         Returns
         -------
         display : SyntheticSetDisplay
-            The display, drawn.
+            The drawn display.
         """
         check_matplotlib(f"{cls.__name__}.from_data")
         X, y = image_array(X), np.asarray(y)
@@ -275,9 +276,10 @@ class SyntheticSetDisplay:
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Where to draw; None makes a new figure.
+            The axes to draw on; None creates a new figure.
         **imshow_kw : dict
-            For :meth:`matplotlib.axes.Axes.imshow`, such as ``interpolation``.
+            Further parameters of :meth:`matplotlib.axes.Axes.imshow`, such as
+            ``interpolation``.
 
         Returns
         -------

@@ -44,31 +44,31 @@ def find_label_errors(
 ) -> pd.DataFrame:
     """Rank images by how much teachers doubt their labels.
 
-    Networks learn what most images of a class have in common before they learn single
-    images by heart.  A wrong label is learned against all others of its kind: for long
-    the network is for another class.  The margin of an image is the logit of its label
-    less the largest logit of another class; what ranks the images is its mean over
-    the epochs of all teachers, the area under the margin [1]_.
+    Networks learn the common features of a class before they memorize single images.  A
+    wrong label contradicts those of similar images, so that the network predicts
+    another class for many epochs.  The margin of an image is the logit of its label
+    minus the largest logit of another class; images are ranked by its mean over the
+    epochs of all teachers, the area under the margin [1]_.
 
     Read more in the :ref:`User Guide <label_errors>`.
 
     Parameters
     ----------
     buffer : TrajectoryBuffer or path-like
-        Fitted teachers, or the folder of those, best to these images and labels
-        themselves: it is their way of learning that tells.  Teachers of other images
-        are asked as any classifier is.
+        Fitted teachers, or their folder, preferably fitted on these images and labels:
+        the method uses their training dynamics.  Teachers of other images are only used
+        as classifiers.
     X : array-like of shape (n_samples, height, width, channels) or \
             (n_samples, height * width * channels)
-        Images, as the teachers were given them.
+        Images, transformed like the training images of the teachers.
     y : array-like of shape (n_samples,)
-        The labels to be doubted.
+        The labels to check.
     names : array-like of shape (n_samples,), default=None
-        What the images are called, such as the ids of a catalog; None takes their
-        positions, or the index of y if y is a Series.
+        Names of the images, such as the ids of a catalog; None uses their positions, or
+        the index of y if y is a Series.
     max_epochs : int, default=20
-        Number of snapshots of each teacher to ask at most, evenly spaced from the first
-        epoch to the last; None asks all.  Each costs a forward pass of all images.
+        Maximum number of snapshots of each teacher, evenly spaced from the first epoch
+        to the last; None uses all.  Each requires a forward pass of all images.
 
     Returns
     -------
@@ -76,24 +76,26 @@ def find_label_errors(
         The most doubtful label first: ``row``, the position in X; ``name``;
         ``label``, the label that was given; ``suggested``, the class with the highest
         mean probability, which may be the label; ``margin``, the area under
-        the margin, in logits: where it is negative teachers were for another class
-        in the mean; ``confidence`` and ``suggested_confidence``, the mean
-        probabilities of the two classes.
+        the margin, in logits: if it is negative, teachers prefer another class on
+        average; ``confidence`` and ``suggested_confidence``, the mean probabilities of
+        the two classes.
 
     Raises
     ------
     ValueError
-        If images, labels and names do not fit each other or the teachers.
+        If images, labels and names are inconsistent with each other or with the
+        teachers.
 
     See Also
     --------
-    NeighborsDisplay : The images that are nearest to others.
+    NeighborsDisplay : The nearest real images of distilled ones.
 
     Notes
     -----
     The rank is a suggestion of where to look first.  Rare and untypical images with the
-    right label have small margins, too, and so have classes that the teachers confuse.
-    Few and early epochs do, as teachers that know every label by heart doubt none.
+    right label also have small margins, as do classes that the teachers confuse.  Few
+    and early epochs are sufficient, since teachers that have memorized all labels do
+    not question any.
 
     References
     ----------

@@ -15,10 +15,10 @@ _LOSS, _PROBE, _OTHER = "#0072b2", "#d55e00", "#333333"
 
 
 class MatchingDisplay:
-    """The story of a distillation: losses, matched epochs and step size by iteration.
+    """Losses, matched epochs and step size of a distillation by iteration.
 
-    Made by :meth:`from_estimator`; everything that is given to the constructor is
-    stored as it is.
+    Created by :meth:`from_estimator`; the parameters of the constructor are stored as
+    they are.
 
     Read more in the :ref:`User Guide <inspection>`.
 
@@ -29,12 +29,12 @@ class MatchingDisplay:
     stages : DataFrame, default=None
         Its ``stages_``, if it has any.
     title : str, default=""
-        What is written above.
+        The title.
 
     Attributes
     ----------
     axes_ : ndarray of matplotlib Axes
-        One for the losses, or three: losses, epochs matched and step size.
+        The axes of the losses, or of losses, matched epochs and step size.
     figure_ : matplotlib Figure
         Their figure.
     lines_ : dict of str to matplotlib Line2D
@@ -43,7 +43,7 @@ class MatchingDisplay:
 
     See Also
     --------
-    EvolutionDisplay : What the images looked like meanwhile.
+    EvolutionDisplay : The images during the distillation.
 
     Examples
     --------
@@ -75,7 +75,7 @@ class MatchingDisplay:
     def from_estimator(
         cls, estimator: Any, *, window: int = 21, title: str = "", ax: Any = None
     ) -> "MatchingDisplay":
-        """Draw the story of a fitted distiller.
+        """Plot the history of a fitted distiller.
 
         Parameters
         ----------
@@ -84,17 +84,17 @@ class MatchingDisplay:
             :class:`~skdistill.MTTDistiller`, or a
             :class:`~skdistill.DistilledClassifier` or pipeline with one.
         window : int, default=21
-            Number of iterations that losses are averaged over.
+            Number of iterations over which losses are averaged.
         title : str, default=""
-            What to write above.
+            The title.
         ax : matplotlib Axes or array-like of three, default=None
-            Where to draw: one for the losses alone, or three.  None makes a figure
-            with three.
+            The axes to draw on: one for the losses alone, or three.  None creates a
+            figure with three.
 
         Returns
         -------
         display : MatchingDisplay
-            The display, drawn.
+            The drawn display.
         """
         check_matplotlib(f"{cls.__name__}.from_estimator")
         distiller = getattr(estimator, "steps", [(None, estimator)])[-1][1]
@@ -110,15 +110,15 @@ class MatchingDisplay:
 
     @public(window=[Interval(Integral, 1, None, closed="left")])
     def plot(self, *, window: int = 21, ax: Any = None) -> "MatchingDisplay":
-        """Draw the story.
+        """Plot the history.
 
         Parameters
         ----------
         window : int, default=21
-            Number of iterations that losses are averaged over.
+            Number of iterations over which losses are averaged.
         ax : matplotlib Axes or array-like of three, default=None
-            Where to draw: one for the losses alone, or three.  None makes a figure
-            with three.
+            The axes to draw on: one for the losses alone, or three.  None creates a
+            figure with three.
 
         Returns
         -------

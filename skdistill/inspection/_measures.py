@@ -41,10 +41,10 @@ _BATCH_PIXELS = 2**18
 class MorphologyMeasures(TransformerMixin, DocLinkMixin, BaseEstimator):
     """Measure the morphology of the galaxy in the middle of each image.
 
-    Images are measured as they are: give real and distilled images in the same pixel
-    unit, after the ``inverse_transform`` of what they were scaled by.  Values of
-    images with a nonlinear stretch, such as color composites, can be compared with
-    each other, but not with values of the literature, which are of linear fluxes.
+    Images are measured without scaling: pass real and distilled images in the same
+    pixel unit, after the ``inverse_transform`` of their preprocessing.  Values of
+    images with a nonlinear stretch, such as color composites, can be compared with each
+    other, but not with values in the literature, which are for linear fluxes.
 
     Read more in the :ref:`User Guide <inspection>`.
 
@@ -52,7 +52,7 @@ class MorphologyMeasures(TransformerMixin, DocLinkMixin, BaseEstimator):
     ----------
     band_names : sequence of str, default=None
         Names of the channels, for the names of colors; None numbers them.
-        Names that are known, such as u, g, r, i, z, also say which of two is bluer.
+        Known names, such as u, g, r, i, z, also determine which of two is bluer.
     image_shape : tuple (height, width, channels), default=None
         Shape to which the rows of a 2-D X are reshaped.  None treats each row as an
         image of height 1 with one channel.
@@ -68,24 +68,24 @@ class MorphologyMeasures(TransformerMixin, DocLinkMixin, BaseEstimator):
 
     See Also
     --------
-    place_distilled : Where distilled images are among the real ones of their class.
+    place_distilled : Position of distilled images among the real ones of their class.
 
     Notes
     -----
-    The sky, of each channel the median of the outermost pixels, is subtracted; all but
-    the colors are measured on the mean of the channels.  The center is where the
-    galaxy is most symmetric, to half a pixel, the radius is Petrosian's, at which the
-    surface brightness is a fifth of the mean within.  What cannot be measured, as in an
-    image without light, is NaN.
+    The sky, the median of the outermost pixels of each channel, is subtracted; all
+    measures except colors use the mean of the channels.  The center is where the galaxy
+    is most symmetric, to half a pixel; the radius is the Petrosian radius, at which the
+    surface brightness is a fifth of the mean within.  Measures that are undefined, as
+    for an image without light, are NaN.
 
     ``concentration``
         5 log10(r80 / r20), radii with 80 % and 20 % of the light within 1.5 Petrosian
         radii [1]_.
     ``asymmetry``
-        Mean absolute difference from the image turned by 180 degrees, in units of the
-        light, less that of the sky [1]_.
+        Mean absolute difference from the image rotated by 180 degrees, in units of the
+        light, minus that of the sky [1]_.
     ``smoothness``
-        Light in small bright structures, less that of the sky, as a share [1]_ [2]_;
+        Light in small bright structures, minus that of the sky, as a share [1]_ [2]_;
         also called clumpiness.  The box is at least three pixels wide.
     ``gini``
         Inequality of the galaxy's pixels, from 0 to 1 [2]_.
@@ -98,17 +98,17 @@ class MorphologyMeasures(TransformerMixin, DocLinkMixin, BaseEstimator):
         In pixels.
     ``bar_strength``
         Coherent second and fourth Fourier component over the angle in the inner disc,
-        the smaller of the two, in the manner of [3]_.  It means something for discs
-        that are not seen edge-on.
+        the smaller of the two, as in [3]_.  It is meaningful for discs that are not
+        seen edge-on.
     ``color_u_g``, ``color_1_0``, ...
-        Magnitude of one band less that of another within the galaxy, for each channel
-        and the first one: the bluer less the redder, as in u - g, so that redder
-        galaxies have larger values.  Where the names of the bands do not say which is
-        bluer, the first channel is taken for the redder one.
+        Difference of the magnitudes of two bands within the galaxy, for each channel
+        and the first one: bluer minus redder, as in u - g, so that redder galaxies have
+        larger values.  If the names of the bands do not determine which is bluer, the
+        first channel is assumed to be the redder one.
 
-    :meth:`describe` has a table of these in words, with units and directions.
-
-    Noise biases most of them, small images all: compare images of one size and noise.
+    :meth:`describe` returns a table of the measures with names, units and directions.
+    Noise biases most of them, a small image size all: compare images of the same size
+    and noise.
 
     References
     ----------
@@ -151,7 +151,7 @@ class MorphologyMeasures(TransformerMixin, DocLinkMixin, BaseEstimator):
     @_fit_context(prefer_skip_nested_validation=True)
     @with_own_torch_state
     def fit(self, X: Any, y: Any = None) -> "MorphologyMeasures":
-        """Learn the shape of the images; nothing else.
+        """Learn the shape of the images.
 
         Parameters
         ----------
@@ -183,7 +183,7 @@ class MorphologyMeasures(TransformerMixin, DocLinkMixin, BaseEstimator):
         Returns
         -------
         measures : ndarray of shape (n_samples, n_measures), float64
-            Columns as ``get_feature_names_out`` says; NaN for what cannot be measured.
+            Columns as in ``get_feature_names_out``; NaN if undefined.
         """
         check_is_fitted(self)
         images, _ = check_images(self, X, reset=False)
@@ -221,13 +221,13 @@ class MorphologyMeasures(TransformerMixin, DocLinkMixin, BaseEstimator):
         return np.asarray([*_MEASURES, *colors], dtype=object)
 
     def describe(self) -> pd.DataFrame:
-        """Say in words what the measures are.
+        """Describe the measures.
 
         Returns
         -------
         table : DataFrame of shape (n_measures, 3)
-            On the names of the measures: ``label``, ``unit`` ("" for plain numbers) and
-            ``direction``, what a larger value means.
+            Indexed by the names of the measures: ``label``, ``unit`` ("" for plain
+            numbers) and ``direction``, the meaning of a larger value.
         """
         check_is_fitted(self)
         labels = dict(LABELS)

@@ -37,15 +37,15 @@ _DISTILLED = "#b3003c"
 class MeasuresDisplay:
     """Measures of distilled images among those of the real images of their class.
 
-    Made by :meth:`from_estimator` or :meth:`from_data`; everything that is given to
-    the constructor is stored as it is.
+    Created by :meth:`from_estimator` or :meth:`from_data`; the parameters of the
+    constructor are stored as they are.
 
     Read more in the :ref:`User Guide <inspection>`.
 
     Parameters
     ----------
     table : DataFrame
-        What :func:`~skdistill.inspection.place_distilled` returns.
+        The result of :func:`~skdistill.inspection.place_distilled`.
     real : DataFrame of shape (n_real, n_measures)
         Measures of the real images.
     y : ndarray of shape (n_real,)
@@ -55,9 +55,9 @@ class MeasuresDisplay:
     class_names : list of str
         Their names.
     labels : mapping of str to tuple (label, unit, direction), default=None
-        How to call the measures; None takes what is known of their names.
+        Descriptions of the measures; None uses the known descriptions of their names.
     title : str, default=""
-        What is written above.
+        The title.
 
     Attributes
     ----------
@@ -68,7 +68,7 @@ class MeasuresDisplay:
 
     See Also
     --------
-    MorphologyMeasures : What is measured.
+    MorphologyMeasures : The measures.
 
     Examples
     --------
@@ -119,7 +119,7 @@ class MeasuresDisplay:
         title: str = "",
         ax: Any = None,
     ) -> "MeasuresDisplay":
-        """Measure the images that a distiller has learned, and real ones.
+        """Measure the images of a fitted distiller, and real images.
 
         Parameters
         ----------
@@ -128,32 +128,32 @@ class MeasuresDisplay:
             or a pipeline that ends with one.
         X : array-like of shape (n_samples, height, width, channels) or \
                 (n_samples, height * width * channels)
-            Real images as the estimator takes them.
+            Real images, as input of the estimator.
         y : array-like of shape (n_samples,)
             Their labels.
         preprocessing : transformer, default=None
-            What the real images were transformed by, fitted and with
-            ``inverse_transform``; not for a pipeline, which has it inside.
+            The fitted transformer that was applied to the real images, with
+            ``inverse_transform``; None for a pipeline, which contains it.
         measures : sequence of str, default=None
-            Names of the measures to show; None shows all, but 16 at most.
+            Names of the measures to show; None shows all, but at most 16.
         transformer : transformer, default=None
-            What measures images; None takes
+            The transformer that measures images; None uses
             :class:`~skdistill.inspection.MorphologyMeasures`.
         classes : array-like, default=None
-            The labels to show, in order; None shows all, sorted, but 40 at most.
+            The labels to show, in order; None shows all, sorted, but at most 40.
         class_names : sequence of str, default=None
-            Their names, if other than the labels.
+            Names of the classes; None uses the labels.
         random_state : int, RandomState instance or None, default=None
-            Ignored: nothing is random any more.
+            Ignored, kept for compatibility: the result is not random.
         title : str, default=""
-            What to write above.
+            The title.
         ax : array-like of matplotlib Axes, default=None
-            Where to draw each measure; None makes a new figure.
+            The axes of the measures; None creates a new figure.
 
         Returns
         -------
         display : MeasuresDisplay
-            The display, drawn.
+            The drawn display.
         """
         synthetic, preprocessing = distilled_by(estimator, preprocessing)
         shape = synthetic.X.shape[1:]
@@ -201,25 +201,25 @@ class MeasuresDisplay:
         y_distilled : array-like of shape (n_images,)
             Their labels.
         measures : sequence of str, default=None
-            Names of the measures to show; None shows all, but 16 at most.
+            Names of the measures to show; None shows all, but at most 16.
         transformer : transformer, default=None
-            What measures images; None takes
+            The transformer that measures images; None uses
             :class:`~skdistill.inspection.MorphologyMeasures`.
         classes : array-like, default=None
-            The labels to show, in order; None shows all, sorted, but 40 at most.
+            The labels to show, in order; None shows all, sorted, but at most 40.
         class_names : sequence of str, default=None
-            Their names, if other than the labels.
+            Names of the classes; None uses the labels.
         random_state : int, RandomState instance or None, default=None
-            Ignored: nothing is random any more.
+            Ignored, kept for compatibility: the result is not random.
         title : str, default=""
-            What to write above.
+            The title.
         ax : array-like of matplotlib Axes, default=None
-            Where to draw each measure; None makes a new figure.
+            The axes of the measures; None creates a new figure.
 
         Returns
         -------
         display : MeasuresDisplay
-            The display, drawn.
+            The drawn display.
         """
         check_matplotlib(f"{cls.__name__}.from_data")
         transformer = MorphologyMeasures() if transformer is None else transformer
@@ -273,14 +273,14 @@ class MeasuresDisplay:
 
         Boxes reach from the first to the third quartile, with a line at the median;
         whiskers from the 5th to the 95th percentile.  The line through a diamond is the
-        interval of its z that the table has, in the unit of the measure: how far from
-        the mean of the real images, in their standard deviations, it could be with
-        other real images.
+        interval of its z in the table, in the unit of the measure: the range of its
+        distance from the mean of the real images, in their standard deviations, for
+        other samples of real images.
 
         Parameters
         ----------
         ax : array-like of matplotlib Axes, default=None
-            Where to draw each measure; None makes a new figure.
+            The axes of the measures; None creates a new figure.
 
         Returns
         -------

@@ -70,7 +70,7 @@ class NeighborsDisplay:
 
     See Also
     --------
-    place_distilled : Where distilled images are among real ones by their measures.
+    place_distilled : Position of distilled images among real ones by their measures.
 
     Examples
     --------
@@ -145,65 +145,65 @@ class NeighborsDisplay:
                 (n_samples, height * width * channels)
             Real images in the same pixel space.
         y : array-like of shape (n_samples,)
-            Their labels.  Images of classes that the set does not have may be
-            neighbors, too.
+            Their labels.  Images of classes that the set does not have may also be
+            neighbors.
         estimator : estimator instance
-            What makes features of images in this pixel space: a fitted network with
-            ``extract_features``, such as
+            The model that computes features of images in this pixel space: a fitted
+            network with ``extract_features``, such as
             :class:`~skdistill.neural_network.ConvNetClassifier` or a teacher,
-            ``buffer.classifier(teacher=0)``; of a
-            :class:`~skdistill.distillation.DistilledClassifier` its network; or a
-            fitted transformer, such as scikit-learn's ``PCA``, which gets rows of
+            ``buffer.classifier(teacher=0)``; a
+            :class:`~skdistill.distillation.DistilledClassifier`, whose network is used;
+            or a fitted transformer, such as scikit-learn's ``PCA``, which gets rows of
             pixels.
         n_neighbors : int, default=5
-            Number of real images beside each distilled one.
+            Number of real images next to each distilled one.
         metric : {"euclidean", "cosine", "manhattan"}, default="euclidean"
-            How far apart two rows of features are.
+            The distance of two rows of features.
         same_class : bool, default=False
-            Whether real images of the distilled image's own class alone are looked at,
+            Whether only real images of the class of the distilled image are considered,
             or those of all classes.
         names : array-like of shape (n_samples,), default=None
-            What the real images are called, such as the ids of a catalog, for
-            ``table``.
+            Names of the real images, such as the ids of a catalog, for ``table``.
         preprocessing : transformer, default=None
-            A fitted transformer whose ``inverse_transform`` turns the images into
-            pixels to look at.  None takes what the set carries.
+            A fitted transformer whose ``inverse_transform`` converts the images to
+            pixel values.  None uses the preprocessing of the set.
         classes : array-like, default=None
             The classes of the set to show, from the top; None shows all, sorted.
         class_names : sequence of str or mapping of label to str, default=None
-            Names of the classes that are shown, if other than the labels.
+            Names of the classes that are shown; None uses the labels.
         value_range : tuple (low, high), default=None
-            The pixel values that become black and white; None takes what fits the
-            images, as in :meth:`~skdistill.SyntheticSet.to_images`, and the note below
-            the picture says what that is.
+            The pixel values that are shown as black and white; None chooses them from
+            the images, as in :meth:`~skdistill.SyntheticSet.to_images`, and states them
+            in the note below the figure.
         composite : array-like of shape (3,) or (3, channels), default=None
-            How channels become red, green and blue, as in
+            The conversion of channels to red, green and blue, as in
             :meth:`~skdistill.SyntheticSet.to_images`.
         band_names : sequence of str, default=None
-            Names of the channels, such as ``"ugriz"``, by which a composite goes from
-            red to blue.
+            Names of the channels, such as ``"ugriz"``, which determine their order from
+            red to blue in a composite.
         max_images : int, default=12
-            Number of distilled images to show at most, 40 in any case: of more the
-            first of each class are shown, and the note below says so.
+            Maximum number of distilled images to show, at most 40: if there are more,
+            the first of each class are shown, and the note below states this.
         title : str, default=""
-            What to write above.
+            The title.
         ax : matplotlib Axes, default=None
-            Where to draw; None makes a new figure.
+            The axes to draw on; None creates a new figure.
         **imshow_kw : dict
-            For :meth:`matplotlib.axes.Axes.imshow`, such as ``interpolation``.
+            Further parameters of :meth:`matplotlib.axes.Axes.imshow`, such as
+            ``interpolation``.
 
         Returns
         -------
         display : NeighborsDisplay
-            The display, drawn.
+            The drawn display.
 
         Raises
         ------
         TypeError
-            If ``estimator`` makes no features.
+            If ``estimator`` does not compute features.
         ValueError
-            If images, labels and names do not fit each other or the set, or if there is
-            no real image of a class and ``same_class`` asks for some.
+            If images, labels and names are inconsistent with each other or with the
+            set, or if there is no real image of a class and ``same_class`` is True.
         """
         check_matplotlib(f"{cls.__name__}.from_set")
         synthetic = as_distilled(synthetic)
@@ -287,14 +287,16 @@ class NeighborsDisplay:
     def plot(self, *, ax: Any = None, **imshow_kw: Any) -> "NeighborsDisplay":
         """Draw a row for each distilled image.
 
-        Captions of real images of another class than the distilled one are red.
+        Captions of real images whose class differs from that of the distilled one are
+        red.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Where to draw; None makes a new figure.
+            The axes to draw on; None creates a new figure.
         **imshow_kw : dict
-            For :meth:`matplotlib.axes.Axes.imshow`, such as ``interpolation``.
+            Further parameters of :meth:`matplotlib.axes.Axes.imshow`, such as
+            ``interpolation``.
 
         Returns
         -------

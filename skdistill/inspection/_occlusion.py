@@ -47,60 +47,61 @@ def occlusion_maps(
     fill: Any = "sky",
     scale: str = "log-odds",
 ) -> np.ndarray:
-    """Measure how much each part of an image speaks for a class.
+    """Measure the contribution of each part of an image to a class.
 
-    A square is moved over the image and hides what is below it, as in [1]_.  Where the
-    log-odds of the class fall, the part that is hidden spoke for it.  This takes
-    nothing but ``predict_proba``: any classifier or pipeline will do.
+    A square is moved over the image and hides the part below it, as in [1]_.  If the
+    log-odds of the class decrease, the hidden part was evidence for it.  Only
+    ``predict_proba`` is required, so that any classifier or pipeline can be used.
 
     Parameters
     ----------
     estimator : classifier
-        A fitted classifier with ``predict_proba``.  If it has ``predict_log_proba``
-        too, log-odds are computed from that.
+        A fitted classifier with ``predict_proba``.  If it also has
+        ``predict_log_proba``, log-odds are computed from it.
     X : array-like of shape (n_samples, height, width, channels)
         Images.
     y : array-like of shape (n_samples,), default=None
-        The class of each image to ask about; None takes what the classifier takes the
-        whole image for.
+        The class of each image to explain; None uses the predicted class.
     window : int, default=None
-        Side of the square in pixels; None takes a sixth of the shorter side.
+        Side of the square in pixels; None uses a sixth of the shorter side.
     stride : int, default=None
-        Steps of the square in pixels; None takes half of the window.
+        Step of the square in pixels; None uses half of the window.
     fill : {"sky", "mean"} or array-like of shape (channels,), default="sky"
-        What hides: for each image the median of its outermost pixels or the mean of
-        all, by channel, or given values.
+        The value of hidden pixels: for each image the median of its outermost pixels or
+        the mean of all, by channel, or given values.
     scale : {"log-odds", "probability"}, default="log-odds"
-        What is watched: the natural logarithm of the odds, log p - log(1 - p), or the
-        probability p itself.  A probability near 1 cannot rise, and hardly falls, so
-        that nothing is seen where the classifier is sure; log-odds have no end.
+        The measured quantity: the natural logarithm of the odds, log p - log(1 - p), or
+        the probability p itself.  A probability near 1 cannot increase and hardly
+        decreases, so that nothing is visible if the classifier is certain; log-odds are
+        unbounded.
 
     Returns
     -------
     maps : ndarray of shape (n_samples, height, width), float64
-        Mean fall of the log-odds, or of the probability, of the class over all squares
-        that cover a pixel: positive where the image speaks for the class, negative
-        where against it, 0 where steps larger than the window leave a pixel uncovered.
+        Mean decrease of the log-odds, or of the probability, of the class over all
+        squares that cover a pixel: positive if the pixel is evidence for the class,
+        negative if it is evidence against it, 0 if it is not covered because the stride
+        is larger than the window.
 
     Warns
     -----
     UserWarning
-        If probabilities are 0, as of a forest, whose log-odds would be infinite.  They
-        are taken for half of the smallest probability that is not 0, and for 0.005
-        at most; the message says what that is.
+        If probabilities are 0, as from a random forest, so that log-odds would be
+        infinite.  They are replaced by half of the smallest nonzero probability, at
+        most 0.005; the message states the value.
 
     See Also
     --------
-    OcclusionDisplay : The maps beside the images.
+    OcclusionDisplay : The maps below the images.
 
     Notes
     -----
     A map shows what this classifier uses, in this image, at the scale of the window:
-    not what could be used, nor what is enough.  What is hidden twice, such as one of
-    two equal arms, may show no effect.
+    not what could be used, nor what is sufficient.  Redundant features, such as one of
+    two equal arms, may have no effect.
 
-    The odds are those of the class against the sum of the others: where the
-    probability of the class is rounded to 1, theirs are still known.
+    The odds are those of the class against the sum of the others, which are still known
+    if the probability of the class is rounded to 1.
 
     References
     ----------

@@ -29,10 +29,10 @@ _SHOWN = 0.995
 
 
 class OcclusionDisplay:
-    """Images beside maps of what in them speaks for their class, and what against it.
+    """Images and maps of the parts that are evidence for or against their class.
 
-    Made by :meth:`from_estimator`; everything that is given to the constructor is
-    stored as it is.
+    Created by :meth:`from_estimator`; the parameters of the constructor are stored as
+    they are.
 
     Read more in the :ref:`User Guide <inspection>`.
 
@@ -41,13 +41,13 @@ class OcclusionDisplay:
     images : ndarray of shape (n_images, height, width, 3), uint8
         The images.
     maps : ndarray of shape (n_images, height, width)
-        What :func:`~skdistill.inspection.occlusion_maps` returns.
+        The result of :func:`~skdistill.inspection.occlusion_maps`.
     names : list of str
-        What is written above each image.
+        The title of each image.
     scale : {"log-odds", "probability"}, default="log-odds"
-        What the maps are a fall of.
+        The quantity whose decrease the maps show.
     title, note : str, default=""
-        What is written above all, and below in small print.
+        The title, and a note below the figure.
 
     Attributes
     ----------
@@ -56,12 +56,12 @@ class OcclusionDisplay:
     figure_ : matplotlib Figure
         Its figure.
     images_ : list of list of matplotlib AxesImage
-        What is drawn: the images, and the maps below.
+        The drawn images, and the maps below.
     colorbar_ : matplotlib Colorbar
         The scale of the maps.
     note_ : matplotlib Annotation or None
-        The small print: the size of the square, which values are black and white, and
-        what is left out.
+        The note: the size of the square, the values of black and white, and the number
+        of omitted images.
 
     See Also
     --------
@@ -120,61 +120,60 @@ class OcclusionDisplay:
         ax: Any = None,
         **imshow_kw: Any,
     ) -> "OcclusionDisplay":
-        """Show what a classifier looks at in some images.
+        """Show which parts of some images a classifier uses.
 
-        Above each image are its name, the probability p of the class asked about, and
-        the class that is predicted.
+        Above each image are its name, the probability p of the explained class, and the
+        predicted class.
 
         Parameters
         ----------
         estimator : classifier
             A fitted classifier with ``predict_proba``.
         X : array-like of shape (n_samples, height, width, channels)
-            Images as the classifier takes them.
+            Images, as input of the classifier.
         y : array-like of shape (n_samples,), default=None
-            The class of each image to ask about; None takes what the classifier takes
-            the whole image for.
+            The class of each image to explain; None uses the predicted class.
         preprocessing : transformer, default=None
-            A fitted transformer whose ``inverse_transform`` turns X into pixels to
-            look at.
+            A fitted transformer whose ``inverse_transform`` converts X to pixel values.
         window : int, default=None
-            Side of the hiding square in pixels; None takes a sixth of the shorter
-            side.
+            Side of the square in pixels; None uses a sixth of the shorter side.
         stride : int, default=None
-            Steps of the square in pixels; None takes half of the window.
+            Step of the square in pixels; None uses half of the window.
         fill : {"sky", "mean"} or array-like of shape (channels,), default="sky"
-            What hides, as in :func:`~skdistill.inspection.occlusion_maps`.
+            The value of hidden pixels, as in
+            :func:`~skdistill.inspection.occlusion_maps`.
         scale : {"log-odds", "probability"}, default="log-odds"
-            What the maps are a fall of, as in
+            The quantity whose decrease the maps show, as in
             :func:`~skdistill.inspection.occlusion_maps`.
         names : sequence of str, default=None
-            The name of each image; None takes the class asked about.
+            The name of each image; None uses the explained class.
         class_names : sequence of str, default=None
-            Names of the classifier's ``classes_``, if other than the labels.
+            Names of the classifier's ``classes_``; None uses the labels.
         value_range : tuple (low, high), default=None
-            The pixel values that become black and white; None takes what fits the
-            images, as in :meth:`~skdistill.SyntheticSet.to_images`, and the note below
-            the picture says what that is.
+            The pixel values that are shown as black and white; None chooses them from
+            the images, as in :meth:`~skdistill.SyntheticSet.to_images`, and states them
+            in the note below the figure.
         composite : array-like of shape (3,) or (3, channels), default=None
-            How channels become red, green and blue, as in
+            The conversion of channels to red, green and blue, as in
             :meth:`~skdistill.SyntheticSet.to_images`.
         band_names : sequence of str, default=None
-            Names of the channels, such as ``"ugriz"``, by which a composite goes from
-            red to blue.
+            Names of the channels, such as ``"ugriz"``, which determine their order from
+            red to blue in a composite.
         max_images : int, default=12
-            Number of images at most: of more the first are shown, and only their maps
-            are computed; the note below says so.
+            Maximum number of images: if there are more, the first are shown, and only
+            their maps are computed; the note below states this.
         title : str, default=""
-            What to write above.
+            The title.
         ax : matplotlib Axes, default=None
-            Where to draw; None makes a new figure.
+            The axes to draw on; None creates a new figure.
         **imshow_kw : dict
-            For :meth:`matplotlib.axes.Axes.imshow`, such as ``interpolation``.
+            Further parameters of :meth:`matplotlib.axes.Axes.imshow`, such as
+            ``interpolation``.
 
         Returns
         -------
         display : OcclusionDisplay
-            The display, drawn.
+            The drawn display.
         """
         check_matplotlib(f"{cls.__name__}.from_estimator")
         X = image_array(X)
@@ -262,15 +261,16 @@ class OcclusionDisplay:
     def plot(self, *, ax: Any = None, **imshow_kw: Any) -> "OcclusionDisplay":
         """Draw the images in one row and the maps below.
 
-        Maps are red where the image speaks for the class and blue where against it,
-        all on one scale.
+        Maps are red for evidence for the class and blue for evidence against it, all on
+        the same scale.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Where to draw; None makes a new figure.
+            The axes to draw on; None creates a new figure.
         **imshow_kw : dict
-            For :meth:`matplotlib.axes.Axes.imshow`, such as ``interpolation``.
+            Further parameters of :meth:`matplotlib.axes.Axes.imshow`, such as
+            ``interpolation``.
 
         Returns
         -------

@@ -46,7 +46,7 @@ def place_distilled(
     Parameters
     ----------
     measures : array-like of shape (n_real, n_measures)
-        Measures of real images, as of
+        Measures of real images, such as those of
         :class:`~skdistill.inspection.MorphologyMeasures`.
     y : array-like of shape (n_real,)
         Their labels.
@@ -55,41 +55,41 @@ def place_distilled(
     distilled_y : array-like of shape (n_distilled,)
         Their labels.
     names : sequence of str, default=None
-        Names of the measures; None takes those of the columns of ``measures``, or
+        Names of the measures; None uses the names of the columns of ``measures``, or
         numbers.
     n_resamples : object, default=None
-        Ignored: there are no bootstrap samples any more.
+        Ignored, kept for compatibility: no bootstrap samples are drawn.
     confidence_level : float, default=0.95
-        Of the intervals.
+        Confidence level of the intervals.
     random_state : object, default=None
-        Ignored: nothing is random any more.
+        Ignored, kept for compatibility: the result is not random.
 
     Returns
     -------
     table : DataFrame
         A row for each distilled image and measure: ``class``, ``image`` (its position
         among those of its class), ``measure``, ``value``; ``real_mean`` and
-        ``real_std`` of the real images of the class, and ``n_real``, how many of them
-        could be measured; ``z``, by how many of these deviations the image is above
-        the mean; ``percentile``, the share of real images below, in per cent; and
-        ``z_low``, ``z_high``, ``percentile_low`` and ``percentile_high``, the ends of
-        intervals.  These tell what the choice of real images leaves open, not how
-        another distillation would come out.  NaN where the image, or all but one real
-        one, cannot be measured.
+        ``real_std`` of the real images of the class, and ``n_real``, the number of
+        those that could be measured; ``z``, the number of these deviations by which the
+        image is above the mean; ``percentile``, the share of real images below, in
+        percent; and ``z_low``, ``z_high``, ``percentile_low`` and ``percentile_high``,
+        the ends of intervals.  These reflect the sampling of the real images, not the
+        variation between distillations.  NaN if the image, or all but one real image,
+        cannot be measured.
 
     See Also
     --------
-    MeasuresDisplay : The same as a plot.
-    compare_classes : By how much two classes differ.
+    MeasuresDisplay : A plot of this table.
+    compare_classes : The difference of two classes.
 
     Notes
     -----
-    The interval of ``z`` is Student's, with the variance that a normal distribution
-    would have or, where it is larger, that of the real images' own moments: intervals
-    of 95 % held the truth in 95 to 98 % of simulations of 10 normal values or more, in
-    99 and 100 % of fewer, and of very skewed ones in 85 to 97 %, the less the farther
-    away the image is.  That of the percentile is Clopper's and Pearson's, which holds
-    it in 95 % at least.
+    The interval of ``z`` is Student's, with the variance for a normal distribution or,
+    if it is larger, that of the moments of the real images: the coverage of 95 %
+    intervals was 95 to 98 % in simulations of at least 10 normal values, 99 and 100 %
+    for fewer, and 85 to 97 % for very skewed values, less the farther away the image
+    is.  The interval of the percentile is the Clopper-Pearson interval, with a coverage
+    of at least 95 %.
 
     Examples
     --------

@@ -108,8 +108,8 @@ def azimuthal_profiles(
 class ProfileDisplay:
     """Profiles of real and distilled images, by radius or by angle.
 
-    Made by :meth:`from_estimator` or :meth:`from_data`; everything that is given to
-    the constructor is stored as it is.
+    Created by :meth:`from_estimator` or :meth:`from_data`; the parameters of the
+    constructor are stored as they are.
 
     Read more in the :ref:`User Guide <inspection>`.
 
@@ -120,20 +120,20 @@ class ProfileDisplay:
     real : list of ndarray of shape (n_images, n_places)
         Profiles of the real images of each class.
     distilled : list of ndarray of shape (n_images, n_places) or None
-        Of the distilled images.
+        Profiles of the distilled images of each class.
     class_names : list of str
         The names of the classes.
     kind : {"radial", "azimuthal"}, default="radial"
-        Which profiles they are.
+        The kind of profiles.
     unit : str, default=""
         The unit of the pixels.
     title : str, default=""
-        What is written above.
+        The title.
 
     Attributes
     ----------
     axes_ : ndarray of matplotlib Axes
-        One for each class, or a single one.
+        The axes of each class, or a single one.
     figure_ : matplotlib Figure
         Their figure.
 
@@ -188,7 +188,7 @@ class ProfileDisplay:
         title: str = "",
         ax: Any = None,
     ) -> "ProfileDisplay":
-        """Draw the real images of each class against the distilled ones.
+        """Compare the profiles of real and distilled images of each class.
 
         Parameters
         ----------
@@ -197,7 +197,7 @@ class ProfileDisplay:
             or a pipeline that ends with one.
         X : array-like of shape (n_samples, height, width, channels) or \
                 (n_samples, height * width * channels)
-            Real images as the estimator takes them.
+            Real images, as input of the estimator.
         y : array-like of shape (n_samples,)
             Their labels.
         kind : {"radial", "azimuthal"}, default="radial"
@@ -205,23 +205,23 @@ class ProfileDisplay:
             tenths of half of the frame, by the angle from the brightest axis of each
             galaxy, relative to the mean.
         preprocessing : transformer, default=None
-            What the real images were transformed by, fitted and with
-            ``inverse_transform``; not for a pipeline, which has it inside.
+            The fitted transformer that was applied to the real images, with
+            ``inverse_transform``; None for a pipeline, which contains it.
         classes : array-like, default=None
             The labels to show; None shows all, sorted.
         class_names : sequence of str, default=None
-            Their names, if other than the labels.
+            Names of the classes; None uses the labels.
         unit : str, default=""
             The unit of the pixels, such as "counts", for the label of the axis.
         title : str, default=""
-            What to write above.
+            The title.
         ax : array-like of matplotlib Axes, default=None
-            One for each class; None makes a new figure, of the first 25 classes.
+            One for each class; None creates a new figure with the first 25 classes.
 
         Returns
         -------
         display : ProfileDisplay
-            The display, drawn.
+            The drawn display.
         """
         check_matplotlib(f"{cls.__name__}.from_estimator")
         synthetic, preprocessing = distilled_by(estimator, preprocessing)
@@ -254,7 +254,7 @@ class ProfileDisplay:
         title: str = "",
         ax: Any = None,
     ) -> "ProfileDisplay":
-        """Draw class against class, all in one axes.
+        """Compare the profiles of classes on the same axes.
 
         Parameters
         ----------
@@ -263,22 +263,22 @@ class ProfileDisplay:
         y : array-like of shape (n_samples,)
             Their labels.
         kind : {"radial", "azimuthal"}, default="radial"
-            As for :meth:`from_estimator`.
+            As in :meth:`from_estimator`.
         classes : array-like, default=None
             The labels to show; None shows all, sorted.
         class_names : sequence of str, default=None
-            Their names, if other than the labels.
+            Names of the classes; None uses the labels.
         unit : str, default=""
             The unit of the pixels, such as "counts", for the label of the axis.
         title : str, default=""
-            What to write above.
+            The title.
         ax : matplotlib Axes, default=None
-            Where to draw; None makes a new figure.
+            The axes to draw on; None creates a new figure.
 
         Returns
         -------
         display : ProfileDisplay
-            The display, drawn.
+            The drawn display.
         """
         check_matplotlib(f"{cls.__name__}.from_data")
         shown, members = class_rows(y, classes)
@@ -301,8 +301,8 @@ class ProfileDisplay:
         Parameters
         ----------
         ax : matplotlib Axes or array-like of them, default=None
-            One for each class, where there are distilled images, else a single one;
-            None makes a new figure, of the first 25 classes.
+            One for each class if there are distilled images, else a single one; None
+            creates a new figure with the first 25 classes.
 
         Returns
         -------

@@ -6,25 +6,24 @@ import numpy as np
 
 
 class ImageRecorder:
-    """Keep the synthetic images of a distiller along its fit.
+    """Record the synthetic images of a distiller during its fit.
 
-    A callback by scikit-learn's protocol, for version 1.9 or newer:
-    ``distiller.set_callbacks(recorder).fit(X, y)``.  Memory is bounded: when there are
-    more than ``max_frames``, every second one is dropped, and from then on half as
-    many are kept.
+    A callback of scikit-learn 1.9 or newer: ``distiller.set_callbacks(recorder).fit(X,
+    y)``.  Memory is bounded: if there are more than ``max_frames`` frames, every second
+    one is dropped, and only half as many are recorded from then on.
 
     Read more in the :ref:`User Guide <inspection>`.
 
     Parameters
     ----------
     max_frames : int, default=50
-        Number of frames to keep at most, at least 2, besides the last.
+        Maximum number of frames, at least 2, in addition to the last.
 
     Attributes
     ----------
     images_ : ndarray of shape (n_frames, n_images, height, width, channels)
-        The images, in the pixel space of the distillation; each frame as the set would
-        be if the fit ended there.
+        The images, in the pixel space of the distillation; each frame is the set that
+        the fit would return if it ended there.
     iterations_ : ndarray of shape (n_frames,)
         The number of iterations before each frame.
     y_ : ndarray of shape (n_images,)
@@ -51,7 +50,7 @@ class ImageRecorder:
         self.max_frames = max_frames
 
     def setup(self, estimator: Any, context: Any) -> None:
-        """Forget the frames of an earlier fit.
+        """Delete the frames of an earlier fit.
 
         Parameters
         ----------
@@ -91,7 +90,7 @@ class ImageRecorder:
     def on_fit_task_end(
         self, estimator: Any, context: Any, *, fitted_estimator: Any = None
     ) -> bool:
-        """Keep the images of an iteration.
+        """Record the images of an iteration.
 
         Parameters
         ----------

@@ -94,13 +94,13 @@ def report(
     random_state: Any = None,
     verbose: int = 0,
 ) -> Path:
-    """Write a page about a distillation: one HTML file that needs nothing else.
+    """Write a report about a distillation, a self-contained HTML file.
 
-    The page has the images, the decision tree with images at its leaves, the story of
-    the matching, scores beside those of random real images, a confusion matrix, what a
-    network looks at, measurements, where the images are from, how to load them, all
-    parameters and the versions of what was used.  It can be read without a network, and
-    on a phone.  No folder of yours is named in it.
+    The page contains the images, the decision tree with images at its leaves, the
+    progress of the matching, scores compared with those of random real images, a
+    confusion matrix, occlusion maps of a network, measurements, the origin of the
+    images, instructions to load them, all parameters and the versions of the software.
+    It can be read offline and on a phone, and contains no local paths.
 
     Parameters
     ----------
@@ -109,44 +109,43 @@ def report(
         pipeline that ends with one.
     X_test : array-like of shape (n_samples, height, width, channels) or \
             (n_samples, height * width * channels)
-        Real images that no part of the distillation has seen, as the distiller takes
-        them.
+        Real images that were not used in the distillation, as input of the distiller.
     y_test : array-like of shape (n_samples,)
         Their labels.
     path : path-like
-        The file.  One that is there already is replaced, and only by a whole page.
+        The file.  An existing file is replaced when the page is complete.
     X_train : array-like of shape (n_samples, height, width, channels) or \
             (n_samples, height * width * channels), default=None
-        Real images that random ones are drawn from, as many of each class as the set
-        has: those that were distilled.  None draws them from the test images, and tests
-        them on the others.
+        Real images from which random images are drawn, as many of each class as the set
+        has: the images that were distilled.  None draws them from the test images, and
+        tests on the remaining ones.
     y_train : array-like of shape (n_samples,), default=None
         Their labels.
     preprocessing : transformer, default=None
-        What the real images were transformed by, fitted and with
-        ``inverse_transform``; not for a pipeline, which has it inside.
+        The fitted transformer that was applied to the real images, with
+        ``inverse_transform``; None for a pipeline, which contains it.
     tree : {"nine", "gz2"}, dict, GalaxyZooCurator or False, default=None
-        The decision tree, as for :class:`~skdistill.inspection.TreeDisplay`.  None
-        takes that of Galaxy Zoo 2 if the labels are its classes, and leaves the tree
-        out if not; False leaves it out.
+        The decision tree, as for :class:`~skdistill.inspection.TreeDisplay`.  None uses
+        that of Galaxy Zoo 2 if the labels are its classes, and omits the tree
+        otherwise; False omits it.
     class_names : sequence of str, default=None
-        Names of the sorted labels; None takes those of the tree, or the labels.
+        Names of the sorted labels; None uses those of the tree, or the labels.
     estimator : classifier, default=None
-        What is trained on the distilled images for the scores; None takes the
+        The classifier to train on the distilled images for the scores; None uses the
         distiller's ``estimator``, or its default.
     n_repeats : int, default=3
-        Number of networks that are trained.
+        Number of networks to train.
     title : str, default="Distilled images"
         The heading.
     value_range : tuple (low, high), default=None
-        The pixel values that become black and white; None takes what fits the images,
-        as in :meth:`~skdistill.SyntheticSet.to_images`.
+        The pixel values that are shown as black and white; None chooses them from the
+        images, as in :meth:`~skdistill.SyntheticSet.to_images`.
     composite : array-like of shape (3,) or (3, channels), default=None
-        How channels become red, green and blue, as in
+        The conversion of channels to red, green and blue, as in
         :meth:`~skdistill.SyntheticSet.to_images`.
     band_names : sequence of str, default=None
-        Names of the channels, such as ``"ugriz"``, by which composites go from red to
-        blue and colors are named.
+        Names of the channels, such as ``"ugriz"``, which determine their order from red
+        to blue in composites and the names of colors.
     random_state : int, RandomState instance or None, default=None
         Controls the networks; pass an int for reproducible results.
     verbose : int, default=0

@@ -40,25 +40,25 @@ _LETTERS = 12  # in the width of an image
 
 
 class TreeDisplay:
-    """A decision tree with images at its leaves, in the manner of figure 1 of [1]_.
+    """A decision tree with images at its leaves, as in figure 1 of [1]_.
 
-    Made by :meth:`from_estimator` or :meth:`from_data`; everything that is given to
-    the constructor is stored as it is.
+    Created by :meth:`from_estimator` or :meth:`from_data`; the parameters of the
+    constructor are stored as they are.
 
     Read more in the :ref:`User Guide <inspection>`.
 
     Parameters
     ----------
     rows : dict of str to list of ndarray of shape (height, width, 3), uint8, or None
-        What is shown below the leaves, row by row: a title of the row, and for each
-        leaf, in the order of the tree, an image or None.  What follows a line break
-        in a title is not drawn, and rows whose titles are then the same share one.
+        The rows of images below the leaves: the title of each row, and for each leaf,
+        in the order of the tree, an image or None.  Text after a line break in a title
+        is not drawn, and rows with the same remaining title share it.
     tree : {"nine", "gz2"}, dict or GalaxyZooCurator, default=None
         The tree, as for :meth:`from_data`.
     class_names : mapping of str to str, default=None
-        What to call leaves, if other than by their name.
+        Names of leaves that replace those of the tree.
     title, note : str, default=""
-        What is written above, and below in small print.
+        The title, and a note below the figure.
 
     Attributes
     ----------
@@ -67,9 +67,9 @@ class TreeDisplay:
     figure_ : matplotlib Figure
         Its figure.
     images_ : list of matplotlib AxesImage
-        The images that are drawn.
+        The drawn images.
     texts_ : list of matplotlib Text
-        Title, questions, answers, names of leaves, titles of rows and small print.
+        Title, questions, answers, names of leaves, titles of rows and the note.
 
     See Also
     --------
@@ -126,7 +126,7 @@ class TreeDisplay:
         ax: Any = None,
         **imshow_kw: Any,
     ) -> "TreeDisplay":
-        """Draw distilled images at the leaves, below real ones if any are given.
+        """Show distilled images at the leaves, below real images if they are given.
 
         Parameters
         ----------
@@ -135,43 +135,45 @@ class TreeDisplay:
             or a pipeline that ends with one.
         X : array-like of shape (n_samples, height, width, channels) or \
                 (n_samples, height * width * channels), default=None
-            Real images as the estimator takes them.  The first of each class are
-            shown: of what :class:`~skdistill.GalaxyZooCurator` selects, the surest.
+            Real images, as input of the estimator.  The first of each class are shown:
+            after a selection by :class:`~skdistill.GalaxyZooCurator`, the most
+            confident ones.
         y : array-like of shape (n_samples,), default=None
             Their labels.
         tree : {"nine", "gz2"}, dict or GalaxyZooCurator, default=None
             The tree, as for :meth:`from_data`.
         preprocessing : transformer, default=None
-            What the real images were transformed by, fitted and with
-            ``inverse_transform``; not for a pipeline, which has it inside.
+            The fitted transformer that was applied to the real images, with
+            ``inverse_transform``; None for a pipeline, which contains it.
         n_images : int, default=1
             Number of images of each kind at each leaf.
         row_titles : sequence of two str, default=("real", "distilled")
-            What stands beside the real images, and beside the distilled ones.
+            The titles next to the real images and next to the distilled ones.
         class_names : sequence of str or mapping, default=None
-            What to call the leaves: a name for each, in the order of the tree, or
-            those of some by their labels.
+            Names of the leaves: one for each, in the order of the tree, or a mapping
+            from labels to names.
         value_range : tuple (low, high), default=None
-            The pixel values that become black and white; None takes what fits the
-            images, as in :meth:`~skdistill.SyntheticSet.to_images`, and the note below
-            the picture says what that is.
+            The pixel values that are shown as black and white; None chooses them from
+            the images, as in :meth:`~skdistill.SyntheticSet.to_images`, and states them
+            in the note below the figure.
         composite : array-like of shape (3,) or (3, channels), default=None
-            How channels become red, green and blue, as in
+            The conversion of channels to red, green and blue, as in
             :meth:`~skdistill.SyntheticSet.to_images`.
         band_names : sequence of str, default=None
-            Names of the channels, such as ``"ugriz"``, by which a composite goes from
-            red to blue.
+            Names of the channels, such as ``"ugriz"``, which determine their order from
+            red to blue in a composite.
         title : str, default=""
-            What to write above.
+            The title.
         ax : matplotlib Axes, default=None
-            Where to draw; None makes a new figure.
+            The axes to draw on; None creates a new figure.
         **imshow_kw : dict
-            For :meth:`matplotlib.axes.Axes.imshow`, such as ``interpolation``.
+            Further parameters of :meth:`matplotlib.axes.Axes.imshow`, such as
+            ``interpolation``.
 
         Returns
         -------
         display : TreeDisplay
-            The display, drawn.
+            The drawn display.
         """
         check_matplotlib(f"{cls.__name__}.from_estimator")
         if (X is None) != (y is None):
@@ -223,7 +225,7 @@ class TreeDisplay:
         ax: Any = None,
         **imshow_kw: Any,
     ) -> "TreeDisplay":
-        """Draw any labeled images at the leaves.
+        """Show labeled images at the leaves.
 
         Parameters
         ----------
@@ -232,40 +234,40 @@ class TreeDisplay:
         y : array-like of shape (n_samples,)
             Their labels: names of leaves, or their positions in the tree.
         tree : {"nine", "gz2"}, dict or GalaxyZooCurator, default=None
-            The tree, in the form that :class:`~skdistill.GalaxyZooCurator` takes it, or
-            a curator that has it.  None takes the nine classes.  Of more than 40
-            leaves only those are drawn that have images.
+            The tree, as in :class:`~skdistill.GalaxyZooCurator`, or a curator.  None
+            uses the tree of nine classes.  If there are more than 40 leaves, only those
+            with images are drawn.
         preprocessing : transformer, default=None
-            A fitted transformer whose ``inverse_transform`` turns X into pixels to
-            look at.
+            A fitted transformer whose ``inverse_transform`` converts X to pixel values.
         n_images : int, default=1
             Number of images at each leaf.
         row_title : str, default=""
-            What stands beside the images.
+            The title next to the images.
         class_names : sequence of str or mapping, default=None
-            What to call the leaves: a name for each, in the order of the tree, or
-            those of some by their labels.
+            Names of the leaves: one for each, in the order of the tree, or a mapping
+            from labels to names.
         value_range : tuple (low, high), default=None
-            The pixel values that become black and white; None takes what fits the
-            images, as in :meth:`~skdistill.SyntheticSet.to_images`, and the note below
-            the picture says what that is.
+            The pixel values that are shown as black and white; None chooses them from
+            the images, as in :meth:`~skdistill.SyntheticSet.to_images`, and states them
+            in the note below the figure.
         composite : array-like of shape (3,) or (3, channels), default=None
-            How channels become red, green and blue, as in
+            The conversion of channels to red, green and blue, as in
             :meth:`~skdistill.SyntheticSet.to_images`.
         band_names : sequence of str, default=None
-            Names of the channels, such as ``"ugriz"``, by which a composite goes from
-            red to blue.
+            Names of the channels, such as ``"ugriz"``, which determine their order from
+            red to blue in a composite.
         title : str, default=""
-            What to write above.
+            The title.
         ax : matplotlib Axes, default=None
-            Where to draw; None makes a new figure.
+            The axes to draw on; None creates a new figure.
         **imshow_kw : dict
-            For :meth:`matplotlib.axes.Axes.imshow`, such as ``interpolation``.
+            Further parameters of :meth:`matplotlib.axes.Axes.imshow`, such as
+            ``interpolation``.
 
         Returns
         -------
         display : TreeDisplay
-            The display, drawn.
+            The drawn display.
         """
         check_matplotlib(f"{cls.__name__}.from_data")
         X, y, tree = image_array(X), np.asarray(y), tree_of(tree)
@@ -328,9 +330,10 @@ class TreeDisplay:
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Where to draw; None makes a new figure.
+            The axes to draw on; None creates a new figure.
         **imshow_kw : dict
-            For :meth:`matplotlib.axes.Axes.imshow`, such as ``interpolation``.
+            Further parameters of :meth:`matplotlib.axes.Axes.imshow`, such as
+            ``interpolation``.
 
         Returns
         -------
