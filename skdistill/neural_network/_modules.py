@@ -145,8 +145,11 @@ def try_module(
     inputs = inputs.to(torch.get_default_dtype())
     wanted = (len(inputs), n_classes)
     module.eval()  # a batch normalization keeps its statistics
-    with torch.enable_grad():
-        is_trained = getattr(_outputs(module, inputs[:2]), "requires_grad", False)
+    # In a prediction, where lazy layers get their shapes, nothing has a gradient.
+    is_trained = torch.is_inference_mode_enabled()
+    if not is_trained:
+        with torch.enable_grad():
+            is_trained = getattr(_outputs(module, inputs[:2]), "requires_grad", False)
     # Afterwards: a module that keeps what it computed can be copied without a graph.
     outputs = _outputs(module, inputs)
     module.train()

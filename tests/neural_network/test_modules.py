@@ -219,6 +219,17 @@ def test_a_module_may_keep_what_it_computed(data):
     assert copy.deepcopy(module).kept.shape == (len(X), N_CLASSES)
 
 
+def test_lazy_layers_get_their_shapes_in_a_prediction(data):
+    X, y = data
+    lazy = nn.Sequential(nn.Flatten(), nn.LazyLinear(N_CLASSES))
+    for architecture in (lazy, lambda image_shape, n_classes: copy.deepcopy(lazy)):
+        network = classifier(architecture).fit(X, y)
+        predicted = network.predict(X)
+        copied = clone(network)
+        copied.__setstate__(network.__getstate__())
+        assert np.array_equal(copied.predict(X), predicted)
+
+
 def test_networks_of_torchvision(data):
     models = pytest.importorskip("torchvision.models")
     rng = np.random.default_rng(0)
