@@ -4,17 +4,17 @@ Nine galaxies that stand for thousands of others
 ================================================
 
 From a catalog of volunteers' votes and image cutouts to one distilled image per
-class: the images are chosen by the votes, teachers are trained on them, and nine
-synthetic images are optimized until a network that is trained on just those nine
-follows the teachers.  How well does it classify galaxies that nobody has shown it?
+class: images are selected by the votes, teachers are trained on them, and nine
+synthetic images are optimized until a network trained only on these nine follows the
+teachers.  How well does it classify new galaxies?
 
 Without arguments the galaxies are simulated.  With a folder that holds ``votes.csv``
 and ``images/`` in the layout of Galaxy Zoo 2, they are real::
 
     python examples/plot_discover_galaxies.py --data path/to/folder
 
-Everything that is shown here is also written to ``demo-output/``, the pictures of the
-distilled galaxies first: they can be looked at while the scores are being computed.
+All results are also written to ``demo-output/``, starting with the pictures of the
+distilled galaxies, which can be viewed while the scores are being computed.
 
 .. image:: /images/distilled.png
    :alt: Nine simulated galaxies above the nine distilled images of their classes.
@@ -63,8 +63,8 @@ SEED = 0
 # A catalog with votes, and images
 # ----------------------------------
 #
-# A simulated survey is written to disk in the layout of the real one, so that all
-# that follows is the same for both.
+# A simulated survey is written to disk in the layout of the real one, so that the rest
+# of the example is the same for both.
 
 folder = arguments.data
 crop = 0.5  # a galaxy of Galaxy Zoo 2 fills about half of its cutout
@@ -84,8 +84,8 @@ catalog = load_galaxy_zoo2(folder / "votes.csv", folder / "images")
 # Choosing galaxies
 # -----------------
 #
-# A galaxy's class is the leaf of the decision tree that most of the votes lead to.  A
-# fifth of the galaxies is held out: nothing below sees them before the scores.
+# A galaxy's class is the leaf of the decision tree to which most of the votes lead.  A
+# fifth of the galaxies is held out and only used for the scores.
 
 curator = GalaxyZooCurator(
     n_train=None, n_test=0.2, votes="debiased", random_state=SEED
@@ -94,7 +94,7 @@ selected, labels = curator.fit_resample(catalog)
 print(curator.summary_.to_string(float_format="%.2f"))
 
 is_test = (selected["split"] == "test").to_numpy()
-# The sky has no up: every training galaxy is shown in four orientations.
+# Galaxies have no preferred orientation: every training galaxy is shown in four.
 rows, y_train = RotationAugmenter(n_rotations=4).fit_resample(
     selected[~is_test], labels[~is_test]
 )
@@ -107,12 +107,12 @@ X_test = scaler.transform(reader.transform(selected[is_test]))
 print(f"{len(X_train)} images to learn from, {len(X_test)} galaxies held out")
 
 # %%
-# One bar for the whole
-# ---------------------
+# One progress bar for all steps
+# ------------------------------
 #
-# A callback by scikit-learn's protocol is called for each teacher and each iteration of
-# the distiller.  What share of the time each part takes is known from another machine:
-# how long is left is a good guess.
+# A scikit-learn callback is called for each teacher and each iteration of the
+# distiller. The shares of the time of the parts were measured on another machine, so
+# that the remaining time is an estimate.
 
 
 class Progress:
@@ -169,8 +169,8 @@ class Progress:
 
 
 # %%
-# Teachers, and the images that teach the same
-# --------------------------------------------
+# Teachers and distilled images
+# -----------------------------
 
 N_TEACHERS = 6
 N_ITERATIONS = 240
@@ -193,8 +193,8 @@ tqdm.write(f"{distiller.n_iter_} iterations, T = {distiller.n_epochs_matched_} e
 # What do they look like?
 # -----------------------
 #
-# Above the training galaxy of each class that the volunteers were surest of, below
-# the distilled image, both in the colors that the camera saw.
+# Above is the training galaxy of each class with the highest confidence of the
+# volunteers, below the distilled image, both in the original colors.
 
 classes = list(curator.classes_)  # in the order of the decision tree
 counts = curator.summary_["selected"]
@@ -217,13 +217,13 @@ for axes_row, (name, images) in zip(axes, shown.items(), strict=True):
 figure.savefig(output / "distilled.png", dpi=120)
 
 # %%
-# How the images learned
-# ----------------------
+# Progress of the matching
+# ------------------------
 #
 # The matching loss compares a student that was trained on the nine images with the
 # teachers' next epoch; 1 means that the student is as far away as when it started.  The
 # validation loss does the same for an epoch that is not matched yet: when it falls
-# significantly, that epoch is taken in too.
+# significantly, that epoch is added to the pool.
 
 history, stages = distiller.history_, distiller.stages_
 figure, ax = plt.subplots(figsize=(8, 4.5), layout="constrained")
@@ -257,11 +257,11 @@ tqdm.write(f"The distilled galaxies are in {output}/distilled.png")
 # How good are they?
 # ------------------
 #
-# What all real images teach, the teachers know: they are scored as they are.  On the
-# distilled images five networks are trained, and on random real images, as many as
-# distilled ones, fifteen, each on a choice of its own, since it matters more than the
-# network which galaxies are drawn.  Both small sets get the best rate of one grid, on
-# which five networks at each rate decide; the ten other choices then see only that.
+# The teachers represent training on all real images and are scored directly.  Five
+# networks are trained on the distilled images, and fifteen on random real images of the
+# same number, each on a different sample, since the sample matters more than the
+# network.  Both small sets use the best learning rate of the same grid, determined with
+# five networks for each rate; the ten other samples use only this rate.
 
 RATES = (0.001, 0.005, 0.01)
 N_NETWORKS, N_CHOICES = 5, 15
@@ -313,7 +313,7 @@ rows = [
     )
 ]
 choices = [random_images() for _ in range(N_CHOICES)]
-# The longest first, so that both processes end at about the same time.
+# The longest tasks come first, so that both processes end at about the same time.
 rows += train_on(
     [("distilled images", rate, tuple(distilled), N_NETWORKS) for rate in RATES]
     + [
@@ -339,8 +339,8 @@ print(f"\nAccuracy on {len(X_test)} galaxies of {len(classes)} classes, held out
 print(table.to_string(index=False, float_format="%.3f"))
 
 # %%
-# What is taken for what
-# ----------------------
+# Confusion matrix
+# ----------------
 
 rate = best["distilled images"][2]
 model = network(rate, random_state=SEED).fit(*distilled)

@@ -4,11 +4,11 @@ A fair comparison
 =================
 
 Is a distilled set better than real images, for its own network and for others?  Every
-arm gets the rate that suits it, chosen on images that are neither trained nor tested
-on, and a difference counts only where its interval excludes zero.
+set is evaluated at its best learning rate, chosen on images used neither for training
+nor for testing, and a difference counts only if its interval excludes zero.
 
-Everything is small, so that it runs in half a minute; the way is the same for real
-work.
+Everything is small, so that it runs in half a minute; the steps are the same for larger
+data.
 """
 
 import matplotlib.pyplot as plt
@@ -38,7 +38,7 @@ from skdistill.metrics import (
 # Three kinds of real images
 # --------------------------
 #
-# To distil, to choose rates, and to test.
+# For distillation, for the choice of learning rates, and for the test.
 
 X, y = load_digits(return_X_y=True)
 X = X.reshape(-1, 8, 8, 1)
@@ -48,11 +48,12 @@ scaler = ChannelScaler().fit(X)
 X, X_val, X_test = (scaler.transform(part) for part in (X, X_val, X_test))
 
 # %%
-# The arms
+# The sets
 # --------
 #
-# One image per class each.  How good a method is takes several sets: the two that are
-# random make five each, with other first images; the others would always be the same.
+# All have one image per class.  The evaluation of a method requires several sets: the
+# two random methods create five sets each, with different initial images; the other
+# methods are deterministic.
 
 teachers = TrajectoryBuffer(
     n_teachers=2, n_epochs=5, learning_rate=0.03, width=16, random_state=0
@@ -103,8 +104,8 @@ rates = [result.parameters["learning_rate"] for result in results["STM"]]
 print(f"rates chosen for the sets of STM: {rates}")
 
 # %%
-# Networks that learned from one set are no independent runs of the method: the
-# interval is that of the means of sets.
+# Networks trained on the same set are not independent runs of the method: the interval
+# is that of the means of sets.
 
 found = compare_scores(accuracies["STM"], accuracies["random"])
 print(
@@ -128,8 +129,8 @@ ax.set(ylabel="test accuracy in %", title="ten classes, ten images")
 # Other networks
 # --------------
 #
-# The images were distilled with a ConvNet of width 16.  What are they worth to others,
-# against random images?
+# The images were distilled with a ConvNet of width 16.  How do other networks score on
+# them, compared with random images?
 
 estimators = standard_estimators(width=16, max_iter=60)
 chosen = [

@@ -33,9 +33,9 @@ print(distiller.synthetic_)
 # ---------------------------
 #
 # The composite shows the means of the two reddest, the middle and the two bluest bands
-# as red, green and blue: the names of the bands say which these are, in any order.  The
-# bands share one stretch, so that they can be compared: the smooth galaxies at the top
-# fade towards the blue, spirals do not.
+# as red, green and blue: the names of the bands determine which these are, in any
+# order.  The bands have the same stretch and can be compared: the smooth galaxies at
+# the top become fainter towards the blue, spirals do not.
 
 SyntheticSetDisplay.from_estimator(
     distiller,
@@ -50,7 +50,7 @@ SyntheticSetDisplay.from_estimator(
 # -----------------
 #
 # Three positions or names choose bands, and weights ``(3, n_bands)`` mix them: here the
-# three bluest, which brings out young stars.
+# three bluest, which emphasizes young stars.
 
 SyntheticSetDisplay.from_estimator(
     distiller,
@@ -62,11 +62,11 @@ SyntheticSetDisplay.from_estimator(
 )
 
 # %%
-# What the bands are worth
-# ------------------------
+# The contribution of the bands
+# -----------------------------
 #
-# The same images with five bands, and with nothing but the mean over them, which has
-# the shapes but not the colors.
+# The same images with five bands, and with only their mean, which has the shapes but
+# not the colors.
 
 network = ConvNetClassifier(width=16, learning_rate=0.01, max_iter=60)
 

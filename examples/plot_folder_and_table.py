@@ -3,9 +3,9 @@
 A folder of images and a table of classes
 =========================================
 
-This is how an astronomer has them: cutouts that are named after the galaxy, and a
-catalog with the class of each, under any names of columns.  Two lines make arrays
-of them, and say what is wrong with a file or a row before any work starts.
+A typical data set in astronomy: cutouts named after the galaxies, and a catalog with
+the class of each, with arbitrary column names.  Two lines convert them to arrays, and
+report problems of files or rows before any work starts.
 """
 
 import tempfile
@@ -30,7 +30,7 @@ from skdistill import (
 # The files
 # ---------
 #
-# Simulated galaxies of three classes stand for those of a survey.
+# Simulated galaxies of three classes replace those of a survey.
 
 survey = Path(tempfile.mkdtemp())  # a folder of yours
 X, y = make_galaxies(720, size=32, random_state=0)
@@ -52,18 +52,18 @@ catalog.to_csv(survey / "catalog.csv", index=False)
 print(catalog.head(3).to_string(index=False))
 
 # %%
-# In
-# --
+# Loading
+# -------
 #
-# The names of the columns are the catalog's own.  Left to itself the function guesses
-# them, and tells what it took for what.
+# The catalog has its own column names.  By default the function guesses the columns,
+# and a warning reports the guess.
 
 columns = {"file_column": "Galaxy", "class_column": "Morphology"}
 galaxies = load_image_folder(survey / "catalog.csv", **columns)
 print(galaxies.data.shape, galaxies.data.dtype, galaxies.target_names)
 
 # %%
-# What is wrong is named: here a galaxy without a class, and an image cut short.
+# Messages name the problem: here a galaxy without a class, and a truncated image.
 
 broken = catalog.copy()
 broken.loc[7, "Morphology"] = None
@@ -82,11 +82,11 @@ except ValueError as error:
 path.write_bytes(content)
 
 # %%
-# Distilled
-# ---------
+# Distillation
+# ------------
 #
-# The rows of the catalog come along, so that galaxies of one field, which may overlap,
-# stay on one side of the split.
+# The result includes the rows of the catalog, so that galaxies of the same field, which
+# may overlap, are kept in the same part of the split.
 
 split = GroupShuffleSplit(n_splits=1, test_size=0.3, random_state=0)
 train, test = next(split.split(galaxies.data, groups=galaxies.frame["Field"]))

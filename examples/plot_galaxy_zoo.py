@@ -4,9 +4,9 @@ From the files of Galaxy Zoo 2 to a training set
 ================================================
 
 The public files are a table of votes, a table that joins it with the images, and a
-folder of images.  A training set is something else: an array of images, as many of each
-class, of galaxies that the volunteers agree on, in every orientation.  Here is the way
-from one to the other, step by step.
+folder of images.  A training set is an array of images, with equally many of each
+class, of galaxies that the volunteers agree on, in several orientations.  This example
+creates it step by step.
 
 Without arguments the files are simulated, in the layout of the public ones.  With a
 folder that holds ``gz2_hart16.csv.gz``, ``gz2_filename_mapping.csv`` and ``images/``,
@@ -46,9 +46,9 @@ arguments, _ = parser.parse_known_args()
 # The files
 # ---------
 #
-# The simulated survey has the faults of the real one: most galaxies are smooth, far
-# ones are blurred, and the volunteers disagree.  Its images are smaller than those of
-# 424 pixels that are published, and there are fewer of them.
+# The simulated survey has the problems of the real one: most galaxies are smooth,
+# distant ones are blurred, and the volunteers disagree.  It has fewer images than the
+# real survey, and they are smaller than the published 424 pixels.
 
 folder, crop = arguments.data, 0.5  # a galaxy fills about half of its cutout
 if folder is None:
@@ -77,7 +77,8 @@ if folder is None:
 # -----------
 #
 # The identifiers have 18 digits and are read as integers: as floats, different galaxies
-# would become one.  Galaxies without an image are dropped, and counted in a warning.
+# would have the same identifier.  Galaxies without an image are dropped, and counted in
+# a warning.
 
 votes_file, mapping_file = folder / "gz2_hart16.csv.gz", None
 if votes_file.exists():
@@ -88,13 +89,13 @@ catalog = load_galaxy_zoo2(votes_file, folder / "images", mapping_file)
 print(f"{len(catalog):,} galaxies with images, {catalog.shape[1]} columns")
 
 # %%
-# Classes, and the galaxies that stand for them
-# ---------------------------------------------
+# Classes and selected galaxies
+# -----------------------------
 #
 # The class of a galaxy is the leaf of the decision tree with the highest product of
-# votes; that product is its confidence.  Of each class the same number is selected, the
-# most confident first.  With all of Galaxy Zoo 2 take 500 and 100 of each class.  The
-# picture shows how sure the volunteers were of all galaxies, and of the selected ones.
+# votes; that product is its confidence.  The same number of galaxies is selected from
+# each class, the most confident first.  For all of Galaxy Zoo 2 use 500 and 100 per
+# class.  The plot shows the confidences of all galaxies, and of the selected ones.
 
 curator = GalaxyZooCurator(n_train=9, n_test=3, votes="debiased", random_state=0)
 selected, labels = curator.fit_resample(catalog)
@@ -106,8 +107,8 @@ ConfidenceDisplay.from_estimator(curator)
 # ---------------------
 #
 # Rows are repeated, not images: the reader rotates what it decodes before the crop, so
-# that the corners show sky.  Test galaxies stay as they are.  Where the images are too
-# many for memory, ``out="images.npy"`` makes the reader write them to a file.
+# that the corners show sky.  Test galaxies are not rotated.  If the images do not fit
+# into memory, ``out="images.npy"`` writes them to a file.
 
 is_test = (selected["split"] == "test").to_numpy()
 augmenter = RotationAugmenter(n_rotations=10)
@@ -123,10 +124,10 @@ print(f"{len(y_train) // 9} images of each of {len(set(y_train))} classes")
 # Groups in a split
 # -----------------
 #
-# Ten images of one galaxy are not ten galaxies.  Where they fall on both sides of a
-# split, a classifier is asked about galaxies that it has seen, and the score is too
-# good to be true.  ``groups_`` of the augmenter says which rows belong together.  The
-# folds are shuffled, as the rows come with the most confident first.
+# Ten images of a galaxy are not ten galaxies.  If they are in both parts of a split, a
+# classifier is tested on galaxies of its training set, and the score is too high.
+# ``groups_`` of the augmenter identifies the rows of each galaxy.  The folds are
+# shuffled, since the rows are sorted by confidence.
 
 model = make_pipeline(
     ChannelScaler(image_shape=X_train.shape[1:]),
@@ -150,7 +151,7 @@ print(f"         on {len(y_test)} galaxies held out       {held_out:.2f} ± {err
 # The tree
 # --------
 #
-# At each leaf the galaxies that the volunteers were surest of.
+# At each leaf are the galaxies with the highest confidence.
 
 pictures = ImageReader(size=96, crop=crop, n_jobs=2).transform(selected)
 display = TreeDisplay.from_data(

@@ -6,8 +6,8 @@ Gradients, features, trajectories: one picture
 :class:`~skdistill.DMDistiller` compares the mean features of real and synthetic images,
 :class:`~skdistill.DCDistiller` the gradients that a network gets from them, and
 :class:`~skdistill.STMDistiller` where a network ends that is trained on them.  Here all
-three start from the same random galaxies, one of each class.  What do they put into
-them, what is it worth, and how long does it take?
+three start from the same random galaxies, one of each class.  What do they change, how
+do the results score, and how long does it take?
 """
 
 import time
@@ -37,8 +37,8 @@ X_test, y_test = scaler.transform(X[540:]), y[540:]
 # Three distillers, and two sets that cost nothing
 # ------------------------------------------------
 #
-# The networks are small and the runs short.  The time of STM includes that of its
-# teachers, which other runs could use again.
+# The networks are small and the runs short.  The time of STM includes the training of
+# its teachers, which other runs could reuse.
 
 random = RandomSubset(ipc=1, random_state=0).fit(X_train, y_train)
 start = random.synthetic_.X
@@ -74,14 +74,14 @@ for row, (name, distilled) in zip(axes, sets.items(), strict=True):
     row[0].set_ylabel(name)
 
 # %%
-# What each put into the same galaxy
-# ----------------------------------
+# What each method changes in the same galaxy
+# -------------------------------------------
 #
 # The difference from the start, averaged over the channels, for three of the classes:
 # red is brighter than before, blue darker, in standard deviations of the pixels.  All
-# take away the neighbors in the sky, which are no property of the class.  DM and
-# DC move light to where the mean of the class has it; what STM changes is spread more
-# widely over the image.
+# methods remove neighboring objects, which are not a property of the class.  DM and DC
+# move light towards the mean image of the class; what STM changes is spread more widely
+# over the image.
 
 differences = {name: sets[name].X - start for name in ("DM", "DC", "STM")}
 fig, axes = plt.subplots(3, 4, figsize=(7, 5), layout="constrained")
@@ -104,8 +104,8 @@ for name, difference in differences.items():
 #
 # All sets are scored by the same networks at the same learning rate.  Compare with the
 # class means first: with one image per class they are hard to beat in seconds.  One
-# short run of each does not tell which method is better.  Differences of a few
-# points are noise, and STM is made for longer runs with more teachers: see
+# short run of each does not show which method is better.  Differences of a few points
+# are noise, and STM is made for longer runs with more teachers: see
 # ``examples/plot_discover_galaxies.py``.
 
 network = ConvNetClassifier(width=16, learning_rate=0.01, max_iter=80)

@@ -5,8 +5,8 @@ Distillation by kernels, without networks
 
 :class:`~skdistill.KIPDistiller` learns images on which a kernel regression, that of an
 infinitely wide network, predicts real images best.  No network is trained, to distill
-or to score: everything here takes seconds.  What the images are worth to other
-classifiers is another question, which the last part asks.
+or to score: everything here takes seconds.  The last part evaluates the images with
+other classifiers.
 """
 
 import time
@@ -36,8 +36,8 @@ X_train, X_test, y_train, y_test = train_test_split(
 # Ten images
 # ----------
 #
-# The regression on ten random digits, one of each class, on ten that are learned from
-# there, and on learned ones with regression targets that are learned beside them.
+# Kernel regression on ten random digits, one of each class, on ten learned images
+# initialized with these, and on learned images with learned regression targets.
 
 kernel = NeuralKernelClassifier()
 random = RandomSubset(ipc=1, estimator=kernel, random_state=0)
@@ -61,7 +61,8 @@ print(f"all {len(X_train)} digits: {score:.3f}")
 # What they look like
 # -------------------
 #
-# They keep the shape of the digit they began as, and take on what tells it from others.
+# They keep the shape of their initial digit and gain features that distinguish it from
+# others.
 
 display = SyntheticSetDisplay.from_data(
     np.concatenate([sets["random digits"].X, sets["learned digits"].X]),
@@ -73,8 +74,8 @@ display.figure_.suptitle("Random digits, and what they became")
 # Labels alone
 # ------------
 #
-# For images that stay as they are the best labels are one least-squares problem: with
-# fifty random digits, say.  They have a number of any sign for each class, ``targets``.
+# For fixed images, such as fifty random digits, the best labels are the solution of a
+# least-squares problem.  They have a number of any sign for each class, ``targets``.
 
 fifty = RandomSubset(ipc=5, estimator=kernel, random_state=0).fit(X_train, y_train)
 solved = KIPDistiller(
@@ -90,12 +91,12 @@ ax.imshow(targets, cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto")
 ax.set(xlabel="class", ylabel="digit", title="Labels that were solved for")
 
 # %%
-# What others learn from them
-# ---------------------------
+# Other classifiers trained on them
+# ---------------------------------
 #
-# The images were made for the regression.  A ConvNet and a support vector machine learn
-# from them too, less well than the regression does.  A score of one is never to be
-# compared with a score of the other.
+# The images were optimized for kernel regression.  A ConvNet and a support vector
+# machine can also be trained on them, with lower scores.  Scores of different
+# classifiers must not be compared with each other.
 
 learners = {
     "kernel regression": kernel,

@@ -3,10 +3,10 @@
 Watch a fit from inside
 =======================
 
-How far is the distillation, and does its loss still fall?  Callbacks, which
-scikit-learn has since version 1.9, are called for each iteration while the fit runs: of
-its numbers and, if they ask for it, of the images so far.  Here they go to a CSV file
-and, where it is installed, to TensorBoard.
+How far is the distillation, and does its loss still decrease?  Callbacks, available
+since scikit-learn 1.9, are called in each iteration of a fit, with its losses and, on
+request, the current images.  Here the losses are written to a CSV file and, if it is
+installed, to TensorBoard.
 """
 
 import csv
@@ -28,8 +28,8 @@ except ImportError:  # pip install tensorboard
 # Ten lines
 # ---------
 #
-# A callback has four methods.  ``metadata`` are the numbers of the step that has ended;
-# they are made only for a callback whose method names them, as a keyword.
+# A callback has four methods.  ``metadata`` has the numbers of the completed step; it
+# is only computed for a callback whose method has this keyword.
 
 
 class Logger:
@@ -64,9 +64,8 @@ class Logger:
 # Teachers, images and networks
 # -----------------------------
 #
-# Each is reported by its own steps: teachers by their epochs, a distiller by its
-# iterations, a network by its epochs.  With ``n_jobs`` the epochs of a teacher come all
-# at once, when it is there.
+# Each has its own steps: epochs of teachers, iterations of a distiller, epochs of a
+# network.  With ``n_jobs`` all epochs of a teacher are reported when it is complete.
 
 X, y = make_galaxies(180, size=16, random_state=0)
 folder = tempfile.TemporaryDirectory()
@@ -83,10 +82,10 @@ training = pd.read_csv(Path(folder.name) / "epoch.csv")
 print(iterations.tail(3)[["iteration", "loss", "n_epochs_matched", "step_size"]])
 
 # %%
-# What was written down
-# ---------------------
+# The log
+# -------
 #
-# ``tensorboard --logdir FOLDER`` shows the same while it happens.
+# ``tensorboard --logdir FOLDER`` shows the same during the fit.
 
 figure, axes = plt.subplots(1, 3, figsize=(9, 2.8), layout="constrained")
 epochs.pivot(index="epoch", columns="teacher", values="loss").plot(ax=axes[0])
@@ -97,7 +96,7 @@ for ax, title in zip(axes, ["teachers", "distillation", "network"], strict=True)
 folder.cleanup()
 
 # %%
-# The images so far are those of ``fitted_estimator``, another keyword: an
-# :class:`~skdistill.inspection.ImageRecorder` keeps them.  A callback that returns True
-# ends the fit, and one that raises an error ends it with that error; the images so far
-# are in ``synthetic_`` all the same.
+# The keyword ``fitted_estimator`` provides the current images; an
+# :class:`~skdistill.inspection.ImageRecorder` records them.  A callback that returns
+# True ends the fit, and one that raises an error ends it with that error; in both cases
+# the current images are in ``synthetic_``.

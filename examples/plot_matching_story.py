@@ -3,8 +3,8 @@
 How nine images learned to be taught
 ====================================
 
-A distillation has a story: losses fall, more of the teachers' epochs are taken in, and
-the images change.  :class:`~skdistill.inspection.MatchingDisplay` tells the first two,
+During a distillation losses decrease, more epochs of the teachers are matched, and the
+images change.  :class:`~skdistill.inspection.MatchingDisplay` shows the first two,
 :class:`~skdistill.inspection.EvolutionDisplay` the third.
 """
 
@@ -22,8 +22,8 @@ X_scaled = scaler.fit_transform(X)
 # A recorder
 # ----------
 #
-# It is a callback as scikit-learn 1.9 has them.  However long the fit, it keeps no more
-# than ``max_frames`` frames, evenly spaced, and the last.
+# It is a callback for scikit-learn 1.9 or newer.  It keeps at most ``max_frames``
+# frames, evenly spaced, and the last, for a fit of any length.
 
 recorder = ImageRecorder(max_frames=40)
 teachers = TrajectoryBuffer(n_teachers=2, n_epochs=6, width=16, random_state=0)
@@ -38,25 +38,25 @@ print(distiller.stages_[["n_epochs_matched", "first_iteration", "n_iter"]])
 # ---------------------------------
 #
 # The matching loss is that of the epochs in the pool; the validation loss is that of
-# the next one, which is not matched yet.  When it falls significantly, that epoch is
-# taken in: a dotted line marks where the pool is expanded.  A loss of 1 is that of a
+# the next one, which is not matched yet.  When it decreases significantly, that epoch
+# is added: a dotted line marks the expansion of the pool.  A loss of 1 is that of a
 # student that did not move.
 
 MatchingDisplay.from_estimator(distiller)
 
 # %%
-# The images along the way
-# ------------------------
+# The images during the distillation
+# ----------------------------------
 #
-# From noise: the middle gets bright, and colors part.  The smooth galaxy at the top
-# turns yellow, the spirals at the bottom blue.
+# Starting from noise, the center becomes bright, and colors develop: the smooth galaxy
+# at the top turns yellow, the spirals at the bottom blue.
 
 display = EvolutionDisplay.from_recorder(
     recorder, preprocessing=scaler, classes=[0, 4, 5, 7], n_columns=7
 )
 
 # %%
-# The same as an animation.  A name that ends in ``.mp4`` makes a film, with ffmpeg.
+# The same as an animation.  A name that ends in ``.mp4`` creates a video, with ffmpeg.
 
 path = Path(tempfile.mkdtemp()) / "evolution.gif"
 display.save(path)

@@ -3,9 +3,9 @@
 Are spirals bluer, and is there a bar?
 ======================================
 
-In a distilled image it is easy to see what one expects to see.  Measuring tells whether
-it is there: :class:`~skdistill.inspection.MorphologyMeasures` measures real and
-distilled images alike, and of simulated galaxies the truth is known.
+In a distilled image it is easy to see what one expects.  Measurements show whether it
+is there: :class:`~skdistill.inspection.MorphologyMeasures` measures real and distilled
+images in the same way, and the truth about simulated galaxies is known.
 """
 
 import numpy as np
@@ -39,8 +39,8 @@ real = measures.fit_transform(X)
 # Does the measure find bars where they are?
 # ------------------------------------------
 #
-# Before it is asked about distilled images it has to pass on galaxies whose bars are
-# known: 0.5 would be guessing, 1 without error.
+# Before it is applied to distilled images, the measure is tested on galaxies with known
+# bars: 0.5 is chance level, 1 is perfect.
 
 auc = roc_auc_score(y <= 6, real["bar_strength"])
 print(f"bars are told by their strength with an area under the ROC curve of {auc:.2f}")
@@ -49,8 +49,8 @@ print(f"bars are told by their strength with an area under the ROC curve of {auc
 # Four distillations
 # ------------------
 #
-# A single image per class has no error bar.  Distillations with other seeds have: what
-# is in all of them is the classes', what differs is chance.
+# A single image per class has no error bar, but distillations with different seeds
+# have: common features belong to the classes, differences are random.
 
 teachers = TrajectoryBuffer(n_teachers=2, n_epochs=4, width=16, random_state=0)
 teachers.fit(X_scaled, y)
@@ -80,9 +80,9 @@ display = MeasuresDisplay.from_data(
 # ------------------
 #
 # ``color_b_r`` is the magnitude in blue less that in red: smaller is bluer.  Spirals
-# are compared with discs without arms, with a 95 % interval.  Real images are each for
-# themselves; of distilled ones those of a run belong together, and what counts is the
-# difference in each run: ``groups`` says so.
+# are compared with discs without arms, with a 95 % interval.  Real images are
+# independent; distilled images of the same run are not, so that the difference within
+# each run is used, as specified by ``groups``.
 
 
 def compare(values, y, measure, first, second, groups=None):
@@ -98,7 +98,8 @@ print("  real:     ", compare(real, y, "color_b_r", [5, 7], [6, 8]))
 print("  distilled:", compare(found, labels, "color_b_r", [5, 7], [6, 8], seeds))
 
 # %%
-# Yes, and more so than the galaxies: distillation exaggerates what tells classes apart.
+# Yes, and more so than the real galaxies: distillation exaggerates the differences
+# between classes.
 #
 # Is there a bar?
 # ---------------
@@ -108,9 +109,10 @@ print("  real:     ", compare(real, y, "bar_strength", [5, 6], [7, 8]))
 print("  distilled:", compare(found, labels, "bar_strength", [5, 6], [7, 8], seeds))
 
 # %%
-# Do not take it for an answer: these images began as real galaxies, bars and all.  Ask
-# what the network uses instead.  Averaging each distilled image over the angle removes
-# every bar and every arm, and leaves the profile and the colors.
+# This is not conclusive, since these images were initialized with real galaxies,
+# including their bars.  A better question is what the network uses.  Averaging each
+# distilled image over the angle removes bars and arms, and preserves the profile and
+# the colors.
 
 
 def without_angles(images):
@@ -142,8 +144,8 @@ for name, images in [
 
 # %%
 # These are areas under the ROC curve for barred against unbarred galaxies, means of
-# eight networks with their standard errors.  What is lost without angles is what the
-# network took from bars and arms; what is left it takes from profiles and colors.
-# After a short run from real images, as here, little is lost if anything: it is within
-# two standard errors.  Of longer runs with one image per class nothing was lost: the
-# user guide has the figures.
+# eight networks with their standard errors.  The decrease without angles is the
+# contribution of bars and arms; the rest comes from profiles and colors.  After a short
+# run from real images, as here, the decrease is small at most: it is within two
+# standard errors.  In longer runs with one image per class there was no decrease: see
+# the user guide for the figures.

@@ -3,10 +3,10 @@
 STM beside MTT, hard and learned labels
 =======================================
 
-Two distillers on the same teachers: self-adaptive matching (STM) finds out by itself
-how many epochs of the teachers the images can hold, matching with a fixed pool of
-epochs (MTT) has to be set.  And two kinds of label: that of the class, or
-probabilities of all classes that are learned with the image.
+Two distillers with the same teachers: self-adaptive matching (STM) determines
+automatically how many epochs of the teachers the images can match, while MTT has a
+fixed pool of epochs that must be set.  And two kinds of labels: the class, or learned
+probabilities of all classes.
 """
 
 import matplotlib.pyplot as plt
@@ -56,10 +56,10 @@ print(f"STM matched {stm.n_epochs_matched_} epochs in the end")
 # Their scores
 # ------------
 #
-# Learned labels are used for training too, which :func:`~skdistill.evaluate_synthetic`
-# does by itself.  One short run of each does not tell which method is better: in so few
-# iterations STM has seen the first epochs only, and has not had to stop by itself.
-# ``benchmarks/figure4.py`` makes several trials of each.
+# :func:`~skdistill.evaluate_synthetic` automatically uses learned labels for training.
+# One short run of each does not show which method is better: in these few iterations
+# STM has only matched the first epochs and has not yet stopped by itself.
+# ``benchmarks/figure4.py`` runs several trials of each.
 
 network = ConvNetClassifier(width=16, max_iter=150)
 accuracy = {
@@ -92,9 +92,9 @@ ax.invert_yaxis()
 # What a learned label says
 # -------------------------
 #
-# Each row is an image, each column the probability of a class.  All begin with 0.9 for
-# their own; most have become surer of it, some less sure.  What they share with other
-# classes shows on a logarithmic scale.
+# Each row is an image, each column the probability of a class.  All start with 0.9 for
+# their own class; for most it increases, for some it decreases.  The similarity to
+# other classes is visible on a logarithmic scale.
 
 probabilities = distillers["STM, learned labels"].synthetic_.probabilities
 fig, ax = plt.subplots(figsize=(5, 4), layout="constrained")

@@ -1,11 +1,11 @@
 """
-===========================
-Which galaxies resemble it?
-===========================
+================================
+Which real galaxies are similar?
+================================
 
-A distilled galaxy is an image that no telescope has seen.  Which real galaxies does a
-network take for its like?  :class:`~skdistill.inspection.NeighborsDisplay` looks them
-up by the features that go into the last layer of a trained network.
+A distilled galaxy is not a real observation.  Which real galaxies are similar to it for
+a network?  :class:`~skdistill.inspection.NeighborsDisplay` finds them by the features
+before the last layer of a trained network.
 """
 
 import matplotlib.pyplot as plt
@@ -24,10 +24,10 @@ distiller = DMDistiller(ipc=1, max_iter=40, width=16, random_state=0)
 synthetic = distiller.fit(X_scaled, y).synthetic_
 
 # %%
-# Alike to whom?
-# --------------
+# The nearest real galaxies
+# -------------------------
 #
-# The network that judges is a teacher: it was trained on the real galaxies.
+# The network is a teacher, which was trained on the real galaxies.
 
 teachers = TrajectoryBuffer(n_teachers=1, n_epochs=8, width=16, random_state=0)
 network = teachers.fit(X_scaled, y).classifier(teacher=0)
@@ -45,7 +45,7 @@ share = (table["class"] == table["neighbor_class"]).mean()
 print(f"{share:.0%} of the nearest galaxies are of the class of the distilled one")
 
 # %%
-# The table has what is below the images, and the ids to look the galaxies up by.
+# The table has the captions of the images, and the ids of the galaxies.
 
 print(table.head(5).to_string(index=False, float_format="%.3g"))
 
@@ -53,8 +53,8 @@ print(table.head(5).to_string(index=False, float_format="%.3g"))
 # Within the class
 # ----------------
 #
-# Red captions above are galaxies of other classes.  With ``same_class`` only those of
-# the distilled galaxy's own class are looked at.
+# Red captions above are galaxies of other classes.  With ``same_class`` only galaxies
+# of the class of the distilled one are considered.
 
 NeighborsDisplay.from_set(
     synthetic,

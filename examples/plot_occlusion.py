@@ -3,9 +3,9 @@
 What does the network see?
 ==========================
 
-A network was trained on nine distilled images and nothing else.  What does it look at
-when it is shown a galaxy?  :func:`~skdistill.inspection.occlusion_maps` hides one part
-after the other and watches the log-odds of the class fall.
+A network was trained only on nine distilled images.  Which parts of a galaxy does it
+use?  :func:`~skdistill.inspection.occlusion_maps` hides one part after the other and
+measures the decrease of the log-odds of the class.
 """
 
 import numpy as np
@@ -37,8 +37,8 @@ print(f"{network.score(X_test, y_test):.2f} of nine classes, from nine images")
 # One galaxy of each class that is recognized
 # -------------------------------------------
 #
-# Red is what speaks for the class, blue what speaks against it.  Above each image are
-# its class, the probability of it, and the class that is predicted.
+# Red is evidence for the class, blue evidence against it.  Above each image are its
+# class, the probability of this class, and the predicted class.
 
 right = network.predict(X_test) == y_test
 _, chosen = np.unique(np.where(right, y_test, -1), return_index=True)
@@ -59,8 +59,8 @@ OcclusionDisplay.from_estimator(
 # Center or edge?
 # ---------------
 #
-# Single maps are anecdotes.  The mean over many galaxies says where the weight is: here
-# as a share of what lies within a third of the half frame.
+# Single maps are anecdotal.  The mean over many galaxies shows the distribution: here
+# as the share within a third of the half frame.
 
 maps = occlusion_maps(network, X_test[right][:60], y_test[right][:60], window=5)
 place = np.arange(28) - 13.5

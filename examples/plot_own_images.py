@@ -3,10 +3,9 @@
 Your own images, and a run that can be killed
 =============================================
 
-Any array of images with any labels can be distilled.  Long runs are interrupted sooner
-or later: with ``checkpoint`` the same fit resumes from where it was, with bitwise
-identical results on a CPU.  Here this is shown on 8x8 digits in a few seconds; nothing
-changes for larger images but the time.
+Any array of images with any labels can be distilled.  Long runs may be interrupted:
+with ``checkpoint`` the same fit resumes, with bitwise identical results on a CPU.  This
+example uses 8x8 digits and takes a few seconds; larger images only take more time.
 """
 
 import tempfile
@@ -31,8 +30,8 @@ from skdistill import (
 # Ten lines
 # ---------
 #
-# Put your own array ``(n_samples, height, width, channels)`` and your labels in place
-# of the first line; gray images have one channel.
+# Replace the first line by your own array ``(n_samples, height, width, channels)`` and
+# labels; gray images have one channel.
 
 X, y = load_digits(return_X_y=True)
 X = X.reshape(-1, 8, 8, 1)
@@ -61,8 +60,8 @@ for path in sorted(folder.rglob("*.*")):
 # --------
 #
 # The run ended after 15 iterations because of ``max_total_iter``.  The same estimator
-# with a larger limit finds its teachers trained and 15 iterations done, and makes the
-# other 15; after a kill it would be just the same.
+# with a larger limit reuses the trained teachers and the 15 iterations, and runs the
+# other 15; the same works after the process was killed.
 
 longer = clone(distiller).set_params(max_total_iter=30).fit(X, y)
 print(f"{distiller.n_iter_} iterations became {longer.n_iter_}")
@@ -73,7 +72,7 @@ same = np.array_equal(at_once.synthetic_.X, longer.synthetic_.X)
 print(f"bitwise identical to 30 iterations in one go: {same}")
 
 # %%
-# Something else in its place is refused, and the message says what differs.
+# A run with different settings raises an error that lists the differences.
 
 try:
     clone(distiller).set_params(n_steps=5).fit(X, y)

@@ -3,9 +3,9 @@
 Distillation among other estimators
 ===================================
 
-A distiller is an estimator like any: it can be searched over, cross-validated, put into
-a pipeline and stored.  Everything here is small, so that it runs in half a minute on
-two cores; the way is the same for real work.
+A distiller is a scikit-learn estimator: it can be used in searches, cross-validation
+and pipelines, and stored.  Everything here is small, so that it runs in half a minute
+on two cores; the steps are the same for larger data.
 """
 
 import warnings
@@ -39,12 +39,12 @@ X, y = X[:300].reshape(-1, 8, 8, 1), y[:300]
 cv = StratifiedKFold(2, shuffle=True, random_state=0)
 
 # %%
-# A classifier that sees nothing but distilled images
-# ---------------------------------------------------
+# A classifier trained only on distilled images
+# ---------------------------------------------
 #
-# :class:`~skdistill.DistilledClassifier` distills what it is given and trains any
-# classifier on the result.  In a pipeline the scaler learns from the training images
-# of each fold alone, and so do the teachers: an unfitted
+# :class:`~skdistill.DistilledClassifier` distills its training data and trains any
+# classifier on the result.  In a pipeline the scaler is only fitted on the training
+# images of each fold, as are the teachers: an unfitted
 # :class:`~skdistill.TrajectoryBuffer` is trained again in every fit.
 
 teachers = TrajectoryBuffer(
@@ -62,7 +62,8 @@ print(f"accuracy {scores.mean():.2f} of ten classes, trained on ten images")
 # Searching for parameters
 # ------------------------
 #
-# Of the distiller, of its teachers, of the network: double underscores lead to each.
+# Parameters of the distiller, its teachers and the network are named by double
+# underscores.
 
 search = GridSearchCV(
     model,
@@ -86,8 +87,8 @@ print(alone.best_params_)
 # What the distilled images look like
 # -----------------------------------
 #
-# They are in the pixel space that the scaler made.  ``to_images`` takes the part of
-# the pipeline before the classifier and applies their inverse.
+# They are in the pixel space of the scaler.  ``to_images`` applies the inverse of the
+# steps of the pipeline before the classifier.
 
 best = search.best_estimator_
 synthetic = best[-1].distiller_.synthetic_
@@ -122,10 +123,10 @@ print(f"{vote.fit(X, y).score(X, y):.2f} on what it was trained on")
 # Teachers that are trained once
 # ------------------------------
 #
-# Most of the time goes into the teachers.  A search over the distiller's own
-# parameters can use the same ones throughout: in a ``FrozenEstimator`` they are used as
-# they are.  But then they have seen the images of all folds, and the scores are too
-# good to be compared with others; the distiller says so.
+# Training teachers takes most of the time.  A search over the distiller's own
+# parameters can use the same teachers throughout, in a ``FrozenEstimator``.  However,
+# they were trained on the images of all folds, so that the scores are biased and cannot
+# be compared with others; the distiller warns about this.
 
 scaled = ChannelScaler().fit_transform(X)
 fitted = clone(teachers).fit(scaled, y)
@@ -136,8 +137,8 @@ with warnings.catch_warnings(record=True) as caught:
 print(caught[0].message)
 
 # %%
-# Weights, and where they go
-# --------------------------
+# Sample weights
+# --------------
 #
 # ``sample_weight`` counts in the training of the teachers.  With metadata routing it
 # is routed through pipelines and searches to the estimators that request it.

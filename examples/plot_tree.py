@@ -26,8 +26,8 @@ X_test, y_test = scaler.transform(X[360:]), y[360:]
 # A short distillation
 # --------------------
 #
-# One image per class.  Real work takes more teachers, more iterations and larger
-# images; the way is the same.
+# One image per class.  Real applications need more teachers, more iterations and larger
+# images, with the same steps.
 
 teachers = TrajectoryBuffer(n_teachers=2, n_epochs=5, width=16, random_state=0)
 distiller = STMDistiller(
@@ -38,10 +38,10 @@ distiller = STMDistiller(
 # The tree
 # --------
 #
-# Labels are the names of the leaves, or as here their numbers.  ``preprocessing`` takes
-# the images back to the colors that the camera saw; all have the same stretch.  For a
-# tree of your own give ``tree=``: the curator that has it, or ``{question: {answer:
-# class or question, ...}}``.
+# Labels are the names of the leaves, or their numbers, as here.  ``preprocessing``
+# converts the images back to the original colors; all have the same stretch.  For a
+# custom tree use ``tree=``: a curator, or ``{question: {answer: class or question,
+# ...}}``.
 
 display = TreeDisplay.from_estimator(
     distiller,
@@ -53,11 +53,11 @@ display = TreeDisplay.from_estimator(
 )
 
 # %%
-# What is taken for what
-# ----------------------
+# Confusion matrix
+# ----------------
 #
-# The order of the tree puts classes side by side that only the last question tells
-# apart: there most of the confusion is.
+# In the order of the tree, classes that differ only in the last question are adjacent:
+# most confusions are between these.
 
 network = ConvNetClassifier(
     width=16, learning_rate=0.01, max_iter=100, random_state=0
