@@ -2,7 +2,7 @@
 
 Against random real images and all images.  The folder holds train.parquet and
 test.parquet of CIFAR-10, or what torchvision stores; a data set that is not there is
-left out, and the report says so.
+left out, which the report states.
 
     python benchmarks/table2.py --data folder --scale cpu
 

@@ -49,7 +49,7 @@ def decode_fits(
     ValueError
         If there is no image or none with a value, if images differ in shape, if a band
         is not there, if a cube has its bands on another axis than the first, or if the
-        file is damaged, cut short, or claims more pixels than it can have.
+        file is damaged, truncated, or declares more pixels than it can have.
 
     Notes
     -----

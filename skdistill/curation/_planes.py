@@ -17,7 +17,7 @@ _MAX_BANDS = 16
 
 
 def are_pictures(names: Sequence[str]) -> list[bool]:
-    """Tell which images are pictures by the names of their extensions.
+    """Return which images are pictures by the names of their extensions.
 
     Parameters
     ----------

@@ -244,7 +244,7 @@ def are_clean(
     cumulative: bool = False,
     columns: str | Mapping[str, str] | None = None,
 ) -> np.ndarray:
-    """Tell which galaxies are clean in the sense of Willett et al.
+    """Return which galaxies are clean in the sense of Willett et al.
 
     Parameters
     ----------
@@ -332,7 +332,7 @@ def have_votes(
     columns: str | Mapping[str, str] | None = None,
     counted: Callable[[], np.ndarray] | None = None,
 ) -> np.ndarray:
-    """Tell which galaxies enough volunteers looked at.
+    """Return which galaxies have enough volunteers.
 
     Parameters
     ----------

@@ -204,7 +204,7 @@ def _other_separator(mark: str) -> str:
 
 
 def _check_rows(path: Path, start: _Start, frame: pd.DataFrame) -> None:
-    """Raise a ValueError if rows were cut short, or are headers."""
+    """Raise a ValueError if rows were truncated, or are headers."""
     first = frame.columns[0]
     values = frame[first]
     if not pd.api.types.is_numeric_dtype(values.dtype):

@@ -37,7 +37,7 @@ class DownloadError(OSError):
 
 
 class _PassingError(Exception):
-    """An attempt that is worth another one, after `wait` seconds if it says so."""
+    """An error after which to retry, after `wait` seconds if it is given."""
 
     def __init__(self, reason: str, wait: float | None = None):
         super().__init__(reason)
@@ -331,7 +331,7 @@ class _Download:
                 return self.attempt()
             except _PassingError as reason:
                 size = self.part.stat().st_size if self.part.exists() else 0
-                # A long download may break often: only attempts in vain count.
+                # A long download may break often: only attempts without progress count.
                 failures = 0 if size > furthest else failures + 1
                 furthest = max(furthest, size)
                 if failures > self.n_retries:

@@ -308,7 +308,7 @@ def _agreed(url: str, path: Path) -> bool:
 
 
 def _check_table(path: Path, columns: set[str], compressed: bool) -> None:
-    """Raise a ValueError if a table is cut short or another file."""
+    """Raise a ValueError if a table is truncated or a different file."""
     if compressed:
         try:
             with BoundedGzip(path) as file:

@@ -40,7 +40,7 @@ def choose_columns(
     class_column: Any,
     source: str,
 ) -> tuple[Any, Any]:
-    """Choose the columns of files and of classes, and tell where that is a guess.
+    """Choose the columns of files and of classes, with a warning for a guess.
 
     Parameters
     ----------

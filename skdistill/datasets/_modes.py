@@ -32,7 +32,7 @@ FITS = Look("FITS", None)
 
 
 def look_at(image: Image.Image, content: bytes = b"") -> Look:
-    """Tell what a picture is, and refuse one of which Pillow would drop bits or frames.
+    """Return the kind of a picture; reject it if Pillow would drop bits or frames.
 
     Parameters
     ----------

@@ -291,7 +291,7 @@ class KIPDistiller(IterativeDistiller):
     def _resolved_parameters(self) -> dict[str, Any]:
         if not callable(self.kernel):
             return {}
-        # It is what it computes, whatever its name.
+        # It is identified by what it computes, not by its name.
         return {"kernel": f"a function with the digest {self._kernel_digest}"}
 
     def _make_optimizer(self, images: Tensor, data: RealData) -> Optimizer:

@@ -20,7 +20,7 @@ from skdistill.utils._validation import image_array
 
 # Number of pixels of covered images that are classified at a time.
 _BATCH_PIXELS = 2**20
-# What a probability of 0 is taken for at most: 1 of 200 votes of a forest.
+# Maximum replacement of a probability of 0: 1 of 200 votes of a forest.
 _MAX_FLOOR = 0.005
 
 

@@ -110,7 +110,7 @@ def export_ddranking(synthetic: Any, folder: str | os.PathLike[str]) -> None:
             warnings.simplefilter("ignore")
             _read(written, folder, None, "auto")
     if synthetic.step_size is None:
-        # That of another set would be taken for this one's.
+        # A file of another set would be read as that of this one.
         (folder / RATE).unlink(missing_ok=True)
 
 

@@ -2,7 +2,7 @@
 
 A set may say itself what it is scored by: the entry "default_estimator" of its metadata
 has the name of a classifier and its parameters.  It may come out of an
-untrusted file: the table here tells which classifiers and parameters can be in it.
+untrusted file: the table here lists the classifiers and parameters that can be in it.
 """
 
 from collections.abc import Mapping

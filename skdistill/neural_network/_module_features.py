@@ -134,7 +134,7 @@ class ModuleFeatures:
         self._sizes = [each.numel() for each in self._module.parameters()]
         self.n_parameters = sum(self._sizes)
         self._of_thread = threading.local()
-        # Until it is known, it is taken for granted.
+        # Assumed until it is known.
         self.is_random = True
         start = flatten_learned(self._module).to(images)
         self._find_layers(start, images[:2])

@@ -195,7 +195,7 @@ def _outputs(module: nn.Module, images: Tensor) -> Any:
 
 
 def warn_of_probabilities(logits: Tensor) -> None:
-    """Warn if what should be logits are probabilities: they are taken for logits."""
+    """Warn if the outputs are probabilities, which are treated as logits."""
     if (logits >= 0).all() and torch.allclose(
         logits.sum(dim=1), torch.ones(len(logits)).to(logits), atol=1e-4
     ):

@@ -1,4 +1,4 @@
-"""New weights for a module that a user hands over."""
+"""New weights for a module passed by a user."""
 
 import copy
 

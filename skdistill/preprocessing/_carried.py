@@ -1,8 +1,8 @@
 """Fitted preprocessing that a distilled set carries: copied, stored, read, applied.
 
 What is stored may come out of an untrusted file.  No class is imported by a name that
-is in it: the table here tells which transformers there can be, and each of them checks
-its own numbers.
+is in it: the table here lists the transformers that can be in it, and each of them
+checks its own numbers.
 """
 
 import math

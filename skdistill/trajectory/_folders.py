@@ -171,7 +171,7 @@ def check_manifest(manifest: dict[str, Any]) -> tuple[TeacherSettings, np.ndarra
     Raises
     ------
     ValueError
-        If they make no sense.
+        If they are invalid.
     """
     classes = class_labels(manifest["classes"])
     settings = TeacherSettings.from_plain(manifest["settings"])

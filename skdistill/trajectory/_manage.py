@@ -216,5 +216,5 @@ def merge_buffers(
         write_teacher(target, run, identity, settings.storage)
         n_epochs.append(run.n_epochs)
     parameters = {"n_teachers": len(found), "n_epochs": min(n_epochs)}
-    # Last: a folder without a manifest is not taken for a whole buffer.
+    # Last: a folder without a manifest is not read as a complete buffer.
     write_manifest(target, first | {"parameters": first["parameters"] | parameters})

@@ -10,7 +10,7 @@ _USUAL_CHANNELS = (1, 3, 4)
 # Equal sides from the first number of pixels on are warned about, from the second on
 # rejected.
 _MIN_SIDE, _MIN_SURE_SIDE = 5, 8
-# Other numbers of channels than the usual are taken for such below this many.
+# Unusual numbers of channels are accepted as such below this limit.
 _MAX_CHANNELS = 16
 # One channel with sides that differ more is a signal: one row, long, of channels.
 _MAX_ASPECT = 2
@@ -58,7 +58,7 @@ def check_axis_order(
     Parameters
     ----------
     shape : tuple (n_samples, height, width, channels)
-        What was handed over.
+        The shape of the images passed by the user.
     name : str
         What the parameter is called.
     expected : tuple (height, width, channels), default=None

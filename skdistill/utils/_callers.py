@@ -67,10 +67,10 @@ def folder_of_fit(path: str | os.PathLike[str], content: dict[str, Any]) -> Path
 
 
 def interrupt_ends_all(*, counts: bool = True) -> bool:
-    """Tell whether Ctrl-C shall end more than the fit that it has interrupted.
+    """Return whether Ctrl-C ends more than the fit that it has interrupted.
 
     It ends that fit alone, with what it has, where the user's own code has called it:
-    a search that continued with a fit cut short would score it like the others.
+    a search that continued with an interrupted fit would score it like the others.
     A second one in the same script or notebook cell always ends all.
 
     Parameters

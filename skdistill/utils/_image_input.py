@@ -1,4 +1,4 @@
-"""What people hand over as images: arrays, or a message that names the cure.
+"""Images passed by users: arrays, or a message that names the solution.
 
 Every public function that takes images calls one of these before it does anything
 else.  What is refused here NumPy would take, and take for something else.
@@ -33,7 +33,7 @@ def as_images(
     Parameters
     ----------
     X : object
-        What was handed over.
+        The images passed by the user.
     name : str, default="X"
         What the parameter is called.
     shape : tuple (height, width, channels), default=None

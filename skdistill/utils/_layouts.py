@@ -117,7 +117,7 @@ def _write_torch(synthetic: Any, labels: np.ndarray, path: Path, layout: str) ->
         files[rate] = saving(torch.tensor(synthetic.step_size, dtype=torch.float64))
     _write_all(files)
     if synthetic.step_size is None:
-        # That of another set would be taken for this one's.
+        # A file of another set would be read as that of this one.
         rate.unlink(missing_ok=True)
 
 

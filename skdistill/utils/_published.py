@@ -30,7 +30,7 @@ class Parts(NamedTuple):
     labels : ndarray of 1 or 2 axes
     step_sizes : ndarray or None
     layout : str
-        What it was taken for.
+        The detected kind.
     from_torch : bool
         Whether PyTorch's order of axes, its logits rather than targets are likely.
     numbers : dict

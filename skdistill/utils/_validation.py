@@ -161,7 +161,7 @@ def image_array(X: Any, name: str = "X", *, shape: Any = None) -> np.ndarray:
     Parameters
     ----------
     X : object
-        What was handed over.
+        The images passed by the user.
     name : str, default="X"
         What the parameter is called.
     shape : tuple (height, width, channels), default=None

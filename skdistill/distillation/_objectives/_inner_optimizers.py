@@ -184,7 +184,7 @@ class _BackwardSGD(BackwardPass):
 class InnerAdam(InnerOptimizer):
     """Adam (Kingma and Ba, ICLR 2015, algorithm 1).
 
-    Where the second moment is 0 its square root has no derivative; 0 is taken for it,
+    Where the second moment is 0 its square root has no derivative; 0 is used for it,
     since the gradient is 0 there too.
 
     Parameters
