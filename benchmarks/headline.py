@@ -179,7 +179,6 @@ def main():
             write_text(table, pd.DataFrame(rows).to_csv(index=False))
         found = pd.DataFrame(rows).sort_values("validation", ascending=False)
         best = found.groupby("labels", sort=False).head(1)
-        tests = []
         for row in best.itertuples():
             synthetic = SyntheticSet.load(options.out / f"{row.candidate}.safetensors")
             estimator = ConvNetClassifier(
@@ -189,16 +188,19 @@ def main():
                 **{key: getattr(row, key) for key in CHOSEN},
             )
             score = on_test(synthetic, split, estimator, options)
-            tests.append(
-                {
-                    "candidate": row.candidate,
-                    "labels": row.labels,
-                    "accuracy": 100 * score.mean,
-                    "std": 100 * score.std,
-                }
-            )
-            print(tests[-1], flush=True)
-    write_text(options.out / "headline.csv", pd.DataFrame(tests).to_csv(index=False))
+            test = f"{100 * score.mean:.1f} ± {100 * score.std:.1f}"
+            found.loc[row.Index, "test images"] = test
+            print(f"{row.candidate}, {row.labels} labels: {test}", flush=True)
+    found["networks"] = [
+        f"{row.normalization.replace('none', 'no')} normalization, {row.loss.replace('_', '-')}, "
+        f"{row.optimizer.replace('sgd', 'SGD').replace('adam', 'Adam')}"
+        for row in found.itertuples()
+    ]
+    found["validation"] = found["validation"].round(1)
+    found = found.rename(columns={"validation": "held-out images"})
+    columns = ["candidate", "labels", "iterations", "networks", "held-out images"]
+    found = found[[*columns, "test images"]].fillna("")
+    write_text(options.out / "headline.csv", found.to_csv(index=False))
 
 
 if __name__ == "__main__":

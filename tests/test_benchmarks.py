@@ -2,6 +2,7 @@
 
 import gzip
 import importlib.util
+import itertools
 import json
 import runpy
 import sys
@@ -433,19 +434,17 @@ def test_a_fit_that_was_interrupted_is_no_cell(methods, monkeypatch):
     assert not (folder / "cells.csv").exists()
 
 
-def test_a_fit_ends_at_the_iteration_nearest_to_the_budget(methods, monkeypatch):
-    _, script, _ = methods
-    now = 0.0
-    monkeypatch.setattr(script.time, "process_time", lambda: now)
-    for seconds, n_iterations in ((10, 3), (11.9, 4), (1, 1), (0, 1)):
-        now = 0.0
-        budget = script.Budget(seconds)
-        iteration, stop = 0, False
-        while not stop:
-            iteration += 1
-            now += 3.0
-            stop = budget.on_fit_task_end(None, None)
-        assert iteration == n_iterations
+@pytest.mark.parametrize(
+    ("seconds", "n_iterations"), [(10, 3), (11.9, 4), (1, 1), (0, 1)]
+)
+def test_a_fit_ends_at_the_iteration_nearest_to_the_budget(
+    seconds, n_iterations, monkeypatch
+):
+    script = load_script("_budget", monkeypatch, rate=False)
+    # Iterations of three seconds.
+    budget = script.Budget(seconds, itertools.count(0, 3).__next__)
+    stops = [budget.on_fit_task_end(None, None) for _ in range(n_iterations)]
+    assert stops == [False] * (n_iterations - 1) + [True]
 
 
 def test_data_that_is_not_there_is_left_out(methods, tmp_path, capsys):

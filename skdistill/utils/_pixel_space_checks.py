@@ -125,7 +125,8 @@ def _some_images(X: Any, shape: tuple[int, ...] | None) -> np.ndarray | None:
         return None
     try:
         X = np.asarray(X)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RuntimeError):
+        # A tensor with a gradient, among others: whoever reads it says what is wrong.
         return None
     if X.ndim == 2 and shape is not None and X.shape[1] == math.prod(shape):
         X = X.reshape(len(X), *shape)

@@ -76,7 +76,7 @@ def test_automatic_weights_of_layers(tiny_bars, depth, expected):
     ],
 )
 def test_bad_weights_of_layers_are_refused(tiny_bars, weights):
-    with pytest.raises(ValueError, match="`layer_weights` must be 'auto' or 3 numbers"):
+    with pytest.raises(ValueError, match="`layer_weights` must be 'auto' or 3 non"):
         make(layer_weights=weights).fit(*tiny_bars)
 
 

@@ -222,6 +222,9 @@ def set_doors(data, fitted, folder):
     distiller, model, network = fitted
     distilled = distiller.synthetic_
     options = {"n_repeats": 1, "random_state": 0}
+    kernels = DistilledClassifier(
+        RandomSubset(ipc=3), NeuralKernelClassifier(device="cpu")
+    ).fit(*data)
     return {
         "evaluate_synthetic": lambda X: evaluate_synthetic(
             distilled, X, y, estimator=network, **options
@@ -236,6 +239,7 @@ def set_doors(data, fitted, folder):
         "DistilledClassifier.score": lambda X: model.score(X, y),
         "DistilledClassifier.predict": model.predict,
         "DistilledClassifier.predict_proba": model.predict_proba,
+        "DistilledClassifier.decision_function": kernels.decision_function,
         "report": lambda X: report(distiller, X, y, folder / "page.html", n_repeats=1),
         "MeasuresDisplay.from_estimator": lambda X: MeasuresDisplay.from_estimator(
             distiller, X, y
@@ -270,6 +274,7 @@ def test_doors_for_real_images_are_listed(data, fitted, tmp_path):
     "door",
     [
         "BaseDistiller.score",
+        "DistilledClassifier.decision_function",
         "DistilledClassifier.predict",
         "DistilledClassifier.predict_proba",
         "DistilledClassifier.score",
