@@ -37,7 +37,6 @@ RECIPES = {
     "squared": ("adam", ADAM_RATES),
 }
 CHOSEN = ("loss", "optimizer", "normalization", "learning_rate")
-SMALL_DRAWS = {"n_networks": 2, "n_real": 256}
 # Steps, in order: class, parameters, share of the budget.
 CANDIDATES = {
     "DM": [("DMDistiller", {"width": 32}, 1.0)],
@@ -57,11 +56,8 @@ CANDIDATES = {
         ("FRePoDistiller", {"width": 64, "normalization": "none"}, 1.0)
     ],
     "FRePo, hard labels": [("FRePoDistiller", {"width": 64, "labels": "hard"}, 1.0)],
-    # Its default draws leave time for a few hundred iterations only.
-    "RFAD, small draws": [("RFADDistiller", {"width": 64} | SMALL_DRAWS, 1.0)],
-    "RFAD, small draws, hard labels": [
-        ("RFADDistiller", {"width": 64, "labels": "hard"} | SMALL_DRAWS, 1.0)
-    ],
+    "RFAD": [("RFADDistiller", {"width": 64}, 1.0)],
+    "RFAD, hard labels": [("RFADDistiller", {"width": 64, "labels": "hard"}, 1.0)],
 }
 
 
