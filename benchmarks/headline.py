@@ -188,7 +188,8 @@ def main():
             found.loc[row.Index, "test images"] = test
             print(f"{row.candidate}, {row.labels} labels: {test}", flush=True)
     found["networks"] = [
-        f"{row.normalization.replace('none', 'no')} normalization, {row.loss.replace('_', '-')}, "
+        f"{row.normalization.replace('none', 'no')} normalization, "
+        f"{row.loss.replace('_', '-')}, "
         f"{row.optimizer.replace('sgd', 'SGD').replace('adam', 'Adam')}"
         for row in found.itertuples()
     ]

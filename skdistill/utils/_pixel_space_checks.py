@@ -126,7 +126,7 @@ def _some_images(X: Any, shape: tuple[int, ...] | None) -> np.ndarray | None:
     try:
         X = np.asarray(X)
     except (TypeError, ValueError, RuntimeError):
-        # A tensor with a gradient, among others: whoever reads it says what is wrong.
+        # A tensor with a gradient, among others: it is refused where images are read.
         return None
     if X.ndim == 2 and shape is not None and X.shape[1] == math.prod(shape):
         X = X.reshape(len(X), *shape)
