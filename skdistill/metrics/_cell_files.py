@@ -16,6 +16,7 @@ from skdistill.metrics._distillers import trained_teachers
 from skdistill.metrics._protocol import Evaluation
 from skdistill.synthetic import SyntheticSet
 from skdistill.trajectory._signature import teachers_signature
+from skdistill.utils._differences import describe_difference
 from skdistill.utils._files import atomic_path, check_writable, claim
 from skdistill.utils._plain import as_plain
 from skdistill.utils._untrusted import errors_as_value_errors, read_json
@@ -157,7 +158,7 @@ class CellFiles:
             if not isinstance(found, dict):
                 raise ValueError("it does not describe the comparison it belongs to")
         differences = [
-            f"`{key}`: found {found.get(key)!r}, expected {signature.get(key)!r}"
+            describe_difference(f"`{key}`", found.get(key), signature.get(key))
             for key in dict.fromkeys([*signature, *found])
             if _text(found.get(key)) != _text(signature.get(key))
         ]

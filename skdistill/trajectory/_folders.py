@@ -28,6 +28,7 @@ from skdistill.trajectory._store import (
     write_manifest,
 )
 from skdistill.trajectory._told import Trained
+from skdistill.utils._differences import describe_difference
 from skdistill.utils._files import SharedFolder, check_writable
 from skdistill.utils._metadata import qualified_name
 from skdistill.utils._untrusted import class_labels
@@ -131,7 +132,7 @@ def differences_between(manifest: dict[str, Any], content: dict[str, Any]) -> li
         asked = {name: value for name, value in asked.items() if name in found}
     told = [f"architecture: {networks}"] if networks else []
     return told + [
-        f"{name}: found {found.get(name)!r}, expected {value!r}"
+        describe_difference(name, found.get(name), value)
         for name, value in asked.items()
         if found.get(name) != value
     ]

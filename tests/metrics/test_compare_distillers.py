@@ -280,8 +280,8 @@ def test_a_kill_loses_only_what_was_under_way(data, tmp_path, monkeypatch, compu
         ({"distiller": RandomSubset()}, r"`class`: found '.*DMDistiller', expected"),
         ({"estimator": clone(NETWORK).set_params(width=5)}, "`evaluation's estimator_"),
         ({"n_repeats": 3}, "`evaluation's n_repeats`: found 2, expected 3"),
-        ({"X": 1.2}, r"`X, y \(fingerprint\)`"),
-        ({"X_test": 1.2}, r"`X_test, y_test \(fingerprint\)`"),
+        ({"X": 1.2}, r"`X, y \(fingerprint\)`: .*bitwise identical"),
+        ({"X_test": 1.2}, r"`X_test, y_test \(fingerprint\)`: .*bitwise identical"),
     ],
 )
 def test_other_cells_of_a_name_are_refused(change, message, data, tmp_path):

@@ -8,6 +8,7 @@ from typing import Any
 from skdistill.distillation._engine._objective import State
 from skdistill.distillation._engine._state import DistillationState
 from skdistill.utils._checkpoint import load_checkpoint
+from skdistill.utils._differences import describe_difference
 from skdistill.utils._files import check_writable, claim
 from skdistill.utils._untrusted import errors_as_value_errors
 from skdistill.utils._warnings import warn
@@ -79,7 +80,7 @@ class Checkpoint:
             return
         found = self.stored[1]["signature"]
         differences = [
-            f"{name}: found {found.get(name)!r}, expected {value!r}"
+            describe_difference(name, found.get(name), value)
             for name, value in asked.items()
             if found.get(name) != value
         ]

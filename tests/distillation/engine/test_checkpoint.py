@@ -335,9 +335,9 @@ def test_other_data_are_refused(squares, tmp_path):
     weight = np.ones(18)
     weight[3] = 2
     for data, message in [
-        ((other, y), r"images or labels \(fingerprint\)"),
-        ((X, turned), r"images or labels \(fingerprint\)"),
-        ((X, y, weight), r"images or labels \(fingerprint\)"),
+        ((other, y), r"images or labels \(fingerprint\): .*bitwise identical"),
+        ((X, turned), r"images or labels \(fingerprint\): .*bitwise identical"),
+        ((X, y, weight), r"images or labels \(fingerprint\): .*bitwise identical"),
         ((X, y + 1), r"class labels: found \[0, 1, 2\], expected \[1, 2, 3\]"),
     ]:
         with pytest.raises(ValueError, match=message):
