@@ -210,7 +210,7 @@ class Results:
 
 
 def _compute_all(cells, split, teachers, scale, device, checkpoint, folder):
-    """Distil, score and store the stages of one distillation."""
+    """Distill, score and store the stages of one distillation."""
     means = []
     for cell in cells:
         path = folder / f"{_name(cell)}.json"

@@ -35,7 +35,7 @@ print(distiller.synthetic_)
 # The composite shows the means of the two reddest, the middle and the two bluest bands
 # as red, green and blue: the names of the bands determine which these are, in any
 # order.  The bands have the same stretch and can be compared: the smooth galaxies at
-# the top become fainter towards the blue, spirals do not.
+# the top become fainter toward the blue, spirals do not.
 
 SyntheticSetDisplay.from_estimator(
     distiller,

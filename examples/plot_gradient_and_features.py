@@ -80,7 +80,7 @@ for row, (name, distilled) in zip(axes, sets.items(), strict=True):
 # The difference from the start, averaged over the channels, for three of the classes:
 # red is brighter than before, blue darker, in standard deviations of the pixels.  All
 # methods remove neighboring objects, which are not a property of the class.  DM and DC
-# move light towards the mean image of the class; what STM changes is spread more widely
+# move light toward the mean image of the class; what STM changes is spread more widely
 # over the image.
 
 differences = {name: sets[name].X - start for name in ("DM", "DC", "STM")}

@@ -20,7 +20,7 @@ from skdistill.synthetic import SyntheticSet
 from skdistill.utils._device import resolve_device
 
 PROGRAM = Path(__file__).with_name("rank_program.py")
-SCRIPT = Path(__file__).parents[2] / "doc" / "distil.py"
+SCRIPT = Path(__file__).parents[2] / "doc" / "distill.py"
 pytestmark = pytest.mark.skipif(
     not torch.distributed.is_available(), reason="torch has no torch.distributed here"
 )
