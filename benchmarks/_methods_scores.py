@@ -1,4 +1,4 @@
-"""What a set of methods.py is worth to those who learn from it."""
+"""Accuracies of the models that are trained on a set of methods.py."""
 
 import time
 

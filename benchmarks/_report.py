@@ -1,4 +1,4 @@
-"""What the scripts of the paper's tables and figures make of their scores.
+"""Summaries of the scores of the paper's tables and figures.
 
 Means and deviations of each arm, comparisons of arms, and a page of them in Markdown.
 """

@@ -4,10 +4,10 @@ A table consists of cells: one distillation, or one baseline, with one seed, sco
 several new networks.  Cells are computed side by side, each is stored as soon as it is
 done, and a distillation has a checkpoint: a run that was killed is resumed.
 
-All arms are treated alike.  Teachers' snapshots are the paper's, not averages, unless
-a cell asks for these.  Networks have the same architecture, augmentation and number of
-steps; their learning rate is the best of one grid on validation images, which no
-distillation sees; nothing is selected on the test images.
+All arms are treated alike.  Teachers' snapshots are those of the paper, not averages,
+unless a cell asks for averages.  Networks have the same architecture, augmentation and
+number of steps; their learning rate is the best of one grid on validation images, which
+no distillation sees; nothing is selected on the test images.
 """
 
 import argparse

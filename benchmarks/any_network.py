@@ -1,9 +1,9 @@
 """Time and memory of the gradient of a match, for a network of any kind.
 
-Three forms compute the same: with derivatives written out by hand, which only the
-ConvNet has; with those that automatic differentiation finds of one step at a time; and
-plainly, by one graph over all steps of the student.  Each runs in a process of its own,
-one after the other, on the same task, DSA on.
+Three forms compute the same: with derivatives implemented by hand, which only the
+ConvNet has; with automatic differentiation of one step at a time; and plainly, by one
+graph over all steps of the student.  Each runs in a process of its own, one after the
+other, on the same task, with DSA.
 
 With many steps gradients in float32 are sums in which ReLUs near zero fall on either
 side: of a ResNet18 over 20 steps two plain forms differ by tenths in float32, where all

@@ -1,7 +1,7 @@
-"""Teachers of one architecture, students of another: does a distilled set carry over?
+"""Teachers of one architecture, networks of another: does a set work for these?
 
 STM distills a set with teachers of each architecture, at CPU scale; networks of each
-architecture learn from every set, and from random real images for comparison.  Their
+architecture are trained on every set and, for comparison, on random real images.  Their
 learning rate is chosen on validation images.  Rows are teachers, columns students.
 
     python benchmarks/architectures.py --data ../cifar10

@@ -1,15 +1,14 @@
 """What skdistill adds to the paper's method, against the method as written.
 
 "paper" is algorithm 1: teachers as they are after each epoch, all images in each step
-of the student, the last images, a trend test on the loss.  Its fixed learning
-rates alone are not there, which leave the images of small networks almost as they were:
-all settings have the adaptive ones.  "default" is STMDistiller with TrajectoryBuffer
-as they are; the others change one of their parameters.  "larger pixels" are of 2x2, and
-four times as many images fit the same storage budget: images per class are counted by
-the numbers they are.
+of the student, the last images, a trend test on the loss.  Only its fixed learning
+rates are replaced by the adaptive ones of all settings, since with small networks they
+hardly change the images.  "default" is STMDistiller with TrajectoryBuffer and their
+default parameters; the others change one parameter.  "larger pixels" are of 2x2: four
+such images have the storage budget of one, and are counted as one.
 
-All settings cost the same: as many gradients of single images that students follow,
-the number of iterations times that of steps times that of images per step, and as many
+All settings have the same cost: the same number of gradients of single images in the
+student's steps (iterations times steps times images per step), and the same number of
 epochs of teachers.  Scores follow the same protocol.  The folder holds CIFAR-10 as for
 table2.py, or galaxies as for table1.py.
 

@@ -1,13 +1,14 @@
 """Time and memory of an iteration of BPTT, against automatic differentiation.
 
-An iteration trains a network for the steps of a window on the synthetic images, takes
-its loss on real ones, and the gradient of that by the synthetic images and the step
-size, DSA on.  The plain form is written from the equations: one graph over the window.
-Each form runs in a process of its own, one after the other, on the same task.
+An iteration trains a network for the steps of a window on the synthetic images, and
+computes its loss on real images and the gradient with respect to the synthetic images
+and the step size, with DSA.  The plain form is written from the equations: one graph
+over the window.  Each form runs in a process of its own, one after the other, on the
+same task.
 
-A graph over a long window may be more than a machine holds.  Its memory and time grow
-by the same for each step: with --plain-windows the plain form is measured with windows
-that fit, and what the whole one takes is read off a line through these.
+A graph over a long window may not fit into memory.  Its memory and time grow linearly
+with the steps: with --plain-windows the plain form is measured with windows that fit,
+and extrapolated.
 
     python benchmarks/bptt.py --plain-windows 4 8
 """

@@ -2,14 +2,14 @@
 
 Each data set is distilled with the default parameters.  Only what limits size and time
 is set, by one rule for all data.  The distilled images are compared with random real
-images, of which several draws are averaged; each arm gets the best rate of one grid.
+images, averaged over several draws; each arm has the best learning rate of one grid.
 
 The target: distilled images score at least 1.5 times (10 images per class: 1.25 times)
-what random ones do where these are below 50 %, else they go at least half of the way
-from these to all real images.
+as much as random images if these score below 50 %, otherwise at least the mean of the
+scores of random and of all real images.
 
 With --search the same is done with each of a list of other settings, and the table says
-how close the defaults come to the best of them.  That one is chosen by its test score:
+how close the defaults come to the best of them.  The best is chosen by its test score:
 an upper bound, not a result.
 """
 

@@ -4,14 +4,14 @@ The plain form is that of the released code of DM: for each class a batch of rea
 one of synthetic images pass through a network, and automatic differentiation finds the
 gradient of the distance between both means.
 
-The gradient that counts is the mean over networks and augmentations of that with all
-real images of each class.  What a single draw gives has two noises: of its network and
-augmentation, and of its batch.  With cos^2 the share of the signal in the square of a
-draw's gradient, n draws have the signal to noise n cos^2 / (1 - cos^2); the number of
-this per second is what a form is worth.
+The signal is the expected gradient, over networks and augmentations, with all real
+images of each class.  The gradient of a single draw has noise of its network and
+augmentation, and of its batch.  With cos the cosine between both gradients, n draws
+have a signal to noise ratio of n cos^2 / (1 - cos^2); the forms are compared by this
+ratio per second.
 
-The size of batches that is best follows from both variances and the costs of real and
-of synthetic images; the table shows it beside what the package chooses by itself.
+The best batch size follows from both variances and the costs of real and of synthetic
+images; the table shows it beside the one that the package chooses by default.
 """
 
 import argparse

@@ -1,9 +1,9 @@
 """Figure 4 of the paper: how much STM depends on its threshold, MTT on its pool.
 
-On the same teachers and for as many iterations, STM with several thresholds, and MTT
-with several sizes of its pool of start epochs, which STM does away with; three trials
-of each with one image per class.  Teachers are averaged, as they are by default, and
-students of both methods aim two epochs ahead, as MTT's do.  The folder holds CIFAR-10
+STM with several thresholds, and MTT with several sizes of its pool of start epochs,
+which STM does not need, with the same teachers and number of iterations; three trials
+of each with one image per class.  Teachers are averaged, as by default, and the target
+of both methods is two epochs ahead, as in MTT.  The folder holds CIFAR-10
 as for table2.py, or galaxies as for table1.py.  "cpu" takes 70 minutes on two cores.
 
     python benchmarks/figure4.py --data folder --scale cpu

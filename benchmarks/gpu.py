@@ -1,4 +1,4 @@
-"""What has never been measured on a GPU, in one command and less than nine minutes.
+"""Everything that the documentation lacks about a GPU, in less than nine minutes.
 
     python benchmarks/gpu.py --data ../cifar10
 
@@ -6,8 +6,9 @@ The parts come in the order in which they matter, and each result is written at 
 the screen and to a CSV file: nothing is lost if the run is cut off.
 
 1. Do gradients on the GPU agree with those of the CPU, and both with float64?
-2. How long is an iteration of trajectory, gradient and feature matching, what is the
-   peak of memory, and which share of the rate at which the card multiplies matrices?
+2. How long is an iteration of trajectory, gradient and feature matching, how much
+   memory does it take, and which share of the GPU's matrix multiplication rate does it
+   reach?
 3. How long would a hundred teachers take: some, trained at once, extrapolated.
 4. What do TF32 and bfloat16 cost in accuracy of the gradient, and gain in time?
 5. What does compiling gain, and after how many iterations does it pay?

@@ -1,11 +1,12 @@
 """How much accuracy ten core-minutes buy on CIFAR-10 with one image per class.
 
-Each candidate, a distiller with parameters, has as many core-seconds on all training
-images but those held out, teachers included; a second distiller may start from the
-images of a first.  What it made is scored by new networks of width 128, with instance
+Each candidate, a distiller with parameters, has the same number of core-seconds on all
+training images but those held out, teachers included; a second distiller may start from
+the images of a first.  The set is scored by new networks of width 128, with instance
 normalization or none, that minimize the cross-entropy by SGD or the squared loss by
-Adam.  That, learning rates and candidates are chosen on the images held out; the test
-images score the best candidate with hard labels and the best with soft ones, once.
+Adam.  Network, loss, learning rate and candidates are chosen on the images held out;
+the test images score the best candidate with hard labels and the best with soft ones,
+once.
 
     python benchmarks/headline.py --data folder
 

@@ -1,12 +1,12 @@
 """KIP: closed derivatives against autograd, and accuracies at their published scale.
 
-First time and memory of one gradient, by images and targets, of the loss of the kernel
-regression: as the package has it, and by automatic differentiation through the kernel
-written plainly and the dense solve, in a process each.
+First time and memory of one gradient of the loss of the kernel regression with respect
+to images and targets: by the package, and by automatic differentiation through the
+kernel written plainly and the dense solve, each in a process of its own.
 
 Then, with ``--data`` (the folder of CIFAR-10), the two figures of the authors'
-notebook: 100 learned images with hard labels, and the labels of 500 real images solved
-for; one hidden layer, channels standardized, no whitening.  ``--fashion`` is the folder
+notebook: 100 learned images with hard labels, and 500 real images with solved labels;
+one hidden layer, channels standardized, no whitening.  ``--fashion`` is the folder
 of the four files of FashionMNIST (``dataset-fashion-mnist`` of Debian).  On both sets
 the regression is compared with scikit-learn's KernelRidge on the same kernel.
 Accuracies are those of kernel regression on the test images, never of networks; the

@@ -1,9 +1,9 @@
 """Label errors that teachers find: precision on labels with planted errors.
 
 A share of the labels is replaced by another class at random, teachers are trained on
-these, and find_label_errors ranks the images.  What counts is the share of planted
-errors among as many images of the top of the rank as were planted, over seeds; by
-chance it is the share planted.  Errors that the labels had before count as wrong.
+these, and find_label_errors ranks the images.  The result is the share of planted
+errors among the same number of top-ranked images, over seeds; by chance it is the share
+planted.  Errors that the labels had before do not count as found.
 
     python benchmarks/label_errors.py
     python benchmarks/label_errors.py --data galaxies --images-dir galaxies/images

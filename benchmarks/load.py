@@ -1,8 +1,8 @@
-"""Time of an iteration of STM on a machine that has other things to do.
+"""Time of an iteration of STM on a busy machine.
 
 A fit alone; two and three side by side, each in a process of its own; and one beside
-another program that keeps two OpenMP threads busy.  Fair shares of two cores would make
-two side by side take twice as long, three three times.
+another program that keeps two OpenMP threads busy.  With fair shares of two cores, two
+fits side by side take twice as long as one, three fits three times as long.
 
     python benchmarks/load.py
     python benchmarks/load.py --against /path/to/another/checkout

@@ -1,11 +1,11 @@
 """Memory and time of a distillation over 50,000 iterations.
 
-What a run remembers must not grow with it.  Small images and a small network make
-the iterations short, so that what surrounds the arithmetic shows as clearly as it can:
-the history, the trend test, the checkpoint.  The first and the last tenth of the run
-are compared: resident memory, the size of the checkpoint, and the time of an iteration,
-of the process and in units of some fixed work between iterations: others may use the
-machine too, and slow both.
+Memory must not grow with the length of a run.  Small images and a small network make
+the iterations short, so that the cost of everything else is visible: the history, the
+trend test, the checkpoint.  The first and the last tenth of the run are compared:
+resident memory, the size of the checkpoint, and the time of an iteration, as CPU time
+of the process and in units of a fixed computation between iterations, since other
+programs may slow both.
 
 Two runs: one with an expanded epoch pool or a new stage now and then, and one of a
 single stage, whose trend test looks at ever more validation losses.  A third compares

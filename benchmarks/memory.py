@@ -1,16 +1,16 @@
 """Memory of each step on images in a file, above the file's own pages.
 
-Images of 8 bits are written to a map, of two sizes, and each step is done on it in a
-process of its own that has done it on a few images before.  What counts is the peak of
-the memory that belongs to the process and its workers alone (RssAnon): pages of a map
-are the system's, which drops them when it needs them.
+Images of 8 bits are written to files of two sizes, and each step is run on their memory
+map in a process of its own that has run it on a few images before.  The result is the
+peak of the private memory of the process and its workers (RssAnon): the system can drop
+pages of a map at any time.
 
     python benchmarks/memory.py
     python benchmarks/memory.py --against /path/to/another/checkout
 
-With --against the same steps are done by the code of another checkout too, which may
-hold everything in memory: with the smaller size alone, unless --against-images says
-otherwise.
+With --against the same steps are also run by the code of another checkout, which may
+need to keep everything in memory: only with the smaller size, unless --against-images
+says otherwise.
 """
 
 import argparse

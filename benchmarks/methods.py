@@ -7,9 +7,9 @@ stops after the iteration that ends nearest to the budget, and what it has then 
 scored.  All parameters but the width of the networks are the defaults.
 
 Teachers are trained for as many epochs as half the budget allows, on all training
-images.  They are counted: such a method iterates for what is left.  "teachers given" is
-the same method with the same teachers and the whole budget for itself, as where
-teachers serve for so many distillations that their share of the cost is small.
+images.  Their time is counted: such a method iterates for the rest of the budget.
+"teachers given" is the same method with the same teachers and the whole budget for its
+iterations, as if teachers are used for many distillations.
 
 All sets are scored by networks of the same architecture and the same number of steps.
 Their learning rate is that of a grid which is best on validation images, which no

@@ -1,10 +1,9 @@
 """The step that ``pixel_lr="auto"`` takes: one number for DC, DSA, DM, NCFM and CAFE.
 
-Each method distills each set with several steps, in units of the standard deviation of
-the pixels, and is scored on validation images after some iterations and after four
-times as many: what suits a short run need not suit a long one.  Of every cell the table
-shows by how much a step falls short of the best one; the step with the least mean
-shortfall over all cells is the one to have.
+Each method distills each data set with several steps, in units of the standard
+deviation of the pixels, and is scored on validation images after some iterations and
+after four times as many, since short and long runs may need different steps.  At the
+end the mean and the largest difference from the best step of a cell are printed.
 """
 
 import argparse

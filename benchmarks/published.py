@@ -4,15 +4,15 @@ Each set is read by ``SyntheticSet.from_published``.  Networks train on it as in
 code of DC: three blocks of width 128 with instance normalization, SGD of learning rate
 .01 with momentum .9 and weight decay 5e-4, a tenth of the rate in the second half, 300
 epochs without augmentation, or 1000 with DSA's.  Test images are those of CIFAR-10,
-brought into the pixel space that the makers say: DC's by their mean and deviation of
-each channel, RFAD's whitened.  Beside our mean stands that which the file tells, of the
-makers' own networks.
+transformed to the pixel space of the authors: standardized channels for DC, whitened
+images for RFAD.  The table also has the accuracies that a file contains, those of the
+authors' networks.
 
-A set with regression targets is also scored by kernel regression, and networks fit its
-targets.  One kernel is that of fully connected networks; the other is RFAD's own, in
-the mean over random convolutional networks: three blocks of width 256 without
-normalization, weights of variance 2 / fan-in, biases of .01, and a ridge of .005 of the
-mean of the kernel's diagonal.
+A set with regression targets is also scored by kernel regression, and networks are
+trained on its targets.  One kernel is that of fully connected networks; the other is
+RFAD's own, the mean over random convolutional networks: three blocks of width 256
+without normalization, weights of variance 2 / fan-in, biases of .01, and a ridge of
+.005 of the mean of the kernel's diagonal.
 """
 
 import argparse

@@ -2,11 +2,12 @@
 
 One method in a call.  Settings are those of the method's authors; the table states
 where they differ.  A run lasts for hours: it keeps a checkpoint, may be stopped at any
-moment, and is resumed by the same command.  At some iterations, and at
-the end of ``--seconds``, the set as it is then is scored under the
-published protocol: five networks with hard labels, SGD of learning rate .01 and
-momentum .9, 300 epochs without augmentation and 1000 with that of DSA, on all 10,000
-test images.  Each score is written at once, to ``scores.csv`` in the run's folder.
+moment, and is resumed by the same command.  At some iterations, and at the end of
+``--seconds``, the set is scored under the published protocol: networks with hard
+labels (``--networks-between``, at the last iteration ``--n-networks``), SGD of learning
+rate .01 and momentum .9, 300 epochs without augmentation and 1000 with that of DSA, on
+all 10,000 test images.  Each score is written at once, to ``scores.csv`` in the run's
+folder.
 """
 
 import argparse

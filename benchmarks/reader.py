@@ -1,9 +1,9 @@
 """Speed and memory of reading images, on one core.
 
-Speed is compared with what Pillow needs to decode the same files alone, and with the
-loop that one would write: open, rotate, crop, resize.  All take turns in one run, and
-processor time counts, so that other work on the machine does not matter much.  Memory
-is that of reading many images into a file, in a process of its own.
+Speed is compared with decoding the same files by Pillow alone, and with a plain loop:
+open, rotate, crop, resize.  All take turns in one run and are compared by CPU time, so
+that other work on the machine does not matter much.  Memory is that of reading many
+images into a file, in a process of its own.
 
 The files are the JPEGs of 424 x 424 pixels in ../shared, or simulated ones.
 """

@@ -5,10 +5,10 @@ holds votes.csv, or labels.csv with the classes, and images/.
 
     python benchmarks/table1.py --data folder --scale cpu
 
-"cpu" takes all the galaxies there are, of the classes that have enough of them, at 32
-pixels, with small networks and a fixed number of iterations, within half an hour on two
-cores; "resolution" has the paper's resolution and width but few iterations, one image
-per class and one seed; "paper" is for a GPU.
+"cpu" takes all galaxies of the classes that have enough of them, at 32 pixels, with
+small networks and a fixed number of iterations, within half an hour on two cores;
+"resolution" has the paper's resolution and width but few iterations, one image per
+class and one seed; "paper" is for a GPU.
 """
 
 from dataclasses import replace

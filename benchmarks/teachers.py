@@ -2,11 +2,11 @@
 
 The plain loop is what public code for trajectory matching does: a DataLoader, DSA on
 the batch, forward pass, automatic differentiation, SGD; it trains one teacher
-with all cores.  The package trains a teacher per core, or on a GPU many at once.  The
-arms take turns, each in processes of its own, and the least time of each counts.
+with all cores.  The package trains a teacher per core, or on a GPU many at once.  Both
+forms take turns, each in processes of its own, and the least time of each counts.
 
-On a machine that others use too, images a second of a core's time tell more: they do
-not count the time in which others had the core.
+On a shared machine images per second of CPU time are more meaningful: they do not count
+the time in which other programs used the core.
 
 The share is that of the rate at which the same cores multiply large matrices; it
 counts the operations of direct convolutions.  Winograd's algorithm needs fewer, so
