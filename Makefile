@@ -91,6 +91,8 @@ bench: $(VENV)/.installed-dev  ## Run every benchmark that has its data (DATA= G
 	            [ -n "$(SETS)" ] || missing="DATA=folder SETS=files" ;; \
 	        table1.py) need GALAXIES "$(GALAXIES)" ;; \
 	        table2.py | figure3.py | figure4.py | beyond.py | pixel_lr.py | architectures.py) need DATA "$(DATA)" ;; \
+	        gpu.py) given=($(if $(DATA),--data "$(DATA)")); \
+	            command -v nvidia-smi >/dev/null || missing="a GPU" ;; \
 	        kip.py) given=($(if $(DATA),--data "$(DATA)")) ;; \
 	    esac; \
 	    if [ -n "$$missing" ]; then echo "Left out: $$script needs $$missing"; continue; fi; \

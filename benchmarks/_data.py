@@ -1,6 +1,7 @@
 """The image sets of the benchmarks, split for training, choosing and testing."""
 
 import gzip
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,8 +37,25 @@ class Split(NamedTuple):
     y_test: np.ndarray
 
 
+class NoImages(SystemExit):
+    """There are none of a kind that the scripts read."""
+
+
+@contextmanager
+def readable(folder):
+    """Name the folder, and no line of a program, where its images cannot be read."""
+    try:
+        yield
+    except (OSError, EOFError, ValueError, KeyError, ImportError) as error:
+        raise SystemExit(
+            f"--data: {folder} cannot be read: {type(error).__name__}: {error}"
+        ) from error
+
+
 def scaled(parts, whiten=False):
     """Bring all parts into the pixel space of the training images."""
+    if len(np.unique(parts[1])) < 2:
+        raise ValueError(f"expected images of several classes; got {parts[1][:1]} only")
     steps = [ChannelScaler()] + ([ZCAWhitener()] if whiten else [])
     scaler = make_pipeline(*steps)
     X, y, X_validation, y_validation, X_test, y_test = parts
@@ -200,6 +218,17 @@ def cifar(folder, name="CIFAR-10", n_train=None, n_test=None, share=0.1, size=32
     return (*held_out(*parts[0], share), *parts[1])
 
 
+def whole_cifar10(folder):
+    """CIFAR-10 as it is: images and labels for training, and those for testing."""
+    parts = []
+    with readable(folder):
+        for subset in ("train", "test"):
+            parts += load_cifar10(
+                folder, subset=subset, download_if_missing=False, return_X_y=True
+            )
+    return parts
+
+
 def has_cifar(folder, name):
     """Tell whether a folder holds CIFAR-10 or CIFAR-100."""
     python = "cifar-100-python" if name == "CIFAR-100" else "cifar-10-batches-py"
@@ -237,6 +266,11 @@ def fashion(folder, n_train=None, n_test=None, share=0.1):
 
 def any_images(folder, scale, n_jobs=None):
     """Return a name and a split of what a folder, or a name, stands for."""
+    with readable(folder):
+        return _any_images(folder, scale, n_jobs)
+
+
+def _any_images(folder, scale, n_jobs):
     shared = {"share": scale.validation}
     if folder == DIGITS:
         return "digits", scaled(digits(scale.n_train, scale.n_test, **shared))
@@ -270,7 +304,9 @@ def any_images(folder, scale, n_jobs=None):
         return "labeled galaxies", scaled(
             labeled_galaxies(folder, scale.size, n_jobs=n_jobs, **shared)
         )
-    raise SystemExit(
+    if not Path(folder).is_dir():
+        raise NoImages(f"--data: no such folder: {folder}")
+    raise NoImages(
         f"--data: {folder} holds neither CIFAR-10, FashionMNIST nor votes.csv or "
         f"labels.csv and images/, and is not '{SIMULATED}' or '{DIGITS}'"
     )

@@ -7,10 +7,15 @@ import psutil
 import torch
 
 
+def is_gpu(device):
+    """Tell whether a device is a CUDA GPU, also one of several as "cuda:1"."""
+    return torch.device(device).type == "cuda"
+
+
 def wait(device):
     """Wait until a GPU is through with its work."""
-    if device == "cuda":
-        torch.cuda.synchronize()
+    if is_gpu(device):
+        torch.cuda.synchronize(device)
 
 
 class PeakMemory(threading.Thread):
@@ -22,14 +27,15 @@ class PeakMemory(threading.Thread):
 
     def __init__(self, device):
         super().__init__(daemon=True)
-        self._on_gpu = device == "cuda"
+        self._on_gpu = is_gpu(device)
+        self._device = device
         self._process = psutil.Process()
         self._before = self._peak = self._now()
         self._done = threading.Event()
 
     def _now(self):
         if self._on_gpu:
-            return torch.cuda.memory_allocated()
+            return torch.cuda.memory_allocated(self._device)
         return self._process.memory_info().rss
 
     def run(self):
@@ -38,14 +44,14 @@ class PeakMemory(threading.Thread):
 
     def __enter__(self):
         if self._on_gpu:
-            torch.cuda.reset_peak_memory_stats()
+            torch.cuda.reset_peak_memory_stats(self._device)
         else:
             self.start()
         return self
 
     def __exit__(self, *_):
         if self._on_gpu:
-            self._peak = torch.cuda.max_memory_allocated()
+            self._peak = torch.cuda.max_memory_allocated(self._device)
         else:
             self._peak = max(self._peak, self._now())
             self._done.set()

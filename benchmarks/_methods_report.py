@@ -32,6 +32,7 @@ def report(folder, rows):
     # No cell has one where all failed.
     table = table.assign(accuracies=table.get("accuracies"))
     full = table[(table["method"] == FULL) & table["accuracies"].notna()]
+    full = full.assign(scored_by=full["protocol"].map(scored_by))
     tables = {"table": wide(table), "differences": wide_differences(table)}
     tables["kernel"] = kernel(table)
     tables["transfer"] = transfer(table, full)
@@ -47,7 +48,7 @@ def report(folder, rows):
         good = of_protocol[of_protocol["accuracies"].notna()]
         for (name, ipc), part in good.groupby(["data", "ipc"], sort=False):
             title = f"{ipc} per class" if ipc else "all images"
-            shown = summary(part, full[full["data"] == name])
+            shown = summary(part, full_of(full, name, protocol))
             lines += [f"## {name}, {title}", "", markdown(shown), ""]
         broken = of_protocol[of_protocol["accuracies"].isna()]
         lines += [
@@ -85,7 +86,7 @@ def summary(part, full):
         means = np.array([one.mean() for one in found])
         row = {
             "method": title(method, teachers),
-            "labels": "hard" if (arm["labels"] == "hard").all() else "soft",
+            "labels": labels_of(arm),
             "accuracy": percent(means.mean()),
             "networks": percent(
                 np.sqrt(np.mean([one.var(ddof=1) for one in found]))
@@ -121,14 +122,16 @@ def summary(part, full):
 
 def robust_scores(part, full):
     """Return DD-Ranking's scores of each arm, where their accuracies are there."""
+    if PLAIN not in part:
+        return {}
+    # Cells whose other scores are missing yet have no part in any of the means.
+    part = part[part[PLAIN].notna()]
     of_random = part[part["method"] == "RandomSubset"]
-    if PLAIN not in part or of_random[PLAIN].isna().all():
+    if not len(of_random):
         return {}
     found = {}
     random = mean_of(of_random)
     for arm, cells in part.groupby(["method", "teachers"], sort=False):
-        if cells[PLAIN].isna().all() or arm[0] == FULL:
-            continue
         augmented = mean_of(cells)
         scores = {"LRS": np.nan}
         if len(full):
@@ -187,6 +190,22 @@ def scores_of(part):
     return scored
 
 
+def scored_by(protocol):
+    """Return how a protocol scores, whatever the budget."""
+    return protocol.partition(" ")[2]
+
+
+def full_of(full, data, protocol):
+    """Return the cells with all images that a cell's scores are compared with."""
+    same = (full["data"] == data) & (full["scored_by"] == scored_by(protocol))
+    return full[same]
+
+
+def labels_of(cells):
+    """Return whether networks learn from soft labels."""
+    return "hard" if (cells["labels"] == "hard").all() else "soft"
+
+
 def seconds_of(protocol):
     """Return the budget, which a protocol begins with."""
     return float(protocol.partition(" ")[0])
@@ -215,19 +234,19 @@ def columns(good):
             yield f"{data}, {ipc} per class" if ipc else data, part
 
 
+def first_columns(protocol, cells):
+    """Return what the rows of all tables for people begin with."""
+    arm = cells["method"].iloc[0], cells["teachers"].iloc[0]
+    return {"protocol": protocol, "method": title(*arm), "labels": labels_of(cells)}
+
+
 def wide(table):
     """Return a row per protocol and method, in the order in which they were run."""
     rows = {}
     for protocol, good in protocols(table):
         for name, part in columns(good):
             for arm, (cells, found) in scores_of(part).items():
-                is_soft = (cells["labels"] != "hard").any()
-                row = rows.setdefault(
-                    (protocol, *arm),
-                    {"protocol": protocol, "method": title(*arm), "labels": "hard"},
-                )
-                if is_soft:
-                    row["labels"] = "soft"
+                row = rows.setdefault((protocol, *arm), first_columns(protocol, cells))
                 means = [one.mean() for one in found]
                 # That of sets where there are several, else that of networks.
                 spread = means if len(means) > 1 else found[0]
@@ -246,13 +265,12 @@ def wide_differences(table):
     for protocol, good in protocols(table):
         for name, part in columns(good):
             scored = scores_of(part)
-            for arm, (_, found) in scored.items():
+            for arm, (cells, found) in scored.items():
                 for other in map(reference, REFERENCES):
                     if other not in scored or other == arm or arm[0] == FULL:
                         continue
                     means = np.array([one.mean() for one in found])
-                    begin = {"protocol": protocol, "method": title(*arm)}
-                    begin["against"] = title(*other)
+                    begin = first_columns(protocol, cells) | {"against": title(*other)}
                     row = rows.setdefault((protocol, *arm, *other), begin)
                     row[name] = difference(means, scored[other][1])
     return pd.DataFrame(list(rows.values()))
@@ -267,8 +285,7 @@ def kernel(table):
                 values = cells.get("kernel", pd.Series(dtype=float)).dropna()
                 if not len(values):
                     continue
-                begin = {"protocol": protocol, "method": title(*arm)}
-                row = rows.setdefault((protocol, *arm), begin)
+                row = rows.setdefault((protocol, *arm), first_columns(protocol, cells))
                 spread = f" ± {percent(values.std())}" if len(values) > 1 else ""
                 kind = "seeds" if len(values) > 1 else "seed"
                 row[name] = f"{percent(values.mean())}{spread} ({len(values)} {kind})"
@@ -280,11 +297,13 @@ def transfer(table, full):
     rows = []
     for protocol, good in protocols(table):
         for (data, ipc), part in good.groupby(["data", "ipc"], sort=False):
-            robust = robust_scores(part, full[full["data"] == data])
-            for arm, scores in robust.items():
-                cells = part[(part["method"] == arm[0]) & (part["teachers"] == arm[1])]
-                row = {"protocol": protocol, "data": data, "per class": ipc}
-                row |= {"method": title(*arm), "ConvNet": percent(mean_of(cells))}
+            of_full = full_of(full, data, part["protocol"].iloc[0])
+            for arm, scores in robust_scores(part, of_full).items():
+                is_arm = (part["method"] == arm[0]) & (part["teachers"] == arm[1])
+                cells = part[is_arm & part[PLAIN].notna()]
+                row = first_columns(protocol, cells)
+                row |= {"data": data, "per class": ipc}
+                row["ConvNet"] = percent(mean_of(cells))
                 for name in (PLAIN, HARD, *NETWORKS, *OF_TABLES):
                     row[name] = percent(cells[name].mean())
                 rows.append(row | scores)
@@ -323,6 +342,8 @@ def draw(path, table):
         for name, arm in part.groupby("method", sort=False):
             means = arm.groupby("budget")["mean"].mean()
             label = title(name, NONE)
+            if labels_of(arm) == "soft":
+                label += " (soft labels)"
             if name in BASELINES:
                 # They cost next to nothing, and no budget changes them.
                 mean = arm.drop_duplicates("seed")["mean"].mean()

@@ -24,6 +24,7 @@ import numpy as np
 import pandas as pd
 import torch
 from _report import write_text
+from _runs import check_settings, own_folder, store_settings, whole
 from joblib import Parallel, delayed
 
 from skdistill import (
@@ -90,10 +91,12 @@ def arguments(description, default_out, scales):
         default=Path(__file__).parent / "results" / default_out,
         help="folder of the results; a run that is there is resumed",
     )
-    parser.add_argument("--seeds", type=int, help="number of seeds of the distillation")
+    parser.add_argument(
+        "--seeds", type=whole(), help="number of seeds of the distillation"
+    )
     parser.add_argument(
         "--jobs",
-        type=int,
+        type=whole(),
         # Processes would only share a GPU.
         default=1 if torch.cuda.is_available() else os.cpu_count(),
         help="cells to compute side by side",
@@ -109,27 +112,16 @@ class Results:
         self.folder = Path(folder)
         self.cells = self.folder / "cells"
         self.work = self.folder / "work"
-        # As JSON has it, for the comparison.
-        self.settings = settings = json.loads(json.dumps(settings))
-        self.stored = self.folder / "settings.json"
-        if self.stored.exists():
-            stored = json.loads(self.stored.read_text())
-            names = sorted(stored.keys() | settings.keys())
-            differences = [
-                f"{name}: found {stored.get(name)!r}, expected {settings.get(name)!r}"
-                for name in names
-                if stored.get(name) != settings.get(name)
-            ]
-            if differences:
-                raise SystemExit(
-                    f"{self.folder} holds a run with other settings ("
-                    + "; ".join(differences)
-                    + "); give another folder as --out, or delete this one"
-                )
+        self.settings = settings
+        check_settings(self.folder, settings)
 
     def run(self, cells, data, scale, device, jobs):
         """Compute the cells that are missing, and return a row per network."""
-        write_text(self.stored, json.dumps(self.settings, indent=1))
+        with own_folder(self.folder, "--out"):
+            store_settings(self.folder, self.settings)
+            return self._run(cells, data, scale, device, jobs)
+
+    def _run(self, cells, data, scale, device, jobs):
         missing = [cell for cell in cells if not self._path(cell).exists()]
         print(f"{len(cells) - len(missing)} of {len(cells)} cells are there")
         begin = time.perf_counter()
@@ -140,8 +132,8 @@ class Results:
         groups: dict[str, list] = {}
         for cell in missing:
             # Stages of one distillation, as of a curve, come one after the other.
-            whole = {k: v for k, v in cell.items() if k != "iterations"}
-            groups.setdefault(_name(whole), []).append(cell)
+            rest = {k: v for k, v in cell.items() if k != "iterations"}
+            groups.setdefault(_name(rest), []).append(cell)
         # Networks on all images take longest: at the end others would wait for them.
         ordered = sorted(
             groups.items(), key=lambda item: item[1][0]["method"] != "full"

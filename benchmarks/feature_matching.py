@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from matching import PeakMemory, wait
+from _measure import PeakMemory, wait
 
 from skdistill import ChannelScaler, ImageReader, load_cifar10
 from skdistill.distillation._engine._objective import Draw

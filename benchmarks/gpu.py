@@ -3,12 +3,13 @@
     python benchmarks/gpu.py --data ../cifar10
 
 The parts come in the order in which they matter, and each result is written at once, to
-the screen and to a CSV file: nothing is lost if the run is cut off.
+the screen and to a CSV file: nothing is lost if the run is cut off.  No part begins
+when the time is over.
 
 1. Do gradients on the GPU agree with those of the CPU, and both with float64?
 2. How long is an iteration of trajectory, gradient and feature matching, how much
    memory does it take, and which share of the GPU's matrix multiplication rate does it
-   reach?
+   reach?  TF32 is as PyTorch has it for convolutions by default, for both.
 3. How long would a hundred teachers take: some, trained at once, extrapolated.
 4. What do TF32 and bfloat16 cost in accuracy of the gradient, and gain in time?
 5. What does compiling gain, and after how many iterations does it pay?
@@ -21,13 +22,18 @@ the screen and to a CSV file: nothing is lost if the run is cut off.
 import argparse
 import math
 import time
+import warnings
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
-from matching import PeakMemory, matrix_rate, operations, wait
+from _budget import Budget
+from _data import has_cifar, whole_cifar10
+from _measure import PeakMemory, is_gpu, wait
+from _report import environment
+from _runs import positive, write_rows
+from matching import matrix_rate, operations
 from sklearn.pipeline import make_pipeline
 from torch.nn import functional as F
 
@@ -41,7 +47,6 @@ from skdistill import (
     TrajectoryBuffer,
     ZCAWhitener,
     evaluate_synthetic,
-    load_cifar10,
     make_galaxies,
 )
 from skdistill.distillation._objectives._trajectory_distance import (
@@ -66,7 +71,10 @@ class Clock:
         self.begin = time.perf_counter()
         self.limit = 60 * options.minutes
         self.out = options.out
+        self.said = environment(options.device)
         self.rows = []
+        # Images per second in the training of teachers, when that is known.
+        self.teacher_rate = math.inf
 
     @property
     def left(self):
@@ -74,12 +82,10 @@ class Clock:
 
     def write(self, part, what, value, unit=""):
         seconds = time.perf_counter() - self.begin
-        self.rows.append(
-            {"part": part, "what": what, "value": value, "unit": unit, "at_s": seconds}
-        )
+        row = {"part": part, "what": what, "value": value, "unit": unit}
+        self.rows.append(row | {"at_s": seconds} | self.said)
         print(f"{seconds:5.0f} s  {part}: {what}: {value:.5g} {unit}", flush=True)
-        self.out.parent.mkdir(parents=True, exist_ok=True)
-        pd.DataFrame(self.rows).to_csv(self.out, index=False)
+        write_rows(self.out, self.rows)
 
 
 def task_of(module, ipc, n_classes, size):
@@ -99,7 +105,8 @@ def network(options, dtype=torch.float32):
 
 def iterate(options, module, task, n_steps, device, dtype, *, compiled=False):
     """Return a function that makes an iteration on a device."""
-    derivatives = ConvNetDerivatives(module.to(device), compile=compiled)
+    # Of the module it takes the structure alone: that may stay on the CPU.
+    derivatives = ConvNetDerivatives(module, compile=compiled)
     wanted = F.one_hot(task[3], 10)
     task = (*task[:3], wanted, task[4])
     task = tuple(tensor.to(device, dtype) for tensor in task)
@@ -173,7 +180,8 @@ def matches(options):
 
 def iterations(options, clock):
     device = options.device
-    rate = matrix_rate(device)
+    with tf32(torch.backends.cudnn.allow_tf32):
+        rate = matrix_rate(device)
     clock.write("iteration", "large products of matrices", rate / 1e12, "TFLOP/s")
     module = network(options)
     for ipc, n_steps in matches(options):
@@ -211,6 +219,9 @@ def seconds_of_iteration(distiller, ipc, X, y, options):
     seconds = []
     short, long = (1, 3) if options.tiny else (3, 13)
     for n_iter in (short, long):
+        if seconds and not options.tiny:
+            # Some ten seconds have to do, however long an iteration is.
+            n_iter = short + int(min(max(10 * short / seconds[0], 1), long - short))
         made = distiller(
             ipc,
             max_iter=n_iter,
@@ -222,7 +233,7 @@ def seconds_of_iteration(distiller, ipc, X, y, options):
         made.fit(X, y)
         seconds.append(time.perf_counter() - begin)
     # Of short runs on a busy machine the longer need not take longer.
-    return max(seconds[1] - seconds[0], 1e-6) / (long - short)
+    return max(seconds[1] - seconds[0], 1e-6) / (n_iter - short)
 
 
 def teachers(options, clock):
@@ -258,7 +269,12 @@ def teachers(options, clock):
         except torch.OutOfMemoryError:
             clock.write("teachers", f"{n_teachers} at once: out of memory", math.nan)
             break
+        finally:
+            # Its tensors, before there are those of the next.
+            epochs.close()
+            del epochs
         rate = n_teachers * len(images) / (time.perf_counter() - begin)
+        clock.teacher_rate = rate
         clock.write("teachers", f"{n_teachers} at once", rate, "images/s")
         hours = 100 * 50 * 50_000 / rate / 3600
         what = f"100 teachers of 50 epochs of 50,000 images, {n_teachers} at once"
@@ -301,7 +317,14 @@ def compiling(options, clock):
     usual = timed(eager, 3)
     begin = time.perf_counter()
     compiled = iterate(*arguments, compiled=True)
-    found = compiled()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        found = compiled()
+    for warning in caught:
+        if "torch.compile failed" in str(warning.message):
+            print(warning.message, flush=True)
+            clock.write("compiling", "not compiled", math.nan)
+            return
     took = time.perf_counter() - begin - usual
     seconds = timed(compiled, 3)
     error = relative(found, reference)
@@ -316,8 +339,7 @@ def compiling(options, clock):
 def data(options):
     """Return training and test images in the pixel space of the former."""
     if options.data is not None:
-        X, y = load_cifar10(options.data, subset="train", return_X_y=True)
-        X_test, y_test = load_cifar10(options.data, subset="test", return_X_y=True)
+        X, y, X_test, y_test = whole_cifar10(options.data)
     else:
         n_images = 90 if options.tiny else 3600
         X, y = make_galaxies(2 * n_images, size=options.size, random_state=0)
@@ -331,26 +353,34 @@ def data(options):
 def published(options, clock):
     """Distill by STM until the time is nearly over, and score the result."""
     X, y, X_test, y_test = data(options)
-    n_epochs = 3 if options.tiny else 10
+    n_teachers, n_epochs = (2, 3) if options.tiny else (10, 10)
+    # They have at most a third of the time.
+    affordable = clock.left / 3 * clock.teacher_rate / (n_teachers * len(X))
+    n_epochs = int(min(max(affordable, 3), n_epochs))
     begin = time.perf_counter()
     buffer = TrajectoryBuffer(
-        n_teachers=2 if options.tiny else 10,
+        n_teachers=n_teachers,
         n_epochs=n_epochs,
         width=options.width,
         device=options.device,
         random_state=0,
     ).fit(X, y)
     took = time.perf_counter() - begin
-    clock.write("distillation", f"{buffer.n_teachers} teachers", took, "s")
+    what = f"{n_teachers} teachers of {n_epochs} epochs"
+    clock.write("distillation", what, took, "s")
 
     def distiller(n_iter):
-        return STMDistiller(
+        made = STMDistiller(
             buffer=buffer,
             n_steps=2 if options.tiny else 50,
             max_total_iter=n_iter,
             device=options.device,
             random_state=0,
         )
+        if hasattr(made, "set_callbacks"):
+            # A long fit is compiled first, which the short one did not say.
+            made.set_callbacks(Budget(0.75 * clock.left, time.perf_counter))
+        return made
 
     few = 2 if options.tiny else 10
     begin = time.perf_counter()
@@ -390,23 +420,32 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", type=Path, help="folder of CIFAR-10")
-    parser.add_argument("--device", default=None, help="cuda if there is one")
-    parser.add_argument("--minutes", type=float, default=8.5)
-    parser.add_argument("--tiny", action="store_true")
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/gpu.csv"))
+    parser.add_argument("--device", help="cuda if there is one")
+    parser.add_argument("--minutes", type=positive, default=8.5)
+    parser.add_argument("--tiny", action="store_true", help="to try it out on any CPU")
+    parser.add_argument("--out", type=Path, help="default gpu.csv, or gpu_tiny.csv")
     options = parser.parse_args()
-    options.device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if options.data is not None and not has_cifar(options.data, "CIFAR-10"):
+        raise SystemExit(f"--data: {options.data} holds no CIFAR-10")
+    has_gpu = torch.cuda.is_available()
+    if not has_gpu and not options.tiny and options.device is None:
+        raise SystemExit("there is no GPU; --tiny shows on a CPU that the script works")
+    options.device = options.device or ("cuda" if has_gpu else "cpu")
+    if is_gpu(options.device) and not has_gpu:
+        raise SystemExit(f"--device: there is no GPU for {options.device!r}")
+    name = "gpu_tiny.csv" if options.tiny else "gpu.csv"
+    options.out = options.out or Path(__file__).with_name(name)
     options.size, options.width = (8, 8) if options.tiny else (32, 128)
     if options.tiny and options.device == "cpu":
         # The path is the same; the compiler itself would take minutes.
         torch.compiler.set_stance("force_eager")
     clock = Clock(options)
-    card = "CPU"
-    if options.device.startswith("cuda"):
-        card = torch.cuda.get_device_name()
-    print(f"{card}, torch {torch.__version__}", flush=True)
+    print(f"{clock.said['machine']}\n{clock.said['versions']}", flush=True)
     parts = [agreement, iterations, teachers, precisions, compiling, published]
     for part in parts:
+        if clock.left <= 0:
+            clock.write(part.__name__, "left out: the time is over", math.nan)
+            continue
         # A part that fails, for memory or a driver, must not take the others along.
         try:
             part(options, clock)

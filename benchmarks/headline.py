@@ -11,7 +11,9 @@ once.
     python benchmarks/headline.py --data folder
 
 Each candidate is stored when it is done: a run that was killed is resumed by the same
-command, and one with more candidates computes these alone.
+command, and one with more candidates computes these alone.  Which is best is known when
+all are there: more candidates, chosen after a look at the test images, would make their
+score too high.
 """
 
 import argparse
@@ -21,9 +23,10 @@ from pathlib import Path
 
 import pandas as pd
 from _budget import Budget
-from _data import cifar, scaled
+from _data import cifar, readable, scaled
 from _methods_scores import ADAM_RATES, evaluated
 from _report import environment, write_text
+from _runs import own_folder, positive, read_rows, store_settings, whole, write_rows
 from methods import train_teachers
 from threadpoolctl import threadpool_limits
 
@@ -37,6 +40,7 @@ RECIPES = {
     "cross_entropy": ("sgd", (0.003, 0.01, 0.03)),
     "squared": ("adam", ADAM_RATES),
 }
+OF_ALL_CANDIDATES = ("seconds", "train", "validation", "score_steps", "seed")
 CHOSEN = ("loss", "optimizer", "normalization", "learning_rate")
 # Steps, in order: class, parameters, share of the budget.
 CANDIDATES = {
@@ -136,58 +140,82 @@ class Settings:
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", type=Path, required=True, help="folder of CIFAR-10")
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/headline"))
-    parser.add_argument("--candidates", nargs="+", choices=CANDIDATES)
-    parser.add_argument("--seconds", type=float, default=600)
-    parser.add_argument("--train", type=int, help="images; default all")
-    parser.add_argument("--validation", type=int, default=1000, help="to choose rates")
-    parser.add_argument("--score-steps", type=int, default=300)
-    parser.add_argument("--networks", type=int, default=5, help="of the best")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--out", type=Path, default=Path(__file__).parent / "results" / "headline"
+    )
+    parser.add_argument(
+        "--candidates", nargs="+", choices=CANDIDATES, default=list(CANDIDATES)
+    )
+    parser.add_argument("--seconds", type=positive, default=600)
+    parser.add_argument("--train", type=whole(), help="images; default all")
+    parser.add_argument(
+        "--validation", type=whole(), default=1000, help="images to choose rates"
+    )
+    parser.add_argument("--score-steps", type=whole(), default=300)
+    parser.add_argument("--networks", type=whole(), default=5, help="of the best")
+    parser.add_argument("--seed", type=whole(0), default=0)
     options = parser.parse_args()
-    split = scaled(cifar(options.data, n_train=options.train, share=0.1), whiten=True)
-    options.out.mkdir(parents=True, exist_ok=True)
+    with readable(options.data):
+        parts = cifar(options.data, n_train=options.train, share=0.1)
+        split = scaled(parts, whiten=True)
+    if options.validation >= len(split.y_validation):
+        raise SystemExit(
+            f"--validation: {options.validation} of the {len(split.y_validation)} "
+            "images held out leave none on which a candidate is chosen"
+        )
+    with own_folder(options.out, "--out"):
+        store_settings(
+            options.out, {name: getattr(options, name) for name in OF_ALL_CANDIDATES}
+        )
+        with single_threaded_torch(), threadpool_limits(1):
+            found = compare(split, options)
+    write_text(options.out / "headline.csv", found.to_csv(index=False))
+
+
+def compare(split, options):
+    """Compute the candidates that are missing, and score the best; return a table."""
     table = options.out / "candidates.csv"
-    rows = pd.read_csv(table).to_dict("records") if table.exists() else []
-    with single_threaded_torch(), threadpool_limits(1):
-        for name in options.candidates or CANDIDATES:
-            if any(row["candidate"] == name for row in rows):
-                continue
-            synthetic, took, n_iter = distil(
-                CANDIDATES[name], split, options.seconds, options.seed
-            )
-            synthetic.save(options.out / f"{name}.safetensors")
-            validation, estimator = on_held_out(synthetic, split, options)
-            is_hard = synthetic.targets is None and synthetic.probabilities is None
-            rows.append(
-                {
-                    "candidate": name,
-                    "labels": "hard" if is_hard else "soft",
-                    "validation": 100 * validation,
-                    **{key: getattr(estimator, key) for key in CHOSEN},
-                    "core_seconds": took,
-                    "iterations": n_iter,
-                    **environment("cpu"),
-                }
-            )
-            print(rows[-1], flush=True)
-            write_text(table, pd.DataFrame(rows).to_csv(index=False))
-        found = pd.DataFrame(rows).sort_values("validation", ascending=False)
-        best = found.groupby("labels", sort=False).head(1)
-        for row in best.itertuples():
-            synthetic = SyntheticSet.load(options.out / f"{row.candidate}.safetensors")
-            estimator = ConvNetClassifier(
-                width=128,
-                max_iter=options.score_steps,
-                device="cpu",
-                **{key: getattr(row, key) for key in CHOSEN},
-            )
-            score = on_test(synthetic, split, estimator, options)
-            test = f"{100 * score.mean:.1f} ± {100 * score.std:.1f}"
-            found.loc[row.Index, "test images"] = test
-            print(f"{row.candidate}, {row.labels} labels: {test}", flush=True)
+    rows = read_rows(table)
+    for name in options.candidates:
+        if any(row["candidate"] == name for row in rows):
+            continue
+        synthetic, took, n_iter = distil(
+            CANDIDATES[name], split, options.seconds, options.seed
+        )
+        synthetic.save(options.out / f"{name}.safetensors")
+        validation, estimator = on_held_out(synthetic, split, options)
+        is_hard = synthetic.targets is None and synthetic.probabilities is None
+        rows.append(
+            {
+                "candidate": name,
+                "labels": "hard" if is_hard else "soft",
+                "validation": 100 * validation,
+                **{key: getattr(estimator, key) for key in CHOSEN},
+                "core_seconds": took,
+                "iterations": n_iter,
+                **environment("cpu"),
+            }
+        )
+        print(rows[-1], flush=True)
+        write_rows(table, rows)
+    found = pd.DataFrame(rows).sort_values("validation", ascending=False)
+    best = found.groupby("labels", sort=False).head(1)
+    for row in best.itertuples():
+        synthetic = SyntheticSet.load(options.out / f"{row.candidate}.safetensors")
+        estimator = ConvNetClassifier(
+            width=128,
+            max_iter=options.score_steps,
+            device="cpu",
+            **{key: getattr(row, key) for key in CHOSEN},
+        )
+        score = on_test(synthetic, split, estimator, options)
+        test = f"{100 * score.mean:.1f} ± {100 * score.std:.1f}"
+        found.loc[row.Index, "test images"] = test
+        print(f"{row.candidate}, {row.labels} labels: {test}", flush=True)
     found["networks"] = [
         f"{row.normalization.replace('none', 'no')} normalization, "
         f"{row.loss.replace('_', '-')}, "
@@ -197,8 +225,7 @@ def main():
     found["validation"] = found["validation"].round(1)
     found = found.rename(columns={"validation": "held-out images"})
     columns = ["candidate", "labels", "iterations", "networks", "held-out images"]
-    found = found[[*columns, "test images"]].fillna("")
-    write_text(options.out / "headline.csv", found.to_csv(index=False))
+    return found[[*columns, "test images"]].fillna("")
 
 
 if __name__ == "__main__":

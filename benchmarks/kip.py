@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from _data import load_idx
+from _data import load_idx, readable, whole_cifar10
 from _measure import PeakMemory, in_a_process
 from sklearn.kernel_ridge import KernelRidge
 from sklearn.metrics import accuracy_score
@@ -33,7 +33,6 @@ from skdistill import (
     KIPDistiller,
     NeuralKernelClassifier,
     RandomSubset,
-    load_cifar10,
 )
 from skdistill.distillation._objectives._kernel_ridge import (
     RealPart,
@@ -211,12 +210,10 @@ def accuracies(options):
 
     sets = {}
     if options.data:
-        sets["CIFAR-10"] = [
-            *load_cifar10(options.data, subset="train", return_X_y=True),
-            *load_cifar10(options.data, subset="test", return_X_y=True),
-        ]
+        sets["CIFAR-10"] = whole_cifar10(options.data)
     if options.fashion:
-        sets["FashionMNIST"] = load_idx(options.fashion)
+        with readable(options.fashion):
+            sets["FashionMNIST"] = load_idx(options.fashion)
     published = {"CIFAR-10": [(24.3, 46.7), (32.1, 47.0)]}
     for name, given in sets.items():
         data = scaled(*given, options)

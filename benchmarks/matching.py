@@ -11,15 +11,13 @@ same run; it counts the operations of the convolutions that the form has to comp
 
 import argparse
 import json
-import multiprocessing
-import threading
 import time
 from contextlib import nullcontext
 
 import numpy as np
 import pandas as pd
-import psutil
 import torch
+from _measure import PeakMemory, in_a_process, is_gpu, wait
 from torch.func import functional_call
 from torch.nn import functional as F
 
@@ -113,7 +111,7 @@ def operations(module, n_images, n_steps):
 
 def matrix_rate(device):
     """Return the operations per second of a large product of matrices."""
-    size = 8192 if device == "cuda" else 2048
+    size = 8192 if is_gpu(device) else 2048
     matrix = torch.randn(size, size, device=device)
     seconds = []
     for _ in range(5):
@@ -123,54 +121,6 @@ def matrix_rate(device):
         wait(device)
         seconds.append(time.perf_counter() - begin)
     return 2 * size**3 / min(seconds)
-
-
-def wait(device):
-    if device == "cuda":
-        torch.cuda.synchronize()
-
-
-class PeakMemory(threading.Thread):
-    """Watches the memory of this process, or of its tensors on a GPU.
-
-    A process's own record of its peak would include that of the process it was
-    started from.
-    """
-
-    def __init__(self, device):
-        super().__init__(daemon=True)
-        self._on_gpu = device == "cuda"
-        self._process = psutil.Process()
-        self._before = self._most = self._now()
-        self._done = threading.Event()
-
-    def _now(self):
-        if self._on_gpu:
-            return torch.cuda.memory_allocated()
-        return self._process.memory_info().rss
-
-    def run(self):
-        while not self._done.wait(0.02):
-            self._most = max(self._most, self._now())
-
-    def __enter__(self):
-        if self._on_gpu:
-            torch.cuda.reset_peak_memory_stats()
-        else:
-            self.start()
-        return self
-
-    def __exit__(self, *_):
-        if self._on_gpu:
-            self._most = torch.cuda.max_memory_allocated()
-        else:
-            self._done.set()
-            self.join()
-
-    @property
-    def mebibytes(self):
-        """The peak above what there was at the start."""
-        return (self._most - self._before) / 2**20
 
 
 def measure(form, case, options, connection):
@@ -232,18 +182,6 @@ def measure(form, case, options, connection):
     )
 
 
-def run(*arguments):
-    receiver, sender = multiprocessing.Pipe(duplex=False)
-    process = multiprocessing.get_context("spawn").Process(
-        target=measure, args=(*arguments, sender)
-    )
-    process.start()
-    sender.close()
-    result = receiver.recv()
-    process.join()
-    return result
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
@@ -266,8 +204,10 @@ def main():
     )
     rows = []
     for case in [*cases, *exact_only]:
-        exact = run("exact", case, options)
-        plain = run("plain", case, options) if case not in exact_only else (np.nan,) * 4
+        exact = in_a_process(measure, "exact", case, options)
+        plain = (np.nan,) * 4
+        if case not in exact_only:
+            plain = in_a_process(measure, "plain", case, options)
         rows.append(
             {
                 **dict(zip(("classes", "ipc", "N"), case, strict=True)),

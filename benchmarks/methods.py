@@ -19,10 +19,13 @@ its own, and sets with soft labels are marked.
     python benchmarks/methods.py --data digits ../shared/data/cifar10
 
 Each cell is stored as soon as it is done: a run that was killed is resumed by the same
-command.  ``--transfer`` also scores the sets by an MLP, ResNet18, logistic regression
-and a random forest, and by a ConvNet without augmentation and with hard labels, from
-which DD-Ranking's robust scores follow.  ``--report`` only writes the tables of the
-cells that are there: a page of everything, and CSV files that the documentation reads.
+command.  Other methods, data, budgets and ways of scoring may share a folder of
+results, but not other images of the same name.
+
+``--transfer`` also scores the sets by an MLP, ResNet18, logistic regression and a
+random forest, and by a ConvNet without augmentation and with hard labels, from which
+DD-Ranking's robust scores follow.  ``--report`` only writes the tables of the cells
+that are there: a page of everything, and CSV files that the documentation reads.
 """
 
 import argparse
@@ -33,6 +36,7 @@ import sys
 import time
 import traceback
 import warnings
+import zlib
 from itertools import product
 from pathlib import Path
 from typing import NamedTuple
@@ -40,7 +44,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from _budget import Budget
-from _data import any_images
+from _data import NoImages, any_images
 from _methods_report import (
     FULL,
     GIVEN,
@@ -52,7 +56,7 @@ from _methods_report import (
 )
 from _methods_scores import OTHERS, other_scores, scores
 from _report import environment, write_text
-from filelock import FileLock, Timeout
+from _runs import own_folder, positive, read_rows, store_settings, whole, write_rows
 from threadpoolctl import threadpool_limits
 
 from skdistill import SyntheticSet, TrajectoryBuffer, distillation
@@ -71,6 +75,12 @@ VARIANTS = {
 ENDLESS = 10**7
 MAX_TEACHERS, MAX_EPOCHS = 10, 30
 CELL = ["data", "ipc", "seed", "method", "teachers", "protocol"]
+
+
+# Data of which --size changes nothing.
+AS_THEY_ARE = ("digits", "FashionMNIST")
+# What the names of the data stand for in a folder of results.
+SPLITS = "splits.json"
 
 
 class Sizes(NamedTuple):
@@ -106,11 +116,13 @@ def cells(options, names, split):
         f"{options.validation_networks} networks"
     )
     protocols = [f"{seconds:g} {protocol}" for seconds in options.seconds]
+    for name, ipc in product(names, options.ipc):
+        if ipc > smallest[name]:
+            print(f"{name}, {ipc} per class: left out, a class is smaller")
     found = []
     for seed, protocol, ipc in product(range(options.seeds), protocols, options.ipc):
         for name in names:
             if ipc > smallest[name]:
-                print(f"{name}, {ipc} per class: left out, a class is smaller")
                 continue
             for method in options.methods:
                 kind = all_methods()[method][0]
@@ -123,7 +135,20 @@ def cells(options, names, split):
     if FULL in options.methods:
         # They take longest, and depend on no seed of a distillation.
         found += [(name, 0, 0, FULL, NONE, protocols[0]) for name in names]
-    return [dict(zip(CELL, cell, strict=True)) for cell in found]
+    # Once, also of what was asked for twice.
+    return [dict(zip(CELL, cell, strict=True)) for cell in dict.fromkeys(found)]
+
+
+def described(split, options):
+    """Return what tells the images of a name from others."""
+    labels = np.concatenate([split.y, split.y_validation, split.y_test])
+    text = " ".join(map(str, labels.tolist()))
+    shape = "x".join(map(str, split.X.shape[1:]))
+    return (
+        f"{len(split.y)} + {len(split.y_validation)} + {len(split.y_test)} of {shape}, "
+        f"labels {zlib.crc32(text.encode()):08x}, "
+        f"{options.full_epochs} epochs of FullData"
+    )
 
 
 def train_teachers(split, seconds, width, seed, folder):
@@ -197,7 +222,9 @@ def make_distiller(cell, buffer, width):
 def set_of(cell, folder):
     """Return the path of a cell's set."""
     name = "-".join(str(cell[key]) for key in CELL[:-1])
-    name += f"-{seconds_of(cell['protocol']):g}.safetensors"
+    # Cells of the same budget may differ in the width of the networks.
+    number = zlib.crc32(cell["protocol"].encode())
+    name += f"-{seconds_of(cell['protocol']):g}-{number:08x}.safetensors"
     return folder / "sets" / name.replace(" ", "_").replace(",", "")
 
 
@@ -240,9 +267,7 @@ def compute(cell, split, teachers, options, folder):
 
 def read(path):
     """Return the cells that are stored, as a list of dicts."""
-    if not path.exists():
-        return []
-    return pd.read_csv(path, dtype={"accuracies": str}).to_dict("records")
+    return read_rows(path, dtype={"accuracies": str})
 
 
 def run(options, folder, data):
@@ -254,6 +279,11 @@ def run(options, folder, data):
     done = {identity(row) for row in rows if not failed(row)}
     missing = [cell for cell in wanted if identity(cell) not in done]
     print(f"{len(wanted) - len(missing)} of {len(wanted)} cells are there", flush=True)
+    if not rows and not wanted:
+        raise SystemExit("--data, --methods, --ipc: there is no such cell")
+    if rows and not missing:
+        # One that was killed may have left older tables.
+        report(folder, rows)
     teachers = Teachers(folder / "teachers", options)
     said = {"command": f"python {shlex.join(sys.argv)}", **environment("cpu")}
     for count, cell in enumerate(missing, start=1):
@@ -269,7 +299,7 @@ def run(options, folder, data):
         found["warnings"] = " | ".join(told) or None
         rows = [row for row in rows if identity(row) != identity(cell)]
         rows.append(cell | found | said)
-        write_text(path, pd.DataFrame(rows).to_csv(index=False))
+        write_rows(path, rows)
         report(folder, rows)
         name = ", ".join(str(value) for value in list(cell.values())[:-1])
         outcome = found.get("accuracies", found.get("error"))
@@ -289,10 +319,18 @@ def transfer(options, folder, data):
         and not failed(row)
         and any(is_missing(row.get(name)) for name in OTHERS)
     ]
+    n_wanted = len(missing)
+    missing = [row for row in missing if set_of(row, folder).exists()]
+    if len(missing) < n_wanted:
+        print(
+            f"other learners: {n_wanted - len(missing)} cells are left out, their sets "
+            f"are not in {folder / 'sets'}; another folder as --out makes them again",
+            flush=True,
+        )
     for count, row in enumerate(missing, start=1):
         synthetic = SyntheticSet.load(set_of(row, folder))
         row |= other_scores(synthetic, data[row["data"]], row, options)
-        write_text(path, pd.DataFrame(rows).to_csv(index=False))
+        write_rows(path, rows)
         report(folder, rows)
         name = ", ".join(str(row[key]) for key in CELL[:-1])
         found = ", ".join(f"{other} {row[other]:.3f}" for other in OTHERS)
@@ -327,22 +365,22 @@ def arguments():
     )
     methods = list(all_methods())
     parser.add_argument("--methods", nargs="+", choices=methods, default=methods)
-    parser.add_argument("--ipc", nargs="+", type=int, default=[1, 10, 50])
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--ipc", nargs="+", type=whole(), default=[1, 10, 50])
+    parser.add_argument("--seeds", type=whole(), default=3)
     parser.add_argument(
-        "--seconds", type=float, nargs="+", default=[120, 600], help="the budgets"
+        "--seconds", type=positive, nargs="+", default=[120, 600], help="the budgets"
     )
-    parser.add_argument("--width", type=int, default=32)
-    parser.add_argument("--networks", type=int, default=5)
-    parser.add_argument("--validation-networks", type=int, default=2)
+    parser.add_argument("--width", type=whole(), default=32)
+    parser.add_argument("--networks", type=whole(), default=5)
+    parser.add_argument("--validation-networks", type=whole(), default=2)
     parser.add_argument(
-        "--rates", nargs="+", type=float, default=[0.001, 0.005, 0.01, 0.05, 0.1]
+        "--rates", nargs="+", type=positive, default=[0.001, 0.005, 0.01, 0.05, 0.1]
     )
-    parser.add_argument("--score-steps", type=int, default=120)
-    parser.add_argument("--full-epochs", type=int, default=10)
-    parser.add_argument("--size", type=int, default=Sizes().size)
-    parser.add_argument("--train", type=int, default=Sizes().n_train)
-    parser.add_argument("--test", type=int, default=Sizes().n_test)
+    parser.add_argument("--score-steps", type=whole(), default=120)
+    parser.add_argument("--full-epochs", type=whole(), default=10)
+    parser.add_argument("--size", type=whole(), default=Sizes().size)
+    parser.add_argument("--train", type=whole(), default=Sizes().n_train)
+    parser.add_argument("--test", type=whole(), default=Sizes().n_test)
     parser.add_argument(
         "--teachers",
         nargs="+",
@@ -359,6 +397,27 @@ def arguments():
     return parser
 
 
+def images(options):
+    """Return the sets that are there, by name."""
+    sizes = Sizes(options.size, options.train, options.test)
+    data = {}
+    for place in dict.fromkeys(options.data):
+        try:
+            name, split = any_images(place, sizes)
+        except NoImages as missing:
+            print(f"left out: {missing}", flush=True)
+            continue
+        height, width = split.X.shape[1:3]
+        if name not in AS_THEY_ARE and height != Sizes().size:
+            name = f"{name}, {height}x{width}"
+        if name in data:
+            raise SystemExit(f"--data: {place} is a second set of the name {name}")
+        data[name] = split
+    if not data:
+        raise SystemExit("--data: none of the sets is there")
+    return data
+
+
 def main():
     options = arguments().parse_args()
     folder = options.out
@@ -371,30 +430,17 @@ def main():
         return
     if not hasattr(distillation.STMDistiller, "set_callbacks"):
         raise SystemExit("needs scikit-learn 1.9 or newer: a callback ends each fit")
-    folder.mkdir(parents=True, exist_ok=True)
-    sizes = Sizes(options.size, options.train, options.test)
-    data = {}
-    for place in options.data:
-        try:
-            name, split = any_images(place, sizes)
-        except SystemExit as missing:
-            print(f"left out: {missing}", flush=True)
-            continue
-        data[name] = split
-    if not data:
-        raise SystemExit("--data: none of the sets is there")
-    lock = FileLock(folder / "running.lock")
-    try:
-        with (
-            lock.acquire(blocking=False),
-            single_threaded_torch(),
-            threadpool_limits(1),
-        ):
+    with own_folder(folder, "--out"):
+        data = images(options)
+        store_settings(
+            folder,
+            {name: described(split, options) for name, split in data.items()},
+            name=SPLITS,
+        )
+        with single_threaded_torch(), threadpool_limits(1):
             run(options, folder, data)
             if options.transfer:
                 transfer(options, folder, data)
-    except Timeout:
-        raise SystemExit(f"--out: another run writes to {folder}") from None
     print((folder / "table.md").read_text(encoding="utf-8"))
 
 

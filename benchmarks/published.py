@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from _data import whole_cifar10
 from torch.nn import functional as F
 
 from skdistill import (
@@ -31,7 +32,6 @@ from skdistill import (
     SyntheticSet,
     ZCAWhitener,
     evaluate_synthetic,
-    load_cifar10,
 )
 
 # As the code of DC has them.
@@ -46,8 +46,7 @@ def standardized(images):
 
 def whitened(data):
     """Return the test images of CIFAR-10 as kernel methods whiten them."""
-    X, _ = load_cifar10(data, subset="train", return_X_y=True)
-    X_test, y_test = load_cifar10(data, subset="test", return_X_y=True)
+    X, _, X_test, y_test = whole_cifar10(data)
     scaler, whitener = ChannelScaler(), ZCAWhitener()
     whitener.fit(scaler.fit_transform(X))
     return whitener.transform(scaler.transform(X_test)), y_test
@@ -139,7 +138,7 @@ def main():
             if on_targets:
                 tests[on_targets] = whitened(options.data)
             else:
-                X, y = load_cifar10(options.data, subset="test", return_X_y=True)
+                *_, X, y = whole_cifar10(options.data)
                 tests[on_targets] = standardized(X), y
         test = [part[: options.n_test] for part in tests[on_targets]]
         if on_targets:

@@ -15,14 +15,16 @@ the paper for all of them.
 """
 
 import argparse
-import json
 import time
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from _budget import Budget
+from _budget import Budget, Spent
+from _data import whole_cifar10
+from _report import write_text
+from _runs import own_folder, positive, read_rows, store_settings, whole, write_rows
 
 from skdistill import (
     ConvNetClassifier,
@@ -30,7 +32,6 @@ from skdistill import (
     TrajectoryBuffer,
     ZCAWhitener,
     evaluate_synthetic,
-    load_cifar10,
 )
 
 MILESTONES = (100, 300, 600, 1000, 1500, 2000, 3000, 4000, 5000)
@@ -42,32 +43,14 @@ PAPER = {
     "average": False,
     "n_initial_epochs": 1,
 }
+OF_TEACHERS = ("teachers", "epochs", "width", "seed")
 # Accuracies with one and ten images per class in table 2 of the paper.
 PUBLISHED = {1: 47.7, 10: 65.7}
 
 
-class Spent:
-    """Core-seconds of all calls so far, in a file."""
-
-    def __init__(self, path):
-        self._path = path
-        self._found = json.loads(path.read_text()) if path.exists() else {}
-        self._last = time.process_time()
-
-    def add(self, name):
-        now = time.process_time()
-        self._found[name] = self._found.get(name, 0.0) + now - self._last
-        self._last = now
-        self._path.write_text(json.dumps(self._found))
-
-    def hours(self, name):
-        return self._found.get(name, 0.0) / 3600
-
-
 def whitened(data):
     """Return the images as the paper whitens them: from [0, 1], no other scaling."""
-    X, y = load_cifar10(data, subset="train", return_X_y=True)
-    X_test, y_test = load_cifar10(data, subset="test", return_X_y=True)
+    X, y, X_test, y_test = whole_cifar10(data)
     whitener = ZCAWhitener(eps=0.1)
     X = whitener.fit_transform(X.astype(np.float32) / 255)
     return X, y, whitener.transform(X_test.astype(np.float32) / 255), y_test
@@ -86,35 +69,47 @@ def scored(synthetic, test, options):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", type=Path, required=True, help="folder of CIFAR-10")
     parser.add_argument("--path", type=Path, required=True, help="folder of the run")
-    parser.add_argument("--ipc", type=int, default=1)
-    parser.add_argument("--seconds", type=float, default=np.inf, help="of this call")
-    parser.add_argument("--teachers", type=int, default=10)
-    parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--steps", type=int, default=50)
-    parser.add_argument("--width", type=int, default=128)
+    parser.add_argument("--ipc", type=whole(), default=1)
+    parser.add_argument("--seconds", type=positive, default=np.inf, help="of this call")
+    parser.add_argument("--teachers", type=whole(), default=10)
+    parser.add_argument("--epochs", type=whole(), default=10)
+    parser.add_argument("--steps", type=whole(), default=50)
+    parser.add_argument("--width", type=whole(), default=128)
     parser.add_argument("--paper", action="store_true", help="rules of the paper only")
-    parser.add_argument("--n-networks", type=int, default=5)
-    parser.add_argument("--milestones", type=int, nargs="+", default=MILESTONES)
-    parser.add_argument("--threads", type=int)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--n-networks", type=whole(), default=5)
+    parser.add_argument("--milestones", type=whole(), nargs="+", default=MILESTONES)
+    parser.add_argument("--threads", type=whole())
+    parser.add_argument("--seed", type=whole(0), default=0)
     options = parser.parse_args()
     if options.threads:
         torch.set_num_threads(options.threads)
     end = time.perf_counter() + options.seconds
+    with own_folder(options.path, "--path"):
+        distill(options, end)
+
+
+def distill(options, end):
+    """Continue the run until it is done, or the time is over."""
 
     def left():
         return Budget(end - time.perf_counter(), time.perf_counter)
 
-    options.path.mkdir(parents=True, exist_ok=True)
     run = options.path / ("paper" if options.paper else "defaults")
-    run.mkdir(exist_ok=True)
+    of_teachers = {name: getattr(options, name) for name in OF_TEACHERS}
+    of_run = {"ipc": options.ipc, "steps": options.steps}
+    X, y, *test = whitened(options.data)
+    store_settings(options.path, of_teachers, "--path")
+    store_settings(run, of_run, "--path")
     spent = Spent(options.path / "core_seconds.json")
     table = run / "scores.csv"
-    rows = pd.read_csv(table).to_dict("records") if table.exists() else []
-    X, y, *test = whitened(options.data)
+    rows = read_rows(table)
+    so_far = max((row["iteration"] for row in rows), default=0)
+    spent.start("teachers")
     buffer = TrajectoryBuffer(
         n_teachers=options.teachers,
         n_epochs=options.epochs,
@@ -122,14 +117,17 @@ def main():
         random_state=options.seed,
         path=options.path / "teachers",
         verbose=1,
-    ).set_callbacks(left())
+    ).set_callbacks(left(), spent)
     buffer.fit(X, y)
-    spent.add("teachers")
+    spent.add()
     if buffer.n_teachers_ < options.teachers or time.perf_counter() > end:
         return
     done = {row["iteration"] for row in rows}
-    for n_iter in options.milestones:
+    for n_iter in sorted(options.milestones):
         if n_iter in done or time.perf_counter() > end:
+            continue
+        if n_iter < so_far:
+            print(f"left out: {n_iter} iterations, the run has {so_far} already")
             continue
         distiller = STMDistiller(
             options.ipc,
@@ -141,33 +139,39 @@ def main():
             random_state=options.seed,
             verbose=1,
             **(PAPER if options.paper else {}),
-        ).set_callbacks(left())
+        ).set_callbacks(left(), spent)
+        spent.start(run.name)
         synthetic = distiller.fit(X, y).synthetic_
-        spent.add(run.name)
-        pd.DataFrame(distiller.history_).to_csv(run / "history.csv")
-        if distiller.n_iter_ < n_iter and distiller.stop_reason_ != "no trend":
+        spent.add()
+        write_text(run / "history.csv", pd.DataFrame(distiller.history_).to_csv())
+        has_ended = distiller.stop_reason_ == "no trend"
+        if distiller.n_iter_ < n_iter and not has_ended:
             # Out of time; the next call resumes here.
             break
-        synthetic.save(run / f"set-{distiller.n_iter_}.safetensors")
-        found = scored(synthetic, test, options)
-        spent.add("scores")
-        rows.append(
-            {
-                "ipc": options.ipc,
-                "teachers": f"{options.teachers} x {options.epochs}",
-                "settings": run.name,
-                "iteration": distiller.n_iter_,
-                "epochs matched": distiller.n_epochs_matched_,
-                "accuracy": 100 * found.mean,
-                "std": 100 * found.std,
-                "published": PUBLISHED.get(options.ipc, np.nan),
-                "teachers_core_hours": spent.hours("teachers"),
-                "core_hours": spent.hours(run.name),
-            }
-        )
-        print(rows[-1], flush=True)
-        pd.DataFrame(rows).to_csv(table, index=False)
-        if distiller.stop_reason_ == "no trend":
+        if distiller.n_iter_ not in done:
+            synthetic.save(run / f"set-{distiller.n_iter_}.safetensors")
+            spent.start("scores")
+            found = scored(synthetic, test, options)
+            spent.add()
+            rows.append(
+                {
+                    "ipc": options.ipc,
+                    "teachers": f"{options.teachers} x {options.epochs}",
+                    "settings": run.name,
+                    "iteration": distiller.n_iter_,
+                    "epochs matched": distiller.n_epochs_matched_,
+                    "accuracy": 100 * found.mean,
+                    "std": 100 * found.std,
+                    "networks": options.n_networks,
+                    "published": PUBLISHED.get(options.ipc, np.nan),
+                    "teachers_core_hours": spent.hours("teachers"),
+                    "core_hours": spent.hours(run.name),
+                }
+            )
+            done.add(distiller.n_iter_)
+            print(rows[-1], flush=True)
+            write_rows(table, rows)
+        if has_ended:
             break
 
 

@@ -21,6 +21,7 @@ import pandas as pd
 from _data import (
     SIMULATED,
     labeled_galaxies,
+    readable,
     real_galaxies,
     scaled,
     simulated_galaxies,
@@ -185,10 +186,11 @@ def main():
     if options.seeds:
         scale = replace(scale, n_seeds=options.seeds)
     results = Results(options.out, scale_settings(scale, options))
-    data = {
-        PLAIN: load(options, scale, 1),
-        ROTATED: load(options, scale, scale.n_rotations),
-    }
+    with readable(options.data):
+        data = {
+            PLAIN: load(options, scale, 1),
+            ROTATED: load(options, scale, scale.n_rotations),
+        }
     rows = results.run(
         cells(scale, scale.n_seeds), data, scale, options.device, options.jobs
     )

@@ -15,7 +15,7 @@ from itertools import product
 
 import matplotlib.pyplot as plt
 import pandas as pd
-from _data import DIGITS, cifar, digits, has_cifar, scaled
+from _data import DIGITS, cifar, digits, has_cifar, readable, scaled
 from _report import differences, summarize, write_report
 from _tables import Results, Scale, arguments, scale_settings
 
@@ -117,9 +117,11 @@ def load(options, scale):
             f"--data: {options.data} holds neither CIFAR-10 nor CIFAR-100: "
             "train.parquet and test.parquet, cifar-10-batches-py or cifar-100-python"
         )
-    return {
-        name: scaled(cifar(options.data, name, **sizes), whiten=True) for name in names
-    }
+    with readable(options.data):
+        return {
+            name: scaled(cifar(options.data, name, **sizes), whiten=True)
+            for name in names
+        }
 
 
 def cells(names, scale, seeds):
