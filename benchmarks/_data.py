@@ -168,6 +168,8 @@ def labeled_galaxies(folder, size, share=0.1, n_rotations=1, n_jobs=None):
     """
     folder = Path(folder)
     table = pd.read_csv(folder / "labels.csv")
+    if missing := {"galaxy_id", "label"} - set(table.columns):
+        raise ValueError(f"labels.csv has no column {' and '.join(sorted(missing))}")
     paths = [str(folder / "images" / f"{galaxy}.jpg") for galaxy in table["galaxy_id"]]
     labels = table["label"].to_numpy()
     rest, y, test, y_test = held_out(np.arange(len(labels)), labels, 0.3)
@@ -252,6 +254,11 @@ def load_idx(folder):
     for subset in ("train", "t10k"):
         images = read_idx(Path(folder) / f"{subset}-images-idx3-ubyte.gz")
         labels = read_idx(Path(folder) / f"{subset}-labels-idx1-ubyte.gz")
+        if images.ndim != 3 or labels.shape != images.shape[:1]:
+            raise ValueError(
+                f"{subset}: images of shape {images.shape} and labels of shape "
+                f"{labels.shape} do not belong together"
+            )
         found += [images[..., None], labels]
     return found
 

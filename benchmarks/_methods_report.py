@@ -191,7 +191,7 @@ def scores_of(part):
 
 
 def scored_by(protocol):
-    """Return how a protocol scores, whatever the budget."""
+    """Return how a protocol scores, which the budget does not change."""
     return protocol.partition(" ")[2]
 
 

@@ -99,8 +99,7 @@ def read_rows(path, **options):
     """Return the rows of a table as dicts, none where it is not there."""
     if not path.exists():
         return []
-    # The usual parser changes last digits, in each reading some more.
-    return pd.read_csv(path, float_precision="round_trip", **options).to_dict("records")
+    return pd.read_csv(path, **options).to_dict("records")
 
 
 def write_rows(path, rows):
