@@ -14,6 +14,7 @@ import pandas as pd
 from _report import write_text
 from filelock import FileLock, Timeout
 
+from skdistill.utils._differences import describe_difference
 from skdistill.utils._files import check_writable
 
 SETTINGS = "settings.json"
@@ -67,7 +68,7 @@ def check_settings(folder, settings, parameter="--out", name=SETTINGS):
     """Refuse a folder whose results were made with other settings."""
     stored = _stored(folder, name)
     differences = [
-        f"{key}: found {stored[key]!r}, expected {value!r}"
+        describe_difference(key, stored[key], value)
         for key, value in _plain(settings).items()
         if key in stored and stored[key] != value
     ]
