@@ -69,7 +69,7 @@ class SyntheticSet(Exchange, Described, Standalone):
     a scikit-learn pipeline contain the preceding steps; :meth:`with_preprocessing` adds
     them to other sets.
 
-    Read more in the :ref:`User Guide <user_guide>`.
+    Read more in the :ref:`User Guide <sets>`.
 
     Parameters
     ----------
