@@ -212,6 +212,8 @@ def test_sets_of_other_networks_and_images(script, tmp_path, monkeypatch, capsys
     table = run("--width=3", "--seconds", "0.05", "0.05")
     # Asked for twice, computed once; the sets of the other width are left as they were.
     assert len(table) == 4
+    # Pixels and classes, not the command that a file holds too.
+    assert table["bytes"].tolist() == [10 * (8 * 8 * 4 + 8)] * 4
     assert {path: path.read_bytes() for path in sets} == sets
     assert len(list((tmp_path / "sets").iterdir())) == 4
     for path in sets:
