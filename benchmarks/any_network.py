@@ -15,6 +15,7 @@ forms agree to 1e-14 in float64.
 import argparse
 import time
 from contextlib import nullcontext
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -163,7 +164,7 @@ def main():
     device = torch.cuda.get_device_name() if options.device == "cuda" else "CPU"
     print(f"\n{device}, torch {torch.__version__}, {torch.get_num_threads()} threads")
     print(table.to_string(index=False, float_format="%.3g"))
-    table.to_csv("benchmarks/any_network.csv", index=False)
+    table.to_csv(Path(__file__).with_name("any_network.csv"), index=False)
 
 
 if __name__ == "__main__":

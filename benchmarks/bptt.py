@@ -16,6 +16,7 @@ and extrapolated.
 import argparse
 import time
 from contextlib import nullcontext
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -245,7 +246,7 @@ def main():
     print(f"\n{device}, torch {torch.__version__}, {torch.get_num_threads()} threads")
     print(f"plain form measured with windows of {windows}")
     print(table.to_string(index=False, float_format="%.4g"))
-    table.to_csv("benchmarks/bptt.csv", index=False)
+    table.to_csv(Path(__file__).with_name("bptt.csv"), index=False)
 
 
 if __name__ == "__main__":

@@ -106,7 +106,7 @@ def main():
     table = pd.DataFrame(rows, columns=columns)
     table["time of pandas"] = table["seconds"] / table["seconds"][0]
     print(table.to_string(index=False, float_format="%.2f"))
-    table.to_csv("benchmarks/catalog.csv", index=False)
+    table.to_csv(Path(__file__).with_name("catalog.csv"), index=False)
     return None
 
 

@@ -6,6 +6,7 @@ reading it from disk is not counted.
 
 import argparse
 import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -61,7 +62,7 @@ def main():
     table = pd.DataFrame(rows, columns=["selection", "seconds"])
     print(f"{options.galaxies:,} galaxies, {catalog.shape[1]} columns")
     print(table.to_string(index=False, float_format="%.2f"))
-    table.to_csv("benchmarks/curation.csv", index=False)
+    table.to_csv(Path(__file__).with_name("curation.csv"), index=False)
 
 
 if __name__ == "__main__":

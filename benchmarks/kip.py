@@ -241,7 +241,7 @@ def main():
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--cases", type=json.loads, default=CASES)
     parser.add_argument("--closed-cases", type=json.loads, default=CLOSED_CASES)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks"))
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent)
     options = parser.parse_args()
     for name, table in (
         ("kip_gradients", gradients(options)),

@@ -172,7 +172,7 @@ def main():
             wide[load] /= wide["alone"]
     print(f"\n{os.cpu_count()} cores; s alone, and how many times it under load:")
     print(wide.to_string(float_format="%.2f"))
-    table.to_csv("benchmarks/load.csv", index=False)
+    table.to_csv(Path(__file__).with_name("load.csv"), index=False)
 
 
 if __name__ == "__main__":

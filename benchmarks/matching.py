@@ -13,6 +13,7 @@ import argparse
 import json
 import time
 from contextlib import nullcontext
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -227,7 +228,7 @@ def main():
     name = torch.cuda.get_device_name() if on_gpu else "CPU"
     print(f"\n{name}, torch {torch.__version__}, {torch.get_num_threads()} threads")
     print(table.to_string(index=False, float_format="%.4g"))
-    table.to_csv("benchmarks/matching.csv", index=False)
+    table.to_csv(Path(__file__).with_name("matching.csv"), index=False)
 
 
 if __name__ == "__main__":

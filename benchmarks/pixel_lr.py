@@ -15,6 +15,7 @@ from types import SimpleNamespace
 import pandas as pd
 import torch
 from _data import any_images
+from _runs import read_rows, store_settings, write_rows
 
 from skdistill import (
     CAFEDistiller,
@@ -49,6 +50,9 @@ def with_step(distiller, step):
     return Stepped
 
 
+OF_ALL_ROWS = ("n_train", "size", "width", "n_networks", "seed")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", nargs="+", required=True)
@@ -68,11 +72,11 @@ def main():
     scale = SimpleNamespace(
         n_train=options.n_train, n_test=1000, size=options.size, validation=0.3
     )
-    rows = []
-    done = set()
-    if options.out.exists():
-        rows = pd.read_csv(options.out).to_dict("records")
-        done = {(r["data"], r["method"], r["ipc"], r["step"]) for r in rows}
+    settings = {name: getattr(options, name) for name in OF_ALL_ROWS}
+    name = f"{options.out.stem}.settings.json"
+    store_settings(options.out.parent, settings, name=name)
+    rows = read_rows(options.out)
+    done = {(r["data"], r["method"], r["ipc"], r["step"]) for r in rows}
     for folder in options.data:
         name, split = any_images(folder, scale)
         depth = 3 if split.X.shape[1] >= 16 else 2
@@ -133,7 +137,7 @@ def main():
                                 }
                             )
                             print(rows[-1], flush=True)
-                    pd.DataFrame(rows).to_csv(options.out, index=False)
+                    write_rows(options.out, rows)
     table = pd.DataFrame(rows).pivot_table(
         index=["data", "method", "ipc", "iterations"],
         columns="step",

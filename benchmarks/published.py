@@ -127,7 +127,7 @@ def main():
     parser.add_argument("--n-test", type=int, default=10_000)
     parser.add_argument("--at-once", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks"))
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent)
     options = parser.parse_args()
     rows, tests = [], {}
     for path in options.sets:

@@ -150,7 +150,7 @@ def main():
                 archive.write(path, Path(path).name)
         table = speeds(paths, zip_path, options.rounds)
         print(table.to_string(float_format="%.3f"))
-        table.to_csv("benchmarks/reader.csv")
+        table.to_csv(Path(__file__).with_name("reader.csv"))
 
         if options.many:
             rows = []
@@ -161,7 +161,7 @@ def main():
                 rows, columns=["images", "result in", "result MiB", "peak MiB", "s"]
             )
             print(table.to_string(index=False, float_format="%.0f"))
-            table.to_csv("benchmarks/reader_memory.csv", index=False)
+            table.to_csv(Path(__file__).with_name("reader_memory.csv"), index=False)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ import argparse
 import multiprocessing
 import os
 import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -214,7 +215,7 @@ def main():
         f"ratio: {best.iloc[1, 0] / best.iloc[0, 0]:.2f} of the best, "
         f"{np.median(ratios):.2f} in the median round"
     )
-    table.to_csv("benchmarks/teachers.csv", index=False)
+    table.to_csv(Path(__file__).with_name("teachers.csv"), index=False)
 
 
 if __name__ == "__main__":
