@@ -5,6 +5,14 @@ import time
 
 from _report import write_text
 
+from skdistill import STMDistiller
+
+
+def need_callbacks():
+    """End the script, before its work, where nothing could end a fit."""
+    if not hasattr(STMDistiller, "set_callbacks"):
+        raise SystemExit("needs scikit-learn 1.9 or newer: a callback ends each fit")
+
 
 class Budget:
     """Ends a fit after the iteration that ends nearest to a time.

@@ -22,7 +22,7 @@ from itertools import product
 from pathlib import Path
 
 import pandas as pd
-from _budget import Budget
+from _budget import Budget, need_callbacks
 from _data import cifar, readable, scaled
 from _methods_scores import ADAM_RATES, evaluated
 from _report import environment, write_text
@@ -159,6 +159,7 @@ def main():
     parser.add_argument("--networks", type=whole(), default=5, help="of the best")
     parser.add_argument("--seed", type=whole(0), default=0)
     options = parser.parse_args()
+    need_callbacks()
     with readable(options.data):
         parts = cifar(options.data, n_train=options.train, share=0.1)
         split = scaled(parts, whiten=True)

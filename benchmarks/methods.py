@@ -43,7 +43,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from _budget import Budget
+from _budget import Budget, need_callbacks
 from _data import NoImages, any_images
 from _methods_report import (
     FULL,
@@ -430,8 +430,7 @@ def main():
         report(folder, rows)
         print((folder / "table.md").read_text(encoding="utf-8"))
         return
-    if not hasattr(distillation.STMDistiller, "set_callbacks"):
-        raise SystemExit("needs scikit-learn 1.9 or newer: a callback ends each fit")
+    need_callbacks()
     with own_folder(folder, "--out"):
         data = images(options)
         store_settings(

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from _budget import Budget, Spent
+from _budget import Budget, Spent, need_callbacks
 from _data import whole_cifar10
 from _runs import own_folder, positive, read_rows, store_settings, whole, write_rows
 from published import N_EPOCHS, standardized
@@ -73,6 +73,7 @@ def main():
     parser.add_argument("--threads", type=whole())
     parser.add_argument("--seed", type=whole(0), default=0)
     options = parser.parse_args()
+    need_callbacks()
     if options.threads:
         torch.set_num_threads(options.threads)
     end = time.perf_counter() + options.seconds

@@ -181,7 +181,7 @@ def test_a_published_run_has_a_row_for_each_milestone(
     assert n_scored == 2
     assert (table["core_hours"] > 0).all()
     for more, told in (
-        (["--ipc=2"], "ipc: found 1, expected 2"),
+        (["--ipc=10"], "ipc: found 1, expected 10"),
         (["--seed=1"], "seed: found 0, expected 1"),
         ([f"--data={tmp_path}"], "--data: .* cannot be read"),
     ):
@@ -338,3 +338,10 @@ def test_a_part_for_which_there_is_no_time_is_left_out(script, tmp_path, monkeyp
     monkeypatch.setattr(sys, "argv", [*argv, f"--data={tmp_path}"])
     with pytest.raises(SystemExit, match="holds no CIFAR-10"):
         gpu.main()
+
+
+def test_without_callbacks_nothing_is_computed(script, monkeypatch):
+    budget = script("_budget")
+    monkeypatch.setattr(budget, "STMDistiller", object)
+    with pytest.raises(SystemExit, match=r"needs scikit-learn 1\.9 or newer"):
+        budget.need_callbacks()
