@@ -4,7 +4,7 @@ Images are whitened as the paper's are.  A run lasts for hours: teachers and ite
 are kept in ``--path``, it may be stopped at any moment, and the same command resumes
 it, with the same ``OMP_NUM_THREADS``: the last bits of whitened images depend on it.
 After some iterations the set as it is then is scored: networks that train on it for
-1000 epochs with DSA, its own step size and hard labels, on all 10,000 test images.
+1000 epochs with DSA, a learning rate of 0.01 and hard labels, on all test images.
 Each score is written at once to ``scores.csv``, the epoch pool and the validation
 losses over the iterations to ``history.csv``.
 
