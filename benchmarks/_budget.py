@@ -14,7 +14,20 @@ def need_callbacks():
         raise SystemExit("needs scikit-learn 1.9 or newer: a callback ends each fit")
 
 
-class Budget:
+class _OfFit:
+    """A callback of scikit-learn that acts at the end of iterations only."""
+
+    def setup(self, estimator, context):
+        pass
+
+    def teardown(self, estimator, context):
+        pass
+
+    def on_fit_task_begin(self, estimator, context):
+        pass
+
+
+class Budget(_OfFit):
     """Ends a fit after the iteration that ends nearest to a time.
 
     Parameters
@@ -31,22 +44,13 @@ class Budget:
         self._last = clock()
         self._end = self._last + seconds
 
-    def setup(self, estimator, context):
-        pass
-
-    def teardown(self, estimator, context):
-        pass
-
-    def on_fit_task_begin(self, estimator, context):
-        pass
-
     def on_fit_task_end(self, estimator, context):
         now = self._clock()
         took, self._last = now - self._last, now
         return now + took / 2 >= self._end
 
 
-class Spent:
+class Spent(_OfFit):
     """Core-seconds of all calls so far, by name, in a file.
 
     As a callback it also writes what a fit has cost so far, for the case that it is
@@ -62,10 +66,7 @@ class Spent:
     def __init__(self, path, every=60.0):
         self._path = path
         self._every = every
-        found = json.loads(path.read_text()) if path.exists() else {}
-        # Once there was a single name, and only its number in the file.
-        self._found = found if isinstance(found, dict) else {"iterations": found}
-        self.start("iterations")
+        self._found = json.loads(path.read_text()) if path.exists() else {}
 
     def start(self, name):
         """Count what comes next under a name, and what was before under none."""
@@ -80,15 +81,6 @@ class Spent:
 
     def hours(self, name):
         return self._found.get(name, 0.0) / 3600
-
-    def setup(self, estimator, context):
-        pass
-
-    def teardown(self, estimator, context):
-        pass
-
-    def on_fit_task_begin(self, estimator, context):
-        pass
 
     def on_fit_task_end(self, estimator, context):
         if time.process_time() - self._last >= self._every:

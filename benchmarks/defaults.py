@@ -94,7 +94,7 @@ DATA = {
 }
 
 
-def distil(ipc, teachers, X, y, seed, seconds, max_iterations, settings):
+def distill(ipc, teachers, X, y, seed, seconds, max_iterations, settings):
     """Distill for at most some seconds, if given; return images and what it took."""
     settings = {k: v for k, v in settings.items() if not k.startswith("buffer__")}
     ipc = images_in_budget(ipc, settings)
@@ -206,7 +206,7 @@ def measure(name, options):
             buffer, took = taught(other) if other else (teachers, teaching)
             tasks.append((ipc, setting, buffer, took, parameters))
     found = Parallel(n_jobs=options.jobs)(
-        delayed(distil)(
+        delayed(distill)(
             ipc, buffer, X, y, options.seed, seconds, options.iterations, parameters
         )
         for ipc, _, buffer, _, parameters in tasks

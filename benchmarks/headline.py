@@ -66,7 +66,7 @@ CANDIDATES = {
 }
 
 
-def distil(steps, split, seconds, seed):
+def distill(steps, split, seconds, seed):
     """Return the set of a candidate, and the core-seconds it took."""
     begin = time.process_time()
     images = None
@@ -184,7 +184,7 @@ def compare(split, options):
     for name in options.candidates:
         if any(row["candidate"] == name for row in rows):
             continue
-        synthetic, took, n_iter = distil(
+        synthetic, took, n_iter = distill(
             CANDIDATES[name], split, options.seconds, options.seed
         )
         synthetic.save(options.out / f"{name}.safetensors")

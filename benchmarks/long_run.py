@@ -92,7 +92,7 @@ class Watched(STMDistiller):
         self.samples_.take()
 
 
-def distil(name, X, y, buffer, options, **parameters):
+def distill(name, X, y, buffer, options, **parameters):
     samples = Samples(options.iterations)
     with tempfile.TemporaryDirectory() as folder:
         distiller = Watched(
@@ -155,8 +155,8 @@ def main():
     ).fit(X, y)
     rows = [
         # Without an end: nearly every stage ends by a trend, or by "no trend".
-        distil("stages", X, y, buffer, options, threshold=3.0, max_iter=10**6),
-        distil("one stage", X, y, buffer, options, threshold=1e9, max_iter=10**6),
+        distill("stages", X, y, buffer, options, threshold=3.0, max_iter=10**6),
+        distill("one stage", X, y, buffer, options, threshold=1e9, max_iter=10**6),
         teach(X, y, buffer, options),
     ]
     table = pd.DataFrame(rows)

@@ -79,7 +79,7 @@ def steps(folder):
             width=4, depth=2, max_iter=1, batch_size=64, device="cpu"
         )
 
-    def distil(X, y):
+    def distill(X, y):
         few = teachers(n_epochs=2).fit(X[:_FEW], y[:_FEW])
         STMDistiller(
             buffer=few, n_steps=1, max_total_iter=1, device="cpu", random_state=0
@@ -97,7 +97,7 @@ def steps(folder):
         "teachers, two processes": lambda X, y: teachers(n_teachers=2, n_jobs=2).fit(
             X, y
         ),
-        "STMDistiller, given teachers": distil,
+        "STMDistiller, given teachers": distill,
         "RandomSubset": lambda X, y: RandomSubset(random_state=0).fit(X, y),
         "ClassMeans": lambda X, y: ClassMeans().fit(X, y),
         "KMeansPrototypes": lambda X, y: KMeansPrototypes(2, random_state=0).fit(X, y),

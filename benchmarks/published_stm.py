@@ -38,11 +38,7 @@ from skdistill import (
 
 MILESTONES = (100, 300, 600, 1000, 1500, 2000, 3000, 4000, 5000)
 # What the authors' code sets; the other defaults are the paper's.
-PAPER = {
-    "pixel_lr": 1000.0,
-    "step_size_lr": 0.01,
-    "average": False,
-}
+PAPER = {"pixel_lr": 1000.0, "step_size_lr": 0.01, "average": False}
 STM_PAPER = {"trend_on": "loss", "n_initial_epochs": 1}
 # Of the authors of MTT, by the images per class.
 MTT_EPOCHS = {

@@ -15,6 +15,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from skdistill.utils._differences import describe_difference
+
 T = TypeVar("T")
 
 # Numbers that are on their way at once, for each process: 64 MiB.
@@ -55,8 +57,12 @@ class Ranks:
             return
         found = self.gather_objects(content)
         differences = [
-            f"{name}: {found[0].get(name)!r} in process 0, {other[name]!r} in process "
-            f"{rank}"
+            describe_difference(
+                name,
+                found[0].get(name),
+                other[name],
+                f"{{!r}} in process 0, {{!r}} in process {rank}",
+            )
             for rank, other in enumerate(found)
             for name in other
             if other[name] != found[0].get(name)

@@ -134,7 +134,7 @@ def test_other_number_of_processes_goes_on(folder, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("other data", r"images or labels (fingerprint)"),
+        ("other data", "in process 1, which is equal only for bitwise identical data"),
         ("other parameters", "`ipc`: 1 in process 0, 2 in process 1"),
         ("other teachers", "teachers' seed: 0 in process 0, 1 in process 1"),
         ("few matches", "`n_matches` must be at least the number of processes, 2"),

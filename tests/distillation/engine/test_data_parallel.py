@@ -67,7 +67,7 @@ def test_scenarios_are_what_they_shall_be(read):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("other data", "images or labels (fingerprint)"),
+        ("other data", "in process 1, which is equal only for bitwise identical data"),
         ("other parameters", "`pixel_lr`: 0.1 in process 0, 1.1 in process 1"),
         ("few draws", "for each of the 2 processes of the torch.distributed group"),
         ("damaged", "cannot be read"),
