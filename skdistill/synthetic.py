@@ -1,9 +1,8 @@
-"""SyntheticSet: a distilled set, its attributes, and its file format."""
+"""SyntheticSet: a distilled set and its attributes."""
 
 import html
-import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from numbers import Integral
 from typing import Any
@@ -11,48 +10,23 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from safetensors import safe_open
-from safetensors.numpy import save_file
 
 from skdistill._described import Described
 from skdistill._exchange import Exchange
+from skdistill._set_files import enlarge, read_set, shrink, write_set
 from skdistill._standalone import Standalone
-from skdistill.preprocessing._carried import (
-    PREFIX,
-    carried,
-    packed,
-    unpacked,
-)
+from skdistill.preprocessing._carried import carried
+from skdistill.utils._card import OWN_FILE
 from skdistill.utils._class_rows import check_class_rows
 from skdistill.utils._figures import bounded_figures
-from skdistill.utils._files import as_path, atomic_path
+from skdistill.utils._files import as_path
 from skdistill.utils._images import batches
 from skdistill.utils._inverse import names_of, to_original_pixels
 from skdistill.utils._labels import LABEL_KINDS, as_labels
 from skdistill.utils._pixel_space import ChannelMoments, PixelSpace, check_contrast
 from skdistill.utils._stretch import to_displayable
-from skdistill.utils._untrusted import (
-    class_labels,
-    errors_as_value_errors,
-    max_unpacked,
-    parse_json,
-)
+from skdistill.utils._untrusted import errors_as_value_errors
 from skdistill.utils._validation import image_array
-
-_FORMAT = "skdistill-synthetic-set"
-# A set is written in the oldest version that can hold it, for those who read no other:
-# larger pixels came with version 2, regression targets with version 3, preprocessing
-# with version 4.
-_VERSIONS = ("1", "2", "3", "4")
-# What a file holds: tensors, and entries in JSON.
-_DTYPES: dict[str, type] = {
-    "X": np.float32,
-    "y": np.int64,
-    "probabilities": np.float32,
-    "targets": np.float32,
-    "pixel_space": np.float64,
-}
-_CONTENT = ("classes", "step_size", "metadata")
 
 
 @dataclass(eq=False)
@@ -134,43 +108,12 @@ class SyntheticSet(Exchange, Described, Standalone):
     def __post_init__(self) -> None:
         given = image_array(self.X)
         self.X = np.ascontiguousarray(given, dtype=np.float32)
-        self.y = as_labels(self.y)
-        if self.y.shape != self.X.shape[:1]:
-            soft = (
-                ".  Convert one-hot rows by y = classes[rows.argmax(axis=1)]; pass "
-                "soft labels as `probabilities`"
-                if self.y.ndim == 2
-                else ""
-            )
-            raise ValueError(
-                f"y must hold one label for each of the {len(self.X)} images; got "
-                f"shape {self.y.shape}{soft}"
-            )
-        if self.y.dtype.kind not in "biufUT" and not (
-            self.y.dtype == object and all(isinstance(label, str) for label in self.y)
-        ):
-            raise ValueError(f"y must hold {LABEL_KINDS}; got {self.y.dtype}")
-        if self.y.dtype.kind == "f" and np.isnan(self.y).any():
-            raise ValueError("y must hold a label for each image; got NaN")
+        self.y = _checked_labels(self.y, len(self.X))
         if self.metadata is None:
             self.metadata = {}
-        if not all(np.isfinite(self.X[part]).all() for part in batches(self.X)):
-            raise ValueError("X must be finite; it holds NaN or infinite pixels")
-        if not np.can_cast(given.dtype, np.float32) and self.X.size:
-            moments = ChannelMoments(given.shape[3]).add(given)
-            check_contrast(given.dtype, moments.mean, moments.deviation)
+        _check_pixels(given, self.X)
         if self.step_size is not None:
-            try:
-                self.step_size = float(self.step_size)
-            except (TypeError, ValueError) as error:
-                raise ValueError(
-                    f"`step_size` must be a number; got {self.step_size!r}"
-                ) from error
-            if not (np.isfinite(self.step_size) and self.step_size > 0):
-                raise ValueError(
-                    f"`step_size` must be positive and finite; got {self.step_size}"
-                )
-
+            self.step_size = _checked_step_size(self.step_size)
         if self.probabilities is not None and self.targets is not None:
             raise ValueError(
                 "a set has `probabilities` or `targets`, not both: a network is "
@@ -184,30 +127,9 @@ class SyntheticSet(Exchange, Described, Standalone):
                     rows, name, len(self.X), classes, dtype=np.float32, min_classes=0
                 )
                 setattr(self, name, rows)
-
-        if not isinstance(self.pixel_size, Integral) or self.pixel_size < 1:
-            raise ValueError(
-                f"`pixel_size` must be an integer of at least 1; got {self.pixel_size}"
-            )
-        self.pixel_size = int(self.pixel_size)
-        # Of other shapes where the pixels do not fill the images.
-        if self.pixel_size > 1 and not np.array_equal(
-            self.X, _enlarge(self._small(), self.pixel_size)
-        ):
-            raise ValueError(
-                f"X must consist of blocks of {self.pixel_size}x{self.pixel_size} "
-                f"equal pixels with `pixel_size`={self.pixel_size}"
-            )
-
+        self.pixel_size = _checked_pixel_size(self.pixel_size, self.X)
         if self.pixel_space is not None:
-            space = np.asarray(self.pixel_space, dtype=np.float64)
-            wanted = (3, self.X.shape[3])
-            if space.shape != wanted or not np.isfinite(space).all():
-                raise ValueError(
-                    "`pixel_space` must be the finite mean, deviation and correlation "
-                    f"of each channel, of shape {wanted}; got {self.pixel_space!r}"
-                )
-            self.pixel_space = PixelSpace(*space)
+            self.pixel_space = _checked_pixel_space(self.pixel_space, self.X.shape[3])
         self.preprocessing = carried(self.preprocessing, self.X.shape[1:])
 
     def __iter__(self) -> Iterator[np.ndarray]:
@@ -217,10 +139,6 @@ class SyntheticSet(Exchange, Described, Standalone):
     def __len__(self) -> int:
         """Return the number of images."""
         return len(self.X)
-
-    def _small(self) -> np.ndarray:
-        """Return one pixel of each block of equal pixels."""
-        return self.X[:, :: self.pixel_size, :: self.pixel_size]
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the set to one safetensors file, atomically.
@@ -239,55 +157,7 @@ class SyntheticSet(Exchange, Described, Standalone):
         ValueError
             If the set cannot be stored in a file.
         """
-        replace(self)._write(path)
-
-    def _version(self) -> str:
-        """Return the oldest version of the file format that can store the set."""
-        if self.preprocessing is not None:
-            return _VERSIONS[3]
-        if self.targets is not None:
-            return _VERSIONS[2]
-        return _VERSIONS[1] if self.pixel_size > 1 else _VERSIONS[0]
-
-    def _write(self, path: str | os.PathLike[str]) -> None:
-        path = as_path(path)
-        classes, codes = np.unique(self.y, return_inverse=True)
-        metadata = {
-            "format": _FORMAT,
-            "version": self._version(),
-            "classes": json.dumps(classes.tolist()),
-            "step_size": json.dumps(self.step_size),
-            "metadata": _as_json(self.metadata),
-        }
-        if metadata["version"] != _VERSIONS[0]:
-            metadata["pixel_size"] = json.dumps(self.pixel_size)
-        tensors = {
-            "X": np.ascontiguousarray(self._small()),
-            "y": codes.astype(np.int64),
-        }
-        for name in ("probabilities", "targets"):
-            if getattr(self, name) is not None:
-                tensors[name] = getattr(self, name)
-        if self.pixel_space is not None:
-            tensors["pixel_space"] = np.asarray(self.pixel_space)
-        if self.preprocessing is not None:
-            steps, learned = packed(self.preprocessing)
-            metadata["preprocessing"] = json.dumps(steps)
-            tensors.update(learned)
-        with atomic_path(path) as temporary:
-            save_file(tensors, temporary, metadata=metadata)
-            try:
-                found = type(self).load(temporary)
-            except ValueError as error:
-                reason = str(error).replace(str(temporary), "it")
-                raise ValueError(
-                    f"the set cannot be saved to {path}: {reason}"
-                ) from error
-            if not np.array_equal(found.y, self.y):
-                raise ValueError(
-                    f"the set cannot be saved to {path}: labels of {self.y.dtype} are "
-                    f"loaded as {found.y.dtype}"
-                )
+        write_set(replace(self), as_path(path), type(self).load)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "SyntheticSet":
@@ -312,83 +182,11 @@ class SyntheticSet(Exchange, Described, Standalone):
         """
         path = as_path(path)
         if path.is_dir():
-            from skdistill.utils._card import OWN_FILE
-
             path /= OWN_FILE
         if not path.is_file():
             raise FileNotFoundError(f"{path} does not exist")
         with errors_as_value_errors(f"{path} cannot be read: {{error}}"):
-            # A zip archive, as torch and NumPy write them.
-            with path.open("rb") as start:
-                is_archive = start.read(4) == b"PK\x03\x04"
-            if is_archive:
-                raise ValueError(
-                    "it is not a set of skdistill; use `SyntheticSet.from_published` "
-                    "to read files written by torch or NumPy"
-                )
-            with safe_open(path, framework="numpy") as file:
-                metadata = file.metadata() or {}
-                if metadata.get("format") != _FORMAT:
-                    raise ValueError("it is not a synthetic set")
-                version = metadata.get("version")
-                if version not in _VERSIONS:
-                    raise ValueError(
-                        f"its format version is {version!r}, this version of "
-                        f"skdistill reads {', '.join(_VERSIONS)}"
-                    )
-                known = _DTYPES.keys() - (
-                    {"targets"} if version in ("1", "2") else set()
-                )
-                parts, learned = {}, {}
-                for name in file.keys():  # noqa: SIM118
-                    if version == "4" and name.startswith(PREFIX):
-                        learned[name] = file.get_tensor(name)
-                        continue
-                    if name not in known:
-                        raise ValueError(f"it has an unknown part {name!r}")
-                    parts[name] = file.get_tensor(name)
-                    if parts[name].dtype != _DTYPES[name]:
-                        raise ValueError(
-                            f"its part {name!r} is of {parts[name].dtype}, not of "
-                            f"{_DTYPES[name].__name__}"
-                        )
-            missing = [name for name in ("X", "y") if name not in parts]
-            if version == "3" and "targets" not in parts:
-                missing.append("targets")
-            entries = [*_CONTENT, *([] if version == "1" else ["pixel_size"])]
-            entries += ["preprocessing"] if version == "4" else []
-            missing += [name for name in entries if name not in metadata]
-            if missing:
-                raise ValueError(f"it lacks {missing}")
-            content = {name: parse_json(metadata[name]) for name in entries}
-            preprocessing = unpacked(content.get("preprocessing", []), learned)
-            if (version == "4") != (preprocessing is not None):
-                raise ValueError("its preprocessing has no step")
-            codes = parts.pop("y")
-            classes = class_labels(content["classes"], codes.size)
-            if codes.size and not (codes.min() >= 0 and codes.max() < len(classes)):
-                raise ValueError("it has labels that are not in its classes")
-            if not isinstance(content["step_size"], (int, float, type(None))):
-                raise ValueError("its step size is not a number")
-            if not isinstance(content["metadata"], dict):
-                raise ValueError("its metadata are not pairs of a name and a value")
-            pixel_size = content.get("pixel_size", 1)
-            if type(pixel_size) is not int or pixel_size < 1:
-                raise ValueError("its pixel size is not a number of pixels")
-            small = parts.pop("X")
-            if small.nbytes * pixel_size**2 > max_unpacked(path.stat().st_size):
-                raise ValueError(
-                    f"with pixels of {pixel_size}x{pixel_size} its images are too large"
-                )
-            return cls(
-                _enlarge(small, pixel_size),
-                classes[codes],
-                content["step_size"],
-                content["metadata"],
-                **parts,
-                pixel_size=pixel_size,
-                preprocessing=preprocessing,
-            )
+            return cls(**read_set(path))
 
     def to_images(
         self,
@@ -479,30 +277,74 @@ class SyntheticSet(Exchange, Described, Standalone):
         return f"<div><p>{html.escape(repr(self))}</p>{markup}</div>"
 
 
-def _as_json(metadata: Any) -> str:
-    """Return metadata as JSON text, or raise an error that names the invalid entry."""
-    if not isinstance(metadata, Mapping) or not all(
-        isinstance(name, str) for name in metadata
+def _checked_labels(y: Any, n_images: int) -> np.ndarray:
+    """Return labels as an array, one for each image."""
+    labels = as_labels(y)
+    if labels.shape != (n_images,):
+        soft = (
+            ".  Convert one-hot rows by y = classes[rows.argmax(axis=1)]; pass "
+            "soft labels as `probabilities`"
+            if labels.ndim == 2
+            else ""
+        )
+        raise ValueError(
+            f"y must hold one label for each of the {n_images} images; got shape "
+            f"{labels.shape}{soft}"
+        )
+    is_text = labels.dtype == object and all(isinstance(one, str) for one in labels)
+    if labels.dtype.kind not in "biufUT" and not is_text:
+        raise ValueError(f"y must hold {LABEL_KINDS}; got {labels.dtype}")
+    if labels.dtype.kind == "f" and np.isnan(labels).any():
+        raise ValueError("y must hold a label for each image; got NaN")
+    return labels
+
+
+def _check_pixels(given: np.ndarray, X: np.ndarray) -> None:
+    """Raise an error if X is not finite, or lost the contrast of what was given."""
+    if not all(np.isfinite(X[part]).all() for part in batches(X)):
+        raise ValueError("X must be finite; it holds NaN or infinite pixels")
+    if not np.can_cast(given.dtype, np.float32) and X.size:
+        moments = ChannelMoments(given.shape[3]).add(given)
+        check_contrast(given.dtype, moments.mean, moments.deviation)
+
+
+def _checked_step_size(step_size: Any) -> float:
+    try:
+        number = float(step_size)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"`step_size` must be a number; got {step_size!r}") from error
+    if not (np.isfinite(number) and number > 0):
+        raise ValueError(f"`step_size` must be positive and finite; got {number}")
+    return number
+
+
+def _checked_pixel_size(pixel_size: Any, X: np.ndarray) -> int:
+    """Return the side of the blocks of equal pixels that X consists of."""
+    if not isinstance(pixel_size, Integral) or pixel_size < 1:
+        raise ValueError(
+            f"`pixel_size` must be an integer of at least 1; got {pixel_size}"
+        )
+    pixel_size = int(pixel_size)
+    # Of other shapes where the pixels do not fill the images.
+    if pixel_size > 1 and not np.array_equal(
+        X, enlarge(shrink(X, pixel_size), pixel_size)
     ):
         raise ValueError(
-            f"`metadata` must be a dict whose keys are strings; got {metadata!r}"
+            f"X must consist of blocks of {pixel_size}x{pixel_size} equal pixels "
+            f"with `pixel_size`={pixel_size}"
         )
-    for name, value in metadata.items():
-        try:
-            json.dumps(value, allow_nan=False)
-        except (TypeError, ValueError, RecursionError) as error:
-            raise ValueError(
-                f"`metadata`[{name!r}] must be text, a finite number, or a list or "
-                f"dict of these; got {type(value).__name__}: {error}"
-            ) from error
-    return json.dumps(dict(metadata))
+    return pixel_size
 
 
-def _enlarge(images: np.ndarray, pixel_size: int) -> np.ndarray:
-    """Repeat each pixel of images (n_images, height, width, channels)."""
-    if pixel_size == 1:
-        return images
-    return images.repeat(pixel_size, axis=1).repeat(pixel_size, axis=2)
+def _checked_pixel_space(pixel_space: Any, n_channels: int) -> PixelSpace:
+    space = np.asarray(pixel_space, dtype=np.float64)
+    wanted = (3, n_channels)
+    if space.shape != wanted or not np.isfinite(space).all():
+        raise ValueError(
+            "`pixel_space` must be the finite mean, deviation and correlation of each "
+            f"channel, of shape {wanted}; got {pixel_space!r}"
+        )
+    return PixelSpace(*space)
 
 
 def _as_set(synthetic: Any) -> SyntheticSet:

@@ -21,8 +21,8 @@ from skdistill import (
     STMDistiller,
     SyntheticSet,
     TrajectoryBuffer,
+    _set_files,
     make_galaxies,
-    synthetic,
 )
 from skdistill.trajectory import _store
 from skdistill.utils import _checkpoint
@@ -365,7 +365,7 @@ def test_versions_are_those_of_the_documentation():
     table = page.read_text(encoding="utf-8").partition("- Version\n")[2]
     versions = re.findall(r"^     - (\d+)$", table, re.MULTILINE)
     assert versions == [
-        synthetic._VERSIONS[-1],
+        _set_files.VERSIONS[-1],
         str(_store.MANIFEST_VERSIONS[-1]),
         _checkpoint._VERSION,
     ]

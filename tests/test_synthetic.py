@@ -152,7 +152,7 @@ def test_a_failed_save_keeps_the_old_file(distilled, tmp_path, monkeypatch):
         file.write_bytes(b"half of")
         raise OSError("disk full")
 
-    monkeypatch.setattr("skdistill.synthetic.save_file", fail)
+    monkeypatch.setattr("skdistill._set_files.save_file", fail)
     with pytest.raises(OSError, match="disk full"):
         distilled.save(path)
     np.testing.assert_array_equal(SyntheticSet.load(path).X, distilled.X)

@@ -37,46 +37,51 @@ def write_layout(synthetic: Any, path: Path, layout: str, card: dict[str, Any]) 
         return
     if card:
         raise TypeError(f"`{next(iter(card))}` requires layout='huggingface'")
-    classes, codes = np.unique(synthetic.y, return_inverse=True)
-    codes = codes.astype(np.int64)
-    if classes.dtype.kind in "iu" and classes.size and classes.min() >= 0:
-        # Codes of others need not be without gaps.
-        codes, names = synthetic.y.astype(np.int64), None
-    else:
-        names = classes.tolist()
-    rows = synthetic.probabilities if synthetic.targets is None else synthetic.targets
-    lost = []
-    if names is not None:
-        lost.append(f"the names of the classes; read it with `classes`={names}")
-    if layout == "dc":
-        for name in ("probabilities", "targets", "step_size"):
-            if getattr(synthetic, name) is not None:
-                lost.append(f"`{name}`")
-        rows = None
-    if rows is not None:
-        # Rows have a column for each class, and codes count them.
-        codes = np.unique(synthetic.y, return_inverse=True)[1].astype(np.int64)
-        if names is None and not np.array_equal(classes, np.arange(len(classes))):
-            lost.append(f"the class labels; read it with `classes`={classes.tolist()}")
-        if synthetic.targets is not None and layout == "mtt":
-            lost.append("the kind of its labels; read it with `label_kind`='targets'")
-        if (rows.argmax(axis=1) != codes).any():
-            lost.append(
-                "the class of an image whose label is largest for another class, "
-                "which can at best be inferred from the order of the images"
-            )
-    if synthetic.pixel_space is not None:
-        lost.append("`pixel_space`")
-    for name, plain in (("pixel_size", 1), ("preprocessing", None)):
+    labels, lost = _labels_of(synthetic, layout)
+    for name, plain in (
+        ("pixel_space", None),
+        ("pixel_size", 1),
+        ("preprocessing", None),
+    ):
         if getattr(synthetic, name) != plain:
             lost.append(f"`{name}`")
     if lost:
         warn(f"the layout {layout!r} does not hold " + "; nor ".join(lost))
-    labels = codes if rows is None else rows
     if layout == "npz":
         _write_npz(synthetic, labels, path)
     else:
         _write_torch(synthetic, labels, path, layout)
+
+
+def _labels_of(synthetic: Any, layout: str) -> tuple[np.ndarray, list[str]]:
+    """Return the labels that a layout stores, and what it loses of those of a set."""
+    classes, codes = np.unique(synthetic.y, return_inverse=True)
+    codes = codes.astype(np.int64)
+    # Such labels are stored as they are: they need not be without gaps.
+    are_codes = classes.dtype.kind in "iu" and classes.size and classes.min() >= 0
+    lost = []
+    if not are_codes:
+        names = classes.tolist()
+        lost.append(f"the names of the classes; read it with `classes`={names}")
+    rows = synthetic.probabilities if synthetic.targets is None else synthetic.targets
+    if layout == "dc":
+        rows = None
+        for name in ("probabilities", "targets", "step_size"):
+            if getattr(synthetic, name) is not None:
+                lost.append(f"`{name}`")
+    if rows is None:
+        return synthetic.y.astype(np.int64) if are_codes else codes, lost
+    # Rows have a column for each class.
+    if are_codes and not np.array_equal(classes, np.arange(len(classes))):
+        lost.append(f"the class labels; read it with `classes`={classes.tolist()}")
+    if synthetic.targets is not None and layout == "mtt":
+        lost.append("the kind of its labels; read it with `label_kind`='targets'")
+    if (rows.argmax(axis=1) != codes).any():
+        lost.append(
+            "the class of an image whose label is largest for another class, which can "
+            "at best be inferred from the order of the images"
+        )
+    return rows, lost
 
 
 def _write_npz(synthetic: Any, labels: np.ndarray, path: Path) -> None:
