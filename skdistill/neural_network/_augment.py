@@ -100,8 +100,9 @@ def is_family(value: object) -> bool:
     return len(set(parts)) == len(parts) and all(part in FAMILIES for part in parts)
 
 
-def _n_uniforms(families: Sequence[str]) -> int:
-    longest = max(family.count(CHAIN) + 1 for family in families)
+def n_uniforms(families: Sequence[str]) -> int:
+    """Return the number of uniform draws per image that any of the families needs."""
+    longest = max((family.count(CHAIN) + 1 for family in families), default=1)
     return N_UNIFORMS * longest
 
 
@@ -112,7 +113,7 @@ def draw_augmentation(
     if not families:
         return AugmentationDraw("identity", torch.empty(0, N_UNIFORMS))
     index = int(torch.randint(len(families), (), generator=generator))
-    uniforms = torch.rand(n_samples, _n_uniforms(families), generator=generator)
+    uniforms = torch.rand(n_samples, n_uniforms(families), generator=generator)
     return AugmentationDraw(families[index], uniforms)
 
 
@@ -201,7 +202,7 @@ def draw_class_augmentations(
     if not families:
         return ClassAugmentations((), torch.empty(0, N_UNIFORMS))
     drawn = torch.randint(len(families), (n_classes,), generator=generator)
-    uniforms = torch.rand(n_classes, _n_uniforms(families), generator=generator)
+    uniforms = torch.rand(n_classes, n_uniforms(families), generator=generator)
     return ClassAugmentations(tuple(families[k] for k in drawn.tolist()), uniforms)
 
 
@@ -250,11 +251,22 @@ def augment(images: Tensor, draw: AugmentationDraw, scale: float = 1.0) -> Tenso
     Returns
     -------
     Tensor of shape (n_samples, channels, height, width)
+
+    Raises
+    ------
+    ValueError
+        If there are fewer draws than the families of a chain need.
     """
     if draw.family == "identity":
         return images
     uniforms = draw.uniforms.to(device=images.device, dtype=images.dtype)
     families = draw.family.split(CHAIN)
+    if uniforms.shape[1] < (needed := n_uniforms([draw.family])):
+        raise ValueError(
+            f"the augmentation {draw.family!r} requires {needed} uniforms per image; "
+            f"got {uniforms.shape[1]}"
+        )
+    # There are more where another of the families is a longer chain.
     for family, own in zip(families, uniforms.split(N_UNIFORMS, dim=1), strict=False):
         if family == "color":
             images = _color(images, own, scale)

@@ -15,9 +15,9 @@ from torch import Tensor
 from torch.func import functional_call, grad_and_value, vmap
 
 from skdistill.neural_network._augment import (
-    N_UNIFORMS,
     AugmentationDraw,
     augment,
+    n_uniforms,
 )
 from skdistill.neural_network._compile import Compiled
 from skdistill.neural_network._convnet import ConvNet
@@ -224,8 +224,9 @@ class EpochPlan(NamedTuple):
         The images in the order in which they are seen.
     families : list of str
         The family of augmentation of each batch.
-    uniforms : Tensor of shape (n_samples, 3)
-        The draws of the augmentation of each image, in the same order.
+    uniforms : Tensor of shape (n_samples, n_uniforms)
+        The draws of the augmentation of each image, in the same order: three for each
+        family of the longest chain.
     """
 
     order: Tensor
@@ -245,7 +246,7 @@ def plan_epoch(
     ----------
     n_samples, batch_size : int
     families : sequence of str
-        Families of augmentation, one of which is drawn per batch.
+        Families of augmentation or chains of them, one of which is drawn per batch.
     generator : torch.Generator
         On the CPU: the same draws on any device.
 
@@ -258,7 +259,7 @@ def plan_epoch(
     if not families:
         return EpochPlan(order, ["identity"] * n_steps, torch.empty(n_samples, 0))
     drawn = torch.randint(len(families), (n_steps,), generator=generator)
-    uniforms = torch.rand(n_samples, N_UNIFORMS, generator=generator)
+    uniforms = torch.rand(n_samples, n_uniforms(families), generator=generator)
     return EpochPlan(order, [families[index] for index in drawn.tolist()], uniforms)
 
 

@@ -171,6 +171,12 @@ def test_chain_applies_its_families_in_turn(chain):
     assert torch.equal(augment(images, AugmentationDraw("crop", uniforms)), alone)
 
 
+def test_chain_with_too_few_draws_is_an_error():
+    draw = AugmentationDraw("color+crop", _uniforms())
+    with pytest.raises(ValueError, match=r"'color\+crop' requires 6 uniforms .* got 3"):
+        augment(_images((4, 4)), draw)
+
+
 @pytest.mark.parametrize("chain", CHAINS)
 def test_chain_for_all_images_of_a_class(chain):
     images, codes = _images((6, 5)), torch.tensor([0, 1, 1, 0, 2, 2])

@@ -166,6 +166,31 @@ def test_plans():
     assert plan_epoch(7, 7, (), torch_generator(0)).families == ["identity"]
 
 
+def test_all_families_of_a_chain_are_applied(data):
+    """Each in turn, with draws of its own, as in the training of a module."""
+    images, targets = data
+    module = make_module()
+    start = flatten_parameters(module)[None]
+    plans = make_plans(("flip", "color+crop+cutout"), seeds=[0])
+    order, families, uniforms = plans[0]
+    assert set(families) == {"flip", "color+crop+cutout"}
+    assert uniforms.shape == (N_SAMPLES, 3 * N_UNIFORMS)
+    found, _ = descend(
+        start, data, one_by_one(module), plans, SGDSettings(0.1, 0.0, 0.0, 4, 1.3)
+    )
+    optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
+    for step, batch in enumerate(order.split(4)):
+        seen = images[batch]
+        for place, family in enumerate(families[step].split("+")):
+            own = uniforms[4 * step : 4 * step + 4, 3 * place : 3 * place + 3]
+            seen = augment(seen, AugmentationDraw(family, own), 1.3)
+        each = -(targets[batch] * module(seen).log_softmax(1)).sum(1)
+        optimizer.zero_grad()
+        each.mean().backward()
+        optimizer.step()
+    torch.testing.assert_close(found[0], flatten_parameters(module))
+
+
 def test_families_are_drawn_alike():
     plan = plan_epoch(6000, 1, FAMILIES, torch_generator(0))
     counts = [plan.families.count(family) for family in FAMILIES]
