@@ -76,7 +76,7 @@ class CAFEDistiller(NetworkMatchingDistiller):
         have a larger range; used only if ``max_network_epochs`` is greater than ten.
     n_watched : int, default=128
         Number of real images on which the accuracy is watched, at least one of each
-        class.  They stay the same while a network is used.
+        class; 128 of each class in [1]_.  They stay the same while a network is used.
     max_rounds : int, default=50
         Maximum number of rounds for which a network is used.
     max_network_epochs : int, default=10

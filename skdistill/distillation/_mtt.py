@@ -120,9 +120,10 @@ class MTTDistiller(TrajectoryDistiller):
         :class:`~skdistill.distillation.STMDistiller`.
     step_size_lr : float or "auto", default="auto"
         Learning rate of the logarithm of the step size.  A number is the learning rate
-        of gradient descent, 0.01 in [1]_.  The gradient is small while the student's
-        path is much too short; "auto" follows the length that brings the student
-        closest to its target instead, a tenth of the way in each iteration.
+        of gradient descent; [1]_ descends on the step size itself, at 1e-5, which is
+        0.1 here at a step size of 0.01.  The gradient is small while the student's path
+        is much too short; "auto" follows the length that brings the student closest to
+        its target instead, a tenth of the way in each iteration.
     label_lr : float or "auto", default="auto"
         Learning rate of learned labels' logits.
     average : bool, default=True

@@ -172,7 +172,8 @@ class RFADDistiller(FRePoDistiller):
     linear preconditioner of the pixels, uses AdaBelief, and adds 0.01 to the kernel.
     Here the draws are smaller, which allows some twenty times as many iterations in
     the same time, and nothing is added, so that the scale of the features does not
-    matter.
+    matter.  Mirrored images and the additional term of :class:`FRePoDistiller` for
+    learned targets are not part of [1]_.
 
     References
     ----------

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from skdistill.neural_network._convnet import normalization_layer
 
 # Channels of the convolutions; "pool" halves the sides.
-_ALEXNET: tuple[int | str, ...] = (64, "pool", 192, "pool", 384, 256, 256, "pool")
+_ALEXNET: tuple[int | str, ...] = (128, "pool", 192, "pool", 256, 192, 192, "pool")
 _VGG11: tuple[int | str, ...] = (
     *(64, "pool", 128, "pool", 256, 256, "pool"),
     *(512, 512, "pool", 512, 512, "pool"),

@@ -103,6 +103,13 @@ class ConvNetClassifier(BaseNetworkClassifier):
     skdistill.metrics.evaluate_synthetic : Scores a distilled set by this network.
     skdistill.neural_network.NetworkClassifier : Other networks.
 
+    Notes
+    -----
+    The code of [1]_ pads images of one channel by three pixels in the first block, so
+    that 28x28 pixels become 32x32, and its layer normalization has a weight for each
+    value of a map, here for each channel.  It trains for one epoch more, lowers the
+    learning rate two epochs later, and resets the momentum then.
+
     References
     ----------
     .. [1] Zhao and Bilen, "Dataset Condensation with Differentiable Siamese

@@ -54,7 +54,7 @@ class NetworkClassifier(BaseNetworkClassifier):
         custom networks.
     normalization : {"instance", "layer", "group", "batch", "none"}, default="instance"
         Normalization after each convolution; without effect for "mlp" and custom
-        networks.  With few images "batch" is unstable.
+        networks.  The AlexNet of [1]_ has none.  With few images "batch" is unstable.
     learning_rate : float, default=0.01
         Learning rate during the first half of the epochs; see ``optimizer``.
     momentum : float, default=0.9

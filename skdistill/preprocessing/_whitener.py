@@ -23,8 +23,9 @@ class ZCAWhitener(PixelTransformer):
     """Remove the correlation of pixels with a minimal change of the images (ZCA).
 
     With the covariance C of the pixels and the mean m of the images, x becomes
-    (C + eps I)^(-1/2) (x - m) [1]_.  In the literature ZCA is a
-    :class:`~skdistill.preprocessing.ChannelScaler` followed by this transformer.
+    (C + eps I)^(-1/2) (x - m) [1]_.  In the literature ZCA is either a
+    :class:`~skdistill.preprocessing.ChannelScaler` followed by this transformer or, for
+    trajectory matching, this transformer alone on images of 0 to 1.
 
     Read more in the :ref:`User Guide <scikit_learn>`.
 

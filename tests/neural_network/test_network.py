@@ -113,6 +113,14 @@ def test_sizes_of_the_literature():
         for name in ARCHITECTURES
     }
     assert count["mlp"] == 3072 * 128 + 128 + 128 * 128 + 128 + 128 * 10 + 10
+    # 5x5 kernels twice, then 3x3 ones, on maps that end with 4x4 pixels.
+    channels = [3, 128, 192, 256, 192, 192]
+    kernels = [25, 25, 9, 9, 9]
+    weights = sum(
+        size * n_in * n_out + 3 * n_out
+        for size, (n_in, n_out) in zip(kernels, pairwise(channels), strict=True)
+    )
+    assert count["alexnet"] == weights + 192 * 16 * 10 + 10
     channels = [3, 64, 128, 256, 256, 512, 512, 512, 512]
     pairs = pairwise(channels)
     weights = sum(9 * n_in * n_out + 3 * n_out for n_in, n_out in pairs)
