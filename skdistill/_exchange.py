@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_scalar
 
 from skdistill.preprocessing._carried import is_same
 from skdistill.utils._card import OWN_FILE
+from skdistill.utils._class_rows import name_classes
 from skdistill.utils._files import as_path
 from skdistill.utils._inverse import names_of
 from skdistill.utils._layouts import LAYOUTS, write_layout, write_pictures
@@ -152,18 +153,7 @@ class Exchange:
         rows = labels.rows
         y = labels.codes
         if classes is not None:
-            classes = np.asarray(classes)
-            if classes.ndim != 1 or not (
-                y.min(initial=0) >= 0 and labels.n_classes <= len(classes)
-            ):
-                raise ValueError(
-                    f"`classes` must name the {labels.n_classes} classes of {path}; "
-                    f"got shape {classes.shape}"
-                )
-            order = np.argsort(classes)
-            y = classes[y]
-            if rows is not None:
-                rows = rows[:, order]
+            y, rows = name_classes(classes, y, rows, labels.n_classes, path)
         if factor > 1:
             images = enlarge_pieces(images, factor)
             y = y.repeat(factor**2)
@@ -438,7 +428,7 @@ class Exchange:
                 )
             for what, value, wanted in (
                 ("images of shape", part.X.shape[1:], sets[0].X.shape[1:]),
-                ("labels that are text", _is_text(part.y), _is_text(sets[0].y)),
+                ("labels that are", _kind_of(part.y), _kind_of(sets[0].y)),
                 (
                     "regression targets",
                     part.targets is not None,
@@ -492,8 +482,11 @@ class Exchange:
         )
 
 
-def _is_text(labels: np.ndarray) -> bool:
-    return labels.dtype.kind in "UTO"
+def _kind_of(labels: np.ndarray) -> str:
+    """Say what labels are; True is 1 to NumPy."""
+    return {"b": "booleans", "U": "text", "T": "text", "O": "text"}.get(
+        labels.dtype.kind, "numbers"
+    )
 
 
 def _probabilities(part: Any, classes: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ from skdistill._training_set import (
     TrainingSet,
     check_test_images,
 )
-from skdistill.neural_network._any_classifier import of_images
+from skdistill.neural_network._any_classifier import check_classifier, of_images
 from skdistill.neural_network._default import default_estimator, warn_of_unused_labels
 from skdistill.neural_network._in_batches import in_batches
 from skdistill.synthetic import SyntheticSet
@@ -118,7 +118,11 @@ class BaseDistiller(
         return data.fit(of_images(network))
 
     def _for_callbacks(self, **attributes: Any) -> dict[str, Any]:
-        """XX"""
+        """Return attributes that only callbacks of a fit get.
+
+        A distiller has no ``predict``: its copy has that of the network of
+        :meth:`score`, which is trained when it is asked for the first time.
+        """
         distiller = copy(self)
         for name, value in attributes.items():
             setattr(distiller, name, value)
@@ -147,6 +151,20 @@ class BaseDistiller(
 
         predictions = {"predict": predict, "predict_proba": predict_proba}
         return attributes | predictions | {"__sklearn_tags__": tags}
+
+    def _check_estimator(self, images: Any, classes: np.ndarray) -> None:
+        """Find out what is wrong with the parameter ``estimator`` before the work.
+
+        Parameters
+        ----------
+        images : ndarray or Rows of shape (n_images, height, width, channels)
+            Validated images, of which the first two are used.
+        classes : ndarray of shape (n_classes,)
+            Their class labels, in sorted order.
+        """
+        if self.estimator is not None:
+            some = np.asarray(images[:2], dtype=np.float32)
+            check_classifier(self.estimator, some, classes, [{}])
 
     def _scoring_network(self) -> Any:
         """Return what :meth:`score` trains, which knows the shape of the images."""

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from skdistill import SyntheticSet, evaluate_synthetic
+from skdistill.metrics import load_ddranking
 from skdistill.neural_network import ConvNetClassifier
 from skdistill.utils._torch_files import read_torch
 
@@ -151,6 +152,31 @@ def test_columns_follow_the_names_of_classes(tmp_path):
     found = read(save([FIRST, SOFT], tmp_path / "1.pt"), classes=["z", "a", "m"])
     assert found.y.tolist() == list("zzaamm")
     np.testing.assert_array_equal(found.probabilities, SOFT[:, [1, 2, 0]])
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        (list("abcd"), "must name the 3 classes"),
+        (list("aab"), "each class of .* differently"),
+        (["a", "b", 3], "labels of the same type"),
+        ([["a"], ["b"], ["c"]], "labels of the same type"),
+    ],
+)
+@pytest.mark.parametrize("reader", [read, load_ddranking])
+def test_names_of_classes_are_checked(tmp_path, classes, message, reader):
+    SyntheticSet(X, Y.numpy(), probabilities=SOFT.numpy()).export(tmp_path)
+    for name in ("images", "labels"):
+        (tmp_path / f"{name}_best.pt").rename(tmp_path / f"{name}.pt")
+    with pytest.raises(ValueError, match=message):
+        reader(tmp_path, classes=classes)
+
+
+def test_labels_that_no_reader_takes_are_exported_as_codes(tmp_path):
+    large = np.where(Y == 0, 0, 2**62)
+    with pytest.warns(UserWarning, match="the names of the classes"):
+        SyntheticSet(X, large).export(tmp_path)
+    assert read(tmp_path, classes=[0, 2**62]).y.tolist() == large.tolist()
 
 
 @pytest.mark.parametrize("first", [True, False])
@@ -624,8 +650,8 @@ def test_concat():
     assert SyntheticSet.concat(large).pixel_size == 2
     for other, message in (
         (SyntheticSet(X[:, :4], Y.numpy()), "images of shape"),
-        (SyntheticSet(X[:2], [0, 1]), "labels that are text"),
-        (sets()["targets"], "labels that are text|regression targets"),
+        (SyntheticSet(X[:2], [0, 1]), "labels that are"),
+        (sets()["targets"], "labels that are|regression targets"),
     ):
         with pytest.raises(ValueError, match=message):
             SyntheticSet.concat([one, other])
@@ -633,6 +659,12 @@ def test_concat():
         SyntheticSet.concat([])
     with pytest.raises(TypeError, match="number 1 is a tuple"):
         SyntheticSet.concat([one, (X, Y)])
+
+
+def test_true_is_not_the_class_1():
+    sets = [SyntheticSet(X[:2], y) for y in ([0, 1], [False, True])]
+    with pytest.raises(ValueError, match="labels that are: booleans, for set number 0"):
+        SyntheticSet.concat(sets)
 
 
 def test_concat_of_two_pixel_spaces():

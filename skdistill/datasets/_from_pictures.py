@@ -115,7 +115,13 @@ def from_pil_images(
                 f"`labels` must have one label for each of the {len(pictures)} "
                 f"pictures; got {len(labels)}"
             )
-        classes = as_classes([as_label(label) for label in labels], None)
+        known = []
+        for i, label in enumerate(labels):
+            try:
+                known.append(as_label(label))
+            except ValueError as error:
+                raise ValueError(f"{name_of(i, 'labels')}: {error}") from error
+        classes = as_classes(known, None)
     chosen, wrong = settle_mode(
         looks, mode, lambda i: name_of(i, "pictures"), resized=pair is not None
     )

@@ -66,6 +66,7 @@ class BaselineDistiller(BaseDistiller):
         X, y, weight = check_weights(sample_weight, X, y)
         check_class_sizes(y, self.ipc, f"`ipc`={self.ipc}")
         self.classes_, codes = np.unique(y, return_inverse=True)
+        self._check_estimator(X, self.classes_)
         if weight is None:
             weight = np.ones(len(X))
         tasks = FitTasks(self, "", 0, X, y)

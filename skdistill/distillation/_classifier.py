@@ -1,5 +1,6 @@
 """DistilledClassifier: distil, then train a classifier on the synthetic images."""
 
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -23,13 +24,13 @@ from sklearn.utils.validation import check_is_fitted
 
 from skdistill.distillation._stm import STMDistiller
 from skdistill.neural_network import ConvNetClassifier
-from skdistill.neural_network._any_classifier import of_images
+from skdistill.neural_network._any_classifier import check_classifier, of_images
 from skdistill.neural_network._default import fit_on, warn_of_unused_labels
 from skdistill.synthetic import SyntheticSet
 from skdistill.utils._callbacks import CallbackSupportMixin, FitTasks
 from skdistill.utils._doc_link import DocLinkMixin
 from skdistill.utils._image_input import unmasked
-from skdistill.utils._labels import already_checked, check_known_labels
+from skdistill.utils._labels import already_checked, as_labels, check_known_labels
 from skdistill.utils._pixel_space_checks import warn_of_other_pixels
 from skdistill.utils._torch_state import with_own_torch_state
 from skdistill.utils._validation import (
@@ -155,6 +156,7 @@ class DistilledClassifier(
         shape = self.image_shape
         if shape is not None:
             shape = check_image_shape(shape)
+        self._check_classifier(X, y, shape)
         self.distiller_ = clone(self._chosen_distiller())
         if shape is not None and getattr(self.distiller_, "image_shape", shape) is None:
             # Its teachers get images as they are, and their folder need not know.
@@ -186,6 +188,24 @@ class DistilledClassifier(
         tasks.end()
         return self
 
+    def _check_classifier(self, X: Any, y: Any, shape: Any) -> None:
+        """Find out what is wrong with the classifier before the distillation.
+
+        Distillers check what they train themselves, and X and y.
+        """
+        if self.estimator is None:
+            return
+        images, classes = None, np.zeros(0)
+        with suppress(TypeError, ValueError):
+            sides, classes = np.shape(X), np.unique(as_labels(y))
+            if shape is None:
+                shape = getattr(self.distiller, "image_shape", None)
+            if len(sides) == 4:
+                shape = sides[1:]
+            if shape is not None:
+                images = np.zeros((2, *shape), np.float32)
+        check_classifier(self.estimator, images, classes, [{}])
+
     def _chosen_network(self) -> Any:
         if self.estimator is not None:
             return clone(self.estimator)
@@ -202,9 +222,9 @@ class DistilledClassifier(
             See scikit-learn's user guide on metadata routing.
         """
         mapping = MethodMapping().add(caller="fit", callee="fit")
-        return MetadataRouter(owner=self).add(
-            distiller=self._chosen_distiller(), method_mapping=mapping
-        )
+        # Its own `score` has weights.
+        router = MetadataRouter(owner=self).add_self_request(self)
+        return router.add(distiller=self._chosen_distiller(), method_mapping=mapping)
 
     @with_own_torch_state
     def predict(self, X: Any) -> np.ndarray:

@@ -244,6 +244,7 @@ class IterativeDistiller(BaseDistiller):
         given = X, y, sample_weight
         X, y, weight = check_weights(sample_weight, X, y)
         self.classes_, codes = np.unique(y, return_inverse=True)
+        self._check_estimator(X, self.classes_)
         if isinstance(self.init, str) and self.init == "real":
             check_class_sizes(y, self.ipc, f"`ipc`={self.ipc} with `init`='real'")
         check_image_memory(self.ipc, len(self.classes_), self.image_shape_, device)

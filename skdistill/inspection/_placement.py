@@ -102,6 +102,7 @@ def place_distilled(
     75.0
     """
     found = _names(measures, names)
+    distilled_measures = _in_order_of(measures, distilled_measures)
     measures, y = _checked(measures, y, found, "")
     distilled, distilled_y = _checked(
         distilled_measures, distilled_y, found, "distilled_"
@@ -163,6 +164,29 @@ def _percentile(ordered: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 def _deviation(values: np.ndarray) -> float:
     return float(values.std(ddof=1)) if len(values) > 1 else np.nan
+
+
+def _in_order_of(measures: Any, others: Any) -> Any:
+    """Return another table with its columns in the order of the first.
+
+    Raises
+    ------
+    ValueError
+        If both tables have names, and not the same.
+    """
+    first, second = (
+        list(getattr(table, "columns", ())) for table in (measures, others)
+    )
+    # Numbers of columns are no names.
+    are_names = all(isinstance(name, str) for name in [*first, *second])
+    if not first or not second or not are_names or first == second:
+        return others
+    if sorted(first) != sorted(second):
+        raise ValueError(
+            f"`distilled_measures` must have the columns of `measures`, {first}; got "
+            f"{second}"
+        )
+    return others[first]
 
 
 def _names(measures: Any, names: Sequence[str] | None) -> list[str]:

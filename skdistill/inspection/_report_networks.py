@@ -201,7 +201,10 @@ def compare_with_random(
         )
         # The network of the set, but not the step size that was learned for it.
         drawn = SyntheticSet(
-            X[rows], y[rows], metadata={} if entry is None else {ENTRY: entry}
+            X[rows],
+            y[rows],
+            metadata={} if entry is None else {ENTRY: entry},
+            pixel_space=synthetic.pixel_space,
         )
         others = np.arange(len(y_test))
         if train is None:

@@ -7,6 +7,7 @@ import numpy as np
 from sklearn.utils import check_array, check_consistent_length
 from sklearn.utils._param_validation import Interval, validate_params
 
+from skdistill.utils._class_rows import check_column_order
 from skdistill.utils._image_input import unmasked
 from skdistill.utils._labels import check_known_labels, one_label_each
 from skdistill.utils._torch_state import with_own_torch_state
@@ -75,6 +76,7 @@ def expected_calibration_error(
     True
     """
     y_true = one_label_each(y_true, "y_true")
+    table = y_proba
     y_proba = check_array(
         unmasked(y_proba, "y_proba"), ensure_2d=False, input_name="y_proba"
     )
@@ -85,6 +87,7 @@ def expected_calibration_error(
             "`labels` must hold each class once, in sorted order; got "
             f"{classes.tolist()}"
         )
+    check_column_order(table, "y_proba", classes)
     if y_proba.ndim == 1:
         y_proba = np.column_stack([1 - y_proba, y_proba])
     if y_proba.shape[1] != len(classes):

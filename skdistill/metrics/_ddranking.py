@@ -13,6 +13,7 @@ import torch
 from sklearn.utils._param_validation import StrOptions, validate_params
 
 from skdistill.synthetic import SyntheticSet, _as_set
+from skdistill.utils._class_rows import name_classes
 from skdistill.utils._files import as_path, atomic_path
 from skdistill.utils._tensors import to_images, to_tensor
 from skdistill.utils._torch_files import read_torch
@@ -134,7 +135,7 @@ def load_ddranking(
         A folder as :func:`export_ddranking` writes it.  ``lr.pt`` may be missing.
         No code in the files is run.
     classes : array-like of shape (n_classes,), default=None
-        The class labels, in sorted order; None uses 0, 1, ...
+        The class labels, in the order of the codes in the files; None uses 0, 1, ...
     soft_labels : {"auto", "logits", "probabilities"}, default="auto"
         The kind of the rows of labels.  The evaluators use logits; "auto" treats
         non-negative rows that sum to 1 as probabilities, with a warning.
@@ -199,17 +200,14 @@ def _read(
             "soft labels (n_images, n_classes); got "
             f"{labels.dtype} of shape {tuple(labels.shape)}"
         )
-    names = np.arange(n_classes) if classes is None else np.asarray(classes)
-    if len(names) < n_classes or codes.min(initial=0) < 0:
-        raise ValueError(
-            f"`classes` must name the {n_classes} classes of {folder}; got {len(names)}"
-        )
+    names = np.arange(n_classes) if classes is None else classes
+    y, soft = name_classes(names, codes, probabilities, n_classes, folder)
     return SyntheticSet(
         to_images(images.float()),
-        names[codes],
+        y,
         None if rate is None else float(rate),
         {"source": "DD-Ranking's layout"},
-        probabilities=probabilities,
+        probabilities=soft,
     )
 
 

@@ -116,6 +116,12 @@ def check_classifier(
                 inner._validate_params()
         network = _network_of(changed)
         if network is not None and images is not None:
+            shape = network.image_shape
+            if shape is not None and tuple(shape) != images.shape[1:]:
+                raise ValueError(
+                    f"`{name}` has `image_shape`={tuple(shape)}, but the images have "
+                    f"the shape (height, width, channels) = {images.shape[1:]}"
+                )
             network._rehearse(images[:2], classes)
 
 

@@ -1,10 +1,12 @@
 """Rows with a number for each class: probabilities and regression targets."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from skdistill.utils._image_input import unmasked, without_torch
+from skdistill.utils._labels import LABEL_KINDS, as_labels
 
 
 def check_class_rows(
@@ -49,9 +51,7 @@ def check_class_rows(
     soft = name == "probabilities"
     what = "the probability" if soft else "a number"
     wanted = (n_images, len(classes))
-    columns = getattr(values, "columns", None)
-    if columns is not None:
-        _check_order(list(columns), name, classes.tolist())
+    check_column_order(values, name, classes)
     given = np.asarray(unmasked(without_torch(values, name), name, "rows"))
     if given.dtype.kind not in "biufO":
         raise ValueError(
@@ -100,10 +100,65 @@ def _check_classes(classes: Any, min_classes: int) -> np.ndarray:
     return labels
 
 
-def _check_order(columns: list[Any], name: str, classes: list[Any]) -> None:
-    """Refuse columns that have the names of the classes in another order."""
-    if columns != classes and set(columns) == set(classes):
+def check_column_order(values: Any, name: str, classes: np.ndarray) -> None:
+    """Refuse a table whose columns have the names of the classes in another order."""
+    columns, known = list(getattr(values, "columns", ())), classes.tolist()
+    if columns != known and set(columns) == set(known):
         raise ValueError(
             f"the columns of `{name}` must be in the sorted order of the classes, "
-            f"{classes}; got {columns}"
+            f"{known}; got {columns}"
         )
+
+
+def name_classes(
+    classes: Any,
+    codes: np.ndarray,
+    rows: np.ndarray | None,
+    n_classes: int,
+    path: Path,
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Replace the codes of a file by class labels.
+
+    Parameters
+    ----------
+    classes : array-like of shape (n_classes,)
+        Labels as the user named them, in the order of the codes.
+    codes : ndarray of shape (n_images,), int
+    rows : ndarray of shape (n_images, n_classes) or None
+        Probabilities or targets, with columns in the order of the codes.
+    n_classes : int
+        Number of columns, or the largest code and 1.
+    path : Path
+        For messages.
+
+    Returns
+    -------
+    labels : ndarray of shape (n_images,)
+    rows : ndarray of shape (n_images, n_classes) or None
+        With columns in the sorted order of the classes.
+
+    Raises
+    ------
+    ValueError
+        If there are other labels than one for each class.
+    """
+    labels = as_labels(classes, "classes")
+    if labels.ndim != 1 or (
+        labels.dtype == object and not all(isinstance(name, str) for name in labels)
+    ):
+        raise ValueError(
+            f"`classes` must be {LABEL_KINDS}, one for each of the {n_classes} classes "
+            f"of {path}; got {classes!r}"
+        )
+    # Codes may have gaps; columns have none.
+    is_enough = len(labels) >= n_classes if rows is None else len(labels) == n_classes
+    if not is_enough or codes.min(initial=0) < 0:
+        raise ValueError(
+            f"`classes` must name the {n_classes} classes of {path}; got {len(labels)}"
+        )
+    if len(np.unique(labels)) < len(labels):
+        raise ValueError(
+            f"`classes` must name each class of {path} differently; got "
+            f"{labels.tolist()}"
+        )
+    return labels[codes], None if rows is None else rows[:, np.argsort(labels)]

@@ -13,6 +13,7 @@ from PIL import Image
 
 from skdistill.utils._card import card_files, remove_old_pictures
 from skdistill.utils._files import atomic_path
+from skdistill.utils._published import MAX_CODE
 from skdistill.utils._warnings import warn
 
 LAYOUTS = ("mtt", "dc", "npz", "huggingface")
@@ -58,7 +59,12 @@ def _labels_of(synthetic: Any, layout: str) -> tuple[np.ndarray, list[str]]:
     classes, codes = np.unique(synthetic.y, return_inverse=True)
     codes = codes.astype(np.int64)
     # Such labels are stored as they are: they need not be without gaps.
-    are_codes = classes.dtype.kind in "iu" and classes.size and classes.min() >= 0
+    are_codes = (
+        classes.dtype.kind in "iu"
+        and classes.size
+        and classes.min() >= 0
+        and classes.max() <= MAX_CODE
+    )
     lost = []
     if not are_codes:
         names = classes.tolist()

@@ -63,6 +63,7 @@ def warn_of_other_space(
         return
     slack = _slack(len(images))
     correlation = _CORRELATION * slack
+    n_pixels = images[..., 0].size
     there = "the images that were distilled"
     if space is None:
         some = _some_images(own, None)
@@ -70,6 +71,7 @@ def warn_of_other_space(
             return
         space = pixel_space(some)
         slack = _slack(min(len(images), len(some)))
+        n_pixels = min(n_pixels, some[..., 0].size)
         correlation = max(_OWN_CORRELATION, _CORRELATION * slack)
         slack *= _OWN_SLACK
         there = "the distilled images"
@@ -78,7 +80,7 @@ def warn_of_other_space(
     if may_be_noise:
         correlation = np.inf
     # Of few pixels a correlation is a matter of chance, too.
-    correlation += 3 / images[..., 0].size ** 0.5
+    correlation += 3 / n_pixels**0.5
     with np.errstate(invalid="ignore", over="ignore"):
         other = pixel_space(images)
         if own is not None and not (space.deviation * other.deviation > 0).all():

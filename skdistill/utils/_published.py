@@ -13,6 +13,8 @@ from skdistill.utils._untrusted import errors_as_value_errors, max_unpacked
 from skdistill.utils._warnings import warn
 
 LABEL_KINDS = ("auto", "hard", "probabilities", "logits", "targets")
+# What float64, in which files may have codes, holds exactly.
+MAX_CODE = 2**53
 _SUFFIXES = (".pt", ".pth", ".npz", ".npy")
 _MAX_MEMBERS = 1000
 _STEP_SIZE = re.compile(r"(syn_?|distill_?)?(lr|step_?size|learning_?rate)(_best)?")
@@ -412,10 +414,11 @@ def understand_labels(
                 f"{path} must hold rows with one number for each class with "
                 f"`label_kind`={kind!r}; got shape {labels.shape}"
             )
-        if not (labels == np.round(labels)).all() or np.abs(labels).max() > 2**53:
+        wrong = (labels != np.round(labels)) | (np.abs(labels) > MAX_CODE)
+        if wrong.any():
             raise ValueError(
-                f"{path} must hold integers as class codes; got "
-                f"{labels[labels != np.round(labels)][:1]}"
+                f"{path} must hold integers up to 2**53 as class codes; got "
+                f"{labels[wrong][0]}"
             )
         codes = labels.astype(np.int64)
         return Labels(codes, 1 + int(codes.max(initial=-1)), None, "hard")

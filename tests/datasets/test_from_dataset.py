@@ -178,6 +178,8 @@ def test_label_that_is_none(label, message):
     labels = [*LABELS[:4], label, 0]
     with pytest.raises(ValueError, match=rf"dataset\[4\] cannot be read: .*{message}"):
         from_torch_dataset(Pairs(PICTURES, labels), verbose=0)
+    with pytest.raises(ValueError, match=rf"labels\[4\]: .*{message}"):
+        from_pil_images(PICTURES, labels, verbose=0)
 
 
 # What is wrong is named.

@@ -3,13 +3,15 @@ import pickle
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn import config_context
 from sklearn.base import clone
 from sklearn.dummy import DummyClassifier
 from sklearn.exceptions import NotFittedError
-from sklearn.linear_model import Perceptron
+from sklearn.linear_model import LinearRegression, Perceptron
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.svm import SVC
+from torch import nn
 
 from skdistill.distillation import (
     DistilledClassifier,
@@ -17,7 +19,7 @@ from skdistill.distillation import (
     RandomSubset,
     STMDistiller,
 )
-from skdistill.neural_network import ConvNetClassifier
+from skdistill.neural_network import ConvNetClassifier, NetworkClassifier
 from skdistill.preprocessing import ChannelScaler
 
 
@@ -219,3 +221,47 @@ def test_the_shape_of_images_is_handed_on(bars):
     wrong = DistilledClassifier(RandomSubset(), network, image_shape=(3, 16, 16))
     with pytest.raises(ValueError, match="PyTorch's order"):
         wrong.fit(flat, y)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"estimator": LinearRegression()}, "must be a classifier"),
+        ({"estimator": ConvNetClassifier(learning_rate=-1)}, "learning_rate"),
+        ({"estimator": ConvNetClassifier(image_shape=(8, 8, 3))}, "image_shape"),
+        ({"estimator": NetworkClassifier(lambda shape, n: nn.Linear(3, n))}, "accept"),
+        ({"estimator": SVC}, "a class"),
+        ({"distiller__estimator": LinearRegression()}, "must be a classifier"),
+        ({"distiller__estimator": ConvNetClassifier(width=0)}, "width"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["images", "rows", "list"])
+def test_classifiers_are_checked_before_the_distillation(bars, changes, message, kind):
+    X, y = bars
+    model = DistilledClassifier(KIPDistiller(max_iter=1), image_shape=X.shape[1:])
+    model.set_params(**changes)
+    given = {"images": X, "rows": X.reshape(len(X), -1), "list": list(X)}[kind]
+    with pytest.raises(ValueError, match=message):
+        model.fit(given, y)
+    assert not hasattr(getattr(model, "distiller_", None), "synthetic_")
+
+
+@pytest.mark.parametrize("distiller", [RandomSubset(), KIPDistiller(max_iter=1)])
+def test_distillers_check_what_scores_them_before_the_work(bars, distiller):
+    with pytest.raises(ValueError, match="must be a classifier"):
+        clone(distiller).set_params(estimator=LinearRegression()).fit(*bars)
+
+
+def test_weights_of_a_score_are_routed_through_a_pipeline(bars):
+    X, y = bars
+    with config_context(enable_metadata_routing=True):
+        distiller = RandomSubset(random_state=0).set_fit_request(sample_weight=True)
+        network = ConvNetClassifier(width=4, depth=1, max_iter=1, random_state=0)
+        model = DistilledClassifier(distiller, network)
+        model.set_score_request(sample_weight=True)
+        pipeline = make_pipeline(ChannelScaler(), model)
+        weight = np.where(y == 0, 2.0, 1.0)
+        pipeline.fit(X, y, sample_weight=weight)
+        found = pipeline.score(X, y, sample_weight=weight)
+        right = pipeline.predict(X) == y
+        assert found == pytest.approx(np.average(right, weights=weight))

@@ -89,6 +89,19 @@ def test_errors(real):
         MeasuresDisplay.from_data(X, labels, X, labels, ax=plt.gca())
 
 
+def test_columns_are_found_by_their_names(real):
+    measures, y = real
+    distilled = measures[:2]
+    expected = place_distilled(measures, y, distilled, y[:2])
+    found = place_distilled(measures, y, distilled[["k", "m"]], y[:2])
+    pd.testing.assert_frame_equal(found, expected)
+    # Numbers are no names.
+    plain = pd.DataFrame(distilled.to_numpy())
+    pd.testing.assert_frame_equal(place_distilled(measures, y, plain, y[:2]), expected)
+    with pytest.raises(ValueError, match=r"must have the columns of `measures`.*'k'"):
+        place_distilled(measures, y, distilled.rename(columns={"m": "n"}), y[:2])
+
+
 def test_display_shows_each_distilled_image_where_it_is():
     X, y = make_galaxies(90, size=24, random_state=0)
     display = MeasuresDisplay.from_data(

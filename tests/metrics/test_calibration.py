@@ -1,4 +1,5 @@
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import make_scorer
@@ -103,3 +104,11 @@ def test_of_networks_trained_on_a_set(n_classes):
     per_class = np.square(proba - np.eye(n_classes)[y[30:]]).sum(axis=1).mean()
     # Of two classes scikit-learn counts one.
     assert -brier.mean == pytest.approx(per_class / (2 if n_classes == 2 else 1))
+
+
+def test_tables_with_classes_in_another_order_are_refused():
+    y = np.array(["a", "b", "c"])
+    table = pd.DataFrame(np.eye(3), columns=list("cab"))
+    with pytest.raises(ValueError, match=r"columns of `y_proba` must be in the sorted"):
+        expected_calibration_error(y, table)
+    assert expected_calibration_error(y, table.set_axis(list("abc"), axis=1)) == 0

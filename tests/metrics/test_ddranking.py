@@ -219,3 +219,12 @@ def test_regression_targets_are_no_logits(images, tmp_path):
     back = load_ddranking(tmp_path)
     assert back.targets is None
     assert back.y.tolist() == y.tolist()
+
+
+def test_columns_of_soft_labels_follow_the_names_of_classes(images, tmp_path):
+    y = np.arange(3).repeat(2)
+    soft = np.eye(3, dtype=np.float32)[y] * 0.7 + 0.1
+    export_ddranking(SyntheticSet(images, y, probabilities=soft), tmp_path)
+    back = load_ddranking(tmp_path, classes=["z", "a", "m"])
+    assert back.y.tolist() == list("zzaamm")
+    np.testing.assert_allclose(back.probabilities, soft[:, [1, 2, 0]], atol=1e-6)

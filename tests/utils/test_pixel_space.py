@@ -98,6 +98,11 @@ def test_what_cannot_be_told_is_not_warned_about(galaxies):
     warn_of_other_space(space, raw[:1])
     warn_of_other_space(space, raw.reshape(len(raw), -1))
     warn_of_other_space(space, raw[..., :1])
+    # A few tiny images, whose neighboring pixels are alike or not by chance.
+    rng = np.random.default_rng(0)
+    many = rng.normal(size=(400, 1, 1, 1)) + 0.6 * rng.normal(size=(400, 3, 3, 1))
+    for few in many.reshape(-1, 2, 3, 3, 1):
+        warn_of_other_space(None, many, own=few)
 
 
 @pytest.fixture(scope="module")
