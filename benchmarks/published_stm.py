@@ -10,7 +10,8 @@ losses over the iterations to ``history.csv``.
 
 Parameters that the paper does not fix are our defaults; ``--paper`` takes the rules of
 the paper for all of them.  ``--mtt`` distills by MTT from the same teachers, with the
-start and target epochs of its authors.
+start and target epochs of its authors.  ``--start`` continues with the images of an
+earlier run, from more teachers than it had; its iterations count from there.
 
     python benchmarks/published_stm.py --data folder --path folder --seconds 3600
 """
@@ -31,6 +32,7 @@ from skdistill import (
     ConvNetClassifier,
     MTTDistiller,
     STMDistiller,
+    SyntheticSet,
     TrajectoryBuffer,
     ZCAWhitener,
     evaluate_synthetic,
@@ -58,8 +60,8 @@ def whitened(data):
     return X, y, whitener.transform(X_test.astype(np.float32) / 255), y_test
 
 
-def make_distiller(options, buffer, checkpoint, n_iter):
-    """Return the distiller that ends after some iterations."""
+def make_distiller(options, buffer, checkpoint, n_iter, start=None):
+    """Return the distiller that ends after some iterations from a set, if given."""
     rules = PAPER if options.paper else {}
     shared = {
         "buffer": buffer,
@@ -69,11 +71,18 @@ def make_distiller(options, buffer, checkpoint, n_iter):
         "random_state": options.seed,
         "verbose": 1,
     }
+    if start is not None:
+        # Initial images are in the order of the classes.
+        order = np.argsort(start.y, kind="stable")
+        shared |= {"init": start.X[order], "step_size": start.step_size}
     if options.mtt:
         epochs = MTT_EPOCHS[options.ipc]
         return MTTDistiller(options.ipc, max_iter=n_iter, **shared, **epochs, **rules)
     if options.paper:
         rules = rules | STM_PAPER
+    if start is not None:
+        # All epochs: that is where the earlier run was.
+        rules = rules | {"n_initial_epochs": options.epochs - 1}
     return STMDistiller(options.ipc, max_total_iter=n_iter, **shared, **rules)
 
 
@@ -103,6 +112,7 @@ def main():
     parser.add_argument("--width", type=whole(), default=128)
     parser.add_argument("--paper", action="store_true", help="rules of the paper only")
     parser.add_argument("--mtt", action="store_true", help="MTT instead of STM")
+    parser.add_argument("--start", type=Path, help="set of an earlier run")
     parser.add_argument("--n-networks", type=whole(), default=5)
     parser.add_argument("--milestones", type=whole(), nargs="+", default=MILESTONES)
     parser.add_argument("--threads", type=whole())
@@ -127,6 +137,13 @@ def distill(options, end):
     run = options.path / (f"mtt-{settings}" if options.mtt else settings)
     of_teachers = {name: getattr(options, name) for name in OF_TEACHERS}
     of_run = {"ipc": options.ipc, "steps": options.steps}
+    start = None
+    if options.start is not None:
+        try:
+            start = SyntheticSet.load(options.start)
+        except (OSError, ValueError) as error:
+            raise SystemExit(f"--start: {error}") from error
+        of_run["start"] = str(options.start)
     X, y, *test = whitened(options.data)
     store_settings(options.path, of_teachers, "--path")
     store_settings(run, of_run, "--path")
@@ -154,7 +171,7 @@ def distill(options, end):
         if n_iter < so_far:
             print(f"left out: {n_iter} iterations, the run has {so_far} already")
             continue
-        distiller = make_distiller(options, buffer, run / "checkpoint", n_iter)
+        distiller = make_distiller(options, buffer, run / "checkpoint", n_iter, start)
         distiller.set_callbacks(left(), spent)
         spent.start(run.name)
         synthetic = distiller.fit(X, y).synthetic_

@@ -16,6 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
+from skdistill import SyntheticSet
 from skdistill.utils._threads import single_threaded_torch
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -182,9 +183,26 @@ def test_a_published_run_has_a_row_for_each_milestone(
         (["--ipc=10"], "ipc: found 1, expected 10"),
         (["--seed=1"], "seed: found 0, expected 1"),
         ([f"--data={tmp_path}"], "--data: .* cannot be read"),
+        ([f"--start={tmp_path / 'no-set'}"], "--start: .*no-set does not exist"),
     ):
         with pytest.raises(SystemExit, match=told):
             run(*more)
+    begin = SyntheticSet.load(tmp_path / "run" / "defaults" / "set-4.safetensors")
+    begin.y, begin.step_size = begin.y[::-1], 0.5
+    begin.save(tmp_path / "begin.safetensors")
+    # Continued with the images of a class where they belong, and all epochs.
+    made = []
+
+    def make(*arguments):
+        made.append(make_distiller(*arguments))
+        return made[-1]
+
+    make_distiller = stm.make_distiller
+    monkeypatch.setattr(stm, "make_distiller", make)
+    more = f"--start={tmp_path / 'begin.safetensors'}", "--milestones", "1"
+    assert run(*more, path="other")["epochs matched"].tolist() == [2]
+    assert made[0].step_size == 0.5
+    np.testing.assert_array_equal(made[0].init, begin.X[::-1])
 
 
 METHODS = [
