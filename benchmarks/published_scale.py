@@ -32,13 +32,14 @@ from skdistill import (
 )
 
 WIDTH, DEPTH = 128, 3
-# What the authors' code sets, and the accuracies that the papers have for 1 and 10
-# images per class, the first without and the others with augmentation.
+# What the authors' code sets: parameters, networks and augmentation of the evaluation.
+# DC and DSA use each network for as many iterations as there are images of a class.
 METHODS = {
     "dc": (DCDistiller, {"pixel_lr": 0.1, "init": "noise"}, 1000, "none"),
     "dsa": (DSADistiller, {"pixel_lr": 0.1, "init": "real"}, 1000, "dsa"),
     "dm": (DMDistiller, {"pixel_lr": 1.0, "init": "real"}, 20_000, "dsa"),
 }
+# The accuracies that the papers have for 1 and 10 images per class.
 PUBLISHED = {
     ("dc", 1): 28.3,
     ("dc", 10): 44.9,
@@ -93,7 +94,8 @@ def distill(options, end):
     table = options.path / "scores.csv"
     rows = read_rows(table)
     so_far = max((row["iteration"] for row in rows), default=0)
-    last *= options.ipc
+    if distiller is not DMDistiller:
+        last *= options.ipc
     for n_iter in sorted({1, *(n for n in options.milestones if n < last), last}):
         done = {row["augmentation"] for row in rows if row["iteration"] == n_iter}
         if done.issuperset(protocols):
