@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from skdistill.curation._sources import Bands, Sources
+from skdistill.utils._frames import as_text, how_to_pass
 from skdistill.utils._ids import exact_ids
 from skdistill.utils._image_files import split_name
 
@@ -77,8 +78,12 @@ def images_of_rows(
                 "`images_dir` must be the folder of the images if `rows` has "
                 "`asset_id` but no paths; got None"
             )
-        return rows.index, rows[column].tolist(), by_asset
+        return rows.index, _values(rows, column), by_asset
 
+    if how := how_to_pass(rows):
+        raise TypeError(
+            f"`rows` must be a DataFrame or a sequence; got {type(rows).__name__}{how}"
+        )
     single = (str, bytes, dict, os.PathLike)
     if isinstance(rows, single) or not hasattr(rows, "__len__"):
         cure = "To read all images of a folder, pass their paths: "
@@ -89,7 +94,7 @@ def images_of_rows(
             "`rows` must be a DataFrame or a sequence of paths; got "
             f"{type(rows).__name__}. {cure}"
         )
-    values = list(rows)
+    values = as_text(list(rows))
     names = rows.index if isinstance(rows, pd.Series) else range(len(values))
     for name, value in zip(names, values, strict=True):
         if not isinstance(value, single):
@@ -98,6 +103,14 @@ def images_of_rows(
                 f"element {name!r} is a {type(value).__name__}"
             )
     return pd.Index(names), values, False
+
+
+def _values(rows: pd.DataFrame, column: str) -> list:
+    """Return the values of a column, text that came as bytes as text."""
+    found = rows[column]
+    if isinstance(found, pd.DataFrame):
+        raise ValueError(f"`rows` has the column {column!r} more than once")
+    return as_text(found.tolist())
 
 
 def _bands_of_rows(rows: Any, columns: list) -> tuple[pd.Index, list, bool]:
@@ -115,7 +128,7 @@ def _bands_of_rows(rows: Any, columns: list) -> tuple[pd.Index, list, bool]:
         )
     if len(set(columns)) < len(columns):
         raise ValueError(f"`path_column={columns!r}` must not contain a column twice")
-    values = [rows[name].tolist() for name in columns]
+    values = [_values(rows, name) for name in columns]
     return rows.index, [Bands(v) for v in zip(*values, strict=True)], False
 
 
@@ -164,7 +177,8 @@ def _has_images(rows: pd.DataFrame, column: str, guess: bool) -> bool:
     if column != "image" or not guess:
         return True
     # So is called what else is in the table of a survey, too.
-    first = next((v for v in rows[column] if not isinstance(v, float)), None)
+    values = _values(rows, column)
+    first = next((v for v in values if not isinstance(v, float)), None)
     return isinstance(first, (bytes, dict))
 
 

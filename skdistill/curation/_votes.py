@@ -12,6 +12,7 @@ from skdistill.curation._questions import (
     GALAXY_DATASETS_NAMES,
 )
 from skdistill.curation._tree import NINE, VoteTree
+from skdistill.utils._frames import how_to_pass
 
 _COUNT_COLUMNS = (
     "total_classifications",
@@ -65,7 +66,7 @@ def read_votes(
     if not isinstance(catalog, pd.DataFrame):
         raise TypeError(
             "`catalog` must be a DataFrame with one row per galaxy and vote columns; "
-            f"got {type(catalog).__name__}"
+            f"got {type(catalog).__name__}{how_to_pass(catalog)}"
         )
     if len(catalog) == 0:
         raise ValueError("`catalog` must have at least one row; got 0")

@@ -25,7 +25,7 @@ from skdistill.datasets._shards import (
 )
 from skdistill.datasets._tables import read_table
 from skdistill.utils._files import expand_path
-from skdistill.utils._frames import is_polars
+from skdistill.utils._frames import how_to_pass, is_polars
 from skdistill.utils._image_files import list_folders, several_endings
 from skdistill.utils._warnings import warn
 
@@ -112,9 +112,8 @@ class Entries:
             if self.classes[earlier] != self.classes[i]:
                 raise ValueError(
                     f"{self._name(i, path)} has the class {self.classes[i].item()!r}, "
-                    f"but {self.classes[earlier].item()!r} as "
-                    f"{self._name(earlier, path_of(sources[earlier]))}. Each image "
-                    "must have one class"
+                    f"{self._name(earlier, path_of(sources[earlier]))} has "
+                    f"{self.classes[earlier].item()!r}: each image must have one class"
                 )
         if again:
             path = path_of(sources[again[0]])
@@ -128,7 +127,7 @@ class Entries:
             )
 
     def _name(self, i: int, path: str | None) -> str:
-        return f"{self.names[i]}, {path!r}," if self.names else repr(path)
+        return f"{self.names[i]} ({path!r})" if self.names else repr(path)
 
     def without_class(self) -> dict[int, str]:
         """Say which images have no class."""
@@ -200,11 +199,15 @@ def find_entries(
     """
     if isinstance(path, pd.DataFrame) or is_polars(path):
         return _of_table(path, "the table", "", images_dir, file_column, class_column)
-    if isinstance(path, (list, tuple, np.ndarray, dict)):
+    how = how_to_pass(path)
+    if how or isinstance(path, (list, tuple, np.ndarray, dict)):
+        how = how or (
+            ". For Pillow images use from_pil_images, for a list of paths "
+            "ImageReader().transform"
+        )
         raise TypeError(
             "`path` must be a folder or a table of files and classes; got a "
-            f"{type(path).__name__}. For Pillow images use from_pil_images, for a "
-            "list of paths ImageReader().transform"
+            f"{type(path).__name__}{how}"
         )
     place = expand_path(path, "path")
     columns = (images_dir, file_column, class_column)
@@ -392,7 +395,7 @@ def _of_table(
     if isinstance(table, str) and is_pattern(table):
         frame = read_shards(matching(table), ids)
     else:
-        frame = read_table(table, "path", ids)
+        frame = read_table(table, "path", ids, joined=False)
     if not len(frame):
         raise ValueError(f"{source} must have at least one row; got 0")
     files_in, classes_in = choose_columns(frame, file_column, class_column, source)

@@ -191,8 +191,11 @@ def with_images(
     galaxies["path"] = [paths.get(key) for key in ids]
     found = galaxies["path"].notna()
     if not found.any():
-        named = "asset_id" in galaxies or id_column is not None
-        hint = "" if named else " If files are named by asset_id, pass `mapping`."
+        hint = ""
+        if id_column is None:
+            hint = " If files are named by another id, use `id_column`."
+            if plain_name(name) != "assetid":
+                hint = hint[:-1] + ", or pass `mapping` for asset_id."
         raise ValueError(
             f"`images_dir` must contain an image of at least one of the {len(found)} "
             f"galaxies, named '{{{name}}}.jpg'; found none in '{images_dir}'."

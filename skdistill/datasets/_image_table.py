@@ -70,8 +70,6 @@ def choose_columns(
                 f"`{parameter}={column!r}` must be a column of {source}; it has "
                 f"{column_names(table)}"
             )
-        if column is not None and isinstance(table[column], pd.DataFrame):
-            raise ValueError(f"{source} has the column {column!r} more than once")
     headless = [c for c in table.columns if isinstance(c, str) and is_image_name(c)]
     if headless and file_column is None:
         raise ValueError(
@@ -88,6 +86,7 @@ def choose_columns(
         class_column, sure = _guess_classes(table, file_column, source)
         if not sure:
             guesses.append(("classes", class_column, "class_column"))
+    _check_once(table, [file_column, class_column], source)
     if guesses:
         warn(
             f"Of {source} "
@@ -102,6 +101,12 @@ def choose_columns(
     return file_column, class_column
 
 
+def _check_once(table: pd.DataFrame, columns: list[Any], source: str) -> None:
+    for column in columns:
+        if isinstance(table[column], pd.DataFrame):
+            raise ValueError(f"{source} has the column {column!r} more than once")
+
+
 def is_image_name(value: Any) -> bool:
     """Tell whether a text ends as image files do."""
     text = str(value).lower().rstrip()
@@ -109,7 +114,7 @@ def is_image_name(value: Any) -> bool:
 
 
 def _guess_files(table: pd.DataFrame, other: Any, source: str) -> tuple[Any, bool]:
-    able = [name for name in table.columns if name != other]
+    able = [name for name in table.columns.unique() if name != other]
     named = [n for n in able if plain_name(n) in _FILES and _names_files(table[n])]
     if len(named) == 1:
         return named[0], True
@@ -126,14 +131,18 @@ def _guess_files(table: pd.DataFrame, other: Any, source: str) -> tuple[Any, boo
     if identifier is None:
         raise ValueError(
             f"`file_column` must name the column of {source} with the files, their "
-            f"bytes, or the ids in their names; the columns are {column_names(table)}"
+            f"bytes, or the ids in their names; it has {column_names(table)}"
         )
     return identifier, False
 
 
 def _names_files(column: Any) -> bool:
     """Tell whether values are images as bytes, or mostly names of image files."""
-    if isinstance(column, pd.DataFrame) or pd.api.types.is_numeric_dtype(column.dtype):
+    if isinstance(
+        column, pd.DataFrame
+    ):  # of one name, which is an error if it is meant
+        column = column.iloc[:, 0]
+    if pd.api.types.is_numeric_dtype(column.dtype):
         return False
     some = column.dropna().head(_N_TELLING)
     telling = [
@@ -143,11 +152,12 @@ def _names_files(column: Any) -> bool:
 
 
 def _guess_classes(table: pd.DataFrame, files: Any, source: str) -> tuple[Any, bool]:
-    able = [name for name in table.columns if name != files]
+    able = [name for name in table.columns.unique() if name != files]
     named = [name for name in able if plain_name(name) in _CLASSES]
     if len(named) == 1:
         return named[0], True
     if len(named) > 1:
+        _check_once(table, named, source)
         codes = [pd.factorize(table[name])[0] for name in named]
         if any(not _are_the_same(codes[0], other) for other in codes[1:]):
             raise ValueError(
@@ -163,8 +173,8 @@ def _guess_classes(table: pd.DataFrame, files: Any, source: str) -> tuple[Any, b
     if len(ended) == 1:
         return ended[0], False
     raise ValueError(
-        f"`class_column` must name the column of {source} with the classes; the "
-        f"columns are {column_names(table)}{_one_hot(table[able])}"
+        f"`class_column` must name the column of {source} with the classes; it has "
+        f"{column_names(table)}{_one_hot(table[able])}"
     )
 
 

@@ -66,7 +66,7 @@ def read_shards(paths: Sequence[str], ids: Sequence[str]) -> pd.DataFrame:
     frame : DataFrame
         With a RangeIndex.
     """
-    frames = [read_table(path, "path", ids) for path in paths]
+    frames = [read_table(path, "path", ids, joined=False) for path in paths]
     for path, frame in zip(paths, frames, strict=True):
         if set(frame.columns) != set(frames[0].columns):
             raise ValueError(

@@ -14,8 +14,8 @@ import pandas as pd
 
 from skdistill.datasets._csv import MAX_COLUMNS, read_csv, too_many_columns
 from skdistill.utils._files import as_path
-from skdistill.utils._frames import as_pandas
-from skdistill.utils._ids import is_id_name, plain_name
+from skdistill.utils._frames import as_pandas, how_to_pass, with_text
+from skdistill.utils._ids import is_id_name, is_rounded, plain_name
 from skdistill.utils._signatures import name_content
 from skdistill.utils._untrusted import BoundedGzip, errors_as_value_errors, max_unpacked
 from skdistill.utils._warnings import warn
@@ -33,7 +33,9 @@ _WHOLE = re.compile(r"0|[1-9]\d{0,17}")
 TableLike = str | os.PathLike[str] | pd.DataFrame
 
 
-def read_table(table: TableLike, name: str, ids: Sequence[str] = ()) -> pd.DataFrame:
+def read_table(
+    table: TableLike, name: str, ids: Sequence[str] = (), *, joined: bool = True
+) -> pd.DataFrame:
     """Read a table of galaxies.
 
     Parameters
@@ -46,13 +48,16 @@ def read_table(table: TableLike, name: str, ids: Sequence[str] = ()) -> pd.DataF
     ids : sequence of str, default=()
         Columns of identifiers whose names do not say so: they are read from a file
         exactly, as those that are called like one.
+    joined : bool, default=True
+        Whether rows are matched by `objid` and the like, so that these must hold whole
+        numbers.  If not they may be any text.
 
     Returns
     -------
     frame : DataFrame
         A table of its own.  That of a file has a RangeIndex.  Columns of identifiers
         (`objid`, `dr7objid` and the like, `asset_id`) are int64, or Int64 where some
-        are missing.
+        are missing.  Text that comes as bytes, as from FITS tables, is made text.
 
     Raises
     ------
@@ -73,10 +78,9 @@ def read_table(table: TableLike, name: str, ids: Sequence[str] = ()) -> pd.DataF
         frame = frame.copy()
     else:
         if not isinstance(table, (str, os.PathLike)):
-            hint = ": pass its .to_pandas()" if hasattr(table, "to_pandas") else ""
             raise TypeError(
                 f"`{name}` must be a pandas or polars DataFrame or the path of a "
-                f"file; got {type(table).__name__}{hint}"
+                f"file; got {type(table).__name__}{how_to_pass(table)}"
             )
         path = as_path(table, name)
         source = f"`{name}` ('{path}')"
@@ -95,6 +99,7 @@ def read_table(table: TableLike, name: str, ids: Sequence[str] = ()) -> pd.DataF
             is_id = is_id_name(column) or column in ids
             if is_id and not (isinstance(column, str) and _ID_NAME.match(column)):
                 frame[column] = _as_numbers(frame[column])
+    frame = with_text(frame)
     for column in _id_columns(frame.columns):
         if isinstance(frame[column], pd.DataFrame):
             raise ValueError(f"{source} has the column {column!r} more than once")
@@ -102,7 +107,7 @@ def read_table(table: TableLike, name: str, ids: Sequence[str] = ()) -> pd.DataF
             frame[column] = _exact(frame[column], source)
         except ValueError:
             # Of another catalog: left as it is, text where it comes from a file.
-            if plain_name(column) in _JOINED:
+            if plain_name(column) in _JOINED and (joined or _is_lossy(frame[column])):
                 raise
     return frame
 
@@ -336,6 +341,13 @@ def _exact(ids: pd.Series, source: str) -> pd.Series:
     values[~missing] = exact
     array = pd.arrays.IntegerArray(values, missing)
     return pd.Series(array, index=ids.index, name=ids.name)
+
+
+def _is_lossy(ids: pd.Series) -> bool:
+    """Tell whether identifiers have lost digits, as floats or in a spreadsheet."""
+    if pd.api.types.is_float_dtype(ids.dtype):
+        return True
+    return any(isinstance(value, str) and is_rounded(value) for value in ids)
 
 
 def _without_point(value: Any) -> Any:

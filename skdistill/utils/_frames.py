@@ -6,6 +6,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+# More bytes are an image, also where all of them could be letters.
+_MAX_TEXT = 1024
+
 
 def is_polars(table: Any) -> bool:
     """Tell whether a table is a DataFrame of polars, which need not be installed."""
@@ -31,6 +34,55 @@ def _as_series(column: Any) -> Any:
         # Beside a NaN integers would become floats, which large ids do not fit in.
         return pd.array(column.to_list(), dtype="Int64")
     return column.to_numpy()
+
+
+def how_to_pass(table: Any) -> str:
+    """Say for an error how another kind of table becomes a DataFrame."""
+    is_table = hasattr(table, "to_pandas") and hasattr(table, "columns")
+    return ": pass its .to_pandas()" if is_table else ""
+
+
+def as_text(values: list) -> list:
+    """Return text that came as bytes, as in FITS tables; anything else as it is.
+
+    Blanks at the end, with which FITS pads text, are dropped.  Bytes that are no text,
+    such as images, stay bytes, and so do all others of their column.
+    """
+    texts = []
+    for value in values:
+        text = _text_of(value) if isinstance(value, bytes) else value
+        if text is None:
+            return values
+        texts.append(text)
+    return texts
+
+
+def _text_of(content: bytes) -> str | None:
+    if len(content) > _MAX_TEXT:
+        return None
+    try:
+        text = content.decode().rstrip(" \0")
+    except UnicodeDecodeError:
+        return None
+    return text if text.isprintable() else None
+
+
+def with_text(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table with text in place of bytes that are text.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Is changed.
+    """
+    for place in range(table.shape[1]):
+        column = table.iloc[:, place]
+        is_mixed = pd.api.types.is_object_dtype(column.dtype)
+        if is_mixed and any(isinstance(value, bytes) for value in column):
+            values = np.empty(len(column), dtype=object)
+            values[:] = as_text(column.tolist())
+            table.isetitem(place, values)
+    return table
 
 
 def rows_like(given: Any, rows: np.ndarray) -> Any:

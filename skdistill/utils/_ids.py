@@ -58,6 +58,11 @@ def is_id_name(name: Any) -> bool:
     return find_id_column([name]) is not None
 
 
+def is_rounded(text: str) -> bool:
+    """Tell whether a spreadsheet has rounded an id, such as 5.87E+17."""
+    return _ROUNDED.fullmatch(text.strip()) is not None
+
+
 def canonical_id(value: Any) -> str | None:
     """Return the one form of an id that may come as 1, "1", "01", 1.0, b" 1 " or "1.0".
 
@@ -241,7 +246,7 @@ def _canonical(ids: pd.Series, name: Any) -> pd.Series:
     # Each once: a table may repeat its ids many times.
     codes, uniques = pd.factorize(ids)
     texts = np.array([*map(canonical_id, uniques), None], dtype=object)
-    rounded = next((t for t in texts if t and _ROUNDED.fullmatch(t)), None)
+    rounded = next((t for t in texts if t and is_rounded(t)), None)
     if rounded is not None:
         raise ValueError(
             f"{name!r} has the id {rounded!r}, which was rounded by a spreadsheet, so "

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import polars
+import pyarrow
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,7 +15,7 @@ from sklearn.base import clone
 from sklearn.pipeline import make_pipeline
 from sklearn.utils.validation import check_is_fitted
 
-from skdistill.curation import ImageReader, RotationAugmenter
+from skdistill.curation import GalaxyZooCurator, ImageReader, RotationAugmenter
 from skdistill.curation._cutout import cut_out
 
 BOX, BILINEAR = Image.Resampling.BOX, Image.Resampling.BILINEAR
@@ -440,3 +441,30 @@ def test_rows_of_polars(folder, rows):
     turned = polars.Series("rotation", [0.0, None, 0.0, 0.0])
     with pytest.raises(ValueError, match="got nan in row 1"):
         reader.transform(table.with_columns(turned))
+
+
+def test_paths_that_came_as_bytes(folder):
+    names = [f"{i}.jpg" for i in range(3)]
+    reader = ImageReader(images_dir=folder, size=8)
+    expected = reader.transform(names)
+    padded = np.array([f"{name}  ".encode() for name in names])
+    for rows in (padded, pd.DataFrame({"path": padded}), pd.Series(padded)):
+        assert np.array_equal(reader.transform(rows), expected)
+    # Bytes of which not all are text are images.
+    with pytest.raises(ValueError, match="Row 0: cannot read an image in the table"):
+        reader.transform([b"no image", (folder / "0.jpg").read_bytes()])
+
+
+def test_columns_of_one_name(folder):
+    rows = pd.DataFrame([["0.jpg", "1.jpg"]], columns=["path", "path"])
+    for reader in (ImageReader(), ImageReader(path_column="path")):
+        with pytest.raises(ValueError, match="`rows` has the column 'path' more than"):
+            reader.set_params(images_dir=folder, size=8).transform(rows)
+
+
+def test_other_kinds_of_tables_are_told_how_to_be_passed(folder):
+    arrow = pyarrow.table({"path": ["0.jpg"]})
+    with pytest.raises(TypeError, match=r"got Table: pass its \.to_pandas\(\)"):
+        ImageReader(images_dir=folder, size=8).transform(arrow)
+    with pytest.raises(TypeError, match=r"got Table: pass its \.to_pandas\(\)"):
+        GalaxyZooCurator().fit(arrow)

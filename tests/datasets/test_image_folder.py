@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import polars
+import pyarrow
 import pytest
 from PIL import Image
 
@@ -437,6 +438,51 @@ def test_ids_of_any_name(table):
     np.testing.assert_array_equal(found.data, PIXELS)
 
 
+@pytest.mark.parametrize("column", ["objid", "file"])
+def test_text_that_came_as_bytes(table, column):
+    """As in a FITS table that astropy made a DataFrame."""
+    names = [f"{i}" if column == "objid" else f"images/{i}.png" for i in range(8)]
+    frame = pd.DataFrame({column: names, "class": CLASSES})
+    frame = frame.map(lambda text: f"{text:12}".encode())
+    place = table.parent / "images" if column == "objid" else table.parent
+    found = load_image_folder(
+        frame, images_dir=place, file_column=column, class_column="class", verbose=0
+    )
+    np.testing.assert_array_equal(found.data, PIXELS)
+    assert found.target.tolist() == CLASSES
+    assert found.frame["class"].tolist() == CLASSES
+    if column == "file":  # the classes are no images
+        found = load_image_folder(frame, images_dir=place, verbose=0)
+        assert found.target.tolist() == CLASSES
+
+
+def test_ids_that_are_text(table):
+    frame = pd.DataFrame({"objid": [f"J{i}" for i in range(8)], "class": CLASSES})
+    for i in range(8):
+        os.rename(table.parent / f"images/{i}.png", table.parent / f"images/J{i}.png")
+    options = {"images_dir": table.parent / "images", "file_column": "objid"}
+    for names in (frame["objid"], frame["objid"] + ".png"):
+        found = load_image_folder(frame.assign(objid=names), **options, verbose=0)
+        np.testing.assert_array_equal(found.data, PIXELS)
+    for lossy in (["5.87E+17"] * 8, [5.87e17] * 8):
+        with pytest.raises(ValueError, match="must have integers in column 'objid'"):
+            load_image_folder(frame.assign(objid=lossy), **options, verbose=0)
+
+
+@pytest.mark.parametrize("column", ["file", "class"])
+def test_columns_of_one_name(table, column):
+    frame = pd.read_csv(table)[["file", "class", column]]
+    for options in ({}, {"file_column": "file"}, {"class_column": "class"}):
+        with pytest.raises(ValueError, match=r"has the column .* more than once"):
+            load_image_folder(frame, images_dir=table.parent, **options, verbose=0)
+
+
+def test_other_kinds_of_tables_are_told_how_to_be_passed(table):
+    arrow = pyarrow.Table.from_pandas(pd.read_csv(table))
+    with pytest.raises(TypeError, match=r"got a Table: pass its \.to_pandas\(\)"):
+        load_image_folder(arrow, images_dir=table.parent, verbose=0)
+
+
 def test_archive(table):
     archive = table.with_suffix(".zip")
     with zipfile.ZipFile(archive, "w") as file:
@@ -501,11 +547,11 @@ def test_repeated_files(table):
     frame.loc[2, "file"] = "images/0.png"
     with pytest.warns(
         UserWarning,
-        match=r"1 of \d+ images have the same file .*Row 2, '.*images/0.png'",
+        match=r"1 of \d+ images have the same file .*Row 2 \('.*images/0.png'",
     ):
         load_image_folder(frame, images_dir=table.parent, verbose=0)
     frame.loc[2, "class"] = "smooth"
-    with pytest.raises(ValueError, match=r"Row 2, .*'smooth', but 'spiral' as Row 0"):
+    with pytest.raises(ValueError, match=r"Row 2 .*'smooth', Row 0 .*'spiral'"):
         load_image_folder(frame, images_dir=table.parent, verbose=0)
 
 
@@ -515,7 +561,7 @@ def test_one_file_under_several_names(table, folders):
     with pytest.warns(UserWarning, match=r"1 of \d+ images have the same file"):
         load_image_folder(frame, images_dir=table.parent, verbose=0)
     frame.loc[2, "class"] = "smooth"
-    with pytest.raises(ValueError, match="Each image must have one class"):
+    with pytest.raises(ValueError, match="each image must have one class"):
         load_image_folder(frame, images_dir=table.parent, verbose=0)
     table.unlink()
     first, second = sorted(p for p in folders.iterdir() if p.is_dir())[:2]
