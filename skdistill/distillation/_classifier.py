@@ -313,7 +313,7 @@ class DistilledClassifier(
             In [0, 1].
         """
         check_is_fitted(self)
-        check_known_labels(y, self.classes_, of="the distilled images")
+        y = check_known_labels(y, self.classes_, of="the distilled images")
         X = self._known_images(X)
         with already_checked():
             predicted = self.estimator_.predict(X)

@@ -49,7 +49,7 @@ def as_labels(y: Any, name: str = "y") -> np.ndarray:
     ValueError
         If there is a mask that hides some.
     """
-    labels = np.asarray(unmasked(y, name, "labels"))
+    labels = np.asarray(native_labels(unmasked(y, name, "labels")))
     if (
         labels.dtype.kind == "U"
         and isinstance(y, (list, tuple))
@@ -59,6 +59,21 @@ def as_labels(y: Any, name: str = "y") -> np.ndarray:
     ):
         return np.asarray(y, dtype=object)
     return labels
+
+
+def native_labels(y: Any) -> Any:
+    """Return labels of nullable types as such of NumPy, anything else as it is.
+
+    scikit-learn makes floats of pandas' "Int64" and "boolean", and does not know
+    NumPy's strings of variable length.
+    """
+    dtype = getattr(y, "dtype", None)
+    if getattr(dtype, "kind", "") == "T":
+        return y.astype(object)
+    native = getattr(dtype, "numpy_dtype", None)
+    if native is None or native.kind not in "biu" or y.isna().any():
+        return y
+    return np.asarray(y, dtype=native)
 
 
 def warn_of_doubtful_classes(labels: np.ndarray) -> None:
@@ -209,7 +224,7 @@ def one_label_each(y: Any, name: str = "y") -> np.ndarray:
         some are NaN.
     """
     check_labels(y)
-    labels = np.asarray(y)
+    labels = as_labels(y, name)
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
     if labels.ndim != 1:

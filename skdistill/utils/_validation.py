@@ -18,7 +18,11 @@ from skdistill.utils._axes import check_shape_order, warn_of_flattened_squares
 from skdistill.utils._blank_images import warn_of_blank_images
 from skdistill.utils._image_input import as_images, looks_like_pixels, some_of, unmasked
 from skdistill.utils._images import Images, Rows, batches, select, take
-from skdistill.utils._labels import check_labels, warn_of_doubtful_classes
+from skdistill.utils._labels import (
+    check_labels,
+    native_labels,
+    warn_of_doubtful_classes,
+)
 from skdistill.utils._warnings import warn
 
 ImageShape = tuple[int, int, int]
@@ -121,6 +125,7 @@ def check_images(
         X = _stand_in(X, math.prod(X.shape[1:]))
     if with_labels:
         check_labels(y)
+        y = native_labels(y)
         X, y = validate_data(estimator, X, y, **options)
         check_classification_targets(y)
         warn_of_doubtful_classes(np.asarray(y))

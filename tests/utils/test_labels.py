@@ -165,3 +165,27 @@ def test_pictures_in_other_spaces_of_color_are_refused():
         RandomSubset().fit([one.convert("RGBA") for one in colors], Y)
     with pytest.raises(ValueError, match="ImageReader"):
         RandomSubset().fit([b"\x89PNG"] * 20, Y)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "kind"),
+    [("Int64", "i"), ("UInt8", "u"), ("boolean", "b"), ("int64[pyarrow]", "i")],
+)
+def test_nullable_labels_keep_their_kind(dtype, kind):
+    y = pd.Series(Y, dtype=dtype)
+    model = DistilledClassifier(RandomSubset(random_state=0), NETWORK).fit(X, y)
+    assert model.classes_.dtype.kind == kind
+    assert model.distiller_.synthetic_.y.dtype.kind == kind
+    assert 0 <= model.score(X, y) <= 1
+    assert RandomSubset().fit_resample(X, y)[1].dtype == y.dtype
+    assert SyntheticSet(X, y).y.dtype.kind == kind
+    with pytest.raises(ValueError, match=r"NaN|<NA>"):
+        RandomSubset().fit(X, y.mask(y.index == 0))
+
+
+@pytest.mark.skipif(not hasattr(np.dtypes, "StringDType"), reason="NumPy before 2")
+def test_strings_of_variable_length():
+    y = NAMES.astype(np.dtypes.StringDType())
+    model = DistilledClassifier(RandomSubset(random_state=0), NETWORK).fit(X, y)
+    assert model.classes_.tolist() == ["smooth", "spiral"]
+    assert 0 <= model.score(X, y) <= 1
