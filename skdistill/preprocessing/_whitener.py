@@ -17,6 +17,12 @@ from skdistill.preprocessing._stored import (
 )
 from skdistill.utils._images import Images, batches, take
 from skdistill.utils._pixel_space import loses_contrast
+from skdistill.utils._warnings import warn
+
+# With less, the least amplified direction is amplified 95 % as much as the most.
+_MIN_RATIO = 10
+# Of a whitened image, in standard deviations.
+_MAX_ROUNDING = 1e-3
 
 
 class ZCAWhitener(PixelTransformer):
@@ -34,7 +40,8 @@ class ZCAWhitener(PixelTransformer):
     eps : float, default=0.1
         The value added to all variances, in the unit of the pixels squared: directions
         with a smaller variance are amplified less.  The default is for images of
-        standard deviation 1.
+        standard deviation 1; a warning is raised if it is far from the variances of
+        the images.
     image_shape : tuple (height, width, channels), default=None
         Shape to which the rows of a 2-D X are reshaped.  None treats each row as an
         image of height 1 with one channel.
@@ -111,6 +118,7 @@ class ZCAWhitener(PixelTransformer):
         if is_last and n_samples < n_features:
             self.mean_, self.n_samples_seen_ = mean, n_samples
             self._from_products(images)
+            self._warn_of_scale()
             return
         if self._scatter is None:
             self._scatter = np.zeros((n_features, n_features))
@@ -133,6 +141,24 @@ class ZCAWhitener(PixelTransformer):
         self._set(variances, along.T[::-1][:n_components])
         if is_last:
             self._scatter = None
+            self._warn_of_scale()
+
+    def _warn_of_scale(self) -> None:
+        """Warn about pixels of a unit that ``eps`` is not meant for."""
+        largest = float(self.variances_.max())
+        if 0 < largest < self.eps / _MIN_RATIO:
+            what = "far larger than all their variances: they are hardly whitened"
+        # What rounding leaves along other directions is divided by the root of `eps`.
+        elif np.finfo(np.float64).eps * largest**0.5 > _MAX_ROUNDING * self.eps**0.5:
+            what = "less than rounding errors: the result would consist of these"
+        else:
+            return
+        deviation = (float(self.variances_.sum()) / len(self.mean_)) ** 0.5
+        warn(
+            f"the pixels of X have a standard deviation of {deviation:.3g}, and "
+            f"`eps`={self.eps:g} is {what}.  Apply a ChannelScaler first, or set "
+            "`eps` in the unit of the pixels squared"
+        )
 
     def _from_products(self, images: Images) -> None:
         """Find the directions of fewer images than pixel values."""

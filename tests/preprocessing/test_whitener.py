@@ -1,3 +1,5 @@
+import warnings
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -6,7 +8,7 @@ from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 from sklearn.exceptions import NotFittedError
 
-from skdistill import ZCAWhitener
+from skdistill import ChannelScaler, ZCAWhitener
 
 
 @pytest.fixture(scope="module")
@@ -173,3 +175,22 @@ def test_partial_fit_after_a_fit_learns_on(smooth, n_samples):
     whole = ZCAWhitener().fit(X)
     assert whitener.n_samples_seen_ == len(X)
     np.testing.assert_allclose(whitener.transform(X), whole.transform(X), atol=1e-4)
+
+
+@pytest.mark.parametrize("n_images", [10, 60])
+@pytest.mark.parametrize(
+    ("unit", "message"), [(1e-17, "hardly whitened"), (1e15, "rounding errors")]
+)
+def test_units_that_eps_is_not_meant_for_are_told(n_images, unit, message):
+    X = np.random.default_rng(0).normal(size=(n_images, 4, 4, 2))
+    with pytest.warns(UserWarning, match=f"{message}.*Apply a ChannelScaler first"):
+        ZCAWhitener().fit(unit * X)
+    scaled = ChannelScaler().fit_transform(unit * X)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = ZCAWhitener().fit_transform(scaled)
+        ZCAWhitener().fit(0 * X)  # nothing to whiten
+        ZCAWhitener().fit(0.1 * X + 0.5)  # 0 to 1
+        ZCAWhitener().fit(60 * X + 128)  # 8 bits
+        white = ZCAWhitener(eps=0.1 * unit**2).fit_transform(unit * X)
+    np.testing.assert_allclose(white / white.std(), found / found.std(), atol=0.1)
