@@ -250,6 +250,8 @@ class BaseNetworkClassifier(
         # The last step comes after the last loss.
         if not np.isfinite(self.parameters_).all():
             raise self._diverged("weights that are not finite")
+        if not self._is_finite_for(X):
+            raise self._diverged("outputs that are not finite")
         tasks.end()
         return self
 
@@ -425,6 +427,11 @@ class BaseNetworkClassifier(
         with torch.device("meta"):
             module = self._build()
         return module.to_empty(device=device)
+
+    def _is_finite_for(self, X: Any) -> bool:
+        """Tell whether outputs are finite: those of large weights need not be."""
+        with np.errstate(all="ignore"):
+            return bool(np.isfinite(self._logits(X[:2])).all())
 
     def _diverged(self, sign: str) -> TrainingDivergedError:
         return TrainingDivergedError(

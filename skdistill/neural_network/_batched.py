@@ -192,7 +192,11 @@ def _fit_group(
         classifier.loss_curve_ = curve.tolist()
         classifier.n_iter_ = len(curve)
         classifier.parameters_ = vector.copy()
-    return np.isfinite(curves).all(axis=1) & np.isfinite(learned).all(axis=1)
+    finite = np.isfinite(curves).all(axis=1) & np.isfinite(learned).all(axis=1)
+    # The last step comes after the last loss.
+    for place in np.flatnonzero(finite).tolist():
+        finite[place] = classifiers[place]._is_finite_for(data.images)
+    return finite
 
 
 def _gradient_function(

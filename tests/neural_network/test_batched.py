@@ -135,3 +135,13 @@ def test_on_a_gpu(data):
     for fitted in together:
         alone = clone(fitted).fit(X, y)
         assert (fitted.predict(X) == alone.predict(X)).mean() > 0.9
+
+
+@pytest.mark.filterwarnings("ignore:(overflow|invalid value):RuntimeWarning")
+def test_large_weights_after_the_last_step_are_a_divergence(data):
+    X, y = data
+    far = network(learning_rate=1e12, max_iter=1, batch_size=len(X))
+    assert not fit_together(many(far), X, y).any()
+    with pytest.raises(ValueError, match=r"diverged in epoch 1 \(outputs that are not"):
+        far.fit(X, y)
+    assert np.isfinite(far.parameters_).all()
