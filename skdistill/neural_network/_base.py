@@ -431,7 +431,7 @@ class BaseNetworkClassifier(
     def _is_finite_for(self, X: Any) -> bool:
         """Tell whether outputs are finite: those of large weights need not be."""
         with np.errstate(all="ignore"):
-            return bool(np.isfinite(self._logits(X[:2])).all())
+            return bool(np.isfinite(self._computed(X[:2], features=False)).all())
 
     def _diverged(self, sign: str) -> TrainingDivergedError:
         return TrainingDivergedError(
@@ -443,10 +443,13 @@ class BaseNetworkClassifier(
         return self._outputs(X, features=False)
 
     @with_own_torch_state
-    @torch.inference_mode()
     def _outputs(self, X: Any, *, features: bool) -> np.ndarray:
         check_is_fitted(self)
         X, _ = check_images(self, X, reset=False)
+        return self._computed(X, features=features)
+
+    @torch.inference_mode()
+    def _computed(self, X: Any, *, features: bool) -> np.ndarray:
         device = resolve_device(self.device)
         module = self._trained_module(device)
         dtype = next(module.parameters()).dtype
