@@ -1,6 +1,5 @@
 """By how much a measure differs between classes, or between real and distilled."""
 
-import warnings
 from numbers import Real
 from typing import Any
 
@@ -16,6 +15,7 @@ from skdistill.utils._intervals import (
 )
 from skdistill.utils._labels import as_labels
 from skdistill.utils._torch_state import with_own_torch_state
+from skdistill.utils._warnings import warn
 
 _MIN_UNITS = 2
 
@@ -153,30 +153,32 @@ def compare_classes(
     >>> print("{difference_low:.2f} to {difference_high:.2f}".format(**result))
     0.89 to 1.18
     """
-    values = unmasked(values, "values", "values", fill="np.nan")
-    values = np.asarray(values, dtype=np.float64)
+    values = as_measures(values, "values")
     y = as_labels(y)
     if values.ndim != 1 or values.shape != y.shape:
         raise ValueError(
             "`values` and `y` must be 1-D and have the same length; got shapes "
             f"{values.shape} and {y.shape}"
         )
-    if np.isinf(values).any():
-        raise ValueError(
-            "`values` must be finite, or NaN if missing; the value of image "
-            f"{np.flatnonzero(np.isinf(values))[0]} is infinite"
-        )
     runs = _checked_runs(groups, len(values))
     sides = []
-    for name, labels in (("first", first), ("second", second)):
-        side = np.isin(y, labels) & ~np.isnan(values)
-        if not side.any():
-            raise ValueError(f"`{name}`: no image of {labels!r} has a value")
-        sides.append(side)
+    asked = [_asked(labels) for labels in (first, second)]
+    for name, labels in zip(("first", "second"), asked, strict=True):
+        of_class = {label: y == label for label in labels}
+        members = np.any(list(of_class.values()), axis=0) & ~np.isnan(values)
+        if not members.any():
+            raise ValueError(f"`{name}`: no image of {_told(labels)} has a value")
+        unknown = [label for label, found in of_class.items() if not np.any(found)]
+        if unknown:
+            warn(
+                f"`{name}` has labels that are in no row of `y`: {_told(unknown)}; "
+                "only its others are compared"
+            )
+        sides.append(members)
     if (sides[0] & sides[1]).any():
         raise ValueError(
-            f"`first` and `second` must have no class in common; got {first!r} and "
-            f"{second!r}"
+            "`first` and `second` must have no class in common; got "
+            f"{_told(asked[0])} and {_told(asked[1])}"
         )
     if runs is None:
         one, two = (values[side] for side in sides)
@@ -188,13 +190,46 @@ def compare_classes(
         return _compare(one, two, confidence_level)
     alone = tables[0].index.symmetric_difference(tables[1].index).tolist()
     if alone:
-        warnings.warn(
+        warn(
             f"`groups`: the runs {alone} have images on only one side and are left "
-            f"out; the other {len(shared)} are compared within each run",
-            stacklevel=3,
+            f"out; the other {len(shared)} are compared within each run"
         )
     one, two = (table.loc[shared].to_numpy() for table in tables)
     return _compare_within(one, two, confidence_level)
+
+
+def as_measures(values: Any, name: str) -> np.ndarray:
+    """Return measures as numbers, NaN where one is missing.
+
+    Raises
+    ------
+    ValueError
+        If some are no numbers, or infinite.
+    """
+    values = unmasked(values, name, "values", fill="np.nan")
+    try:
+        values = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"`{name}` must be numbers, or NaN if missing: {error}"
+        ) from error
+    if np.isinf(values).any():
+        raise ValueError(
+            f"`{name}` must be finite, or NaN if missing; the value of image "
+            f"{np.argwhere(np.isinf(values))[0, 0]} is infinite"
+        )
+    return values
+
+
+def _asked(labels: Any) -> list[Any]:
+    """Return the labels of one side as objects of Python."""
+    if isinstance(labels, (set, frozenset)):
+        labels = list(labels)
+    return np.atleast_1d(as_labels(labels, "labels")).tolist()
+
+
+def _told(labels: list[Any]) -> str:
+    return repr(labels[0] if len(labels) == 1 else labels)
 
 
 def _checked_runs(groups: Any, n_images: int) -> np.ndarray | None:
@@ -210,7 +245,7 @@ def _checked_runs(groups: Any, n_images: int) -> np.ndarray | None:
     if len(unknown):
         raise ValueError(
             f"`groups` must hold the run of each image; the run of image {unknown[0]} "
-            f"is {runs[unknown[0]]!r}"
+            f"is {runs.tolist()[unknown[0]]!r}"
         )
     return runs
 

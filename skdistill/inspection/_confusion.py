@@ -129,7 +129,7 @@ class TreeConfusionDisplay(ConfusionMatrixDisplay):
         predicted = estimator.predict(X)
         names = list(tree_of(tree).leaves)
         check_known_labels(
-            [names[place] for place in leaf_positions(y, names)],
+            [names[place] for place in leaf_positions(y, names, "y")],
             _known_leaves(estimator, names),
             of="the classifier",
         )
@@ -192,7 +192,10 @@ class TreeConfusionDisplay(ConfusionMatrixDisplay):
             truth = "voted" if isinstance(tree, GalaxyZooCurator) else "true"
         tree = tree_of(tree)
         names = list(tree.leaves)
-        labels, found = leaf_positions(y_true, names), leaf_positions(y_pred, names)
+        labels, found = (
+            leaf_positions(y_true, names, "y_true"),
+            leaf_positions(y_pred, names, "y_pred"),
+        )
         if len(names) > MAX_LEAVES:
             tree = pruned(tree, {names[k] for k in np.union1d(labels, found)})
         ordered = [leaf.leaf for leaf in grow(tree).leaves()]

@@ -14,11 +14,15 @@ from skdistill.inspection._plotting import (
     distilled_by,
     find_look,
     real_images,
+    real_labels,
+    rows_of_classes,
     to_pixels,
 )
 from skdistill.inspection._public import public
 from skdistill.utils._images import select, weighted_mean
+from skdistill.utils._labels import labels_of_images
 from skdistill.utils._stretch import Stretch
+from skdistill.utils._validation import image_array
 
 
 class DifferenceDisplay:
@@ -149,6 +153,7 @@ class DifferenceDisplay:
         shown, members = class_rows(synthetic.y, classes)
         distilled = to_pixels(synthetic.X, preprocessing)
         real = real_images(X, estimator, synthetic.X.shape[1:], preprocessing)
+        of_class = rows_of_classes(real_labels(y, len(real), synthetic), shown)
         look = find_look(
             synthetic.X,
             preprocessing,
@@ -162,7 +167,7 @@ class DifferenceDisplay:
             of = str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]}-{numbers[-1]}"
             kind = f"mean of {of}\ndistilled"
         display = cls._of(
-            np.stack([_mean(real, some) for some in class_rows(y, shown)[1]]),
+            np.stack([_mean(real, some) for some in of_class]),
             np.stack([_mean(distilled, some) for some in members]),
             check_names(class_names, shown),
             ["mean of\nthe real", kind, "distilled\n− real"],
@@ -223,6 +228,8 @@ class DifferenceDisplay:
             The drawn display.
         """
         check_matplotlib(f"{cls.__name__}.from_data")
+        X = image_array(X)
+        y = labels_of_images(y, len(X))
         look = find_look(
             X, value_range=value_range, composite=composite, band_names=band_names
         )

@@ -24,6 +24,7 @@ from skdistill.inspection._public import public
 from skdistill.inspection._recorder import ImageRecorder
 from skdistill.utils._files import as_path, atomic_path
 from skdistill.utils._image_input import unmasked
+from skdistill.utils._labels import labels_of_images
 
 _FRAME_WIDTH = 420  # pixels, about
 _MAX_FRAME = 2048  # pixels a side
@@ -251,12 +252,7 @@ class EvolutionDisplay:
                 "with one entry of `iterations` for each frame; got shape "
                 f"{frames.shape} and {len(iterations)} iterations"
             )
-        y = np.asarray(y)
-        if y.shape != frames.shape[1:2]:
-            raise ValueError(
-                f"y must hold one label for each of the {frames.shape[1]} images of a "
-                f"frame; got shape {y.shape}"
-            )
+        y = labels_of_images(y, frames.shape[1])
         shown, positions = class_rows(y, classes)
         positions = [members[:n_images] for members in positions]
         names = [

@@ -18,6 +18,7 @@ from skdistill.inspection._plotting import (
 )
 from skdistill.inspection._public import public
 from skdistill.utils._bands import check_band_names
+from skdistill.utils._labels import labels_of_images
 from skdistill.utils._validation import image_array
 
 
@@ -227,12 +228,8 @@ class SyntheticSetDisplay:
             The drawn display.
         """
         check_matplotlib(f"{cls.__name__}.from_data")
-        X, y = image_array(X), np.asarray(y)
-        if y.shape != X.shape[:1] or not len(y):
-            raise ValueError(
-                "X must hold at least one image and y one label for each; got "
-                f"{len(X)} images and labels of shape {y.shape}"
-            )
+        X = image_array(X)
+        y = labels_of_images(y, len(X))
         panels: list[str] = []
         if not isinstance(bands, (bool, np.bool_)) or bands:
             n_channels = X.shape[-1]

@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skdistill.utils._files import as_path
 from skdistill.utils._images import batches
-from skdistill.utils._labels import check_known_labels
+from skdistill.utils._labels import check_known_labels, labels_of_images
 from skdistill.utils._torch_state import with_own_torch_state
 from skdistill.utils._validation import image_array
 from skdistill.utils._warnings import warn
@@ -119,13 +119,13 @@ def find_label_errors(
     """
     buffer = _fitted(buffer)
     images = image_array(X, shape=buffer.image_shape_)
-    labels = check_known_labels(y, buffer.classes_, of="the teachers", every=True)
     n_samples = len(images)
-    if len(labels) != n_samples or not n_samples:
-        raise ValueError(
-            "X and y must hold at least one image and a label for each; got "
-            f"{n_samples} images and {len(labels)} labels"
-        )
+    labels = check_known_labels(
+        labels_of_images(y, n_samples),
+        buffer.classes_,
+        of="the teachers",
+        every=True,
+    )
     names = _names(names, y, n_samples)
     _warn_of_other_pixels(images, buffer)
     codes = np.searchsorted(buffer.classes_, labels)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
+from sklearn.utils.validation import _num_samples
 
 from skdistill.inspection._grid import (
     MAX_ROWS,
@@ -28,6 +29,7 @@ from skdistill.inspection._plotting import (
     wrapped,
 )
 from skdistill.inspection._public import public
+from skdistill.utils._labels import labels_of_images
 
 _MAX_MEASURES = 16
 _WHISKERS = (5, 95)  # percentiles
@@ -223,7 +225,13 @@ class MeasuresDisplay:
         """
         check_matplotlib(f"{cls.__name__}.from_data")
         transformer = MorphologyMeasures() if transformer is None else transformer
-        real, y = np.asarray(transformer.fit_transform(X)), np.asarray(y)
+        y = labels_of_images(y, _num_samples(X))
+        y_distilled = labels_of_images(
+            y_distilled, _num_samples(X_distilled), "y_distilled"
+        )
+        kept, _ = class_rows(y_distilled, classes)
+        called = check_names(class_names, kept)
+        real = np.asarray(transformer.fit_transform(X))
         distilled = np.asarray(transformer.transform(X_distilled))
         names = transformer.get_feature_names_out().tolist()
         shown = names[:_MAX_MEASURES] if measures is None else list(measures)
@@ -231,8 +239,6 @@ class MeasuresDisplay:
         if unknown or not shown:
             raise ValueError(f"`measures` must be among {names}; got {shown}")
         columns = [names.index(name) for name in shown]
-        kept, _ = class_rows(y_distilled, classes)
-        called = check_names(class_names, kept)
         left_out = []
         if len(shown) < len(names) and measures is None:
             left_out.append(f"the first {len(shown)} of {len(names)} measures")
@@ -252,7 +258,7 @@ class MeasuresDisplay:
             real[:, columns],
             y,
             distilled[used][:, columns],
-            np.asarray(y_distilled)[used],
+            y_distilled[used],
             names=shown,
             random_state=random_state,
         )

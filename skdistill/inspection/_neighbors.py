@@ -12,7 +12,6 @@ from sklearn.utils.validation import check_is_fitted
 
 from skdistill.synthetic import SyntheticSet
 from skdistill.utils._embedding import embed
-from skdistill.utils._labels import check_known_labels, one_label_each
 from skdistill.utils._validation import image_array
 
 COLUMNS = ["class", "image", "rank", "neighbor", "name", "neighbor_class", "distance"]
@@ -48,19 +47,6 @@ def check_extractor(estimator: Any) -> Any:
         )
     check_is_fitted(estimator)
     return estimator
-
-
-def real_labels(X: np.ndarray, y: Any, synthetic: SyntheticSet) -> np.ndarray:
-    """Return the labels of real images, some of which the set must know."""
-    y = one_label_each(y)
-    if len(y) != len(X) or not len(X):
-        raise ValueError(
-            f"X and y must hold at least one image and a label for each; got {len(X)} "
-            f"images and {len(y)} labels"
-        )
-    if not np.isin(y, synthetic.y).any():
-        check_known_labels(y, np.unique(synthetic.y), every=True)
-    return y
 
 
 def find_neighbors(

@@ -12,13 +12,13 @@ from skdistill.inspection._neighbors import (
     as_distilled,
     check_extractor,
     find_neighbors,
-    real_labels,
 )
 from skdistill.inspection._plotting import (
     check_matplotlib,
     check_names,
     class_rows,
     find_look,
+    real_labels,
     to_pixels,
 )
 from skdistill.inspection._public import public
@@ -209,7 +209,7 @@ class NeighborsDisplay:
         synthetic = as_distilled(synthetic)
         extractor = check_extractor(estimator)
         X = image_array(X, shape=synthetic.X.shape[1:])
-        y = real_labels(X, y, synthetic)
+        y = real_labels(y, len(X), synthetic)
         if names is not None:
             names = np.asarray(names)
             if names.shape != (len(X),):

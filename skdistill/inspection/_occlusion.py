@@ -14,7 +14,7 @@ from sklearn.utils._param_validation import (
 )
 from sklearn.utils.validation import check_is_fitted
 
-from skdistill.utils._labels import check_known_labels, one_label_each
+from skdistill.utils._labels import check_known_labels, labels_of_images, places_of
 from skdistill.utils._torch_state import with_own_torch_state
 from skdistill.utils._validation import image_array
 
@@ -235,12 +235,7 @@ def _columns(estimator: Any, y: Any, probabilities: np.ndarray) -> np.ndarray:
     """Return which column of the probabilities each image is asked about."""
     if y is None:
         return probabilities.argmax(axis=1)
-    y = one_label_each(y)
-    if y.shape != probabilities.shape[:1]:
-        raise ValueError(
-            f"y must hold one class for each of the {len(probabilities)} images; got "
-            f"shape {y.shape}"
-        )
+    y = labels_of_images(y, len(probabilities))
     classes = np.asarray(estimator.classes_)
     y = check_known_labels(y, classes, of="the classifier", every=True)
-    return np.searchsorted(classes, y)
+    return places_of(y, classes)

@@ -21,6 +21,7 @@ from skdistill.inspection._plotting import (
     wrapped,
 )
 from skdistill.inspection._public import public
+from skdistill.utils._labels import labels_of_images, places_of
 from skdistill.utils._stretch import Stretch
 from skdistill.utils._validation import image_array
 
@@ -178,17 +179,18 @@ class OcclusionDisplay:
         check_matplotlib(f"{cls.__name__}.from_estimator")
         X = image_array(X)
         n_images = len(X)
-        for name, given in (("y", y), ("`names`", names)):
-            if given is not None and len(given) != n_images:
-                raise ValueError(
-                    f"{name} must hold one value for each of the {n_images} images; "
-                    f"got {len(given)}"
-                )
+        if y is not None:
+            y = labels_of_images(y, n_images)
+        if names is not None and len(names) != n_images:
+            raise ValueError(
+                f"`names` must hold one value for each of the {n_images} images; "
+                f"got {len(names)}"
+            )
         X = X[:max_images]
         return cls._of_look(
             estimator,
             X,
-            None if y is None else np.asarray(y)[:max_images],
+            None if y is None else y[:max_images],
             look=find_look(
                 X,
                 preprocessing,
@@ -238,7 +240,7 @@ class OcclusionDisplay:
         labels = check_names(class_names, classes.tolist())
         found = log_probabilities(estimator, X)
         best = found.argmax(axis=1)
-        asked = best if y is None else np.searchsorted(classes, y)
+        asked = best if y is None else places_of(y, classes)
         probabilities = np.exp(found[np.arange(len(X)), asked])
         if names is None:
             names = [labels[k] for k in asked]

@@ -8,8 +8,12 @@ import numpy as np
 import pandas as pd
 from sklearn.utils._param_validation import Interval, validate_params
 
-from skdistill.utils._image_input import unmasked
-from skdistill.utils._intervals import deviations_half_width, share_interval
+from skdistill.inspection._comparison import as_measures
+from skdistill.utils._intervals import (
+    deviation,
+    deviations_half_width,
+    share_interval,
+)
 from skdistill.utils._labels import as_labels
 from skdistill.utils._torch_state import with_own_torch_state
 
@@ -125,7 +129,7 @@ def place_distilled(
                         "measure": name,
                         "value": value[number],
                         "real_mean": real.mean() if len(real) else np.nan,
-                        "real_std": _deviation(real),
+                        "real_std": deviation(real),
                         "n_real": len(real),
                         **{key: column[number] for key, column in placed.items()},
                     }
@@ -141,10 +145,10 @@ def _place(
     names = ("z", "z_low", "z_high", "percentile", "percentile_low", "percentile_high")
     if len(real) < _MIN_REAL:
         return dict.fromkeys(names, nothing)
-    deviation = _deviation(real)
+    scatter = deviation(real)
     z, half = nothing, nothing
-    if deviation > 0:
-        z = (values - real.mean()) / deviation
+    if scatter > 0:
+        z = (values - real.mean()) / scatter
         half = deviations_half_width(real, z, confidence)
     percentile = _percentile(real, values)
     low, high = share_interval(percentile / 100 * len(real), len(real), confidence)
@@ -160,10 +164,6 @@ def _percentile(ordered: np.ndarray, values: np.ndarray) -> np.ndarray:
     up_to = np.searchsorted(ordered, values, side="right")
     share = 50.0 * (below + up_to) / len(ordered)
     return np.where(np.isnan(values), np.nan, share)
-
-
-def _deviation(values: np.ndarray) -> float:
-    return float(values.std(ddof=1)) if len(values) > 1 else np.nan
 
 
 def _in_order_of(measures: Any, others: Any) -> Any:
@@ -190,9 +190,16 @@ def _in_order_of(measures: Any, others: Any) -> Any:
 
 
 def _names(measures: Any, names: Sequence[str] | None) -> list[str]:
-    if names is not None:
-        return [str(name) for name in names]
     columns = getattr(measures, "columns", None)
+    if names is not None:
+        given = [str(name) for name in names]
+        own = [] if columns is None else [str(name) for name in columns]
+        if given != own and sorted(given) == sorted(own):
+            raise ValueError(
+                "`names` must be in the order of the columns of `measures`, "
+                f"{own}; got {given}"
+            )
+        return given
     n_columns = np.shape(measures)[1] if np.ndim(measures) == 2 else 1
     return [str(name) for name in (range(n_columns) if columns is None else columns)]
 
@@ -200,8 +207,8 @@ def _names(measures: Any, names: Sequence[str] | None) -> list[str]:
 def _checked(
     measures: Any, y: Any, names: Sequence[str], prefix: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    measures = unmasked(measures, f"{prefix}measures", fill="np.nan")
-    measures, y = np.asarray(measures, dtype=np.float64), as_labels(y, f"{prefix}y")
+    measures = as_measures(measures, f"{prefix}measures")
+    y = as_labels(y, f"{prefix}y")
     if measures.ndim != 2 or measures.shape[1] != len(names):
         raise ValueError(
             f"`{prefix}measures` must have a column for each of the {len(names)} "

@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from skdistill.synthetic import SyntheticSet
 from skdistill.utils._images import batches
 from skdistill.utils._inverse import to_original_pixels
+from skdistill.utils._labels import check_known_labels, labels_of_images
 from skdistill.utils._maps import scratch_array
 from skdistill.utils._pixel_space_checks import warn_of_other_pixels
 from skdistill.utils._stretch import Stretch, find_stretch
@@ -128,6 +129,26 @@ def real_images(
     return to_pixels(X, None if isinstance(estimator, Pipeline) else preprocessing)
 
 
+def real_labels(y: Any, n_images: int, synthetic: SyntheticSet) -> np.ndarray:
+    """Return the labels of real images, some of which a distilled set must know."""
+    y = labels_of_images(y, n_images)
+    # NumPy would take the text "1" for the number.
+    if not {*y.tolist()} & {*synthetic.y.tolist()}:
+        check_known_labels(y, np.unique(synthetic.y), every=True)
+    return y
+
+
+def rows_of_classes(y: np.ndarray, classes: Sequence[Any]) -> list[np.ndarray]:
+    """Return which real images are of each class of a distilled set."""
+    missing = [label for label in classes if not (y == label).any()]
+    if missing:
+        raise ValueError(
+            f"`y` must hold a real image of each class that is shown; it has none of "
+            f"{missing[:12]}.  Use `classes` to select those to show"
+        )
+    return [np.flatnonzero(y == label) for label in classes]
+
+
 def find_look(X: Any, preprocessing: Any = None, **asked: Any) -> Stretch:
     """Find how to show images, the same in every display of the same images.
 
@@ -165,12 +186,12 @@ def class_rows(y: Any, classes: ArrayLike | None) -> tuple[list[Any], list[np.nd
         Of the images of each class.
     """
     y = np.asarray(y)
-    known = np.unique(y)
-    shown = known.tolist() if classes is None else np.asarray(classes).tolist()
-    missing = [label for label in shown if label not in known.tolist()]
+    known = np.unique(y).tolist()
+    shown = known if classes is None else np.asarray(classes).tolist()
+    missing = [label for label in shown if label not in known]
     if missing:
         raise ValueError(
-            f"`classes` must be labels of the images; no images have {missing}"
+            f"`classes` must be labels of the images; no images have {missing[:12]}"
         )
     return shown, [np.flatnonzero(y == label) for label in shown]
 

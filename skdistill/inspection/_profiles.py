@@ -20,11 +20,15 @@ from skdistill.inspection._plotting import (
     distilled_by,
     plain_text,
     real_images,
+    real_labels,
+    rows_of_classes,
     to_pixels,
     wrapped,
 )
 from skdistill.inspection._public import public
 from skdistill.utils._images import batches
+from skdistill.utils._labels import labels_of_images
+from skdistill.utils._validation import image_array
 
 _MAX_PANELS = 25
 _REAL, _DISTILLED = "0.35", "#b3003c"
@@ -227,12 +231,13 @@ class ProfileDisplay:
         synthetic, preprocessing = distilled_by(estimator, preprocessing)
         shown, _ = class_rows(synthetic.y, classes)
         real = real_images(X, estimator, synthetic.X.shape[1:], preprocessing)
+        members = rows_of_classes(real_labels(y, len(real), synthetic), shown)
         places, profiles = _profiles(real, kind)
         _, of_distilled = _profiles(to_pixels(synthetic.X, preprocessing), kind)
         display = cls(
             places,
-            [profiles[members] for members in class_rows(y, shown)[1]],
-            [of_distilled[members] for members in class_rows(synthetic.y, shown)[1]],
+            [profiles[some] for some in members],
+            [of_distilled[some] for some in class_rows(synthetic.y, shown)[1]],
             check_names(class_names, shown),
             kind=kind,
             unit=unit,
@@ -281,7 +286,8 @@ class ProfileDisplay:
             The drawn display.
         """
         check_matplotlib(f"{cls.__name__}.from_data")
-        shown, members = class_rows(y, classes)
+        X = image_array(X)
+        shown, members = class_rows(labels_of_images(y, len(X)), classes)
         places, profiles = _profiles(to_pixels(X), kind)
         display = cls(
             places,

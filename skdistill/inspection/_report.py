@@ -295,7 +295,7 @@ def _tree(tree: Any, classes: np.ndarray) -> Any:
     """Return a tree whose leaves the classes are, None if they are not."""
     found = tree_of(tree)
     try:
-        leaves = leaf_positions(classes, list(found.leaves))
+        leaves = leaf_positions(classes, list(found.leaves), "y")
     except ValueError:
         if tree is None:
             return None

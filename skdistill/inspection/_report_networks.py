@@ -80,17 +80,29 @@ def train_networks(
     if estimator is None and hasattr(inner, "_default_estimator"):
         estimator = inner._default_estimator()
     X = _for_networks(distiller, synthetic, X_test, "X_test")
-    networks, predictions = [], []
+    found: list[tuple[Any, np.ndarray]] = []
 
     def score(network: Any, images: Any, labels: Any) -> float:
-        networks.append(network)
-        predictions.append(network.predict(images))
-        return float(accuracy_score(labels, predictions[-1]))
+        # Several are scored at once, and finish in any order.
+        predicted = network.predict(images)
+        found.append((network, predicted))
+        return float(accuracy_score(labels, predicted))
 
     result = evaluate_synthetic(
         synthetic, X, y_test, estimator=estimator, scoring=score, **settings
     )
-    return Networks(predictions, np.asarray(result.scores), networks[0], X)
+    found.sort(key=lambda one: _seeds(one[0]))
+    predictions = [predicted for _, predicted in found]
+    return Networks(predictions, np.asarray(result.scores), found[0][0], X)
+
+
+def _seeds(network: Any) -> list[Any]:
+    """Return the random states of a network, in which those of a report differ."""
+    return [
+        value
+        for name, value in sorted(network.get_params().items())
+        if name.rpartition("__")[2] == "random_state"
+    ]
 
 
 def _for_networks(

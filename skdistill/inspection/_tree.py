@@ -28,6 +28,7 @@ from skdistill.inspection._tree_layout import (
     readable,
     tree_of,
 )
+from skdistill.utils._labels import labels_of_images
 from skdistill.utils._stretch import Stretch
 from skdistill.utils._validation import image_array
 
@@ -195,7 +196,8 @@ class TreeDisplay:
         groups = []
         if X is not None:
             # Only what is shown is transformed.
-            X, y = image_array(X, shape=synthetic.X.shape[1:]), np.asarray(y)
+            X = image_array(X, shape=synthetic.X.shape[1:])
+            y = labels_of_images(y, len(X))
             first = _first_of_each(y, tree, n_images)
             used = np.unique(first[first >= 0])
             shape = synthetic.X.shape[1:]
@@ -270,12 +272,8 @@ class TreeDisplay:
             The drawn display.
         """
         check_matplotlib(f"{cls.__name__}.from_data")
-        X, y, tree = image_array(X), np.asarray(y), tree_of(tree)
-        if y.shape != X.shape[:1]:
-            raise ValueError(
-                f"y must hold one label for each of the {len(X)} images; got shape "
-                f"{y.shape}"
-            )
+        X, tree = image_array(X), tree_of(tree)
+        y = labels_of_images(y, len(X))
         look = find_look(
             X,
             preprocessing,
@@ -477,7 +475,7 @@ def _first_of_each(y: Any, tree: VoteTree, n_images: int) -> np.ndarray:
 
     -1 stands where a leaf has fewer images.
     """
-    leaves = leaf_positions(y, list(tree.leaves))
+    leaves = leaf_positions(y, list(tree.leaves), "y")
     first = np.full((len(tree.leaves), n_images), -1)
     for leaf in range(len(tree.leaves)):
         some = np.flatnonzero(leaves == leaf)[:n_images]
@@ -510,7 +508,7 @@ def _called(class_names: Any, leaves: list[str]) -> dict[str, str]:
     if isinstance(class_names, Mapping):
         # One by one: keys may be names and positions.
         return {
-            leaves[leaf_positions(np.asarray([label]), leaves)[0]]: str(name)
+            leaves[leaf_positions([label], leaves, "class_names")[0]]: str(name)
             for label, name in class_names.items()
         }
     return dict(zip(leaves, check_names(class_names, leaves), strict=True))

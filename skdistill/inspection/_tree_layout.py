@@ -9,6 +9,7 @@ import numpy as np
 
 from skdistill.curation import GalaxyZooCurator
 from skdistill.curation._tree import TREES, VoteTree, parse_tree
+from skdistill.utils._labels import one_label_each
 
 # The numbers in names of questions and answers of Galaxy Zoo: t02_edgeon, a04_yes.
 _NUMBER = re.compile(r"[ta]\d\d_")
@@ -106,7 +107,9 @@ def grow(tree: VoteTree, spacing: float = 1.0) -> Node:
     return root
 
 
-def leaf_positions(labels: Any, names: Sequence[str]) -> np.ndarray:
+def leaf_positions(
+    labels: Any, names: Sequence[str], name: str = "labels"
+) -> np.ndarray:
     """Return which leaf each label belongs to.
 
     Parameters
@@ -115,12 +118,14 @@ def leaf_positions(labels: Any, names: Sequence[str]) -> np.ndarray:
         Names of leaves, or their positions in the order of the tree.
     names : sequence of str
         The names of all leaves, in that order.
+    name : str, default="labels"
+        Of the parameter, for messages.
 
     Returns
     -------
     positions : ndarray of shape (n_labels,), int
     """
-    labels = np.asarray(labels)
+    labels = one_label_each(labels, name)
     if labels.dtype.kind in "iu":
         wrong = (labels < 0) | (labels >= len(names))
         positions = labels.astype(np.int64)
@@ -132,8 +137,8 @@ def leaf_positions(labels: Any, names: Sequence[str]) -> np.ndarray:
     if wrong.any():
         some = list(names[:12]) + ["..."] * (len(names) > 12)
         raise ValueError(
-            f"labels must be names of the tree's leaves, {some}, or their positions "
-            f"from 0 to {len(names) - 1}; got {labels[wrong].tolist()[0]!r}"
+            f"`{name}` must hold names of the tree's leaves, {some}, or their "
+            f"positions from 0 to {len(names) - 1}; got {labels[wrong].tolist()[0]!r}"
         )
     return positions
 

@@ -11,8 +11,6 @@ from skdistill.utils._intervals import students_half_width
 from skdistill.utils._torch_state import with_own_torch_state
 from skdistill.utils._warnings import warn
 
-_ROUNDING = 1e-12
-
 
 class Comparison(NamedTuple):
     """The difference of two arms and its confidence interval.
@@ -126,8 +124,6 @@ def compare_scores(
         half = float(students_half_width(one - two, confidence=confidence))
     else:
         half = float(students_half_width(one, two, confidence=confidence))
-    # Means of equal runs may differ in their last bits.
-    half += _ROUNDING * max(np.abs(one).max(), np.abs(two).max())
     low, high = float(difference - half), float(difference + half)
     return Comparison(
         difference, low, high, bool(low > 0 or high < 0), (len(one), len(two))

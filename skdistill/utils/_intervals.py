@@ -8,6 +8,8 @@ from collections.abc import Callable
 import numpy as np
 from scipy import stats
 
+# Relative to the largest value, a difference that rounding may have left.
+_ROUNDING = 1e-12
 _HALVINGS = 50  # of an interval within [0, 1]
 # Weight of Newcombe's variance, as a number of values, against the empirical one.
 _PRIOR_VALUES = 6
@@ -34,7 +36,7 @@ def students_half_width(
     Returns
     -------
     half : ndarray of shape (...)
-        0 where the values of each sample are all the same.
+        0, or no more than rounding, where the values of each sample are all the same.
     """
     variances = [sample.var(axis=-1, ddof=1) / sample.shape[-1] for sample in samples]
     total = np.sum(variances, axis=0)
@@ -51,7 +53,28 @@ def students_half_width(
         sizes = np.array([sample.shape[-1] for sample in samples])
         shares = (1 / sizes) / (1 / sizes).sum()
         freedom = np.minimum(freedom, 1 / (shares**2 / (sizes - 1)).sum())
-    return stats.t.ppf((1 + confidence) / 2, freedom) * np.sqrt(total)
+    # Means of equal values may differ from them in their last bits.
+    largest = np.max([np.abs(sample).max(axis=-1) for sample in samples], axis=0)
+    half = stats.t.ppf((1 + confidence) / 2, freedom) * np.sqrt(total)
+    return half + np.where(total > 0, _ROUNDING * largest, 0.0)
+
+
+def deviation(values: np.ndarray) -> float:
+    """Return the standard deviation of a sample.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n_values,)
+
+    Returns
+    -------
+    deviation : float
+        NaN for less than two values, and 0 where they differ by no more than rounding.
+    """
+    if len(values) < 2:
+        return np.nan
+    found = float(values.std(ddof=1))
+    return found if found > _ROUNDING * float(np.abs(values).max()) else 0.0
 
 
 def superiority(

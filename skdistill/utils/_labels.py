@@ -106,31 +106,33 @@ def warn_of_doubtful_classes(labels: np.ndarray) -> None:
         )
 
 
-def check_labels(y: Any) -> None:
+def check_labels(y: Any, name: str = "y") -> None:
     """Refuse labels that scikit-learn or a file would refuse later, or worse.
 
     Parameters
     ----------
     y : array-like of shape (n_samples,) or None
+    name : str, default="y"
+        Of the parameter, for messages.
 
     Raises
     ------
     ValueError
         If there are objects other than strings, or dates.
     """
-    labels = as_labels(y)
+    labels = as_labels(y, name)
     if labels.dtype.kind in "mM":
         raise ValueError(
-            f"Unknown label type: y must hold {LABEL_KINDS}; got {labels.dtype}"
+            f"Unknown label type: {name} must hold {LABEL_KINDS}; got {labels.dtype}"
         )
     if labels.dtype != object or labels.ndim != 1:
         return
     for place, label in enumerate(labels):
         if not isinstance(label, str):
             raise ValueError(
-                f"Unknown label type: y must hold {LABEL_KINDS}; Python objects must "
-                f"be strings, got {label!r} at position {place}.  Convert numbers to "
-                "a numeric array, such as y.astype(int)"
+                f"Unknown label type: {name} must hold {LABEL_KINDS}; Python objects "
+                f"must be strings, got {label!r} at position {place}.  Convert numbers "
+                f"to a numeric array, such as {name}.astype(int)"
             )
 
 
@@ -223,7 +225,7 @@ def one_label_each(y: Any, name: str = "y") -> np.ndarray:
         If they have more columns than one, as one-hot rows and probabilities do, or
         some are NaN.
     """
-    check_labels(y)
+    check_labels(y, name)
     labels = as_labels(y, name)
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
@@ -244,6 +246,52 @@ def one_label_each(y: Any, name: str = "y") -> np.ndarray:
             f"`{name}` must hold a label for each image; got NaN at position {place}"
         )
     return labels
+
+
+def labels_of_images(y: Any, n_images: int, name: str = "y") -> np.ndarray:
+    """Return the label of each of some images.
+
+    Parameters
+    ----------
+    y : array-like of shape (n_images,)
+        The labels.
+    n_images : int
+        Number of images.
+    name : str, default="y"
+        Of the parameter, for messages.
+
+    Returns
+    -------
+    labels : ndarray of shape (n_images,)
+
+    Raises
+    ------
+    ValueError
+        As :func:`one_label_each`, and if there is no image or another number of labels.
+    """
+    labels = one_label_each(y, name)
+    if len(labels) != n_images or not n_images:
+        raise ValueError(
+            f"`{name}` must hold one label for each of the {n_images} images, of which "
+            f"there must be at least one; got {len(labels)} labels"
+        )
+    return labels
+
+
+def places_of(labels: np.ndarray, classes: Any) -> np.ndarray:
+    """Return the place of each label among the classes, which hold all, in any order.
+
+    Parameters
+    ----------
+    labels : ndarray of shape (n_labels,)
+    classes : array-like of shape (n_classes,)
+
+    Returns
+    -------
+    places : ndarray of shape (n_labels,), int
+    """
+    place = {label: k for k, label in enumerate(np.asarray(classes).tolist())}
+    return np.array([place[label] for label in labels.tolist()], dtype=np.int64)
 
 
 def _is_text(labels: np.ndarray) -> bool:

@@ -190,10 +190,29 @@ def test_the_simulated_intervals_are_those_that_are_returned():
         ({"second": ["a", "b"]}, "no class in common"),
         ({"groups": [1, 2]}, r"run of each of the 4 images; got shape \(2,\)"),
         ({"groups": [1, 2, None, 4]}, "the run of image 2 is None"),
-        ({"groups": [1, 2, 3, np.nan]}, "the run of image 3 is"),
+        ({"groups": [1, 2, 3, np.nan]}, "the run of image 3 is nan"),
+        ({"second": np.str_("c")}, "no image of 'c' has"),
+        ({"y": [0, 0, 1, 1], "first": np.int64(7)}, "no image of 7 has"),
+        ({"values": ["1", "2", "x", "3"]}, "`values` must be numbers, or NaN"),
     ],
 )
 def test_errors(changes, message):
     given = {"values": [1.0, 2, 3, 4], "y": list("aabb"), "first": "a", "second": "b"}
     with pytest.raises(ValueError, match=message):
         compare_classes(**(given | changes))
+
+
+def test_groups_of_classes():
+    values, y = [1.0, 2, 3, 4], list("aabb")
+    expected = compare_classes(values, y, "a", "b")
+    assert compare_classes(values, y, {"a"}, np.array(["b"])).equals(expected)
+    with pytest.warns(UserWarning, match="`first` has labels .* in no row.* 'A';"):
+        assert compare_classes(values, y, ["a", "A"], "b").equals(expected)
+
+
+@pytest.mark.parametrize("value", [0.1, 0.3, 0.7])
+def test_values_that_are_all_the_same_do_not_differ(value):
+    for sizes in ((6, 3), (3, 7), (10, 11)):
+        y = np.repeat(["a", "b"], sizes)
+        found = compare_classes([value] * len(y), y, "a", "b")
+        assert found["difference_low"] <= 0 <= found["difference_high"]

@@ -18,7 +18,15 @@ from skdistill import (
     TrajectoryBuffer,
 )
 from skdistill.curation._tree import CLASS_NAMES, NINE
-from skdistill.inspection import EvolutionDisplay, SyntheticSetDisplay, TreeDisplay
+from skdistill.inspection import (
+    DifferenceDisplay,
+    EvolutionDisplay,
+    MeasuresDisplay,
+    ProfileDisplay,
+    SyntheticSetDisplay,
+    TreeConfusionDisplay,
+    TreeDisplay,
+)
 from skdistill.inspection._plotting import wrapped
 from skdistill.inspection._tree_layout import grow, leaf_positions, tree_of
 
@@ -227,7 +235,7 @@ def test_labels_of_leaves():
     assert leaf_positions([2, 0], "abc").tolist() == [2, 0]
     assert leaf_positions(["c", "a"], "abc").tolist() == [2, 0]
     for wrong in ([3], [-1], ["d"], [0.5]):
-        with pytest.raises(ValueError, match="labels must be names of the tree's"):
+        with pytest.raises(ValueError, match="`labels` must hold names of the tree's"):
             leaf_positions(wrong, "abc")
 
 
@@ -261,6 +269,43 @@ def test_errors(images, fitted):
             TreeDisplay.from_data(X, y, tree=wrong)
     with pytest.raises(ValueError, match="`tree` as a name must be one of"):
         TreeDisplay.from_data(X, y, tree="ten")
+
+
+@pytest.mark.filterwarnings("ignore:.*pixel space")
+def test_displays_want_a_label_for_each_image(images, fitted):
+    X, y = images
+    distiller = fitted[0]
+    pairs = [(0, 1)]
+    doors = [
+        lambda y: SyntheticSetDisplay.from_data(X, y),
+        lambda y: EvolutionDisplay.from_data(X[None], [0], y),
+        lambda y: TreeDisplay.from_data(X, y),
+        lambda y: TreeDisplay.from_estimator(distiller, X, y),
+        lambda y: ProfileDisplay.from_data(X, y),
+        lambda y: ProfileDisplay.from_estimator(distiller, X, y),
+        lambda y: DifferenceDisplay.from_data(X, y, pairs=pairs),
+        lambda y: DifferenceDisplay.from_estimator(distiller, X, y),
+        lambda y: MeasuresDisplay.from_data(X, y, X, images[1]),
+        lambda y: MeasuresDisplay.from_data(X, images[1], X, y),
+        lambda y: MeasuresDisplay.from_estimator(distiller, X, y),
+    ]
+    short, masked = y[:-2], np.ma.masked_array(y, y == 3)
+    for door in doors:
+        for wrong, message in (
+            (short, "one label for each of the 18 images.* got 16"),
+            (np.eye(9)[y], "convert one-hot rows"),
+            (masked, "is masked: 2 values"),
+            (np.where(y == 3, np.nan, y), "got NaN at position"),
+        ):
+            with pytest.raises(ValueError, match=message):
+                door(wrong)
+    with pytest.raises(ValueError, match="y_true is masked"):
+        TreeConfusionDisplay.from_predictions(masked, y)
+    with pytest.raises(ValueError, match="`y` holds strings"):
+        ProfileDisplay.from_estimator(distiller, X, y.astype(str))
+    with pytest.raises(ValueError, match=r"a real image of each class .* \[3\]"):
+        DifferenceDisplay.from_estimator(distiller, X[y != 3], y[y != 3])
+    plt.close("all")
 
 
 def test_missing_matplotlib_is_told(monkeypatch, images):
@@ -341,7 +386,7 @@ def test_titles_and_notes_are_the_users(images, fitted):
         TreeDisplay.from_estimator(distiller, *images, row_titles="real")
     with pytest.raises(ValueError, match="`row_titles` must be two"):
         TreeDisplay.from_estimator(distiller, *images, row_titles=["real"])
-    with pytest.raises(ValueError, match="labels must be names of the tree"):
+    with pytest.raises(ValueError, match="`class_names` must hold names of"):
         TreeDisplay.from_data(*images, class_names={"dragon": "x"})
     with pytest.raises(ValueError, match="a name for each of the 9 classes; got 1"):
         TreeDisplay.from_data(*images, class_names=["x"])

@@ -202,7 +202,7 @@ def test_errors(watcher, images):
         occlusion_maps(watcher, images, fill=[0, 1])
     with pytest.raises(ValueError, match=r"got \['gray'\]"):
         occlusion_maps(watcher, images, ["bright", "gray"])
-    with pytest.raises(ValueError, match="y must hold one class for each"):
+    with pytest.raises(ValueError, match="`y` must hold one label for each"):
         occlusion_maps(watcher, images, ["bright"])
     with pytest.raises(ValueError, match="`names` must hold one value for each"):
         OcclusionDisplay.from_estimator(watcher, images, names=["one"])

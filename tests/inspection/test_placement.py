@@ -74,8 +74,23 @@ def test_a_place_outside_of_all_has_an_interval():
     assert np.isfinite([row["z_low"], row["z_high"]]).all()
 
 
+@pytest.mark.parametrize("value", [0.1, 0.3, 0.7, 1e-20])
+def test_values_that_are_all_the_same_have_no_deviation(value):
+    table = place_distilled([[value]] * 3, ["a"] * 3, [[value], [2 * value]], ["a"] * 2)
+    assert table["real_std"].tolist() == [0, 0]
+    assert table[["z", "z_low", "z_high"]].isna().all(axis=None)
+    assert table["percentile"].tolist() == [50, 100]
+
+
 def test_errors(real):
     measures, y = real
+    for place, wrong in enumerate(["measures", "distilled_measures"]):
+        tables = [np.ones((120, 2)), np.ones((1, 2))]
+        tables[place][0, 1] = np.inf
+        with pytest.raises(ValueError, match=f"`{wrong}` must be finite.* image 0"):
+            place_distilled(tables[0], y, tables[1], ["a"])
+    with pytest.raises(ValueError, match=r"order of the columns.*\['m', 'k'\]"):
+        place_distilled(measures, y, [[1, 2]], ["a"], names=["k", "m"])
     with pytest.raises(ValueError, match="no real image of the class 'c'"):
         place_distilled(measures, y, [[1, 2]], ["c"])
     with pytest.raises(ValueError, match="`distilled_measures` must have a column"):

@@ -301,7 +301,7 @@ def test_errors(small, tmp_path):
         report(distiller, Z, y + 1, path)
     with pytest.raises(ValueError, match="must have the same length"):
         report(distiller, Z, y[:5], path)
-    with pytest.raises(ValueError, match="labels must be names of the tree's leaves"):
+    with pytest.raises(ValueError, match="`y` must hold names of the tree's"):
         report(distiller, Z, y, path, tree={"x": {"y": "a", "z": "b"}})
     assert not path.exists()
 
