@@ -32,6 +32,7 @@ from skdistill.neural_network._default import describe_kind, own_parameters
 from skdistill.neural_network._module_derivatives import (
     Derivatives,
     ModuleDerivatives,
+    check_second_derivatives,
 )
 from skdistill.neural_network._network_kind import CONVNET
 from skdistill.utils._distributed import Ranks
@@ -344,6 +345,9 @@ class BPTTDistiller(NetworkMatchingDistiller):
             )
         else:
             self._window = int(self.window)
+
+    def _check_module(self, network: Derivatives) -> None:
+        check_second_derivatives(network)
 
     def _resolved_parameters(self) -> dict[str, Any]:
         return super()._resolved_parameters() | {"window": self._window}

@@ -31,7 +31,10 @@ from skdistill.distillation._teachers import (
     fit_teachers,
     kind_of_teachers,
 )
-from skdistill.neural_network._module_derivatives import Derivatives
+from skdistill.neural_network._module_derivatives import (
+    Derivatives,
+    check_second_derivatives,
+)
 from skdistill.neural_network._network_kind import CONVNET, NetworkKind
 from skdistill.trajectory import TrajectoryBuffer
 from skdistill.utils._distributed import Ranks
@@ -332,6 +335,7 @@ class DCDistiller(NetworkMatchingDistiller):
         return kind_of_teachers(self.buffer, data)
 
     def _check_module(self, network: Derivatives) -> None:
+        check_second_derivatives(network)
         if not matched_parts(self._kind.build_structure(), self.matched):
             raise ValueError(
                 f"`matched`={self.matched!r} selects no parameters: {_NOTHING}"

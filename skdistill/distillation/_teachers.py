@@ -5,11 +5,13 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import torch
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 
 from skdistill.distillation._engine._real_batches import RealData
 from skdistill.neural_network._default import describe_kind
+from skdistill.neural_network._module_derivatives import Derivatives
 from skdistill.neural_network._network_kind import NetworkKind, network_kind
 from skdistill.trajectory import TrajectoryBuffer
 from skdistill.trajectory._store import manifest_path
@@ -39,6 +41,7 @@ def fit_teachers(
     ranks: Ranks,
     checkpoint: Any = None,
     check_epochs: Callable[[int], None] | None = None,
+    check_network: Callable[[Derivatives], None] | None = None,
 ) -> TrajectoryBuffer:
     """Return fitted teachers that match the images.
 
@@ -55,6 +58,9 @@ def fit_teachers(
     check_epochs : callable, default=None
         Takes the number of epochs, or parts of these, after which there is a snapshot,
         and raises a ValueError if they are too few.
+    check_network : callable, default=None
+        Takes the derivatives of a network of a user's own, before teachers are
+        trained, and raises a ValueError if the distiller cannot do with them.
 
     Returns
     -------
@@ -63,16 +69,25 @@ def fit_teachers(
     Raises
     ------
     ValueError
-        If teachers are for other images, or too few epochs.
+        If teachers are for other images, of another network, or too few epochs.
     """
     buffer = _as_buffer(buffer)
+
+    def check_kind() -> None:
+        kind = kind_of_teachers(buffer, data)
+        if check_network is not None and kind.source is not None:
+            check_network(kind.derivatives(torch.device("cpu")))
+
     if not hasattr(buffer, "history_"):
         if check_epochs is not None:
             check_epochs(len(buffer.planned_snapshot_epochs()) - 1)
+        if callable(buffer.architecture):
+            check_kind()
         return _train(buffer, data, seed, ranks, checkpoint)
     if check_epochs is not None:
         check_epochs(len(buffer.snapshot_epochs_) - 1)
     _check_buffer(buffer, data)
+    check_kind()
     if buffer.fingerprint_ != data.fingerprint and ranks.is_first:
         warn(
             "`buffer` was fitted on different images, labels or weights from X, y: if "

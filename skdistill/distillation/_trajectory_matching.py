@@ -30,6 +30,7 @@ from skdistill.distillation._teachers import (
 from skdistill.neural_network._augment import resolve_families
 from skdistill.neural_network._compile import pays_to_compile
 from skdistill.neural_network._default import own_parameters
+from skdistill.neural_network._module_derivatives import check_second_derivatives
 from skdistill.trajectory import TrajectoryBuffer
 from skdistill.utils._distributed import Ranks
 from skdistill.utils._random import child_seed
@@ -133,6 +134,7 @@ class TrajectoryDistiller(IterativeDistiller):
             ranks=ranks,
             checkpoint=self.checkpoint,
             check_epochs=self._check_epochs,
+            check_network=check_second_derivatives,
         )
         n_steps_in_all = (
             (self._limit or self.max_iter) * self.n_steps * self.n_matches_

@@ -27,6 +27,7 @@ from skdistill.neural_network._convnet import (
 )
 from skdistill.neural_network._losses import LOSSES, probabilities_of
 from skdistill.neural_network._micro_batches import largest_map, micro_batches
+from skdistill.neural_network._modules import in_type, seen_by
 from skdistill.neural_network._training import (
     EpochSummary,
     train_epochs,
@@ -106,6 +107,9 @@ class BaseNetworkClassifier(
     device: Any
     random_state: Any
     verbose: int
+
+    # What the network was built from; that of teachers is built from 0.
+    _build_seed: int = 0
 
     @_fit_context(prefer_skip_nested_validation=True)
     @with_own_torch_state
@@ -195,7 +199,8 @@ class BaseNetworkClassifier(
         if weight is not None:
             sample_weight = torch.from_numpy(weight / weight.mean()).to(device, dtype)
         seed = root_seed(self.random_state)
-        with isolated_torch_seed(child_seed(seed, 0)):
+        self._build_seed = child_seed(seed, 0)
+        with isolated_torch_seed(self._build_seed):
             module = self._checked_module(X[:2], device)
         epochs = train_epochs(
             module,
@@ -364,7 +369,7 @@ class BaseNetworkClassifier(
     def _trained_module(self, device: torch.device) -> nn.Module:
         # A copy: PyTorch warns of read-only arrays, as joblib maps for other processes.
         parameters = torch.from_numpy(self.parameters_.copy()).to(device)
-        module = self._structure(device).to(parameters.dtype)
+        module = in_type(self._structure(device), parameters.dtype)
         load_flat_parameters(module, parameters)
         return module.eval()
 
@@ -455,9 +460,13 @@ class BaseNetworkClassifier(
         dtype = next(module.parameters()).dtype
         last = threading.local()
         if features:
-            _last_linear(module).register_forward_pre_hook(
-                lambda _, inputs: setattr(last, "inputs", inputs[0].flatten(1))
-            )
+
+            def note(_: nn.Module, args: Any, options: Any) -> None:
+                last.inputs = seen_by(args, options)
+
+            for layer in module.modules():
+                if isinstance(layer, nn.Linear):
+                    layer.register_forward_pre_hook(note, with_kwargs=True)
 
         def compute(start: int) -> np.ndarray:
             images = to_tensor(X[start : start + _INFERENCE_BATCH], device)
@@ -465,8 +474,14 @@ class BaseNetworkClassifier(
             padding = (0, 0) * 3 + (0, _INFERENCE_BATCH - len(images))
             found = module(F.pad(images, padding))
             if features:
-                found = last.inputs
-            return found[: len(images)].cpu().numpy()
+                found = getattr(last, "inputs", None)
+                if found is None or len(found) != _INFERENCE_BATCH:
+                    raise ValueError(
+                        "the network has no linear layer that sees one row of numbers "
+                        "for each image, and thus no features"
+                    )
+                found = found.flatten(1)
+            return found[: len(images)].to(dtype).cpu().numpy()
 
         with self._threads(device):
             first = compute(0)
@@ -499,10 +514,3 @@ def _seeded(epochs: Iterator[EpochSummary], seed: int) -> Iterator[EpochSummary]
         if summary is None:
             return
         yield summary
-
-
-def _last_linear(module: nn.Module) -> nn.Linear:
-    layers = [part for part in module.modules() if isinstance(part, nn.Linear)]
-    if not layers:
-        raise ValueError("the network has no linear layer and thus no features")
-    return layers[-1]

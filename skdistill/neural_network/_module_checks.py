@@ -19,6 +19,36 @@ _NOT_DIFFERENTIABLE = (
 )
 
 
+def check_parameter_types(module: nn.Module) -> None:
+    """Raise a ValueError where a parameter is no floating-point number."""
+    for name, part in module.named_parameters():
+        if not part.is_floating_point():
+            cure = (
+                "use its real and imaginary parts (torch.view_as_real)"
+                if part.is_complex()
+                else "register it as a buffer"
+            )
+            raise ValueError(
+                "`architecture` must have parameters of floating-point numbers; "
+                f"{name!r} is of {part.dtype}: {cure}"
+            )
+
+
+def is_scripted(module: nn.Module) -> bool:
+    """Tell whether a module, or a part of it, is one of TorchScript."""
+    return any(isinstance(part, torch.jit.ScriptModule) for part in module.modules())
+
+
+def check_no_script(module: nn.Module) -> None:
+    """Raise a ValueError where a module cannot be called with other parameters."""
+    if is_scripted(module):
+        raise ValueError(
+            "`architecture` must be a module that can be called with other parameters "
+            "than its own, which those of TorchScript cannot; pass the module that was "
+            "scripted or traced"
+        )
+
+
 def check_images_are_singly(module: nn.Module) -> None:
     """Raise a ValueError where a module normalizes over batches.
 
@@ -38,7 +68,7 @@ def check_images_are_singly(module: nn.Module) -> None:
 
 def check_alone(logits: Tensor, among_others: Tensor) -> None:
     """Raise a ValueError if the logits of an image change with the other images."""
-    if _differ(logits, among_others):
+    if differ(logits, among_others):
         raise ValueError(
             "`architecture` returns logits of an image that depend on the other "
             "images of its batch, as with batch normalization, or on a random "
@@ -81,7 +111,7 @@ def check_by_pixels(
         ) from error
     if not logits.requires_grad:
         raise ValueError(_NOT_DIFFERENTIABLE)
-    if _differ(expected, found):
+    if differ(expected, found):
         raise ValueError(
             "`architecture` must have the same derivatives during and after the call; "
             "they differ, as with recomputation by torch.utils.checkpoint: remove it"
@@ -111,6 +141,7 @@ class _ByPixels(_Itself):
         return torch.autograd.grad(logits, images, weights)[0]
 
 
-def _differ(expected: Tensor, found: Tensor) -> bool:
+def differ(expected: Tensor, found: Tensor) -> bool:
+    """Tell whether numbers differ by more than rounding."""
     change = (found.detach() - expected.detach()).abs().max()
     return bool(change > _ROUNDING * expected.detach().abs().max())

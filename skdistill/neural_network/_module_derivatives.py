@@ -14,9 +14,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from skdistill.neural_network._convnet import flatten_learned
 from skdistill.neural_network._derivatives import LOSSES, ConvNetDerivatives, Curvature
 from skdistill.neural_network._module_features import ModuleFeatures, _parts
+from skdistill.utils._memory import is_out_of_memory
 from skdistill.utils._random import child_seed
 
 
@@ -54,6 +57,7 @@ class ModuleDerivatives(ModuleFeatures):
             raise ValueError(f"`loss` must be one of {LOSSES}; got {loss!r}")
         super().__init__(module, images)
         self._loss = loss
+        self._tried = images[:2]
 
     def _summed_loss(
         self, logits: Tensor, targets: Tensor, weights: Tensor | None
@@ -204,6 +208,31 @@ class ModuleDerivatives(ModuleFeatures):
             torch.stack(by_parameters).sum(0),
         )
 
+    def check_second(self) -> None:
+        """Raise a ValueError unless :meth:`curvature` has all of its derivatives.
+
+        Where a function of a module is differentiable once only, PyTorch says so only
+        to those who differentiate with respect to everything; others get a wrong
+        result.
+        """
+        images = self._tried
+        parameters = flatten_learned(self._module).to(images)
+        targets = images.new_full((len(images), self.n_classes), 1 / self.n_classes)
+        try:
+            with sdpa_kernel(SDPBackend.MATH):
+                tape, _ = self._differentiate(
+                    parameters, images, targets, None, 0, len(images), keep=True
+                )
+                if tape.gradient.requires_grad:
+                    tape.gradient.sum().backward()
+        except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise
+            raise ValueError(
+                "`architecture` must be twice differentiable for this method; its "
+                f"module raised {type(error).__name__}: {error}"
+            ) from error
+
     def tape_bytes(self, n_samples: int, dtype: torch.dtype = torch.float32) -> int:
         """Return so much that a graph is never kept: nobody knows how large it is."""
         return 2**62
@@ -239,6 +268,12 @@ def _curvature_of_part(
 
 # What distillers work with, for any network.
 Derivatives = ConvNetDerivatives | ModuleDerivatives
+
+
+def check_second_derivatives(network: Derivatives) -> None:
+    """Raise a ValueError if a network cannot be differentiated twice."""
+    if isinstance(network, ModuleDerivatives):
+        network.check_second()
 
 
 def with_embedding(network: Derivatives) -> Derivatives:

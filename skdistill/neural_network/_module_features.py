@@ -7,11 +7,10 @@ linear layer sees the embedding.
 
 from __future__ import annotations
 
-import copy
 import threading
 from collections.abc import Collection, Sequence
 from contextlib import nullcontext
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -30,8 +29,11 @@ from skdistill.neural_network._module_checks import (
     check_alone,
     check_by_pixels,
     check_images_are_singly,
+    check_no_script,
 )
-from skdistill.utils._random import isolated_torch_seed
+from skdistill.neural_network._modules import seen_by
+from skdistill.neural_network._reinitialize import copy_of
+from skdistill.utils._random import generator_states, isolated_torch_seed
 
 # Number of images that go through a network at once.
 _BATCH = 256
@@ -67,14 +69,17 @@ class _Seen:
         self._inputs, self._last_linear, self._embedding = {}, -1, None
         return found
 
-    def note(self, layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    def note(
+        self, layer: nn.Module, args: tuple[Any, ...], options: dict[str, Any]
+    ) -> None:
         """Take note of what a layer is given."""
-        if not self._is_on or not inputs:
+        inputs = seen_by(args, options)
+        if not self._is_on or inputs is None:
             return
         if self._wanted is None or self._n_calls in self._wanted:
-            self._inputs[self._n_calls] = inputs[0]
+            self._inputs[self._n_calls] = inputs
         if isinstance(layer, nn.Linear):
-            self._last_linear, self._embedding = self._n_calls, inputs[0]
+            self._last_linear, self._embedding = self._n_calls, inputs
         self._n_calls += 1
 
 
@@ -121,7 +126,8 @@ class ModuleFeatures:
 
     def __init__(self, module: nn.Module, images: Tensor) -> None:
         check_images_are_singly(module)
-        self._module = copy.deepcopy(module).to(images.device)
+        check_no_script(module)
+        self._module = copy_of(module).to(images.device)
         self._names = [name for name, _ in self._module.named_parameters()]
         self._trained = [each.requires_grad for each in self._module.parameters()]
         self.is_trained = torch.cat(
@@ -138,15 +144,10 @@ class ModuleFeatures:
         self.is_random = True
         start = flatten_learned(self._module).to(images)
         self._find_layers(start, images[:2])
-        with torch.no_grad():
-            one, other = (
-                self._logits(start, images[:2], training=True, seed=seed)
-                for seed in (0, 1)
-            )
-        self.n_classes = one.shape[1]
-        self._check_images(start, images[:2])
-        self.is_random = not torch.equal(one, other)
+        self.n_classes, is_random = self._try(start, images[:2])
         self._check_buffers()
+        self._check_images(start, images[:2])
+        self.is_random = is_random
 
     def _find_layers(self, parameters: Tensor, images: Tensor) -> None:
         """Find out which calls of layers see activations, and the embedding."""
@@ -169,6 +170,18 @@ class ModuleFeatures:
                 self._calls.append(number)
                 sizes.append(maps[0].numel())
         self.activation_sizes = tuple(sizes)
+
+    def _try(self, parameters: Tensor, images: Tensor) -> tuple[int, bool]:
+        """Return the number of logits, and whether training draws something."""
+        with isolated_torch_seed(0, images.device), torch.no_grad():
+            # Draws that are rare, as those of a small dropout, change no logits of two
+            # images.
+            before = generator_states(images.device)
+            logits = self._called(
+                self._copies()[0], self._split(parameters), images.clone(), seed=None
+            )
+            after = generator_states(images.device)
+        return logits.shape[1], not all(map(torch.equal, before, after))
 
     def _check_images(self, parameters: Tensor, images: Tensor) -> None:
         """Raise a ValueError unless logits are a function of each image alone."""
@@ -221,11 +234,11 @@ class ModuleFeatures:
         """
         own = self._of_thread
         if not hasattr(own, "copies"):
-            trained, resting = (copy.deepcopy(self._module) for _ in range(2))
+            trained, resting = (copy_of(self._module) for _ in range(2))
             seen = _Seen()
             for layer in resting.modules():
                 if isinstance(layer, (nn.Linear, _ConvNd)):
-                    layer.register_forward_pre_hook(seen.note)
+                    layer.register_forward_pre_hook(seen.note, with_kwargs=True)
             own.copies = trained.train(), resting.eval(), seen
         return own.copies
 

@@ -9,6 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
+from skdistill.neural_network._module_checks import (
+    check_parameter_types,
+    differ,
+    is_scripted,
+)
 from skdistill.neural_network._reinitialize import copy_of, reinitialize
 from skdistill.utils._memory import is_out_of_memory
 from skdistill.utils._tensors import to_tensor
@@ -32,7 +37,8 @@ def call_architecture(
     architecture : callable or torch.nn.Module
         A callable gets ``image_shape`` and ``n_classes``; one of torchvision's kind,
         which knows the number of classes by the name of ``num_classes``, is given
-        that.  A module is copied and initialized again.
+        that; what it returns is copied, since it may be used elsewhere.  A module is
+        copied and initialized again.
     image_shape : tuple (height, width, channels)
     n_classes : int
 
@@ -51,6 +57,7 @@ def call_architecture(
             # They have a shape, and weights, only after they have seen an image.
             images = np.zeros((2, *image_shape), dtype=np.float32)
             try_module(module, images, n_classes, torch.device("cpu"))
+        check_parameter_types(module)
         return reinitialize(module)
     args, options = _arguments(architecture, image_shape, n_classes)
     try:
@@ -68,7 +75,13 @@ def call_architecture(
         raise ValueError(
             f"`architecture` must return a torch.nn.Module; got {type(module).__name__}"
         )
-    return module
+    check_parameter_types(module)
+    if is_scripted(module):
+        return module  # copies of its parameters cannot be trained
+    try:
+        return copy_of(module)
+    except ValueError:  # few cannot be copied, and most of them are new
+        return module
 
 
 def _arguments(
@@ -141,7 +154,8 @@ def try_module(
         If the module cannot take such images, or makes something else than finite
         logits, one for each class, that depend on its parameters.
     """
-    inputs = to_tensor(np.asarray(images, dtype=np.float32), device)
+    # A copy: a module may change its inputs, which are the user's.
+    inputs = to_tensor(np.array(images, dtype=np.float32), device)
     inputs = inputs.to(torch.get_default_dtype())
     wanted = (len(inputs), n_classes)
     module.eval()  # a batch normalization keeps its statistics
@@ -178,7 +192,46 @@ def try_module(
             "they have no gradient with respect to its parameters (`no_grad`, "
             "`detach` and NumPy break the graph)"
         )
+    _check_alone(module, inputs[:2])
     return outputs
+
+
+def _check_alone(module: nn.Module, images: Tensor) -> None:
+    """Raise a ValueError if a prediction for an image depends on others."""
+    others = torch.cat([images[:1], images[:1] / 2])
+    devices = [images.device] if images.device.type == "cuda" else []
+    found = []
+    module.eval()
+    for batch in (images, others):
+        with torch.random.fork_rng(devices=devices):
+            torch.manual_seed(0)  # also where it draws
+            found.append(_outputs(module, batch.clone())[0])
+    module.train()
+    if differ(*found):
+        raise ValueError(
+            "`architecture` must treat each image alone when it is not in training; "
+            "its logits of an image depend on the other images of its batch, as with "
+            "a batch normalization that keeps no statistics "
+            "(track_running_stats=False)"
+        )
+
+
+def in_type(module: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """Convert floating-point numbers of a module; complex ones stay, as others do.
+
+    ``Module.to`` would drop their imaginary parts.
+    """
+    name = {
+        torch.float64: "double",
+        torch.float16: "half",
+        torch.bfloat16: "bfloat16",
+    }
+    return getattr(module, name.get(dtype, "float"))()
+
+
+def seen_by(args: tuple[Any, ...], options: dict[str, Any]) -> Tensor | None:
+    """Return the input of a layer, given by its place or by its name."""
+    return args[0] if args else options.get("input")
 
 
 def _outputs(module: nn.Module, images: Tensor) -> Any:

@@ -15,6 +15,7 @@ from skdistill.neural_network._convnet import ALL_NORMALIZATIONS
 from skdistill.neural_network._modules import (
     call_architecture,
     has_lazy_layers,
+    in_type,
     try_module,
     warn_of_probabilities,
 )
@@ -192,7 +193,7 @@ class NetworkClassifier(BaseNetworkClassifier):
         shape, n_classes = self.image_shape_, len(self.classes_)
         if callable(self.architecture):
             module = call_architecture(self.architecture, shape, n_classes)
-            return module.to(torch.get_default_dtype())
+            return in_type(module, torch.get_default_dtype())
         assert isinstance(self.architecture, str)
         return build_network(
             self.architecture,
@@ -213,8 +214,8 @@ class NetworkClassifier(BaseNetworkClassifier):
     def _structure(self, device: torch.device) -> nn.Module:
         if not callable(self.architecture):
             return super()._structure(device)
-        # It may hold more than parameters, such as tables that it computes itself.
-        with isolated_torch_seed(0):
+        # It may hold more than parameters, such as tables that it computes or draws.
+        with isolated_torch_seed(self._build_seed):
             module = self._build().to(device)
             # Lazy layers have a shape only after they have seen an image.
             images = np.zeros((2, *self.image_shape_), dtype=np.float32)

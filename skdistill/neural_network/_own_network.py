@@ -18,6 +18,7 @@ from skdistill.neural_network._modules import (
 )
 from skdistill.utils._plain import digest_of, parts_of_largest
 from skdistill.utils._random import isolated_torch_seed
+from skdistill.utils._warnings import warn
 
 ImageShape = tuple[int, int, int]
 
@@ -144,7 +145,24 @@ def own_network(
         parameters = tuple(
             (name, tuple(part.shape)) for name, part in module.named_parameters()
         )
+        torch.manual_seed(1)
+        _warn_of_same_weights(module, build_own(source, image_shape, n_classes))
         return OwnNetwork(parameters, _digest(module, drawn, n_classes), source)
+
+
+def _warn_of_same_weights(module: nn.Module, other: nn.Module) -> None:
+    """Warn if two networks that are drawn have the same weights."""
+    if all(
+        torch.equal(one, another)
+        for one, another in zip(module.parameters(), other.parameters(), strict=True)
+        if one.requires_grad
+    ):
+        warn(
+            "`architecture` returns modules of the same weights, so that all networks "
+            "start from these, as those that are pretrained do.  For new weights of "
+            "each, return a new module at each call without seeding PyTorch, or pass "
+            "the module itself"
+        )
 
 
 def _digest(module: nn.Module, images: np.ndarray, n_classes: int) -> str:

@@ -3,7 +3,7 @@
 import copy
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 # Layers say by these how their weights are drawn.
 _METHODS = ("reset_parameters", "_reset_parameters")
@@ -17,13 +17,22 @@ _INSTEAD = (
 def copy_of(module: nn.Module) -> nn.Module:
     """Copy a module with all that it holds.
 
+    Tensors that were computed, as those of :func:`torch.nn.utils.weight_norm`, are
+    copied without their graph, which PyTorch would refuse.
+
     Raises
     ------
     ValueError
         If it cannot be copied.
     """
+    computed = {
+        id(value): value.detach().clone()
+        for part in module.modules()
+        for value in vars(part).values()
+        if isinstance(value, Tensor) and not value.is_leaf
+    }
     try:
-        return copy.deepcopy(module)
+        return copy.deepcopy(module, computed)
     except Exception as error:
         raise ValueError(
             f"`architecture`, a module {type(module).__name__}, cannot be copied "

@@ -35,6 +35,14 @@ def child_seed(seed: int, *key: int) -> int:
     return int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
+def generator_states(device: torch.device) -> list[torch.Tensor]:
+    """Return the states of PyTorch's generators from which modules draw."""
+    states = [torch.get_rng_state()]
+    if device.type == "cuda":
+        states.append(torch.cuda.get_rng_state(device))
+    return states
+
+
 def torch_generator(seed: int) -> torch.Generator:
     """Return a generator on the CPU: the same draws on any device."""
     return torch.Generator().manual_seed(seed)

@@ -5,6 +5,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 from torch import nn
 
@@ -305,6 +306,64 @@ def test_networks_that_cannot_be_are_refused_before_the_work(
     assert not (tmp_path / "a").exists()
     with pytest.raises(ValueError, match="'architecture' parameter of"):
         make_drawing(name, architecture="resnet50").fit(*images)
+
+
+class Once(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, values):
+        ctx.save_for_backward(values)
+        return values.sin()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, adjoint):
+        return adjoint * ctx.saved_tensors[0].cos()
+
+
+def once(image_shape, n_classes):
+    return nn.Sequential(
+        nn.Flatten(), nn.Linear(192, 4), Function(Once.apply), nn.Linear(4, n_classes)
+    )
+
+
+def test_second_derivatives_are_checked_where_they_are_needed(images):
+    # Teachers that would take hours.
+    teachers = TrajectoryBuffer(architecture=once, n_teachers=10**6)
+    settings = {"buffer": teachers, "n_steps": 2, "device": "cpu"}
+    for distiller in (
+        STMDistiller(**settings),
+        MTTDistiller(**settings),
+        DCDistiller(buffer=teachers, device="cpu"),
+        make_drawing("DC", architecture=once),
+        make_drawing("BPTT", architecture=once),
+    ):
+        with pytest.raises(ValueError, match="must be twice differentiable"):
+            distiller.fit(*images)
+    for name in ("DM", "FRePo"):
+        make_drawing(name, architecture=once).fit(*images)
+    fitted = clone(teachers).set_params(n_teachers=1, n_epochs=2, device="cpu")
+    with pytest.raises(ValueError, match="must be twice differentiable"):
+        STMDistiller(**settings | {"buffer": fitted.fit(*images)}).fit(*images)
+
+
+def seeded(image_shape, n_classes):
+    torch.manual_seed(0)
+    return small(image_shape, n_classes)
+
+
+def test_networks_that_all_start_alike_are_told(images):
+    given = small((8, 8, 3), 9)
+    before = given[0].weight.clone()
+    for architecture in (seeded, lambda image_shape, n_classes: given):
+        with pytest.warns(UserWarning, match="modules of the same weights, so that"):
+            make_drawing("DM", architecture=architecture).fit(*images)
+        buffer = TrajectoryBuffer(
+            architecture=architecture, n_teachers=2, n_epochs=1, device="cpu"
+        )
+        with pytest.warns(UserWarning, match="modules of the same weights, so that"):
+            buffer.fit(*images)
+    # It is the user's.
+    assert torch.equal(given[0].weight, before)
 
 
 @drawing

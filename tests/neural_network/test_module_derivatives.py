@@ -1,10 +1,13 @@
 """Derivatives of any module, against automatic differentiation of the whole."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.autograd.function import once_differentiable
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.checkpoint import checkpoint
@@ -306,6 +309,69 @@ def test_recomputation_is_refused(use_reentrant, dropout):
 
     with pytest.raises(ValueError, match=r"torch\.utils\.checkpoint"):
         ModuleDerivatives(Recomputed(None), torch.randn(2, 2, 8, 8))
+
+
+class Once(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, values):
+        ctx.save_for_backward(values)
+        return values.sin()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, adjoint):
+        return adjoint * ctx.saved_tensors[0].cos()
+
+
+@pytest.mark.parametrize(
+    "function", [Once.apply, torch.compile(torch.tanh, backend="aot_eager")]
+)
+def test_functions_without_a_second_derivative_are_found(function):
+    """PyTorch takes it for 0 if it differentiates by some tensors only."""
+    network = ModuleDerivatives(Over(function), torch.randn(2, 2, 8, 8))
+    with pytest.raises(ValueError, match="must be twice differentiable"):
+        network.check_second()
+
+
+@pytest.mark.parametrize("name", ["separable", "transformer with dropout"])
+def test_second_derivatives_are_not_refused(name):
+    module, images, _ = problem(name)
+    ModuleDerivatives(module, images).check_second()
+    assert all(each.grad is None for each in module.parameters())
+
+
+@pytest.mark.parametrize("p", [0.0, 1e-4])
+def test_draws_that_are_rare_are_draws(p):
+    module = Over(nn.Dropout(p))
+    assert ModuleDerivatives(module, torch.randn(2, 2, 8, 8)).is_random == (p > 0)
+
+
+@pytest.mark.filterwarnings("ignore:`?torch.nn.utils.weight_norm:FutureWarning")
+def test_computed_weights_are_copied():
+    module = Over(torch.tanh)
+    nn.utils.weight_norm(module.first)
+    images = torch.randn(2, 2, 8, 8)
+    network = ModuleDerivatives(module, images)
+    parameters = flatten_parameters(module)
+    found = network.features(parameters, images).logits
+    torch.testing.assert_close(found, module(images).detach())
+
+
+def test_layers_may_be_called_by_name():
+    class Named(Over):
+        def forward(self, images):
+            return self.last(input=self.first(input=images.flatten(1)).tanh())
+
+    images = torch.randn(2, 2, 8, 8)
+    assert ModuleDerivatives(Named(None), images).n_features == 5
+
+
+def test_modules_of_torchscript_are_refused():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        module = torch.jit.trace(Over(torch.tanh), torch.randn(2, 2, 8, 8))
+    with pytest.raises(ValueError, match="which those of TorchScript cannot"):
+        ModuleDerivatives(module, torch.randn(2, 2, 8, 8))
 
 
 def test_modules_that_change_their_inputs_are_refused():

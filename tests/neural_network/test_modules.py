@@ -1,6 +1,7 @@
 """Modules and callables of users: how they are called, copied and given back."""
 
 import copy
+import threading
 from functools import partial
 
 import numpy as np
@@ -204,11 +205,93 @@ def test_what_a_module_lacks_is_said_before_training(data):
     with pytest.raises(ValueError, match="initializes the parameter 'scale'; give"):
         classifier(given).fit(X, y)
     given = module()
-    given.kept = (given[0].weight * 2).sum()
+    given.kept = threading.Lock()
     with pytest.raises(ValueError, match="a module Sequential, cannot be copied"):
         classifier(given).fit(X, y)
     with pytest.raises(ValueError, match="no gradient with respect to its parameters"):
         classifier(WithoutGradient()).fit(X, y)
+
+
+@pytest.mark.parametrize("kind", ["complex64", "int64"])
+def test_parameters_of_other_types_are_named(data, kind):
+    given = nn.Sequential(nn.Flatten(), nn.Linear(96, N_CLASSES))
+    values = torch.ones(2, dtype=getattr(torch, kind))
+    given.register_parameter("table", nn.Parameter(values, requires_grad=False))
+    for architecture in (given, lambda image_shape, n_classes: given):
+        with pytest.raises(ValueError, match=f"'table' is of torch.{kind}: "):
+            classifier(architecture).fit(*data)
+
+
+def test_a_module_that_a_callable_returns_again_is_not_changed(data):
+    given = module()
+    before = {name: value.clone() for name, value in given.state_dict().items()}
+    first = classifier(lambda image_shape, n_classes: given).fit(*data)
+    second = clone(first).fit(*data)
+    np.testing.assert_array_equal(first.parameters_, second.parameters_)
+    after = given.state_dict()
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+
+
+class WithTables(nn.Module):
+    """Pixels in a drawn order, filtered in Fourier space by a drawn table."""
+
+    def __init__(self):
+        super().__init__()
+        self.order = torch.randperm(96)
+        self.register_buffer("filter", torch.randn(49, dtype=torch.complex64))
+        self.last = nn.Linear(96, N_CLASSES)
+
+    def forward(self, images):
+        spectrum = torch.fft.rfft(images.flatten(1)[:, self.order])
+        return self.last(torch.fft.irfft(spectrum * self.filter))
+
+
+def test_tables_are_those_of_the_training(data):
+    X, y = data
+    network = classifier(
+        lambda image_shape, n_classes: WithTables(), max_iter=60, augmentation=None
+    ).fit(X, y)
+    assert network.score(X, y) > 0.9
+
+
+class HeadFirst(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(5, N_CLASSES)
+        self.body = nn.Linear(96, 5)
+
+    def forward(self, images):
+        return self.head(input=self.body(images.flatten(1)).relu()).bfloat16()
+
+
+def test_features_are_of_the_last_layer_that_is_called(data):
+    X, y = data
+    network = classifier(HeadFirst()).fit(X, y)
+    found = network.module_
+    logits = found.head(torch.from_numpy(network.extract_features(X))).bfloat16()
+    np.testing.assert_array_equal(logits.argmax(1).numpy(), network.predict(X))
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.BatchNorm2d(2, track_running_stats=False),
+        nn.Softmax(dim=0),
+    ],
+)
+def test_predictions_of_an_image_must_not_depend_on_others(data, layer):
+    given = nn.Sequential(layer, nn.Flatten(), nn.Linear(96, N_CLASSES))
+    with pytest.raises(ValueError, match=r"not in training; .* depend on the other im"):
+        classifier(given).fit(*data)
+
+
+def test_images_are_not_changed_in_place():
+    X = np.random.default_rng(0).normal(size=(64, 4, 4, 1)).astype(np.float32)
+    y = np.arange(64) % N_CLASSES
+    before = X.copy()
+    given = nn.Sequential(nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(16, N_CLASSES))
+    classifier(given, max_iter=1).fit(X, y).predict(X)
+    np.testing.assert_array_equal(X, before)
 
 
 def test_a_module_may_keep_what_it_computed(data):
@@ -216,7 +299,7 @@ def test_a_module_may_keep_what_it_computed(data):
     X, _ = data
     module = Keeping()
     try_module(module, X, N_CLASSES, torch.device("cpu"))
-    assert copy.deepcopy(module).kept.shape == (len(X), N_CLASSES)
+    assert copy.deepcopy(module).kept.shape[1] == N_CLASSES
 
 
 def test_lazy_layers_get_their_shapes_in_a_prediction(data):
