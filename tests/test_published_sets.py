@@ -587,6 +587,13 @@ def test_image_folder(tmp_path):
     with pytest.raises(ValueError, match="cannot be used as names of folders"):
         SyntheticSet(X[:2], ["a/b", "a_b"]).to_image_folder(tmp_path / "other")
     assert not (tmp_path / "other").exists()
+    names = ["a" + "\N{GREEK SMALL LETTER ALPHA}" * 300, "b" * 250]
+    with pytest.warns(UserWarning, match="the names of classes but as"):
+        SyntheticSet(X[:2], names).to_image_folder(tmp_path / "long")
+    found = sorted(path.name for path in (tmp_path / "long").iterdir())
+    assert found == [names[0][:100], names[1][:200]]
+    with pytest.raises(ValueError, match="cannot be used as names of folders"):
+        SyntheticSet(X[:2], ["b" * 300, "b" * 301]).to_image_folder(tmp_path / "same")
 
 
 # A small collection

@@ -47,9 +47,10 @@ def decode_fits(
     ImportError
         If astropy is not installed.
     ValueError
-        If there is no image or none with a value, if images differ in shape, if a band
-        is not there, if a cube has its bands on another axis than the first, or if the
-        file is damaged, truncated, or declares more pixels than it can have.
+        If there is no image or none with a value, if values are too large or too small
+        for float32, if images differ in shape, if a band is not there, if a cube has
+        its bands on another axis than the first, or if the file is damaged, truncated,
+        or declares more pixels than it can have.
 
     Notes
     -----
@@ -86,7 +87,7 @@ def decode_fits(
                     "only its planes are used as bands"
                 )
             _check_sizes(images[:1], content, fits)
-            planes = _read(images[0], content)
+            planes = _read(images[0], content, note)
             chosen = [planes[i] for i in _choose(bands, len(planes), [])]
         else:
             images = [hdu for hdu in images if len(_shape(hdu)) == 2]
@@ -103,7 +104,7 @@ def decode_fits(
             if bands is None:
                 _tell_differences(images, names, note)
             _check_sizes(images, content, fits)
-            chosen = [_read(hdu, content) for hdu in images]
+            chosen = [_read(hdu, content, note) for hdu in images]
     pixels = np.stack([plane[::-1] for plane in chosen], axis=-1)
     if not np.isfinite(pixels).any():
         raise ValueError("no pixel of the FITS image has a value")
@@ -287,7 +288,7 @@ def _check_tile(packed: bytes, coding: str, n_pixels: int) -> None:
             raise ValueError("a compressed tile is larger than declared")
 
 
-def _read(hdu: Any, content: bytes) -> np.ndarray:
+def _read(hdu: Any, content: bytes, note: Callable[[str], None]) -> np.ndarray:
     """Values of an image, float32 of shape (..., height, width)."""
     shape = _shape(hdu)
     place = hdu.fileinfo()
@@ -299,9 +300,35 @@ def _read(hdu: Any, content: bytes) -> np.ndarray:
     # Astropy takes a BLANK of 0 for none.
     is_blank = header.get("BITPIX", 0) > 0 and header.get("BLANK") == 0
     zero = header.get("BZERO", 0)
-    # Values that float32 cannot hold become infinite, which counts as missing.
-    with np.errstate(over="ignore"):
-        values = np.asarray(hdu.data).astype(np.float32)
-        if is_blank:
-            values[values == np.float32(zero)] = np.nan
+    values = _as_float32(np.asarray(hdu.data), note)
+    if is_blank:
+        values[values == np.float32(zero)] = np.nan
     return values.reshape(shape)
+
+
+def _as_float32(values: np.ndarray, note: Callable[[str], None]) -> np.ndarray:
+    """Return values as float32, those beyond its range as infinite, hence missing."""
+    with np.errstate(over="ignore", under="ignore"):
+        found = values.astype(np.float32)
+    if values.dtype.kind != "f" or values.dtype.itemsize <= found.dtype.itemsize:
+        return found
+    known = np.abs(values[np.isfinite(values)])
+    largest = float(known.max(initial=0.0))
+    limits = np.finfo(np.float32)
+    # Numbers of Python: a float32 would take the other for one, too.
+    if largest > float(limits.max):
+        if not np.isfinite(found).any():
+            raise ValueError(
+                f"the values of the FITS image, of up to {largest:.3g}, are too large "
+                "for float32, in which images are read: scale them"
+            )
+        note(
+            f"have pixels of up to {largest:.3g}, too large for float32, which are "
+            "treated as missing"
+        )
+    elif 0 < largest < float(limits.tiny):
+        raise ValueError(
+            f"the values of the FITS image, of up to {largest:.3g}, are too small for "
+            "float32, in which images are read: scale them"
+        )
+    return found

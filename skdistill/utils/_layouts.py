@@ -18,6 +18,10 @@ from skdistill.utils._warnings import warn
 
 LAYOUTS = ("mtt", "dc", "npz", "huggingface")
 CARD_ENTRIES = ("data", "license", "name")
+# A name of a file may have 255 bytes on most file systems, and a temporary one has more
+# than its file.
+_MAX_BYTES = 200
+_SHOWN_LETTERS = 40
 _TABLE = "data/train.parquet"
 
 
@@ -142,11 +146,13 @@ def _write_all(files: dict[Path, Callable[[Path], object]]) -> None:
 def write_pictures(synthetic: Any, pixels: np.ndarray, path: Path) -> None:
     """Write pictures (n_images, height, width, 3) in a folder for each class."""
     classes, codes = np.unique(synthetic.y, return_inverse=True)
-    folders = [re.sub(r'[\\/:*?"<>|\0-\37]', "_", str(c)).strip(" .") for c in classes]
+    folders = [_folder_name(str(label)) for label in classes]
     if len({folder.lower() for folder in folders}) < len(folders) or not all(folders):
+        some = ", ".join(repr(str(label)[:_SHOWN_LETTERS]) for label in classes[:10])
         raise ValueError(
-            f"the classes {classes.tolist()} cannot be used as names of folders, "
-            "since some would be identical or empty"
+            f"the classes, such as {some}, cannot be used as names of folders, since "
+            "some would be identical or empty: letters that names of files must not "
+            f"have are replaced, and no more than {_MAX_BYTES} bytes are used"
         )
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise FileExistsError(f"{path} must be a new or empty folder")
@@ -163,6 +169,15 @@ def write_pictures(synthetic: Any, pixels: np.ndarray, path: Path) -> None:
         with atomic_path(path / folders[code] / f"{places[code]:04d}.png") as file:
             Image.fromarray(picture).save(file, format="PNG")
         places[code] += 1
+
+
+def _folder_name(label: str) -> str:
+    """Return a label as every file system takes it, "" if nothing is left of it."""
+    name = re.sub(r'[\\/:*?"<>|\0-\37]', "_", label).strip(" .")
+    content = name.encode(errors="surrogateescape")
+    if len(content) <= _MAX_BYTES:
+        return name
+    return content[:_MAX_BYTES].decode(errors="ignore").strip(" .")
 
 
 def _png(picture: np.ndarray) -> bytes:

@@ -146,6 +146,18 @@ def test_an_image_without_a_value_is_refused():
         read(to_fits(blank))
 
 
+def test_values_that_float32_cannot_hold_are_told():
+    cube = make_cube(2).astype(np.float64)
+    cube[0, 3, 4] = 1e39
+    with pytest.warns(UserWarning, match=r"up to 1e\+39, too large .* as\s+missing"):
+        assert np.isfinite(read(cube_file(cube))).all()
+    for factor, size in ((1e300, "large"), (1e-60, "small")):
+        with pytest.raises(ValueError, match=f"of up to .*, are too {size} for"):
+            read(cube_file(make_cube(2).astype(np.float64) * factor))
+    zeros = np.zeros((24, 24))
+    assert (read(cube_file(zeros)) == 0).all()
+
+
 def test_stretch_of_three_bands_is_that_of_astropy():
     visualization = pytest.importorskip("astropy.visualization")
     flux = make_cube(3, size=40).transpose(1, 2, 0).astype(float)

@@ -125,14 +125,14 @@ class Optimization:
                 state.roll_back(before)
             if not state.stop_reason:
                 state.stop("interrupted")
-        except Exception as error:
-            # As a GPU without memory, or a disk that is gone.
+        except BaseException as error:
+            # As a GPU without memory, a disk that is gone, or sys.exit in a callback.
             if before is not None:
                 state.roll_back(before)
             self._save_what_there_is(error)
             raise
 
-    def _save_what_there_is(self, error: Exception) -> None:
+    def _save_what_there_is(self, error: BaseException) -> None:
         """Put away what an error leaves, and say so."""
         state, checkpoint = self._state, self._checkpoint
         hint = state.objective.out_of_memory_hint

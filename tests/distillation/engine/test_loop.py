@@ -322,10 +322,11 @@ def test_killed_and_terminated(tmp_path):
 # Errors
 
 
-def test_error_keeps_what_there_is(squares, tmp_path):
-    error = RuntimeError("a disk is gone")
+@pytest.mark.parametrize("kind", [RuntimeError, SystemExit])
+def test_error_keeps_what_there_is(squares, tmp_path, kind):
+    error = kind("a disk is gone")
     distiller = QuadraticDistiller(events=at(7, error), checkpoint=tmp_path)
-    with pytest.raises(RuntimeError, match="a disk is gone") as caught:
+    with pytest.raises(kind, match="a disk is gone") as caught:
         distiller.fit(*squares)
     said = " ".join(caught.value.__notes__)
     assert f"The 7 iterations before this are stored in {tmp_path}" in said
