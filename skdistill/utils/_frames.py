@@ -8,6 +8,8 @@ import pandas as pd
 
 # More bytes are an image, also where all of them could be letters.
 _MAX_TEXT = 1024
+# So begins a FITS file, one that is cut off early, too.
+_FITS = b"SIMPLE  ="
 
 
 def is_polars(table: Any) -> bool:
@@ -54,11 +56,12 @@ def as_text(values: list) -> list:
         if text is None:
             return values
         texts.append(text)
-    return texts
+    # A column of nothing else is of images that were lost on their way.
+    return texts if any(isinstance(one, str) and one for one in texts) else values
 
 
 def _text_of(content: bytes) -> str | None:
-    if len(content) > _MAX_TEXT:
+    if len(content) > _MAX_TEXT or content.startswith(_FITS):
         return None
     try:
         text = content.decode().rstrip(" \0")

@@ -468,3 +468,11 @@ def test_other_kinds_of_tables_are_told_how_to_be_passed(folder):
         ImageReader(images_dir=folder, size=8).transform(arrow)
     with pytest.raises(TypeError, match=r"got Table: pass its \.to_pandas\(\)"):
         GalaxyZooCurator().fit(arrow)
+
+
+@pytest.mark.parametrize("lost", [b"", b"SIMPLE  =                    T"])
+def test_bytes_of_lost_images_are_no_paths(lost):
+    with pytest.raises(ValueError, match="cannot read"):
+        ImageReader().transform([lost])
+    with pytest.raises(FileNotFoundError, match="png"):
+        ImageReader(images_dir="nowhere").transform([b"a.png", b""])
