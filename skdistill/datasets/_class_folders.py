@@ -15,6 +15,7 @@ from skdistill.datasets._image_table import (
     choose_columns,
     classes_of,
     is_image_name,
+    tell_of_parts,
 )
 from skdistill.datasets._shards import (
     is_pattern,
@@ -131,8 +132,15 @@ class Entries:
 
     def without_class(self) -> dict[int, str]:
         """Say which images have no class."""
+        hint = ""
+        if ".csv" in self.table:
+            hint = (
+                ", or one that pandas takes for a missing value, such as 'NA' or "
+                "'None': to keep these, pass pandas.read_csv(path, "
+                "keep_default_na=False)"
+            )
         return {
-            int(i): f"{self.names[i]} has no class"
+            int(i): f"{self.names[i]} has no class{hint}"
             for i in np.flatnonzero(self.missing)
         }
 
@@ -316,6 +324,14 @@ def _of_folders(
         )
     if len(with_images) == 1 and not loose:
         _refuse_wrapper(os.path.join(place, with_images[0]), paths)
+    inner = _common_folders(place, paths)
+    if len(with_images) > 1 and len(inner) > 1:
+        warn(
+            f"The classes are the folders in {place!r}, {with_images[:_N_NAMED]}, each "
+            f"of which has the folders {inner[:_N_NAMED]}. If these are the classes, "
+            f"load each folder separately, starting with "
+            f"{os.path.join(place, with_images[0])!r}"
+        )
     if tables:
         warn(
             f"{tables[:_N_NAMED]} in {place!r} are not read: the classes are taken "
@@ -347,6 +363,18 @@ def _of_folders(
         names=[],
         frame=frame,
     )
+
+
+def _common_folders(place: str, paths: list[str]) -> list[str]:
+    """Return the folders of images in each class, if they are the same in all."""
+    found: dict[str, set[str]] = {}
+    for path in paths:
+        folder, *rest = os.path.relpath(path, place).split(os.sep)
+        found.setdefault(folder, set()).add(rest[0] if len(rest) > 1 else "")
+    first, *others = found.values()
+    if "" in first or any(other != first for other in others):
+        return []
+    return sorted(first)
 
 
 def _refuse_wrapper(folder: str, paths: list[str]) -> None:
@@ -399,6 +427,7 @@ def _of_table(
     if not len(frame):
         raise ValueError(f"{source} must have at least one row; got 0")
     files_in, classes_in = choose_columns(frame, file_column, class_column, source)
+    tell_of_parts(frame, (files_in, classes_in), _PARTS, source)
     classes, lacking = classes_of(frame[classes_in])
     values = frame[files_in].tolist()
     values = [v.strip() if isinstance(v, str) else v for v in values]

@@ -63,7 +63,9 @@ def from_torch_dataset(
             The same array.
         target : ndarray of shape (n_samples,)
             The class of each image: its name if the data set, or the data set of which
-            it is a subset, has `classes`, else the label.
+            it is a subset, has `classes`, else the label.  Labels that a
+            `target_transform`, or a data set around another, may have changed are kept
+            as they are.
         target_names : list
             The classes, each once, sorted.
     (data, target) : tuple if `return_X_y=True`
@@ -85,7 +87,7 @@ def from_torch_dataset(
     -----
     UserWarning
         If axes were guessed, gray images were converted to color, transparency was
-        dropped, or the names of the classes do not match the labels.
+        dropped, or the names of the classes do not, or may not, match the labels.
 
     See Also
     --------
@@ -122,9 +124,12 @@ def from_torch_dataset(
     def pair(i: int) -> tuple[Any, Any]:
         return _as_pair(dataset[i])
 
-    return stream(
-        len(dataset), pair, _classes_of(dataset), size, mode, out, return_X_y, verbose
-    )
+    names, doubt = _classes_of(dataset)
+    found = stream(len(dataset), pair, names, size, mode, out, return_X_y, verbose)
+    target = found[1] if return_X_y else found.target
+    if doubt and target.dtype.kind == "i":
+        warn(f"The labels are kept as numbers, without the names of classes: {doubt}")
+    return found
 
 
 @validate_params(
@@ -297,8 +302,12 @@ def _as_pair(item: Any) -> tuple[Any, Any]:
     )
 
 
-def _classes_of(dataset: Any) -> list[str] | None:
-    """Names of the classes of a data set, or of that which it is a part of."""
+def _classes_of(dataset: Any) -> tuple[list[str] | None, str]:
+    """Names of the classes of a data set, or of that which it is a part of.
+
+    Where there are names, but labels need not be their numbers, the second says why.
+    """
+    kind = type(dataset).__name__
     classes = getattr(dataset, "classes", None)
     numbers = getattr(dataset, "class_to_idx", None)
     if (
@@ -308,22 +317,33 @@ def _classes_of(dataset: Any) -> list[str] | None:
     ):
         classes = sorted(numbers, key=numbers.__getitem__)
     if classes is not None:
-        return as_names(classes)
+        names = as_names(classes)
+        if names is not None and getattr(dataset, "target_transform", None) is not None:
+            return None, f"the `target_transform` of the {kind} may have changed them"
+        return names, ""
     whole = getattr(dataset, "dataset", None)
     if whole is not None:
-        return _classes_of(whole)
+        names, doubt = _classes_of(whole)
+        # Subsets have places of images, and leave these what they are.
+        if names is None or hasattr(dataset, "indices"):
+            return names, doubt
+        return None, (
+            f"the {kind} around a {type(whole).__name__} may have changed them; if it "
+            "has not, give it the attribute `classes` of the other"
+        )
     parts = getattr(dataset, "datasets", None)
     if not isinstance(parts, (list, tuple)):
-        return None
-    names = [_classes_of(part) for part in parts]
-    named = [some for some in names if some is not None]
+        return None, ""
+    found = [_classes_of(part) for part in parts]
+    named = [names for names, _ in found if names is not None]
     if len(named) > 1 and any(some != named[0] for some in named[1:]):
         other = next(some for some in named if some != named[0])
         raise ValueError(
             "`dataset` has parts with different classes, so that the labels are "
             f"ambiguous: {named[0][:5]} and {other[:5]}. Collect each part separately"
         )
-    return named[0] if len(named) == len(names) and named else None
+    doubt = next((doubt for _, doubt in found if doubt), "")
+    return named[0] if len(named) == len(found) and named else None, doubt
 
 
 def _choose_feature(

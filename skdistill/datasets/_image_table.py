@@ -1,5 +1,6 @@
 """Which columns of a table name image files and their classes."""
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -99,6 +100,37 @@ def choose_columns(
             + (" says otherwise." if len(guesses) == 1 else " say otherwise.")
         )
     return file_column, class_column
+
+
+def tell_of_parts(
+    table: pd.DataFrame, used: tuple[Any, ...], parts: Collection[str], source: str
+) -> None:
+    """Warn if a column says which rows are for training and which for testing.
+
+    Parameters
+    ----------
+    table : DataFrame
+    used : tuple of object
+        Columns that have another meaning.
+    parts : collection of str
+        What parts of a data set are called, in lower case.
+    source : str
+        What the table is called in messages.
+    """
+    for column in table.columns.unique():
+        values = table[column]
+        if column in used or isinstance(values, pd.DataFrame) or not len(values):
+            continue
+        if not isinstance(values.iloc[0], str):
+            continue
+        found = sorted(map(str, values.dropna().unique()[: len(parts) + 1]))
+        if len(found) > 1 and {name.strip().lower() for name in found} <= {*parts}:
+            warn(
+                f"The column {column!r} of {source} has the parts of a data set, "
+                f"{found}, and the rows of all of them are loaded. For one of them "
+                f"pass the rows of a DataFrame, table[table[{column!r}] == "
+                f"{found[-1]!r}]"
+            )
 
 
 def _check_once(table: pd.DataFrame, columns: list[Any], source: str) -> None:

@@ -108,6 +108,16 @@ class ItemReader:
         )
         if first == last:
             channels_first = is_tensor
+            # Equal sides are those of an image.
+            height, width, channels = array.shape
+            if (height == width) != (width == channels) and channels_first == (
+                height == width
+            ):
+                self._note(
+                    f"are {'tensors' if is_tensor else 'arrays'} whose "
+                    f"{'first' if is_tensor else 'last'} axis is treated as the "
+                    f"channels, although their shape is {array.shape}"
+                )
         else:
             channels_first = first
             if channels_first != is_tensor:

@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
+from unicodedata import normalize
 
 import numpy as np
 
@@ -92,7 +93,7 @@ def warn_of_doubtful_classes(labels: np.ndarray) -> None:
     several: dict[str, list[str]] = {}
     for label in classes:
         # Letters may be classes: "a" and "A".
-        plain = label.strip()
+        plain = _composed(label)
         several.setdefault(plain.casefold() if len(plain) > 1 else plain, []).append(
             label
         )
@@ -101,9 +102,15 @@ def warn_of_doubtful_classes(labels: np.ndarray) -> None:
         warn_once(
             ("classes alike", *alike[0]),
             f"y has the classes {_some(alike[0])}, which differ only in "
-            "capitalization or whitespace, and are treated as different classes.  Use "
-            "pd.Series(y).str.strip().str.lower() to merge them",
+            "capitalization, whitespace or the encoding of accents, and are treated as "
+            "different classes.  Use "
+            "pd.Series(y).str.strip().str.lower().str.normalize('NFC') to merge them",
         )
+
+
+def _composed(label: str) -> str:
+    """Return a label without what nobody sees: spaces around it, parts of letters."""
+    return normalize("NFC", label.strip())
 
 
 def check_labels(y: Any, name: str = "y") -> None:
@@ -306,9 +313,12 @@ def _some(labels: Collection[Any]) -> str:
 def _hint(found: list[Any], unknown: list[Any], known: list[Any]) -> str:
     """Say what two namings of the same classes most likely differ in."""
     if isinstance(unknown[0], str):
-        plain = {str(label).strip().casefold() for label in known}
-        if all(label.strip().casefold() in plain for label in unknown):
-            return ".  They differ only in capitalization or whitespace"
+        plain = {_composed(str(label)).casefold() for label in known}
+        if all(_composed(label).casefold() in plain for label in unknown):
+            return (
+                ".  They differ only in capitalization, whitespace or the encoding of "
+                "accents"
+            )
         return ""
     for step in (1, -1):
         if len(found) > 1 and found == [label + step for label in known]:

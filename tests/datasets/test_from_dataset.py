@@ -132,6 +132,60 @@ def test_names_of_parts(tmp_path):
     assert found.target.tolist() == LABELS
 
 
+class Around(torch.utils.data.Dataset):
+    def __init__(self, dataset):
+        self.dataset = dataset
+
+    def __len__(self):
+        return len(self.dataset)
+
+    def __getitem__(self, i):
+        image, label = self.dataset[i]
+        return image, int(label == 2)
+
+
+def test_names_are_not_given_to_labels_that_were_changed():
+    whole = Pairs(PICTURES, classes=NAMES)
+    changed = Around(whole)
+    transformed = Pairs(PICTURES, [1, 0, 0] * 2, classes=NAMES)
+    transformed.target_transform = lambda label: 2 - label
+    for dataset, why in (
+        (changed, r"the Around around a Pairs may have.* attribute `classes`"),
+        (Subset(changed, range(6)), "the Around around a Pairs may have"),
+        (ConcatDataset([whole, changed]), "the Around around a Pairs may have"),
+        (transformed, "the `target_transform` of the Pairs may have"),
+        (Around(transformed), "the `target_transform` of the Pairs may have"),
+    ):
+        with pytest.warns(UserWarning, match=f"numbers, without the names.*{why}"):
+            X, y = from_torch_dataset(dataset, return_X_y=True, verbose=0)
+        assert y.tolist() == [dataset[i][1] for i in range(len(X))]
+    # Names of its own, or labels that are names already, are not in doubt.
+    changed.classes = ["other", "spiral"]
+    found = from_torch_dataset(changed, verbose=0)
+    assert found.target.tolist() == ["other", "other", "spiral"] * 2
+    texts = Around(Pairs(PICTURES, classes=NAMES))
+    texts.__class__ = type("Texts", (Around,), {"__getitem__": lambda s, i: TEXTS[i]})
+    assert from_torch_dataset(texts, verbose=0).target_names == ["a", "b"]
+
+
+TEXTS = list(zip(PICTURES, "ababab", strict=True))
+
+
+@pytest.mark.parametrize(
+    ("shape", "is_tensor"), [((5, 9, 9), False), ((9, 9, 5), True)]
+)
+def test_axes_that_may_be_others_are_told(shape, is_tensor):
+    images = np.zeros((6, *shape))
+    with pytest.warns(UserWarning, match="axis is treated as the channels, although"):
+        from_torch_dataset(
+            Pairs(torch.from_numpy(images) if is_tensor else images), verbose=0
+        )
+    # In the usual order, or of sides that tell nothing.
+    for usual in (np.zeros((6, *shape[::-1])), np.zeros((6, 7, 7, 7))):
+        given = torch.from_numpy(usual) if is_tensor else usual
+        from_torch_dataset(Pairs(given), verbose=0)
+
+
 def test_torchvision_agrees_with_load_image_folder(tmp_path):
     torchvision = pytest.importorskip("torchvision")
     for i, label in enumerate(LABELS):

@@ -160,6 +160,40 @@ def test_parts_of_a_data_set_are_no_classes(folders, tmp_path):
         load_image_folder(tmp_path / "whole", verbose=0)
 
 
+def test_classes_that_are_in_each_folder_are_told(folders, tmp_path):
+    for year in ("2019", "2020"):
+        for name in ("smooth", "spiral"):
+            (tmp_path / "years" / year / name).mkdir(parents=True)
+            picture(0).save(tmp_path / "years" / year / name / "0.png")
+    with pytest.warns(UserWarning, match=r"\['2019', '2020'\], each of which has the"):
+        load_image_folder(tmp_path / "years", verbose=0)
+    # Some in the folder itself, or other folders: kinds of a class.
+    picture(0).save(tmp_path / "years" / "2019" / "0.png")
+    load_image_folder(tmp_path / "years", verbose=0)
+
+
+def test_column_of_parts_is_told(table):
+    frame = pd.read_csv(table)
+    frame["kind"] = ["train", "Test"] * 4
+    frame["survey"] = ["SDSS", "test"] * 4
+    with pytest.warns(UserWarning, match=r"column 'kind' of .* \['Test', 'train'\]"):
+        found = load_image_folder(frame, images_dir=table.parent, verbose=0)
+    assert len(found.data) == 8
+    part = frame[frame["kind"] == "train"]
+    assert len(load_image_folder(part, images_dir=table.parent, verbose=0).data) == 4
+
+
+def test_class_that_pandas_takes_for_missing(table):
+    frame = pd.read_csv(table)
+    frame["class"] = ["None", "spiral"] * 4
+    frame.to_csv(table, index=False)
+    with pytest.raises(ValueError, match=r"Row 0 has no class, .* keep_default_na="):
+        load_image_folder(table, verbose=0)
+    kept = pd.read_csv(table, keep_default_na=False)
+    found = load_image_folder(kept, images_dir=table.parent, verbose=0)
+    assert found.target_names == ["None", "spiral"]
+
+
 def test_arrays_are_named(tmp_path):
     (tmp_path / "a").mkdir()
     np.save(tmp_path / "a" / "0.npy", PIXELS[0])

@@ -117,11 +117,15 @@ def test_a_list_of_names_with_something_else_is_refused(labels):
         (np.where(MASK, "", NAMES), "'', which often marks a missing"),
         (
             np.where(MASK, "spiral ", NAMES),
-            "'spiral', 'spiral '.* capitalization or whitespace",
+            "'spiral', 'spiral '.* capitalization, whitespace or",
         ),
         (
             np.where(MASK, "Spiral", NAMES),
-            "'Spiral', 'spiral'.* capitalization or whitespace",
+            "'Spiral', 'spiral'.* capitalization, whitespace or",
+        ),
+        (
+            np.where(MASK, "gal\u00e1xia", np.where(Y == 0, "gala\u0301xia", NAMES)),
+            "'gal.*xia', 'gal.*xia'.* the encoding of accents",
         ),
     ],
 )
