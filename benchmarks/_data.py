@@ -189,6 +189,16 @@ def labeled_galaxies(folder, size, share=0.1, n_rotations=1, n_jobs=None):
     )
 
 
+def scoring_of(y_test):
+    """Return how predictions are scored: with classes of unlike sizes by their mean.
+
+    All sets have as many images of each class.  The plain accuracy would be that of the
+    most frequent classes.
+    """
+    counts = np.unique(y_test, return_counts=True)[1]
+    return "balanced_accuracy" if counts.max() > 2 * counts.min() else None
+
+
 def without_rare(parts, least):
     """Leave out the classes that have fewer training images, from all parts."""
     names, counts = np.unique(parts[1], return_counts=True)

@@ -63,7 +63,8 @@ def report(folder, rows):
 
 
 EXPLAINED = [
-    "Test accuracy of the ConvNet in %, with the deviations of networks that learned "
+    "Test accuracy of the ConvNet in %, of classes that differ in size (labeled "
+    "galaxies) the mean over classes, with the deviations of networks that learned "
     "from one set and of the means of sets made with different seeds; differences in "
     "points with 95 % intervals of Student's t, sets as runs, bold where the interval "
     "excludes zero, which of equally good methods one in twenty does by chance. kB: "

@@ -3,6 +3,7 @@
 import time
 
 import numpy as np
+from _data import scoring_of
 
 from skdistill import ConvNetClassifier
 from skdistill.metrics import evaluate_synthetic, standard_estimators
@@ -40,6 +41,7 @@ def scores(synthetic, split, cell, options):
             split.X_test,
             split.y_test,
             estimator=None if of_kernel else NeuralKernelClassifier(),
+            scoring=scoring_of(split.y_test),
             n_repeats=1,
             random_state=cell["seed"],
         ).mean
@@ -96,6 +98,7 @@ def evaluated(synthetic, split, cell, options, estimator, grid):
         split.y_test,
         estimator=estimator,
         protocol="honest",
+        scoring=scoring_of(split.y_test),
         X_validation=split.X_validation,
         y_validation=split.y_validation,
         param_grid=grid,

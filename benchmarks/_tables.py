@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from _data import scoring_of
 from _report import write_text
 from _runs import check_settings, own_folder, store_settings, whole
 from joblib import Parallel, delayed
@@ -239,6 +240,7 @@ def _compute(cell, split, teachers, scale, device, checkpoint):
             device=device,
         ),
         protocol="honest",
+        scoring=scoring_of(split.y_test),
         X_validation=split.X_validation,
         y_validation=split.y_validation,
         n_validation_repeats=scale.n_validation_networks,

@@ -13,7 +13,8 @@ iterations, as if teachers are used for many distillations.
 
 All sets are scored by networks of the same architecture and the same number of steps.
 Their learning rate is that of a grid which is best on validation images, which no
-distillation sees; nothing is chosen on test images.  Kernel regression has a column of
+distillation sees; nothing is chosen on test images.  If the classes of the test images
+differ in size, accuracies are means over classes.  Kernel regression has a column of
 its own, and sets with soft labels are marked.
 
     python benchmarks/methods.py --data digits ../shared/data/cifar10
@@ -44,7 +45,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from _budget import Budget, need_callbacks
-from _data import NoImages, any_images
+from _data import NoImages, any_images, scoring_of
 from _methods_report import (
     FULL,
     GIVEN,
@@ -145,10 +146,12 @@ def described(split, options):
     labels = np.concatenate([split.y, split.y_validation, split.y_test])
     text = " ".join(map(str, labels.tolist()))
     shape = "x".join(map(str, split.X.shape[1:]))
+    scoring = scoring_of(split.y_test)
     return (
         f"{len(split.y)} + {len(split.y_validation)} + {len(split.y_test)} of {shape}, "
         f"labels {zlib.crc32(text.encode()):08x}, "
         f"{options.full_epochs} epochs of FullData"
+        + (f", {scoring}" if scoring else "")
     )
 
 

@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from sklearn.dummy import DummyClassifier
 
 from skdistill import SyntheticSet
 from skdistill.utils._threads import single_threaded_torch
@@ -323,6 +324,25 @@ def test_data_that_cannot_be_read_is_named(script, tmp_path):
     table = pd.DataFrame({"galaxy_id": range(20), "label": "spiral"})
     table.to_csv(galaxies / "labels.csv")
     assert "several classes" in message(galaxies)
+
+
+def test_of_classes_that_differ_in_size_each_counts_alike(script):
+    scores, data = script("_methods_scores"), script("_data")
+    random = np.random.default_rng(0)
+    y = np.repeat([0, 1, 2], (80, 15, 5))
+    X = random.normal(size=(100, 4, 4, 1)).astype(np.float32)
+    split = data.Split(X, y, X + 1, y, X, y)
+    options = Namespace(validation_networks=1, networks=1)
+    # Whoever names the most frequent class is right in four fifths of the cases.
+    for n_rows, expected in ((100, 1 / 3), (80, 1.0)):
+        part = split._replace(X_test=X[:n_rows], y_test=y[:n_rows])
+        score = scores.evaluated(
+            (X[::7], y[::7]), part, {"seed": 0}, options,
+            DummyClassifier(strategy="most_frequent"), {},
+        )  # fmt: skip
+        assert score.mean == pytest.approx(expected)
+    assert data.scoring_of(split.y) == "balanced_accuracy"
+    assert data.scoring_of(np.repeat([0, 1], (10, 20))) is None
 
 
 def test_a_match_is_timed_on_one_device(script):
