@@ -17,6 +17,7 @@ from skdistill.utils._files import as_path
 from skdistill.utils._inverse import names_of
 from skdistill.utils._layouts import LAYOUTS, write_layout, write_pictures
 from skdistill.utils._pixel_space_checks import differences
+from skdistill.utils._plain import told
 from skdistill.utils._published import (
     LABEL_KINDS,
     channels_last,
@@ -355,7 +356,7 @@ class Exchange:
             if same.shape != is_one.shape or not same.any():
                 known = np.unique(self.y).tolist()
                 raise KeyError(
-                    f"the set has no class {label!r}; it has "
+                    f"the set has no class {told(label)}; it has "
                     f"{', '.join(map(repr, known[:20]))}"
                     + (", ..." if len(known) > 20 else "")
                 )

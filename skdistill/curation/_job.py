@@ -15,6 +15,7 @@ from skdistill.curation._cutout import cut_out, cut_out_bands
 from skdistill.curation._decode import decode
 from skdistill.curation._sources import Bands, Sources, describe
 from skdistill.curation._stretch import asinh_stretch
+from skdistill.utils._plain import told
 
 # Of the cutouts of Galaxy Zoo 2 and its successors, and what of them a galaxy fills.
 GALAXY_ZOO_SIZE, GALAXY_ZOO_CROP = (424, 424), 0.5
@@ -68,13 +69,13 @@ class Job:
                 pixels = self._read(i, {})
             except ValueError as error:
                 if not self.skip:
-                    raise ValueError(f"Row {self.names[i]!r}: {error}") from error
+                    raise ValueError(f"Row {told(self.names[i])}: {error}") from error
                 first = first or error
             else:
                 return pixels.shape, pixels.dtype
         raise ValueError(
             f"{n} of {n} images could not be read; the first: row "
-            f"{self.names[0]!r}: {first}"
+            f"{told(self.names[0])}: {first}"
         )
 
     def digest(self, batch: slice) -> str:
@@ -138,7 +139,7 @@ class Job:
                 rows[row] = pixels
             except ValueError as error:
                 if not self.skip:
-                    raise ValueError(f"Row {self.names[i]!r}: {error}") from error
+                    raise ValueError(f"Row {told(self.names[i])}: {error}") from error
                 failures[i] = str(error)
         if isinstance(out, ArrayFile):
             out.write(batch.start, rows)

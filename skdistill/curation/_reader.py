@@ -34,6 +34,7 @@ from skdistill.utils._image_files import several_endings
 from skdistill.utils._leaks import find_leaks
 from skdistill.utils._maps import check_map_path
 from skdistill.utils._memory import reused_memory
+from skdistill.utils._plain import told
 from skdistill.utils._termination import orderly_end
 from skdistill.utils._warnings import warn
 
@@ -349,7 +350,7 @@ class ImageReader(TransformerMixin, DocLinkMixin, BaseEstimator):
             if missing and self.on_error == "raise":
                 first = min(missing)
                 raise type(missing[first])(
-                    f"Row {names[first]!r}: {missing[first]}. "
+                    f"Row {told(names[first])}: {missing[first]}. "
                     f"{len(missing)} of {len(values)} rows have no file."
                     f"{advise_column(self.path_column, values[first])}"
                 )
@@ -386,7 +387,7 @@ class ImageReader(TransformerMixin, DocLinkMixin, BaseEstimator):
         if skipped:
             warn(
                 f"{len(skipped)} of {len(values)} images could not be read; the "
-                f"first: row {names[skipped[0]]!r}: {failures[skipped[0]]}. They "
+                f"first: row {told(names[skipped[0]])}: {failures[skipped[0]]}. They "
                 "are left out; see `skipped_`"
             )
         return X
@@ -395,7 +396,7 @@ class ImageReader(TransformerMixin, DocLinkMixin, BaseEstimator):
         """Say what was guessed or lost, for warnings."""
         messages = [
             f"{len(some)} of {len(job.names)} images {text}; the first is in row "
-            f"{job.names[min(some)]!r}."
+            f"{told(job.names[min(some)])}."
             for text, some in job.notes.items()
         ]
         if self.crop != "auto":

@@ -16,6 +16,7 @@ from skdistill.utils._frames import as_pandas, is_polars
 from skdistill.utils._ids import object_ids
 from skdistill.utils._image_input import unmasked
 from skdistill.utils._leaks import find_leaks
+from skdistill.utils._plain import told
 from skdistill.utils._warnings import warn
 
 
@@ -254,6 +255,6 @@ def rotation_angles(rows: pd.DataFrame) -> np.ndarray:
     if len(wrong):
         raise ValueError(
             "The column 'rotation' must hold finite degrees; got "
-            f"{angles[wrong[0]]} in row {rows.index[wrong[0]]!r}"
+            f"{angles[wrong[0]]} in row {told(rows.index[wrong[0]])}"
         )
     return angles

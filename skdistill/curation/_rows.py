@@ -11,6 +11,7 @@ from skdistill.curation._sources import Bands, Sources
 from skdistill.utils._frames import as_text, how_to_pass
 from skdistill.utils._ids import exact_ids
 from skdistill.utils._image_files import split_name
+from skdistill.utils._plain import told
 
 _PATH_COLUMNS = ("path", "file_loc")
 
@@ -150,7 +151,7 @@ def _ids_of_rows(
     if len(known) and split_name(known.iloc[0]) is not None:
         raise ValueError(
             f"`id_column={column!r}` must hold ids; the first value, "
-            f"{known.iloc[0]!r}, is the name of a file: use "
+            f"{told(known.iloc[0])}, is the name of a file: use "
             f"`path_column={column!r}` instead"
         )
     if not len(known) and len(ids):

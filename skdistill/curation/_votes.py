@@ -13,6 +13,7 @@ from skdistill.curation._questions import (
 )
 from skdistill.curation._tree import NINE, VoteTree
 from skdistill.utils._frames import how_to_pass
+from skdistill.utils._plain import told
 
 _COUNT_COLUMNS = (
     "total_classifications",
@@ -85,7 +86,7 @@ def read_votes(
     if not_numeric:
         first = table[not_numeric[0]]
         known = first.dropna()
-        value = f", and its first value is {known.iloc[0]!r}" if len(known) else ""
+        value = f", and its first value is {told(known.iloc[0])}" if len(known) else ""
         raise ValueError(
             f"Vote columns must be numeric; {not_numeric[0]!r} has dtype "
             f"{first.dtype}{value}. Not numeric: {not_numeric}"
@@ -98,7 +99,7 @@ def read_votes(
         row, column = wrong[0]
         raise ValueError(
             f"Votes must lie in [0, {limit:g}]; got {votes[row, column]:g} for "
-            f"{names[column]!r} in row {catalog.index[row]!r} ({len(wrong)} values "
+            f"{names[column]!r} in row {told(catalog.index[row])} ({len(wrong)} values "
             "out of range with "
             f"`votes={suffix!r}`).{_cure(votes[tuple(wrong.T)], votes)}"
         )

@@ -20,6 +20,7 @@ from skdistill.datasets._download import download
 from skdistill.datasets._tables import column_names, read_table
 from skdistill.utils._files import as_path
 from skdistill.utils._pictures import check_picture
+from skdistill.utils._plain import told
 
 _FOLDER = "cifar"
 # Of Pillow's other formats some start programs.
@@ -403,7 +404,7 @@ def _from_table(
     if len(wrong):
         raise ValueError(
             f"Row {wrong[0]} of '{path}': a label must be a whole number from 0 to "
-            f"{n_classes - 1}; got {table[columns[1]].iloc[wrong[0]]!r}"
+            f"{n_classes - 1}; got {told(table[columns[1]].iloc[wrong[0]])}"
         )
     images = np.empty((len(table), _SIDE, _SIDE, 3), dtype=np.uint8)
     for row, cell in enumerate(table[columns[0]]):

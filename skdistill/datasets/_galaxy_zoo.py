@@ -12,6 +12,7 @@ from skdistill.utils._files import expand_path
 from skdistill.utils._ids import PATHS, object_ids, plain_name
 from skdistill.utils._image_files import several_endings, the_one
 from skdistill.utils._leaks import find_leaks
+from skdistill.utils._plain import told
 from skdistill.utils._warnings import warn
 
 # The usual ones.
@@ -267,7 +268,8 @@ def _asset_ids(
             first = pairs.loc[repeated, one].iloc[0]
             warn(
                 f"`mapping` has more than one {other} for "
-                f"{pairs.loc[repeated, one].nunique()} {one}s, the first {first!r}. "
+                f"{pairs.loc[repeated, one].nunique()} {one}s, the first "
+                f"{told(first)}. "
                 + (
                     "The first one is used for each."
                     if one == "object"

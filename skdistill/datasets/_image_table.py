@@ -9,6 +9,7 @@ import pandas as pd
 from skdistill.datasets._tables import column_names
 from skdistill.utils._ids import find_id_column, plain_name
 from skdistill.utils._image_files import OTHER_SUFFIXES, SUFFIXES
+from skdistill.utils._plain import told
 from skdistill.utils._warnings import warn
 
 # What image files end in, those in which nothing is named after an id included.
@@ -275,7 +276,7 @@ def classes_of(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
     if kind is np.int64:
         for row, value in zip(column.index[~missing], known, strict=True):
             if value != int(value):
-                raise ValueError(f"{must}; got {value!r} in row {row!r}")
+                raise ValueError(f"{must}; got {told(value)} in row {told(row)}")
     filled = [
         known[0] if lacks else v for v, lacks in zip(values, missing, strict=True)
     ]

@@ -16,6 +16,7 @@ from skdistill.datasets._csv import MAX_COLUMNS, read_csv, too_many_columns
 from skdistill.utils._files import as_path
 from skdistill.utils._frames import as_pandas, how_to_pass, with_text
 from skdistill.utils._ids import is_id_name, is_rounded, plain_name
+from skdistill.utils._plain import told
 from skdistill.utils._signatures import name_content
 from skdistill.utils._untrusted import BoundedGzip, errors_as_value_errors, max_unpacked
 from skdistill.utils._warnings import warn
@@ -334,7 +335,9 @@ def _exact(ids: pd.Series, source: str) -> pd.Series:
     if ids.dtype == object or pd.api.types.is_unsigned_integer_dtype(ids.dtype):
         for row, value, number in zip(known.index, known, exact.tolist(), strict=True):
             if not isinstance(value, (str, bytes)) and value != number:
-                raise ValueError(f"{must} below 2**63; got {value!r} in row {row!r}")
+                raise ValueError(
+                    f"{must} below 2**63; got {told(value)} in row {told(row)}"
+                )
     if not missing.any():
         return pd.Series(exact, index=ids.index, name=ids.name)
     values = np.zeros(len(ids), dtype=np.int64)

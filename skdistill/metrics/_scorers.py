@@ -9,6 +9,8 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.metrics import check_scoring
 from sklearn.utils.metaestimators import available_if
 
+from skdistill.utils._plain import told
+
 
 def check_scorer(
     estimator: Any, scoring: Any, classes: np.ndarray, y: np.ndarray, names: Any
@@ -61,7 +63,7 @@ def check_scorer(
     if np.ndim(value) != 0 or (missing and not np.isfinite(float(value))):
         raise ValueError(
             f"`{name}`={scoring!r} must be one finite number; for `{name_y}` it is "
-            f"{value!r}{hint}"
+            f"{told(value)}{hint}"
         )
     return scorer
 

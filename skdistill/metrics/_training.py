@@ -18,6 +18,7 @@ from skdistill.neural_network._in_batches import in_batches
 from skdistill.utils._device import resolve_device
 from skdistill.utils._labels import already_checked
 from skdistill.utils._parallel import is_serial, run_parallel
+from skdistill.utils._plain import told
 from skdistill.utils._random import child_seed
 from skdistill.utils._workers import map_pieces, n_threads, worker_threads
 
@@ -186,7 +187,7 @@ def _measured(
         X = data.as_given(test[0])
         value = scorer(in_batches(estimator, X), X, test[1])
     if np.ndim(value) != 0 or isinstance(value, (str, dict)) or value is None:
-        raise ValueError(f"`scoring` must return one number; got {value!r}")
+        raise ValueError(f"`scoring` must return one number; got {told(value)}")
     return float(value)
 
 

@@ -93,10 +93,10 @@ def _check_classes(classes: Any, min_classes: int) -> np.ndarray:
     labels = np.asarray(classes)
     if labels.ndim != 1 or len(np.unique(labels)) < max(len(labels), min_classes):
         raise ValueError(
-            f"`classes` must hold at least two different labels; got {classes!r}"
+            f"`classes` must hold at least two different labels; got {labels.tolist()}"
         )
     if (np.sort(labels) != labels).any():
-        raise ValueError(f"`classes` must be in sorted order; got {classes!r}")
+        raise ValueError(f"`classes` must be in sorted order; got {labels.tolist()}")
     return labels
 
 

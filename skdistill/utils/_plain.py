@@ -31,6 +31,14 @@ def as_plain(value: Any) -> Any:
     return lasting_repr(value)
 
 
+def told(value: Any) -> str:
+    """Return the repr of a value for a message, a scalar of NumPy as Python has it.
+
+    An entry of an index or a column of pandas is one, ``np.int64(7)``.
+    """
+    return repr(value.item() if isinstance(value, np.generic) else value)
+
+
 def lasting_repr(value: Any) -> str:
     """Return the repr of an object, the same in every process as far as it can be.
 

@@ -476,3 +476,17 @@ def test_bytes_of_lost_images_are_no_paths(lost):
         ImageReader().transform([lost])
     with pytest.raises(FileNotFoundError, match="png"):
         ImageReader(images_dir="nowhere").transform([b"a.png", b""])
+
+
+def test_rows_are_named_as_python_writes_them():
+    rows = pd.DataFrame({"path": ["a.png", "b.png"]}, index=np.array([7, 12]))
+    with pytest.raises(FileNotFoundError, match="Row 7: "):
+        ImageReader(images_dir="nowhere").transform(rows)
+    png = io.BytesIO()
+    make_image().save(png, format="PNG")
+    images = pd.Series([png.getvalue(), b"\xff no image"], index=[7, 12])
+    with pytest.raises(ValueError, match="Row 12: cannot read"):
+        ImageReader().transform(images)
+    reader = ImageReader(on_error="skip")
+    with pytest.warns(UserWarning, match="the first: row 12: "):
+        reader.transform(images)
