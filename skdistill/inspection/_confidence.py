@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from skdistill.curation import GalaxyZooCurator
-from skdistill.inspection._grid import MAX_INCHES, MAX_ROWS
+from skdistill.inspection._grid import MAX_INCHES, MAX_ROWS, write_title
 from skdistill.inspection._plotting import check_matplotlib, plain_text
 from skdistill.inspection._public import public
 
@@ -196,7 +196,7 @@ class ConfidenceDisplay:
         ax.set_xlabel("\n".join(lines + textwrap.wrap("; ".join(notes), 80)))
         ax.xaxis.label.set_fontsize("small")
         if self.title:
-            ax.set_title(self.title, pad=24)
+            write_title(ax, self.title, pad=24)
         plain_text(ax)
         self.ax_, self.figure_ = ax, ax.figure
         return self

@@ -7,7 +7,7 @@ from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix
 from sklearn.utils._param_validation import HasMethods
 
 from skdistill.curation import GalaxyZooCurator
-from skdistill.inspection._grid import new_axes
+from skdistill.inspection._grid import new_axes, write_title
 from skdistill.inspection._plotting import check_matplotlib, plain_text, wrapped
 from skdistill.inspection._public import public
 from skdistill.inspection._tree_layout import (
@@ -252,7 +252,7 @@ class TreeConfusionDisplay(ConfusionMatrixDisplay):
         beside = 0.8 + 0.085 * longest
         ax = new_axes(ax, beside + 0.55 * number, beside + 0.55 * number)
         if self.title:
-            ax.set_title(self.title)
+            write_title(ax, self.title)
         super().plot(
             cmap=cmap,
             values_format=values_format,

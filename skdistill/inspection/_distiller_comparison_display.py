@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from sklearn.utils._param_validation import HasMethods, Interval
 
-from skdistill.inspection._grid import new_axes
+from skdistill.inspection._grid import new_axes, write_title
 from skdistill.inspection._plotting import check_matplotlib, plain_text, wrapped
 from skdistill.inspection._public import public
 from skdistill.utils._intervals import students_half_width
@@ -177,7 +177,7 @@ class DistillerComparisonDisplay:
         label = f"{self.metric} in %" if is_share else self.metric
         here.set_xlabel(f"{label}\n{interval}; dots: networks")
         if self.title:
-            here.set_title(self.title)
+            write_title(here, self.title)
         plain_text(here)
         self.ax_ = here
         self.figure_ = here.figure

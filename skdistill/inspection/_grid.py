@@ -13,6 +13,7 @@ _GROUP_GAP = 0.25  # and between two groups of columns or of lines
 _CAPTION = 0.32  # and the height of two lines below an image
 MAX_INCHES = 14.0  # of a figure that a display makes
 MAX_ROWS = 40  # of names that can still be read
+_LETTER = 0.55  # width of a letter of a title, in its size
 _MAX_SIDE = 2.0  # inches of an image
 _IMAGES_PER_LINE = 12  # where there is no reason for more
 
@@ -134,11 +135,36 @@ def font_size(figure: Any) -> float:
     return float(np.clip(1.05 * max(figure.get_size_inches()), 8, 14))
 
 
+def in_lines(title: str, inches: float, size: float) -> str:
+    """Break a title into lines that a width has room for, besides those it has."""
+    letters = max(16, int(72 * inches / (_LETTER * size)))
+    return "\n".join(
+        line if len(line) <= letters else "\n".join(textwrap.wrap(line, letters))
+        for line in title.split("\n")
+    )
+
+
+def write_title(ax: Any, title: str, **text_kw: Any) -> None:
+    """Write a title above axes, in lines that are no wider than these."""
+    text = ax.set_title("", **text_kw)
+    # The room of the axes: of what they draw the shape may be another.
+    share = ax.get_position(original=True).width
+    inches = ax.figure.get_size_inches()[0] * share
+    text.set_text(in_lines(title, inches, text.get_fontsize()))
+    text.set_parse_math(False)
+
+
+def write_suptitle(figure: Any, title: str, size: float) -> None:
+    """Write a title above a figure, in lines that are no wider than it."""
+    text = in_lines(title, 0.95 * figure.get_size_inches()[0], size)
+    figure.suptitle(text, fontsize=size, parse_math=False)
+
+
 def say(ax: Any, title: str, note: str, size: float | None = None) -> Any:
     """Write a title above axes and a note below; return the note, None if empty."""
     size = font_size(ax.figure) if size is None else size
     if title:
-        ax.set_title(title, fontsize=size + 1, parse_math=False)
+        write_title(ax, title, fontsize=size + 1)
     if not note:
         return None
     small = max(7.0, 0.75 * size)

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from sklearn.utils._param_validation import Interval
 
+from skdistill.inspection._grid import write_title
 from skdistill.inspection._plotting import check_matplotlib
 from skdistill.inspection._public import public
 
@@ -195,7 +196,7 @@ class MatchingDisplay:
         if self.lines_:
             self._legend()
         if self.title:
-            self.axes_[0].set_title(self.title, parse_math=False)
+            write_title(self.axes_[0], self.title)
         self.axes_[-1].set_xlabel("iteration")
         self.figure_ = self.axes_[0].figure
         return self

@@ -14,6 +14,7 @@ from skdistill.inspection._grid import (
     legend_outside,
     panels,
     say,
+    write_suptitle,
 )
 from skdistill.inspection._measure_labels import MeasureLabel, label_of
 from skdistill.inspection._measures import MorphologyMeasures
@@ -323,7 +324,7 @@ class MeasuresDisplay:
         figure = self.axes_[0].figure
         legend_outside(self.axes_, self._handles())
         if self.title and ax is None:
-            figure.suptitle(self.title, fontsize=font_size(figure), parse_math=False)
+            write_suptitle(figure, self.title, font_size(figure))
         elif self.title:
             say(self.axes_[0], self.title, "")
         for here in self.axes_:

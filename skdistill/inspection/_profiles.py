@@ -7,7 +7,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import ndimage
 
-from skdistill.inspection._grid import font_size, legend_outside, panels, say
+from skdistill.inspection._grid import (
+    font_size,
+    legend_outside,
+    panels,
+    say,
+    write_suptitle,
+    write_title,
+)
 from skdistill.inspection._morphology import (
     curves_of_growth,
     find_centers,
@@ -324,7 +331,14 @@ class ProfileDisplay:
         shown = number if ax is None and not together else len(self.class_names)
         for place, name in enumerate(self.class_names[:shown]):
             here = self.axes_[0 if together else place]
-            low, middle, high = np.nanpercentile(self.real[place], [16, 50, 84], axis=0)
+            real = self.real[place]
+            # Images without light have no profile relative to it.
+            known = real[~np.isnan(real).all(axis=1)]
+            low, middle, high = (
+                np.nanpercentile(known, [16, 50, 84], axis=0)
+                if len(known)
+                else np.full((3, len(self.places)), np.nan)
+            )
             (line,) = here.plot(
                 self.places,
                 middle,
@@ -380,10 +394,10 @@ class ProfileDisplay:
             return
         legend_outside(self.axes_)
         if title and len(self.axes_) > 1:
-            figure.suptitle(title, fontsize=font_size(figure) + 2, parse_math=False)
+            write_suptitle(figure, title, font_size(figure) + 2)
         elif title:
             name = self.axes_[0].get_title()
-            self.axes_[0].set_title(f"{title}\n{name}", parse_math=False)
+            write_title(self.axes_[0], f"{title}\n{name}")
 
 
 def _profiles(images: np.ndarray, kind: str) -> tuple[np.ndarray, np.ndarray]:

@@ -1,5 +1,6 @@
 """TreeDisplay: a decision tree with images at its leaves."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -38,6 +39,7 @@ _LINE = 0.155  # of text
 _TOP = 0.24  # above the first question
 _GAP = 0.06
 _LETTERS = 12  # in the width of an image
+_LETTER, _BOLD = 0.55, 0.65  # width of a letter and of a bold one, in its size
 
 
 class TreeDisplay:
@@ -356,12 +358,14 @@ class TreeDisplay:
         label = _LINE * (1 + max(name.count("\n") for name in names)) + 0.1
         titles = [title.partition("\n")[0] for title in self.rows]
         above = _LINE * 2.2 if self.title else 0.0
-        below = _LINE * 1.6 if self.note else 0.0
+        # Leaf number k is drawn at k (1 + gap).
+        span = len(leaves) * (1 + _GAP) + (0.45 if any(titles) else 0.1)
+        # The note is in letters of 0.65 of the others' size.
+        note = textwrap.wrap(self.note, int(span / (0.65 * _LETTER * _LINE / 1.2)))
+        below = _LINE * (0.8 + 0.8 * len(note)) if note else 0.0
         bottom = -depth * steps.level - label
         height = -bottom + len(self.rows) * (aspect + _GAP)
 
-        # Leaf number k is drawn at k (1 + gap).
-        span = len(leaves) * (1 + _GAP) + (0.45 if any(titles) else 0.1)
         width = float(np.clip(1.5 * span, 5, MAX_INCHES))
         if len(leaves) > 16:
             width = min(0.8 * span, 2 * MAX_INCHES)
@@ -383,7 +387,9 @@ class TreeDisplay:
         right = leaves[-1].x + 0.55
         if self.title:
             place = (right - span / 2, _TOP + above / 2)
-            self._text(ax, place, self.title, 1.25 * size, weight="bold")
+            # There is one line for it, of the width of the tree.
+            most = 72 * inches * span / (_BOLD * len(self.title))
+            self._text(ax, place, self.title, min(1.25 * size, most), weight="bold")
         self._draw(ax, root, depth, size, steps)
         order = list(tree.leaves)
         for leaf, name in zip(leaves, names, strict=True):
@@ -407,9 +413,10 @@ class TreeDisplay:
             place = (-0.56, middle)
             self._text(ax, place, titles[start], size, rotation=90, ha="right")
             start = end
-        if self.note:
+        if note:
             place = (right - span + 0.05, -height - below / 2)
-            self._text(ax, place, self.note, 0.65 * size, ha="left", color="0.3")
+            text = "\n".join(note)
+            self._text(ax, place, text, 0.65 * size, ha="left", color="0.3")
         ax.set(
             xlim=(right - span, right),
             ylim=(-height - below, _TOP + above),

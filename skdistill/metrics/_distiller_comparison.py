@@ -286,7 +286,8 @@ class DistillerComparison:
             if "images" in table:
                 texts["images"] = _number(row["images"], ".0f")
             if "labels" in table:
-                texts["labels"] = row["labels"]
+                # A distiller of which all failed has none.
+                texts["labels"] = row["labels"] if row["n_sets"] else "-"
             if "seconds" in table:
                 texts["seconds"] = _number(row["seconds"], ".1f")
             if "bytes" in table:

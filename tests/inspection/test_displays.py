@@ -5,6 +5,7 @@ import sys
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from matplotlib.text import Text
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
 
@@ -305,6 +306,37 @@ def test_displays_want_a_label_for_each_image(images, fitted):
         ProfileDisplay.from_estimator(distiller, X, y.astype(str))
     with pytest.raises(ValueError, match=r"a real image of each class .* \[3\]"):
         DifferenceDisplay.from_estimator(distiller, X[y != 3], y[y != 3])
+    plt.close("all")
+
+
+def test_long_titles_and_notes_are_not_cut_off(images):
+    few = images[0][:2]
+    title = "Nine classes of galaxies, STM with 50 images of each class in g, r and i"
+    arms = {"arms": {"yes": "spiral", "no": "smooth"}}
+    leaves = ["spiral", "smooth"]
+    for display in (
+        SyntheticSetDisplay.from_data(few, [0, 1], title=title),
+        TreeDisplay.from_data(few, leaves, tree=arms, title=title),
+        TreeConfusionDisplay.from_predictions(leaves, leaves, tree=arms, title=title),
+        ProfileDisplay.from_data(few, [0, 1], title=title),
+        MeasuresDisplay.from_data(
+            few, [0, 1], few, [0, 1], measures=["gini"], title=title
+        ),
+    ):
+        figure = display.figure_
+        figure.canvas.draw()
+        width, height = figure.canvas.get_width_height()
+        texts = [
+            text
+            for text in figure.findobj(Text)
+            if "galaxies" in text.get_text() or "`value_range`" in text.get_text()
+        ]
+        assert texts
+        for text in texts:
+            box = text.get_window_extent()
+            assert min(box.x0, box.y0) >= 0, text
+            assert box.x1 <= width, text
+            assert box.y1 <= height, text
     plt.close("all")
 
 
