@@ -483,7 +483,9 @@ class BaseNetworkClassifier(
                 found = found.flatten(1)
             return found[: len(images)].to(dtype).cpu().numpy()
 
-        with self._threads(device):
+        # A module may draw here, too: what it predicts is always the same.
+        drawn = isolated_torch_seed(0, device) if self._draws_itself else nullcontext()
+        with self._threads(device), drawn:
             first = compute(0)
             # At once: small arrays that stay, between large ones that go, would leave
             # memory in pieces that fit no other batch.

@@ -19,9 +19,14 @@ _NOT_DIFFERENTIABLE = (
 )
 
 
-def check_parameter_types(module: nn.Module) -> None:
-    """Raise a ValueError where a parameter is no floating-point number."""
+def check_parameters(module: nn.Module) -> None:
+    """Raise a ValueError where parameters are no numbers, or no floating-point ones."""
     for name, part in module.named_parameters():
+        if part.is_meta:
+            raise ValueError(
+                "`architecture` must have parameters with values; "
+                f"{name!r} is on the meta device: build the module on another"
+            )
         if not part.is_floating_point():
             cure = (
                 "use its real and imaginary parts (torch.view_as_real)"

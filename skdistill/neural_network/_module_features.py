@@ -141,11 +141,12 @@ class ModuleFeatures:
         self.n_parameters = sum(self._sizes)
         self._of_thread = threading.local()
         # Assumed until it is known.
-        self.is_random = True
+        self.is_random = self._draws_at_rest = True
         start = flatten_learned(self._module).to(images)
         self._find_layers(start, images[:2])
-        self.n_classes, is_random = self._try(start, images[:2])
+        self.n_classes, is_random = self._try(start, images[:2], training=True)
         self._check_buffers()
+        _, self._draws_at_rest = self._try(start, images[:2], training=False)
         self._check_images(start, images[:2])
         self.is_random = is_random
 
@@ -171,15 +172,18 @@ class ModuleFeatures:
                 sizes.append(maps[0].numel())
         self.activation_sizes = tuple(sizes)
 
-    def _try(self, parameters: Tensor, images: Tensor) -> tuple[int, bool]:
-        """Return the number of logits, and whether training draws something."""
+    def _try(
+        self, parameters: Tensor, images: Tensor, *, training: bool
+    ) -> tuple[int, bool]:
+        """Return the number of logits, and whether the module draws something."""
+        trained, resting, _ = self._copies()
+        module = trained if training else resting
+        parts = self._split(parameters)
         with isolated_torch_seed(0, images.device), torch.no_grad():
             # Draws that are rare, as those of a small dropout, change no logits of two
             # images.
             before = generator_states(images.device)
-            logits = self._called(
-                self._copies()[0], self._split(parameters), images.clone(), seed=None
-            )
+            logits = self._called(module, parts, images.clone(), seed=None)
             after = generator_states(images.device)
         return logits.shape[1], not all(map(torch.equal, before, after))
 
@@ -246,11 +250,12 @@ class ModuleFeatures:
         self, parameters: Tensor, images: Tensor, *, training: bool, seed: int = 0
     ) -> Tensor:
         trained, resting, _ = self._copies()
+        draws = self.is_random if training else self._draws_at_rest
         return self._called(
             trained if training else resting,
             self._split(parameters),
             images,
-            seed=seed if training and self.is_random else None,
+            seed=seed if draws else None,
         )
 
     def _called(
@@ -283,6 +288,8 @@ class ModuleFeatures:
         tapes: list[ModuleFeatureTape] | None = None,
     ) -> Features:
         """Return what the network makes of images when it is not in training.
+
+        What it draws nevertheless is always the same.
 
         Parameters
         ----------

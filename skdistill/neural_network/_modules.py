@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from skdistill.neural_network._module_checks import (
-    check_parameter_types,
+    check_parameters,
     differ,
     is_scripted,
 )
@@ -45,6 +45,7 @@ def call_architecture(
     Returns
     -------
     module : torch.nn.Module
+        On the CPU.
 
     Raises
     ------
@@ -52,12 +53,13 @@ def call_architecture(
         If none can be made.
     """
     if isinstance(architecture, nn.Module):
-        module = copy_of(architecture)
+        check_parameters(architecture)
+        # Weights are drawn from the generator of the CPU, on any device.
+        module = copy_of(architecture).cpu()
         if has_lazy_layers(module):
             # They have a shape, and weights, only after they have seen an image.
             images = np.zeros((2, *image_shape), dtype=np.float32)
             try_module(module, images, n_classes, torch.device("cpu"))
-        check_parameter_types(module)
         return reinitialize(module)
     args, options = _arguments(architecture, image_shape, n_classes)
     try:
@@ -75,13 +77,13 @@ def call_architecture(
         raise ValueError(
             f"`architecture` must return a torch.nn.Module; got {type(module).__name__}"
         )
-    check_parameter_types(module)
+    check_parameters(module)
     if is_scripted(module):
         return module  # copies of its parameters cannot be trained
     try:
-        return copy_of(module)
+        return copy_of(module).cpu()
     except ValueError:  # few cannot be copied, and most of them are new
-        return module
+        return module.cpu()
 
 
 def _arguments(

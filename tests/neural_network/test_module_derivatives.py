@@ -346,6 +346,21 @@ def test_draws_that_are_rare_are_draws(p):
     assert ModuleDerivatives(module, torch.randn(2, 2, 8, 8)).is_random == (p > 0)
 
 
+def test_draws_out_of_training_are_always_the_same():
+    network = ModuleDerivatives(Over(lambda x: F.dropout(x, 0.5)), torch.randn(2, 128))
+    images = torch.randn(3, 128)
+    parameters = torch.randn(network.n_parameters)
+    tapes = []
+    before = torch.get_rng_state()
+    found = network.features(parameters, images, tapes=tapes)
+    adjoints = Features(found.embedding.cos(), found.logits.sin(), {}, {})
+    again = network.features(parameters, images)
+    assert torch.equal(again.logits, found.logits)
+    kept = network.pull_back(parameters, images, adjoints, tapes=tapes)
+    assert torch.equal(network.pull_back(parameters, images, adjoints), kept)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 @pytest.mark.filterwarnings("ignore:`?torch.nn.utils.weight_norm:FutureWarning")
 def test_computed_weights_are_copied():
     module = Over(torch.tanh)

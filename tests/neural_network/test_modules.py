@@ -222,6 +222,43 @@ def test_parameters_of_other_types_are_named(data, kind):
             classifier(architecture).fit(*data)
 
 
+def test_modules_may_be_on_other_devices(data):
+    class Elsewhere(OfTorchvision):
+        n_moved = 0
+
+        def cpu(self):
+            Elsewhere.n_moved += 1
+            return super().cpu()
+
+    for architecture in (Elsewhere(N_CLASSES), lambda s, n: Elsewhere(n)):
+        n_moved = Elsewhere.n_moved
+        call_architecture(architecture, SHAPE, N_CLASSES)
+        assert Elsewhere.n_moved == n_moved + 1
+    with torch.device("meta"):
+        empty = OfTorchvision(N_CLASSES)
+    for architecture in (empty, lambda s, n: empty):
+        with pytest.raises(ValueError, match="is on the meta device: build"):
+            classifier(architecture).fit(*data)
+
+
+class Noisy(nn.Module):
+    def __init__(self, image_shape, n_classes):
+        super().__init__()
+        self.last = nn.Linear(96, n_classes)
+
+    def forward(self, images):
+        return self.last(nn.functional.dropout(images.flatten(1), 0.5))
+
+
+def test_predictions_that_draw_are_reproducible(data):
+    X, y = data
+    network = classifier(Noisy).fit(X, y)
+    before = torch.get_rng_state()
+    found = network.predict_proba(X)
+    np.testing.assert_array_equal(network.predict_proba(X), found)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_a_module_that_a_callable_returns_again_is_not_changed(data):
     given = module()
     before = {name: value.clone() for name, value in given.state_dict().items()}
