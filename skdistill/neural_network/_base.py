@@ -202,9 +202,12 @@ class BaseNetworkClassifier(
         self._build_seed = child_seed(seed, 0)
         with isolated_torch_seed(self._build_seed):
             module = self._checked_module(X[:2], device)
+        images = RealImages(X, device, dtype)
+        if len(X) % self.batch_size == 1 or self.batch_size == 1:
+            self._check_last_batch(module, images)
         epochs = train_epochs(
             module,
-            RealImages(X, device, dtype),
+            images,
             targets.to(device),
             n_epochs=self.max_iter,
             batch_size=self.batch_size,
@@ -410,6 +413,9 @@ class BaseNetworkClassifier(
         device : torch.device
         """
         return self._build().to(device)
+
+    def _check_last_batch(self, module: nn.Module, images: RealImages) -> None:
+        """Raise a ValueError if the network cannot be trained on one image alone."""
 
     def _rehearse(self, images: np.ndarray, classes: np.ndarray) -> None:
         """Raise a ValueError if no network can be built for such images and classes.

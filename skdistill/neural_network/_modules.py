@@ -169,16 +169,7 @@ def try_module(
     # Afterwards: a module that keeps what it computed can be copied without a graph.
     outputs = _outputs(module, inputs)
     module.train()
-    if not isinstance(outputs, Tensor):
-        raise ValueError(
-            "`architecture` must return a tensor of logits (n_images, n_classes) = "
-            f"{wanted}; got {type(outputs).__name__}"
-        )
-    if tuple(outputs.shape) != wanted:
-        raise ValueError(
-            "`architecture` must return logits of shape (n_images, n_classes) = "
-            f"{wanted}; got {tuple(outputs.shape)}"
-        )
+    _check_shape(outputs, wanted)
     if not outputs.is_floating_point() or not torch.isfinite(outputs).all():
         raise ValueError(
             "`architecture` must return finite logits; the new module returns "
@@ -195,20 +186,82 @@ def try_module(
             "`detach` and NumPy break the graph)"
         )
     _check_alone(module, inputs[:2])
+    if not torch.is_inference_mode_enabled():
+        _check_training(module, inputs[:2], n_classes)
     return outputs
+
+
+def _check_shape(outputs: Any, wanted: tuple[int, int], when: str = "") -> None:
+    if not isinstance(outputs, Tensor):
+        raise ValueError(
+            "`architecture` must return a tensor of logits (n_images, n_classes) = "
+            f"{wanted}{when}; got {type(outputs).__name__}"
+        )
+    if tuple(outputs.shape) != wanted:
+        raise ValueError(
+            "`architecture` must return logits of shape (n_images, n_classes) = "
+            f"{wanted}{when}; got {tuple(outputs.shape)}"
+        )
+
+
+def _drawing_alike(module: nn.Module, images: Tensor) -> Any:
+    """Call a module with draws that are always the same."""
+    devices = [images.device] if images.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(0)
+        return _outputs(module, images.clone())
+
+
+def _copy_in_training(module: nn.Module) -> nn.Module | None:
+    """Copy a module, whose statistics a trial would change; None if that fails."""
+    if is_scripted(module):
+        return None
+    try:
+        return copy_of(module).train()
+    except ValueError:
+        return None
+
+
+def _check_training(module: nn.Module, images: Tensor, n_classes: int) -> None:
+    """Raise a ValueError if a module in training makes anything but logits."""
+    copied = _copy_in_training(module)
+    if copied is not None:
+        outputs = _drawing_alike(copied, images)
+        _check_shape(outputs, (len(images), n_classes), " in training")
+
+
+@torch.no_grad()
+def check_last_batch(module: nn.Module, image: Tensor, batch_size: int) -> None:
+    """Raise a ValueError if a module cannot be trained on a batch of one image.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+    image : Tensor of shape (1, channels, height, width)
+    batch_size : int
+        What the user asked for.
+    """
+    copied = _copy_in_training(module)
+    if copied is None:
+        return
+    try:
+        _drawing_alike(copied, image)
+    except ValueError as error:
+        raise ValueError(
+            f"`batch_size`={batch_size} leaves one image for the last batch of an "
+            "epoch, on which `architecture` cannot be trained; choose another: "
+            f"{error}"
+        ) from error
 
 
 def _check_alone(module: nn.Module, images: Tensor) -> None:
     """Raise a ValueError if a prediction for an image depends on others."""
     others = torch.cat([images[:1], images[:1] / 2])
-    devices = [images.device] if images.device.type == "cuda" else []
-    found = []
     module.eval()
-    for batch in (images, others):
-        with torch.random.fork_rng(devices=devices):
-            torch.manual_seed(0)  # also where it draws
-            found.append(_outputs(module, batch.clone())[0])
+    alone = _drawing_alike(module, images[:1])
+    found = [_drawing_alike(module, batch)[0] for batch in (images, others)]
     module.train()
+    _check_shape(alone, (1, found[0].shape[0]), " of a single image")
     if differ(*found):
         raise ValueError(
             "`architecture` must treat each image alone when it is not in training; "

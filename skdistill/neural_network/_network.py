@@ -14,12 +14,14 @@ from skdistill.neural_network._base import BaseNetworkClassifier
 from skdistill.neural_network._convnet import ALL_NORMALIZATIONS
 from skdistill.neural_network._modules import (
     call_architecture,
+    check_last_batch,
     has_lazy_layers,
     in_type,
     try_module,
     warn_of_probabilities,
 )
 from skdistill.utils._random import isolated_torch_seed
+from skdistill.utils._tensors import RealImages
 
 
 class NetworkClassifier(BaseNetworkClassifier):
@@ -210,6 +212,11 @@ class NetworkClassifier(BaseNetworkClassifier):
             logits = try_module(module, images, n_classes, device)
             warn_of_probabilities(logits)
         return module
+
+    def _check_last_batch(self, module: nn.Module, images: RealImages) -> None:
+        if callable(self.architecture):
+            image = images[torch.zeros(1, dtype=torch.int64)]
+            check_last_batch(module, image, self.batch_size)
 
     def _structure(self, device: torch.device) -> nn.Module:
         if not callable(self.architecture):

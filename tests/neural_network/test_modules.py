@@ -322,6 +322,35 @@ def test_predictions_of_an_image_must_not_depend_on_others(data, layer):
         classifier(given).fit(*data)
 
 
+class WithAuxiliary(OfTorchvision):
+    """As Inception and GoogLeNet have it."""
+
+    def forward(self, images):
+        logits = super().forward(images)
+        return (logits, logits) if self.training else logits
+
+
+class Squeezed(OfTorchvision):
+    def forward(self, images):
+        return super().forward(images).squeeze()
+
+
+def test_outputs_are_tried_in_training_and_of_one_image(data):
+    with pytest.raises(ValueError, match=r"\(2, 3\) in training; got tuple"):
+        classifier(WithAuxiliary).fit(*data)
+    with pytest.raises(ValueError, match=r"\(1, 3\) of a single image; got \(3,\)"):
+        classifier(Squeezed).fit(*data)
+
+
+def test_last_batch_of_one_image(data):
+    given = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(96), nn.Linear(96, N_CLASSES))
+    for batch_size in (23, 1):
+        with pytest.raises(ValueError, match=f"`batch_size`={batch_size} leaves one"):
+            classifier(given, batch_size=batch_size).fit(*data)
+        classifier(module(), batch_size=batch_size, max_iter=1).fit(*data)
+    classifier(given, batch_size=22).fit(*data)
+
+
 def test_images_are_not_changed_in_place():
     X = np.random.default_rng(0).normal(size=(64, 4, 4, 1)).astype(np.float32)
     y = np.arange(64) % N_CLASSES
