@@ -122,6 +122,9 @@ def occlusion_maps(
     n, height, width, channels = X.shape
     window, stride = window_and_stride(X.shape, window, stride)
     filling = _filling(X, fill)
+    if X.dtype.kind in "biu" and not _holds(X.dtype, filling):
+        # Cut to integers it would be another value, or go around: -1 is 255.
+        X = X.astype(np.result_type(X.dtype, np.float32))
     whole = log_probabilities(estimator, X)
     columns = _columns(estimator, y, whole)
     # The last square touches the far edge.
@@ -229,6 +232,15 @@ def _filling(X: np.ndarray, fill: Any) -> np.ndarray:
             f"channel; got {fill!r}"
         )
     return values
+
+
+def _holds(dtype: np.dtype, values: np.ndarray) -> bool:
+    """Tell whether integers of a type, or booleans, hold some values exactly."""
+    low, high = (
+        (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    )
+    inside = (values >= low) & (values <= high)
+    return bool((inside & (values == np.rint(values))).all())
 
 
 def _columns(estimator: Any, y: Any, probabilities: np.ndarray) -> np.ndarray:

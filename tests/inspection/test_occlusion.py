@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.special import expit
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.exceptions import NotFittedError
@@ -206,3 +207,25 @@ def test_errors(watcher, images):
         occlusion_maps(watcher, images, ["bright"])
     with pytest.raises(ValueError, match="`names` must hold one value for each"):
         OcclusionDisplay.from_estimator(watcher, images, names=["one"])
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, bool])
+@pytest.mark.parametrize("fill", ["mean", "sky", [-1.0], [300.0]])
+def test_integer_images_are_hidden_by_the_same_values(dtype, fill):
+    class Weighted(ClassifierMixin, BaseEstimator):
+        def fit(self, X, y):
+            self.classes_ = np.array(["z", "a"])  # in an order of its own
+            return self
+
+        def predict_proba(self, X):
+            p = expit((X.reshape(len(X), -1) / 400) @ np.linspace(-1, 1, 30))
+            return np.column_stack([p, 1 - p])
+
+    X = np.random.default_rng(0).integers(0, 200, (2, 6, 5, 1)).astype(dtype)
+    classifier = Weighted().fit(None, None)
+    found = occlusion_maps(classifier, X, ["a", "z"], window=2, fill=fill)
+    floats = X.astype(np.float64)
+    expected = occlusion_maps(classifier, floats, ["a", "z"], window=2, fill=fill)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    opposite = occlusion_maps(classifier, floats, ["z", "a"], window=2, fill=fill)
+    np.testing.assert_allclose(expected, -opposite, atol=1e-9)
