@@ -230,25 +230,31 @@ class DifferenceDisplay:
         check_matplotlib(f"{cls.__name__}.from_data")
         X = image_array(X)
         y = labels_of_images(y, len(X))
+        if not len(pairs) or any(np.size(pair) != 2 for pair in map(_listed, pairs)):
+            raise ValueError(
+                f"`pairs` must contain at least one pair of labels; got {pairs!r}"
+            )
+        sides = [
+            class_rows(y, [pair[side] for pair in pairs], "pairs") for side in (0, 1)
+        ]
+        if class_names is not None and not hasattr(class_names, "items"):
+            raise ValueError(
+                "`class_names` must be a mapping of labels to names, such as "
+                f"{{{sides[0][0][0]!r}: 'a name'}}; got {class_names!r}"
+            )
+        names = None if class_names is None else dict(class_names)
         look = find_look(
             X, value_range=value_range, composite=composite, band_names=band_names
         )
         pixels = to_pixels(X)
-        if not len(pairs) or any(len(pair) != 2 for pair in pairs):
-            raise ValueError(
-                f"`pairs` must contain at least one pair of labels; got {pairs!r}"
-            )
-        names = {} if class_names is None else dict(class_names)
         first, second = (
-            np.stack(
-                [
-                    _mean(pixels, some)
-                    for some in class_rows(y, [pair[side] for pair in pairs])[1]
-                ]
-            )
-            for side in (0, 1)
+            np.stack([_mean(pixels, some) for some in members]) for _, members in sides
         )
-        rows = [f"{names.get(one, one)} | {names.get(two, two)}" for one, two in pairs]
+        called = check_names(names, [*sides[0][0], *sides[1][0]])
+        half = len(pairs)
+        rows = [
+            " | ".join(pair) for pair in zip(called[:half], called[half:], strict=True)
+        ]
         columns = ["mean of\nthe first", "mean of\nthe second", "second\n− first"]
         display = cls._of(first, second, rows, columns, look, title)
         return display.plot(ax=ax, **imshow_kw)
@@ -322,6 +328,10 @@ class DifferenceDisplay:
         colorbar.ax.tick_params(labelsize=size)
         self.ax_, self.figure_ = ax, ax.figure
         return self
+
+
+def _listed(pair: Any) -> list[Any]:
+    return list(pair) if hasattr(pair, "__len__") else [pair]
 
 
 def _mean(images: np.ndarray, rows: np.ndarray) -> np.ndarray:

@@ -169,7 +169,9 @@ def find_look(X: Any, preprocessing: Any = None, **asked: Any) -> Stretch:
     return find_stretch(pixels, preprocessing, stacklevel=4, **asked)
 
 
-def class_rows(y: Any, classes: ArrayLike | None) -> tuple[list[Any], list[np.ndarray]]:
+def class_rows(
+    y: Any, classes: ArrayLike | None, name: str = "classes"
+) -> tuple[list[Any], list[np.ndarray]]:
     """Return the classes in the order to show them, and the images of each.
 
     Parameters
@@ -178,6 +180,8 @@ def class_rows(y: Any, classes: ArrayLike | None) -> tuple[list[Any], list[np.nd
         Labels.
     classes : array-like, default=None
         The classes to show, in order; None takes all, sorted.
+    name : str, default="classes"
+        Of that parameter, for messages.
 
     Returns
     -------
@@ -191,7 +195,7 @@ def class_rows(y: Any, classes: ArrayLike | None) -> tuple[list[Any], list[np.nd
     missing = [label for label in shown if label not in known]
     if missing:
         raise ValueError(
-            f"`classes` must be labels of the images; no images have {missing[:12]}"
+            f"`{name}` must be labels of the images; no images have {missing[:12]}"
         )
     return shown, [np.flatnonzero(y == label) for label in shown]
 

@@ -28,7 +28,11 @@ from skdistill.metrics._distillers import (
     trained_teachers,
 )
 from skdistill.metrics._evaluate import evaluate_synthetic
-from skdistill.metrics._protocol import Evaluation, check_evaluation
+from skdistill.metrics._protocol import (
+    Evaluation,
+    check_evaluation,
+    short_names,
+)
 from skdistill.synthetic import SyntheticSet
 from skdistill.utils._files import as_path
 from skdistill.utils._parallel import run_parallel
@@ -418,9 +422,8 @@ def _comparison(
             "bytes": cell.n_bytes,
             "images": cell.n_images,
             "labels": cell.labels,
-            # That of a step of a pipeline in the column of all others.
-            **{key.rpartition("__")[2]: v for key, v in cell.parameters.items()},
         }
+        rest |= short_names(cell.parameters, {*row, *rest, "network", "score"})
         rows += [
             {**row, "network": network, "score": score, **rest}
             for network, score in enumerate(cell.scores)

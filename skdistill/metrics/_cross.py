@@ -13,6 +13,7 @@ from sklearn.utils._param_validation import Interval, validate_params
 
 from skdistill._training_set import check_test_images, training_set
 from skdistill.metrics._evaluate import evaluate_synthetic
+from skdistill.metrics._protocol import short_names
 from skdistill.metrics._scorers import check_scorer
 from skdistill.neural_network import ConvNetClassifier, NetworkClassifier
 from skdistill.neural_network._any_classifier import of_images
@@ -193,11 +194,7 @@ def cross_architecture(
                 random_state=child_seed(seed, *str(name).encode()) % 2**31,
                 **options,
             )
-        chosen = {
-            # That of a step of a pipeline in the column of all others.
-            parameter.rpartition("__")[2]: value
-            for parameter, value in found.parameters.items()
-        }
+        chosen = short_names(found.parameters, ("estimator", "repeat", "score"))
         rows += [
             {"estimator": name, "repeat": repeat, "score": score, **chosen}
             for repeat, score in enumerate(found.scores)

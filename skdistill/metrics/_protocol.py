@@ -1,6 +1,6 @@
 """How a set is scored: what is checked, chosen and trained for it."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from numbers import Real
 from typing import Any, NamedTuple
 
@@ -262,6 +262,27 @@ def score_sets(
     return SyntheticScore(
         float(scores.mean()), float(scores.std()), scores, chosen, table
     )
+
+
+def short_names(parameters: dict[str, Any], taken: Collection[str]) -> dict[str, Any]:
+    """Return what was chosen by the names of columns of a table.
+
+    Those of the steps of pipelines are in the column of all others of the name, unless
+    steps have different values.  Names of columns that the table has are preceded by
+    "parameter".
+    """
+    values: dict[str, list[Any]] = {}
+    for name, value in parameters.items():
+        values.setdefault(name.rpartition("__")[2], []).append(value)
+    named = {
+        last if all(one == values[last][0] for one in values[last]) else name: value
+        for name, value in parameters.items()
+        for last in [name.rpartition("__")[2]]
+    }
+    return {
+        f"parameter {name}" if name in taken else name: value
+        for name, value in named.items()
+    }
 
 
 def _grid(estimator: Any, param_grid: dict[str, Any] | None) -> list[dict[str, list]]:

@@ -322,8 +322,13 @@ def test_differences(small):
     expected = (X[y == 7].mean(axis=0) - X[y == 5].mean(axis=0)).mean(axis=-1)
     np.testing.assert_allclose(classes.difference[0], expected, atol=1e-5)
     assert classes.row_names == ["barred | 7"]
-    with pytest.raises(ValueError, match="`pairs` must contain at least one pair"):
-        DifferenceDisplay.from_data(X, y, pairs=[])
+    for wrong in ([], [5, 7], [(5, 7, 6)]):
+        with pytest.raises(ValueError, match="`pairs` must contain at least one pair"):
+            DifferenceDisplay.from_data(X, y, pairs=wrong)
+    with pytest.raises(ValueError, match=r"`pairs` must be labels .* \[77\]"):
+        DifferenceDisplay.from_data(X, y, pairs=[(5, 77)])
+    with pytest.raises(ValueError, match=r"`class_names` must be a mapping .*5: 'a"):
+        DifferenceDisplay.from_data(X, y, pairs=[(5, 7)], class_names=["a", "b"])
 
 
 def test_empty_images_have_profiles():

@@ -11,6 +11,7 @@ from skdistill.metrics import (
     evaluate_synthetic,
     standard_estimators,
 )
+from skdistill.metrics._protocol import short_names
 from skdistill.neural_network._any_classifier import flatten_images
 
 
@@ -109,3 +110,12 @@ def test_wrong_options(data):
         cross_architecture((X, y), X_test, y_test, estimators={})
     with pytest.raises(ValueError, match="'estimators' parameter"):
         cross_architecture((X, y), X_test, y_test, estimators=[Rated()])
+
+
+def test_columns_of_parameters():
+    taken = ("estimator", "score")
+    rates = {"a__learning_rate": 0.1, "b__learning_rate": 0.1}
+    assert short_names(rates, taken) == {"learning_rate": 0.1}
+    both = {"a__C": 1, "b__C": 2, "c__k": 3}
+    assert short_names(both, taken) == {"a__C": 1, "b__C": 2, "k": 3}
+    assert short_names({"estimator": 1}, taken) == {"parameter estimator": 1}
