@@ -310,12 +310,13 @@ def _classes_of(dataset: Any) -> tuple[list[str] | None, str]:
     kind = type(dataset).__name__
     classes = getattr(dataset, "classes", None)
     numbers = getattr(dataset, "class_to_idx", None)
-    if (
-        classes is None
-        and isinstance(numbers, Mapping)
-        and sorted(numbers.values()) == list(range(len(numbers)))
+    if isinstance(numbers, Mapping) and sorted(numbers.values()) == list(
+        range(len(numbers))
     ):
-        classes = sorted(numbers, key=numbers.__getitem__)
+        # Where they have the same names, the numbers decide on their order.
+        ordered = sorted(numbers, key=numbers.__getitem__)
+        if classes is None or sorted(map(str, classes)) == sorted(map(str, ordered)):
+            classes = ordered
     if classes is not None:
         names = as_names(classes)
         if names is not None and getattr(dataset, "target_transform", None) is not None:

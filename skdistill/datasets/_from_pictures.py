@@ -18,6 +18,7 @@ from skdistill.datasets._stream import (
     as_result,
     name_of,
 )
+from skdistill.utils._labels import check_sequence
 
 
 @validate_params(
@@ -67,7 +68,7 @@ def from_pil_images(
     Raises
     ------
     TypeError
-        If an element is not a Pillow image.
+        If an element is not a Pillow image, or the labels have no order.
     ValueError
         If there are no images, if one cannot be decoded or differs in size or kind from
         most, or if the number of labels differs.
@@ -110,6 +111,7 @@ def from_pil_images(
             raise ValueError(f"{name_of(i, 'pictures')}: {error}") from error
     classes = None
     if labels is not None:
+        check_sequence(labels, "labels")
         if len(labels) != len(pictures):
             raise ValueError(
                 f"`labels` must have one label for each of the {len(pictures)} "

@@ -1,6 +1,6 @@
 """What class labels may be."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Set
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -47,9 +47,12 @@ def as_labels(y: Any, name: str = "y") -> np.ndarray:
 
     Raises
     ------
+    TypeError
+        If labels have no order, or cannot be counted.
     ValueError
         If there is a mask that hides some.
     """
+    check_sequence(y, name)
     labels = np.asarray(native_labels(unmasked(y, name, "labels")))
     if (
         labels.dtype.kind == "U"
@@ -60,6 +63,22 @@ def as_labels(y: Any, name: str = "y") -> np.ndarray:
     ):
         return np.asarray(y, dtype=object)
     return labels
+
+
+def check_sequence(y: Any, name: str = "y") -> None:
+    """Raise a TypeError if labels have no order, or cannot be counted."""
+    cure = ""
+    if isinstance(y, Mapping):
+        cure = f"pass list({name}.values()) if these are the labels"
+    elif isinstance(y, Iterator):
+        cure = f"pass list({name})"
+    elif isinstance(y, Set):
+        cure = "pass a list or an array with one label for each image"
+    if cure:
+        raise TypeError(
+            f"{name} must hold a class label for each image; got a "
+            f"{type(y).__name__}: {cure}"
+        )
 
 
 def native_labels(y: Any) -> Any:

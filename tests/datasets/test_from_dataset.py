@@ -125,6 +125,9 @@ def test_names_of_parts(tmp_path):
     numbers = Pairs(PICTURES)
     numbers.class_to_idx = {"b": 1, "a": 0, "c": 2}
     assert from_torch_dataset(numbers, verbose=0).target_names == ["a", "b", "c"]
+    # Numbers tell the order, whatever the order of the names.
+    numbers.classes = ["c", "b", "a"]
+    assert from_torch_dataset(numbers, verbose=0).target.tolist() == list("abcabc")
     synonyms = Pairs(PICTURES, classes=[("tench", "Tinca"), ("crane",), ("x",)])
     assert from_torch_dataset(synonyms, verbose=0).target[0] == "tench, Tinca"
     with pytest.warns(UserWarning, match="found the label 2. The numbers are kept"):
@@ -446,3 +449,8 @@ def test_no_pictures(pictures, error, message):
         from_pil_images(pictures, verbose=0)
     with pytest.raises(ValueError, match="one label for each of the 6 pictures; got 2"):
         from_pil_images(PICTURES, [0, 1], verbose=0)
+
+
+def test_labels_of_pictures_without_an_order_are_refused():
+    with pytest.raises(TypeError, match=r"`?labels`? must hold a class label for each"):
+        from_pil_images(PICTURES, dict(enumerate(LABELS)), verbose=0)

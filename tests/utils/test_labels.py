@@ -193,3 +193,22 @@ def test_strings_of_variable_length():
     model = DistilledClassifier(RandomSubset(random_state=0), NETWORK).fit(X, y)
     assert model.classes_.tolist() == ["smooth", "spiral"]
     assert 0 <= model.score(X, y) <= 1
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (dict(enumerate(NAMES)), r"got a dict: pass list\(.*\.values\(\)\)"),
+        (iter(NAMES), r"got a .*iterator: pass list\("),
+        (set(NAMES), "got a set: pass a list or an array"),
+    ],
+)
+def test_labels_without_an_order_are_refused(labels, message):
+    for call in (
+        lambda: RandomSubset().fit(X, labels),
+        lambda: NETWORK.fit(X, labels),
+        lambda: SyntheticSet(X, labels),
+        lambda: NETWORK.fit(X, NAMES).score(X, labels),
+    ):
+        with pytest.raises(TypeError, match=message):
+            call()
