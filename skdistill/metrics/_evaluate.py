@@ -131,8 +131,9 @@ def evaluate_synthetic(
         Number of networks for the mean accuracy on the validation images.
     scoring : str, callable or None, default=None
         The metric on the test images: a scorer of scikit-learn or its name, such as
-        "neg_brier_score" for calibration.  None is the accuracy, which "honest" uses in
-        any case to choose the learning rate.  A metric of scikit-learn is tested on the
+        "balanced_accuracy" for classes that differ in size.  None is the accuracy.
+        "honest" chooses the learning rate by the same metric if its name is given, and
+        by the accuracy if it is a callable.  A metric of scikit-learn is tested on the
         labels before the training.
     n_repeats : int, default=5
         Number of networks, each with a different random state.

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from sklearn.base import clone
-from sklearn.metrics import check_scoring
 from sklearn.model_selection import ParameterGrid
 
 from skdistill._training_set import TrainingSet, check_test_images, training_set
@@ -93,7 +92,8 @@ class Evaluation(NamedTuple):
         What is chosen from; one that is empty where nothing is.
     test, validation : tuple (X, y)
         ``validation`` is ``test`` where nothing is chosen.
-    scorer : callable
+    scorer, chooser : callable
+        Of predictions for the test images, and of those for the validation images.
     scoring : str, callable or None
         As it was given.
     at_once : bool
@@ -105,6 +105,7 @@ class Evaluation(NamedTuple):
     test: tuple[np.ndarray, np.ndarray]
     validation: tuple[np.ndarray, np.ndarray]
     scorer: Any
+    chooser: Any
     scoring: Any
     at_once: bool
 
@@ -163,8 +164,13 @@ def check_evaluation(
         warn_of_shared_images(validation[0], test[0])
     classes = np.unique(data.synthetic.y)
     scorer = check_scorer(estimator, scoring, classes, test[1], ("scoring", "y_test"))
+    # More is better with all metrics that have a name; of others nobody knows.
+    by_name = scoring if isinstance(scoring, str) else None
+    chooser = check_scorer(
+        estimator, by_name, classes, validation[1], ("scoring", "y_validation")
+    )
     return Evaluation(
-        data, estimator, settings, test, validation, scorer, scoring, together
+        data, estimator, settings, test, validation, scorer, chooser, scoring, together
     )
 
 
@@ -235,7 +241,7 @@ def score_sets(
                 for place in places
             ],
             checked.validation,
-            check_scoring(estimators[0], None),
+            checked.chooser,
             "validation",
         )
         means = found.reshape(len(settings), -1).mean(axis=1)

@@ -5,9 +5,10 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.metrics import accuracy_score, make_scorer
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, make_scorer
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -297,6 +298,55 @@ def test_metrics_that_can_be_computed(data):
         assert np.isfinite(found.mean)
     with pytest.raises(ValueError, match="SVC has none of the"):
         evaluate_synthetic((X, y), X, y, scoring="roc_auc_ovr", estimator=SVC())
+
+
+class Answers(ClassifierMixin, BaseEstimator):
+    """Recognizes all classes but one, or names the one that is most frequent."""
+
+    def __init__(self, kind="all"):
+        self.kind = kind
+
+    def fit(self, X, y):
+        self.classes_ = np.unique(y)
+        return self
+
+    def predict(self, X):
+        if self.kind == "frequent":
+            return np.zeros(len(X), dtype=np.int64)
+        found = X[:, 0, 0, 0].astype(np.int64)
+        return np.where(found == 0, 1, found)
+
+
+@pytest.mark.parametrize(
+    ("scoring", "kind", "expected"),
+    [
+        (None, "frequent", 0.8),
+        ("balanced_accuracy", "all", 2 / 3),
+        # Whether more of it is better nobody knows.
+        (make_scorer(balanced_accuracy_score), "frequent", 1 / 3),
+    ],
+)
+def test_metrics_with_a_name_choose(scoring, kind, expected):
+    y = np.repeat([0, 1, 2], (40, 5, 5))
+    X = y[:, None, None, None] + np.linspace(0, 0.5, 8).reshape(2, 2, 2)
+    found = evaluate_synthetic(
+        (X[::5], y[::5]), X, y, estimator=Answers(), scoring=scoring, n_repeats=1,
+        protocol="honest", X_validation=X + 0.1, y_validation=y,
+        param_grid={"kind": ["all", "frequent"]},
+    )  # fmt: skip
+    assert found.parameters == {"kind": kind}
+    assert found.mean == pytest.approx(expected)
+
+
+def test_metrics_are_tried_on_the_validation_labels(data):
+    X, y = data
+    some = y != 2
+    with pytest.raises(ValueError, match=r"for `y_validation`.*no image of \[2\]"):
+        evaluate_synthetic(
+            (X[:9], y[:9]), X[9:], y[9:], scoring="neg_log_loss", protocol="honest",
+            X_validation=X[some] + 1, y_validation=y[some],
+            estimator=LogisticRegression(), param_grid={"C": [0.1, 1.0]},
+        )  # fmt: skip
 
 
 @pytest.mark.filterwarnings("ignore:.*probability.*:FutureWarning")
