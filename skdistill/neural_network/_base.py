@@ -24,6 +24,7 @@ from skdistill.neural_network._augment import resolve_families
 from skdistill.neural_network._convnet import (
     flatten_parameters,
     load_flat_parameters,
+    n_parameters,
 )
 from skdistill.neural_network._losses import LOSSES, probabilities_of
 from skdistill.neural_network._micro_batches import largest_map, micro_batches
@@ -255,8 +256,9 @@ class BaseNetworkClassifier(
                 if len(self.loss_curve_) < self.max_iter:
                     tasks.begin_step()
         self._keep(learned)
-        # The last step comes after the last loss.
-        if not np.isfinite(self.parameters_).all():
+        # The last step comes after the last loss.  What is not learned, and comes last,
+        # may be unused.
+        if not np.isfinite(self.parameters_[: n_parameters(module)]).all():
             raise self._diverged("weights that are not finite")
         if not self._is_finite_for(X):
             raise self._diverged("outputs that are not finite")

@@ -267,7 +267,8 @@ def _check_alone(module: nn.Module, images: Tensor) -> None:
             "`architecture` must treat each image alone when it is not in training; "
             "its logits of an image depend on the other images of its batch, as with "
             "a batch normalization that keeps no statistics "
-            "(track_running_stats=False)"
+            "(track_running_stats=False), or on a random generator other than that of "
+            "PyTorch"
         )
 
 

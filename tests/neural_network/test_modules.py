@@ -12,6 +12,7 @@ from sklearn.exceptions import NotFittedError
 from torch import nn
 
 from skdistill.neural_network import ConvNetClassifier, NetworkClassifier
+from skdistill.neural_network._module_features import ModuleFeatures
 from skdistill.neural_network._modules import call_architecture, try_module
 from skdistill.utils._metadata import qualified_name
 
@@ -349,6 +350,14 @@ def test_last_batch_of_one_image(data):
             classifier(given, batch_size=batch_size).fit(*data)
         classifier(module(), batch_size=batch_size, max_iter=1).fit(*data)
     classifier(given, batch_size=22).fit(*data)
+
+
+def test_buffers_without_a_value_are_no_divergence(data):
+    given = nn.Sequential(nn.Flatten(), nn.Linear(96, N_CLASSES))
+    given.register_buffer("unused", torch.full((2,), torch.nan))
+    assert classifier(given).fit(*data).score(*data) > 0
+    images = torch.randn(2, 2, 8, 6)
+    assert ModuleFeatures(given, images).n_features == 96
 
 
 def test_images_are_not_changed_in_place():
