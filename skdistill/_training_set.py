@@ -15,8 +15,14 @@ from skdistill.synthetic import SyntheticSet, _as_set
 from skdistill.utils._image_input import as_images
 from skdistill.utils._labels import check_known_labels
 from skdistill.utils._pixel_space_checks import warn_of_other_pixels
-from skdistill.utils._validation import image_array
+from skdistill.utils._validation import (
+    check_same_columns,
+    column_names,
+    image_array,
+)
 from skdistill.utils._warnings import warn_once
+
+_OF_SET = "the table of the images to train on"
 
 
 class TrainingSet(NamedTuple):
@@ -27,10 +33,13 @@ class TrainingSet(NamedTuple):
     synthetic : SyntheticSet
     flattened : bool
         Whether its images came as rows of pixels, and test images become such.
+    columns : ndarray of str or None
+        The names of the columns of these rows, None if there are none.
     """
 
     synthetic: SyntheticSet
     flattened: bool
+    columns: np.ndarray | None = None
 
     @property
     def images(self) -> np.ndarray:
@@ -82,7 +91,9 @@ def training_set(synthetic: Any) -> TrainingSet:
     if isinstance(synthetic, (tuple, list)) and len(synthetic) == 2:
         X = np.asarray(as_images(synthetic[0], "X"))
         if X.ndim == 2 and X.size:
-            return TrainingSet(_as_set((X[:, None, :, None], synthetic[1])), True)
+            names = column_names(synthetic[0])
+            made = _as_set((X[:, None, :, None], synthetic[1]))
+            return TrainingSet(made, True, names)
     # What was changed in a set since it was made is checked, too.
     distilled = replace(_as_set(synthetic))
     _warn_of_contrary_labels(distilled)
@@ -115,6 +126,7 @@ def check_test_images(
     *,
     names: tuple[str, str] = ("X", "y"),
     classes: Any = None,
+    columns: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Check real images and labels on which networks of a set are to be scored.
 
@@ -131,6 +143,8 @@ def check_test_images(
         What messages call them.
     classes : array-like of shape (n_classes,), default=None
         The known classes; None takes those of the set.
+    columns : ndarray of str, default=None
+        The names of the columns of a table with the images of the set.
 
     Returns
     -------
@@ -145,17 +159,24 @@ def check_test_images(
         are unknown; the message names the parameter.
     """
     classes = np.unique(synthetic.y) if classes is None else classes
+    check_same_columns(columns, X, names[0], _OF_SET)
     return _check_real(synthetic, X, y, names, classes, every=False)
 
 
 def check_training_images(
-    synthetic: SyntheticSet, X: Any, y: Any, *, names: tuple[str, str]
+    synthetic: SyntheticSet,
+    X: Any,
+    y: Any,
+    *,
+    names: tuple[str, str],
+    columns: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Check the real images of which another set is to be made, to compare with.
 
     As :func:`check_test_images`, but that each label must be known: a set with other
     classes is none to compare with.
     """
+    check_same_columns(columns, X, names[0], _OF_SET)
     return _check_real(synthetic, X, y, names, np.unique(synthetic.y), every=True)
 
 

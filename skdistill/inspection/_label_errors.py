@@ -15,7 +15,7 @@ from skdistill.utils._files import as_path
 from skdistill.utils._images import batches
 from skdistill.utils._labels import check_known_labels, labels_of_images
 from skdistill.utils._torch_state import with_own_torch_state
-from skdistill.utils._validation import image_array
+from skdistill.utils._validation import check_same_columns, image_array
 from skdistill.utils._warnings import warn
 
 _BATCH_VALUES = 2**22
@@ -118,6 +118,8 @@ def find_label_errors(
     [3, 1, 0]
     """
     buffer = _fitted(buffer)
+    columns = getattr(buffer, "feature_names_in_", None)
+    check_same_columns(columns, X, "X", "those of the teachers")
     images = image_array(X, shape=buffer.image_shape_)
     n_samples = len(images)
     labels = check_known_labels(
@@ -139,7 +141,8 @@ def find_label_errors(
         for epoch in epochs:
             network = buffer.classifier(teacher, epoch)
             for part in batches(images, _BATCH_VALUES):
-                logits = network._logits(images[part]).astype(np.float64)
+                logits = network._computed(images[part], features=False)
+                logits = logits.astype(np.float64)
                 margins[part] += _margins(logits, codes[part])
                 probabilities[part] += softmax(logits, axis=1)
     n_asked = buffer.n_teachers_ * len(epochs)

@@ -14,6 +14,7 @@ from skdistill.inspection._neighbors import (
     find_neighbors,
 )
 from skdistill.inspection._plotting import (
+    check_fitted_columns,
     check_matplotlib,
     check_names,
     class_rows,
@@ -208,6 +209,7 @@ class NeighborsDisplay:
         check_matplotlib(f"{cls.__name__}.from_set")
         synthetic = as_distilled(synthetic)
         extractor = check_extractor(estimator)
+        check_fitted_columns(extractor, X)
         X = image_array(X, shape=synthetic.X.shape[1:])
         y = real_labels(y, len(X), synthetic)
         if names is not None:

@@ -16,7 +16,7 @@ from skdistill.utils._labels import check_known_labels, labels_of_images
 from skdistill.utils._maps import scratch_array
 from skdistill.utils._pixel_space_checks import warn_of_other_pixels
 from skdistill.utils._stretch import Stretch, find_stretch
-from skdistill.utils._validation import image_array
+from skdistill.utils._validation import check_same_columns, image_array
 
 _MAX_LOOKED_AT = 400  # images, to find black and white
 
@@ -102,7 +102,11 @@ def to_pixels(images: Any, preprocessing: Any = None, name: str = "X") -> np.nda
 
 
 def real_images(
-    X: Any, estimator: Any, shape: tuple[int, ...], preprocessing: Any = None
+    X: Any,
+    estimator: Any,
+    shape: tuple[int, ...],
+    preprocessing: Any = None,
+    name: str = "X",
 ) -> np.ndarray:
     """Return real images in their own pixels.
 
@@ -117,16 +121,27 @@ def real_images(
         Of the distilled images.
     preprocessing : transformer, default=None
         As for :func:`distilled_by`.
+    name : str, default="X"
+        Of the parameter, for messages.
 
     Returns
     -------
     pixels : ndarray of shape (n_images, height, width, channels), float32
     """
-    X = image_array(X, shape=shape)
+    check_fitted_columns(estimator, X, name)
+    X = image_array(X, name, shape=shape)
     if not isinstance(estimator, Pipeline):
         # What comes to a pipeline is not yet in the space of the distilled images.
         warn_of_other_pixels(distilled_by(estimator)[0], X)
     return to_pixels(X, None if isinstance(estimator, Pipeline) else preprocessing)
+
+
+def check_fitted_columns(estimator: Any, X: Any, name: str = "X") -> None:
+    """Raise a ValueError if a table has other columns than an estimator was fitted to.
+
+    Without names, as of images with four axes, there is nothing to compare.
+    """
+    check_same_columns(getattr(estimator, "feature_names_in_", None), X, name)
 
 
 def real_labels(y: Any, n_images: int, synthetic: SyntheticSet) -> np.ndarray:

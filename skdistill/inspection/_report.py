@@ -13,6 +13,7 @@ from sklearn.utils._param_validation import HasMethods, Interval, validate_param
 from skdistill.curation import GalaxyZooCurator
 from skdistill.inspection import _html
 from skdistill.inspection._plotting import (
+    check_fitted_columns,
     check_matplotlib,
     check_names,
     distilled_by,
@@ -182,7 +183,9 @@ def report(
     classes = np.unique(synthetic.y)
     y_test = check_known_labels(y_test, classes, name="y_test", every=True)
     with already_checked():  # by the evaluation below
-        real = real_images(X_test, distiller, synthetic.X.shape[1:], preprocessing)
+        real = real_images(
+            X_test, distiller, synthetic.X.shape[1:], preprocessing, "X_test"
+        )
     if y_test.shape != real.shape[:1] or not len(real):
         raise ValueError(
             "`X_test` and `y_test` must have the same length, at least 1; got "
@@ -191,6 +194,7 @@ def report(
     truth = "voted" if isinstance(tree, GalaxyZooCurator) else "true"
     tree = None if tree is False else _tree(tree, classes)
     names = _names(class_names, classes, tree)
+    check_fitted_columns(distiller, X_train, "X_train")
     train = check_training_images(X_train, y_train, synthetic)
     inner = innermost(distiller)
     pixels = to_pixels(synthetic.X, preprocessing)

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 from skdistill.curation._tree import VoteTree
 from skdistill.inspection._grid import MAX_INCHES
 from skdistill.inspection._plotting import (
+    check_fitted_columns,
     check_matplotlib,
     check_names,
     distilled_by,
@@ -198,6 +199,7 @@ class TreeDisplay:
         groups = []
         if X is not None:
             # Only what is shown is transformed.
+            check_fitted_columns(estimator, X)
             X = image_array(X, shape=synthetic.X.shape[1:])
             y = labels_of_images(y, len(X))
             first = _first_of_each(y, tree, n_images)

@@ -51,7 +51,9 @@ def check_baseline(
             "images that the set was distilled from, not test images"
         )
     names = ("X_train", "y_train")
-    images, labels = check_training_images(data.synthetic, X, y, names=names)
+    images, labels = check_training_images(
+        data.synthetic, X, y, names=names, columns=data.columns
+    )
     if isinstance(baseline, str):
         for label, n_wanted in zip(
             *np.unique(data.synthetic.y, return_counts=True), strict=True

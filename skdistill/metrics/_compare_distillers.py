@@ -41,6 +41,8 @@ from skdistill.utils._torch_state import with_own_torch_state
 from skdistill.utils._validation import (
     check_class_sizes,
     check_images,
+    check_same_columns,
+    column_names,
 )
 from skdistill.utils._warnings import warn
 
@@ -188,6 +190,11 @@ def compare_distillers(
     options = _check_options(options)
     seeds = _check_seeds(seeds)
     distillers = _check_names(distillers)
+    for name, other in (
+        ("X_test", X_test),
+        ("X_validation", options["X_validation"]),
+    ):
+        check_same_columns(column_names(X), other, name, "X")
     images, labels, distillers = _check_data(distillers, X, y)
     checked = _check_evaluation(images, labels, X_test, y_test, options)
     warn_of_shared_images(images, checked.test[0], "X")

@@ -212,11 +212,20 @@ def _check_all(
     """Find out before the first training what the last could stumble over."""
     data = training_set(synthetic)
     _, labels = check_test_images(
-        data.synthetic, X_test, y_test, names=("X_test", "y_test")
+        data.synthetic,
+        X_test,
+        y_test,
+        names=("X_test", "y_test"),
+        columns=data.columns,
     )
     pair = ("X_validation", "y_validation")
     if all(options.get(name) is not None for name in pair):
-        check_test_images(data.synthetic, *(options[name] for name in pair), names=pair)
+        check_test_images(
+            data.synthetic,
+            *(options[name] for name in pair),
+            names=pair,
+            columns=data.columns,
+        )
     classes = np.unique(data.synthetic.y)
     for name, estimator in estimators.items():
         data.check(estimator, name=f"estimators[{name!r}]")

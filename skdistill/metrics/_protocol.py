@@ -152,7 +152,13 @@ def check_evaluation(
     settings = list(ParameterGrid(_grid(estimator, param_grid))) if honest else [{}]
     data.check(estimator, settings)
     together = trains_at_once(at_once, estimator, n_jobs)
-    test = check_test_images(data.synthetic, X_test, y_test, names=("X_test", "y_test"))
+    test = check_test_images(
+        data.synthetic,
+        X_test,
+        y_test,
+        names=("X_test", "y_test"),
+        columns=data.columns,
+    )
     validation = test
     if honest:
         validation = check_test_images(
@@ -160,6 +166,7 @@ def check_evaluation(
             X_validation,
             y_validation,
             names=("X_validation", "y_validation"),
+            columns=data.columns,
         )
         warn_of_shared_images(validation[0], test[0])
     classes = np.unique(data.synthetic.y)

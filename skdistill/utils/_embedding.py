@@ -1,5 +1,6 @@
 """Images in a space of features, a batch at a time."""
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -37,12 +38,17 @@ def embed(extractor: Any, X: Images, name: str) -> np.ndarray:
     extract = extractor.extract_features if has_features else extractor.transform
     found: np.ndarray | None = None
     for part in batches(X, _BATCH_VALUES):
-        features = np.asarray(extract(X[part]))
+        with warnings.catch_warnings():
+            # Names of columns were checked before they became images.
+            warnings.filterwarnings("ignore", "X does not have valid feature names")
+            features = np.asarray(extract(X[part]))
         n_wanted = part.stop - part.start
-        if len(features) != n_wanted or not np.isfinite(features).all():
+        n_poor = np.count_nonzero(~np.isfinite(features))
+        if len(features) != n_wanted or n_poor:
             raise ValueError(
                 f"`{name}` must return a row of finite numbers for each image; for "
                 f"{n_wanted} images it returned shape {features.shape}"
+                + (f", with {n_poor} numbers that are NaN or infinite" * (n_poor > 0))
             )
         features = features.reshape(n_wanted, -1)
         if found is None:

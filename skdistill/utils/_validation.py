@@ -11,6 +11,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import (
     _check_feature_names,
     _check_sample_weight,
+    _get_feature_names,
     validate_data,
 )
 
@@ -312,6 +313,41 @@ def check_columns(estimator: Any, X: Any) -> Any:
     """
     _check_feature_names(estimator, X, reset=False)
     return np.asarray(X) if hasattr(X, "columns") else X
+
+
+def column_names(X: Any) -> np.ndarray | None:
+    """Return the names of the columns of a table, None if some are no strings."""
+    try:
+        return _get_feature_names(X)
+    except TypeError:  # strings and numbers
+        return None
+
+
+def check_same_columns(
+    expected: np.ndarray | None, X: Any, name: str = "X", of: str = "those of fit"
+) -> None:
+    """Raise a ValueError if a table has columns of other names, or in another order.
+
+    Pixels are read by their places: in another order the images would be others.
+
+    Parameters
+    ----------
+    expected : ndarray of str or None
+        The names that it should have, None if there are none.
+    X : array-like or DataFrame
+        What has no names is not checked.
+    name : str, default="X"
+        Of the parameter, for messages.
+    of : str, default="those of fit"
+        Whose names are expected.
+    """
+    found = None if expected is None else column_names(X)
+    if found is None or np.array_equal(expected, found):
+        return
+    how = "in another order" if sorted(expected) == sorted(found) else "others"
+    raise ValueError(
+        f"{name} must have the same columns in the same order as {of}; they are {how}"
+    )
 
 
 def check_finite_images(X: Images, name: str = "X") -> None:

@@ -1,9 +1,11 @@
 """Displays of images: grids, and trees with images at their leaves."""
 
 import sys
+import warnings
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.text import Text
 from sklearn.exceptions import NotFittedError
@@ -14,6 +16,7 @@ from skdistill import (
     ConvNetClassifier,
     DistilledClassifier,
     GalaxyZooCurator,
+    RandomSubset,
     STMDistiller,
     SyntheticSet,
     TrajectoryBuffer,
@@ -23,6 +26,7 @@ from skdistill.inspection import (
     DifferenceDisplay,
     EvolutionDisplay,
     MeasuresDisplay,
+    NeighborsDisplay,
     ProfileDisplay,
     SyntheticSetDisplay,
     TreeConfusionDisplay,
@@ -306,6 +310,33 @@ def test_displays_want_a_label_for_each_image(images, fitted):
         ProfileDisplay.from_estimator(distiller, X, y.astype(str))
     with pytest.raises(ValueError, match=r"a real image of each class .* \[3\]"):
         DifferenceDisplay.from_estimator(distiller, X[y != 3], y[y != 3])
+    plt.close("all")
+
+
+def test_tables_have_the_columns_of_fit(images):
+    X, y = images
+    rows = pd.DataFrame(X.reshape(18, -1)).add_prefix("p")
+    turned = rows[rows.columns[::-1]]
+    distiller = RandomSubset(image_shape=X.shape[1:], random_state=0).fit(rows, y)
+    network = ConvNetClassifier(
+        width=2, depth=1, max_iter=1, image_shape=X.shape[1:], device="cpu"
+    ).fit(rows, y)
+    for door in (
+        lambda X: ProfileDisplay.from_estimator(distiller, X, y),
+        lambda X: DifferenceDisplay.from_estimator(distiller, X, y),
+        lambda X: TreeDisplay.from_estimator(distiller, X, y),
+        lambda X: MeasuresDisplay.from_estimator(distiller, X, y, measures=["gini"]),
+        lambda X: NeighborsDisplay.from_set(
+            distiller.synthetic_, X, y, estimator=network
+        ),
+    ):
+        with pytest.raises(
+            ValueError, match=r"X must have the same columns .* another"
+        ):
+            door(turned)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        door(rows)
     plt.close("all")
 
 

@@ -1,12 +1,14 @@
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.tree import DecisionTreeClassifier
 
-from skdistill import ConvNetClassifier, SyntheticSet
+from skdistill import ConvNetClassifier, RandomSubset, SyntheticSet
 from skdistill.metrics import (
+    compare_distillers,
     cross_architecture,
     evaluate_synthetic,
     standard_estimators,
@@ -119,3 +121,26 @@ def test_columns_of_parameters():
     both = {"a__C": 1, "b__C": 2, "c__k": 3}
     assert short_names(both, taken) == {"a__C": 1, "b__C": 2, "k": 3}
     assert short_names({"estimator": 1}, taken) == {"parameter estimator": 1}
+
+
+def test_tables_have_the_columns_of_the_training_images():
+    rows = pd.DataFrame(np.random.default_rng(0).normal(size=(40, 6))).add_prefix("p")
+    y = np.arange(40) % 2
+    turned = rows[rows.columns[::-1]]
+    tree = DecisionTreeClassifier()
+    pair = (rows[:20], y[:20])
+    validation = {"protocol": "honest", "y_validation": y[:20]}
+    training = {"baseline": "random", "y_train": y[:20]}
+    evaluate_synthetic(pair, rows[20:], y[20:], estimator=tree, n_repeats=1)
+    with pytest.raises(ValueError, match="X_test must have the same columns"):
+        evaluate_synthetic(pair, turned[20:], y[20:], estimator=tree)
+    with pytest.raises(ValueError, match="X_test must have the same columns"):
+        cross_architecture(pair, turned[20:], y[20:], estimators={"tree": tree})
+    with pytest.raises(ValueError, match="X_validation must have the same columns"):
+        evaluate_synthetic(
+            pair, rows[20:], y[20:], X_validation=turned[:20], **validation
+        )
+    with pytest.raises(ValueError, match="X_train must have the same columns"):
+        evaluate_synthetic(pair, rows[20:], y[20:], X_train=turned[:20], **training)
+    with pytest.raises(ValueError, match="X_test must have the same columns"):
+        compare_distillers({"r": RandomSubset()}, *pair, turned[20:], y[20:])
