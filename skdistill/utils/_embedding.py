@@ -43,7 +43,7 @@ def embed(extractor: Any, X: Images, name: str) -> np.ndarray:
             warnings.filterwarnings("ignore", "X does not have valid feature names")
             features = np.asarray(extract(X[part]))
         n_wanted = part.stop - part.start
-        n_poor = np.count_nonzero(~np.isfinite(features))
+        n_poor = int(np.count_nonzero(~np.isfinite(features)))
         if len(features) != n_wanted or n_poor:
             raise ValueError(
                 f"`{name}` must return a row of finite numbers for each image; for "

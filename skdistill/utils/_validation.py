@@ -341,8 +341,8 @@ def check_same_columns(
     of : str, default="those of fit"
         Whose names are expected.
     """
-    found = None if expected is None else column_names(X)
-    if found is None or np.array_equal(expected, found):
+    found = column_names(X)
+    if expected is None or found is None or np.array_equal(expected, found):
         return
     how = "in another order" if sorted(expected) == sorted(found) else "others"
     raise ValueError(
