@@ -201,5 +201,10 @@ def load_learned(module: nn.Module, parameters: Tensor) -> None:
 
 
 def _tensors(module: nn.Module) -> list[Tensor]:
-    statistics = [one for one in module.buffers() if one.is_floating_point()]
+    statistics = [
+        one
+        for one in module.buffers()
+        # No training changes a sparse table.
+        if one.is_floating_point() and one.layout == torch.strided
+    ]
     return [*module.parameters(), *statistics]

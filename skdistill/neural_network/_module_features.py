@@ -436,6 +436,8 @@ class ModuleFeatures:
 
 def _are_the_same(one: Tensor, other: Tensor) -> bool:
     """Tell whether tensors are equal; memory that nobody has filled may hold NaN."""
+    # Of sparse tensors PyTorch compares none.
+    one, other = (each.to_dense() for each in (one, other))
     return torch.equal(one, other) or (
         one.shape == other.shape
         and bool(torch.isclose(one, other, rtol=0, atol=0, equal_nan=True).all())

@@ -352,6 +352,22 @@ def test_last_batch_of_one_image(data):
     classifier(given, batch_size=22).fit(*data)
 
 
+class OfGraph(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("edges", torch.eye(96).roll(1, 0).to_sparse())
+        self.last = nn.Linear(96, N_CLASSES)
+
+    def forward(self, images):
+        return self.last((self.edges @ images.flatten(1).T).T)
+
+
+def test_sparse_buffers(data):
+    network = classifier(OfGraph(), max_iter=2).fit(*data)
+    assert network.predict(data[0]).shape == data[1].shape
+    assert ModuleFeatures(OfGraph(), torch.randn(2, 2, 8, 6)).n_features == 96
+
+
 def test_buffers_without_a_value_are_no_divergence(data):
     given = nn.Sequential(nn.Flatten(), nn.Linear(96, N_CLASSES))
     given.register_buffer("unused", torch.full((2,), torch.nan))
