@@ -1,6 +1,7 @@
 """What the rows of a table say of their images, and where these are."""
 
 import os
+import re
 from collections.abc import Hashable, Sequence
 from numbers import Integral
 from typing import Any
@@ -95,7 +96,7 @@ def images_of_rows(
             "`rows` must be a DataFrame or a sequence of paths; got "
             f"{type(rows).__name__}. {cure}"
         )
-    values = as_text(list(rows))
+    values = _paths_or_content(list(rows))
     names = rows.index if isinstance(rows, pd.Series) else range(len(values))
     for name, value in zip(names, values, strict=True):
         if not isinstance(value, single):
@@ -104,6 +105,20 @@ def images_of_rows(
                 f"element {name!r} is a {type(value).__name__}"
             )
     return pd.Index(names), values, False
+
+
+def _paths_or_content(values: list) -> list:
+    """Return paths that came as bytes as text, unless they are more likely content.
+
+    Without the name of a column only endings tell paths from what a server sent in
+    place of an image: an error message.
+    """
+    texts = as_text(values)
+    return texts if all(_is_like_a_file(text) for text in texts) else values
+
+
+def _is_like_a_file(value: Any) -> bool:
+    return not isinstance(value, str) or bool(re.search(r"\.\w+$", value))
 
 
 def _values(rows: pd.DataFrame, column: str) -> list:

@@ -474,8 +474,9 @@ def test_other_kinds_of_tables_are_told_how_to_be_passed(folder):
 def test_bytes_of_lost_images_are_no_paths(lost):
     with pytest.raises(ValueError, match="cannot read"):
         ImageReader().transform([lost])
+    reader = ImageReader(images_dir="nowhere")
     with pytest.raises(FileNotFoundError, match="png"):
-        ImageReader(images_dir="nowhere").transform([b"a.png", b""])
+        reader.transform(pd.DataFrame({"path": [b"a.png", b""]}))
 
 
 def test_rows_are_named_as_python_writes_them():
