@@ -68,8 +68,9 @@ def compare_classes(
         The measure of each image; images with NaN are left out.
     y : array-like of shape (n_images,)
         Their labels.
-    first, second : label or list of labels
-        The classes to compare.
+    first, second : label, or list or set of labels
+        The classes to compare.  Labels that are not in `y` are warned about, and are an
+        error where there are no others.
     groups : array-like of shape (n_images,), default=None
         The run of each image, such as its seed.  Images of the same run are not
         independent: they share teachers, initial images and random numbers.  The mean

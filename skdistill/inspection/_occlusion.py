@@ -68,7 +68,8 @@ def occlusion_maps(
         Step of the square in pixels; None uses half of the window.
     fill : {"sky", "mean"} or array-like of shape (channels,), default="sky"
         The value of hidden pixels: for each image the median of its outermost pixels or
-        the mean of all, by channel, or given values.
+        the mean of all, by channel, or given values.  Images of integers that cannot
+        hold it are converted to floats.
     scale : {"log-odds", "probability"}, default="log-odds"
         The measured quantity: the natural logarithm of the odds, log p - log(1 - p), or
         the probability p itself.  A probability near 1 cannot increase and hardly

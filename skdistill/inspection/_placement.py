@@ -79,7 +79,13 @@ def place_distilled(
         percent; and ``z_low``, ``z_high``, ``percentile_low`` and ``percentile_high``,
         the ends of intervals.  These reflect the sampling of the real images, not the
         variation between distillations.  NaN if the image, or all but one real image,
-        cannot be measured.
+        cannot be measured; ``z`` also if all real images have the same value.
+
+    Raises
+    ------
+    ValueError
+        If lengths differ, a measure is infinite, there is no real image of a class, or
+        ``names`` are those of the columns of ``measures`` in another order.
 
     See Also
     --------
