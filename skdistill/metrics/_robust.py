@@ -49,7 +49,7 @@ def hard_label_recovery(real: Any, synthetic: Any) -> Any:
     >>> round(hard_label_recovery(0.848, 0.65), 3)
     0.198
     """
-    return _plain(_accuracy(real, "real") - _accuracy(synthetic, "synthetic"))
+    return _plain(_difference(real, synthetic, ("real", "synthetic")))
 
 
 @validate_params(
@@ -84,7 +84,7 @@ def improvement_over_random(synthetic: Any, random: Any) -> Any:
     >>> round(improvement_over_random(0.65, 0.31), 2)
     0.34
     """
-    return _plain(_accuracy(synthetic, "synthetic") - _accuracy(random, "random"))
+    return _plain(_difference(synthetic, random, ("synthetic", "random")))
 
 
 @validate_params(
@@ -200,11 +200,13 @@ def augmentation_robust_score(
     >>> round(score, 3)
     0.421
     """
-    augmented = _accuracy(synthetic_augmented, "synthetic_augmented") - _accuracy(
-        random_augmented, "random_augmented"
+    augmented = _difference(
+        synthetic_augmented,
+        random_augmented,
+        ("synthetic_augmented", "random_augmented"),
     )
-    plain = _accuracy(synthetic_plain, "synthetic_plain") - _accuracy(
-        random_plain, "random_plain"
+    plain = _difference(
+        synthetic_plain, random_plain, ("synthetic_plain", "random_plain")
     )
     return _plain(_normalized(weight * augmented + (1 - weight) * plain))
 
@@ -228,6 +230,17 @@ def _accuracy(value: Any, name: str) -> np.ndarray:
             f"`{name}` must be an accuracy in [0, 1], not in percent; got {value}"
         )
     return value
+
+
+def _difference(one: Any, two: Any, names: tuple[str, str]) -> np.ndarray:
+    first, second = _accuracy(one, names[0]), _accuracy(two, names[1])
+    try:
+        return first - second
+    except ValueError as error:
+        raise ValueError(
+            f"`{names[0]}` and `{names[1]}` must be single accuracies or arrays of the "
+            f"same shape; got {first.shape} and {second.shape}"
+        ) from error
 
 
 def _plain(value: Any) -> Any:

@@ -88,3 +88,9 @@ def test_percents_are_refused(wrong):
         augmented(0.5, wrong)
     with pytest.raises(ValueError, match="'weight' parameter"):
         label_robust_score(0.8, 0.5, 0.3, weight=2)
+
+
+def test_arrays_of_other_lengths_are_named():
+    message = r"`synthetic` and `random` must be .* got \(2,\) and \(3,\)"
+    with pytest.raises(ValueError, match=message):
+        improvement_over_random([0.5, 0.6], [0.1, 0.2, 0.3])
