@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from sklearn.utils.validation import _num_samples
 
 from skdistill.inspection._grid import (
     MAX_ROWS,
@@ -226,14 +225,13 @@ class MeasuresDisplay:
         """
         check_matplotlib(f"{cls.__name__}.from_data")
         transformer = MorphologyMeasures() if transformer is None else transformer
-        y = labels_of_images(y, _num_samples(X))
-        y_distilled = labels_of_images(
-            y_distilled, _num_samples(X_distilled), "y_distilled"
-        )
+        # What is wrong with images is said first: a single one has as many labels.
+        real = np.asarray(transformer.fit_transform(X))
+        y = labels_of_images(y, len(real))
+        distilled = np.asarray(transformer.transform(X_distilled))
+        y_distilled = labels_of_images(y_distilled, len(distilled), "y_distilled")
         kept, _ = class_rows(y_distilled, classes)
         called = check_names(class_names, kept)
-        real = np.asarray(transformer.fit_transform(X))
-        distilled = np.asarray(transformer.transform(X_distilled))
         names = transformer.get_feature_names_out().tolist()
         shown = names[:_MAX_MEASURES] if measures is None else list(measures)
         unknown = [name for name in shown if name not in names]

@@ -178,6 +178,7 @@ def compare_with_random(
     """
     from skdistill.metrics import evaluate_synthetic
     from skdistill.neural_network._default import ENTRY
+    from skdistill.utils._pixel_space import pixel_space
     from skdistill.utils._random import child_seed, root_seed
 
     classes, wanted = np.unique(synthetic.y, return_counts=True)
@@ -201,6 +202,7 @@ def compare_with_random(
     entry = synthetic.metadata.get(ENTRY)
     if estimator is None and entry is None and hasattr(inner, "_default_estimator"):
         estimator = inner._default_estimator()
+    space = pixel_space(X)
     seed = root_seed(random_state)
     accuracies = []
     for number in range(n_repeats):
@@ -216,7 +218,8 @@ def compare_with_random(
             X[rows],
             y[rows],
             metadata={} if entry is None else {ENTRY: entry},
-            pixel_space=synthetic.pixel_space,
+            # Of a few small images it would be a guess; that of the set is told before.
+            pixel_space=space,
         )
         others = np.arange(len(y_test))
         if train is None:
