@@ -14,7 +14,7 @@ from types import SimpleNamespace
 
 import pandas as pd
 import torch
-from _data import any_images
+from _data import any_images, scoring_of
 from _runs import read_rows, store_settings, write_rows
 
 from skdistill import (
@@ -120,6 +120,7 @@ def main():
                                     estimator=ConvNetClassifier(
                                         learning_rate=rate, max_iter=150, **shared
                                     ),
+                                    scoring=scoring_of(split.y_validation),
                                     n_repeats=options.n_networks,
                                     random_state=options.seed,
                                 ).mean
