@@ -7,8 +7,8 @@ holds votes.csv, or labels.csv with the classes, and images/.
 
 "cpu" takes all galaxies of the classes that have enough of them, at 32 pixels, with
 small networks and a fixed number of iterations, within half an hour on two cores;
-"resolution" has the paper's resolution and width but few iterations, one image per
-class and one seed; "paper" is for a GPU.
+"resolution" has the paper's resolution and width, one image per class and one seed, but
+so few iterations that images hardly change: it shows the cost; "paper" is for a GPU.
 """
 
 from dataclasses import replace
