@@ -334,6 +334,7 @@ class GalaxyZooCurator(TransformerMixin, DocLinkMixin, BaseEstimator):
                 int(self.clean),
                 self.cumulative_,
                 self.columns,
+                self.vote_unit,
             )
         candidates = np.flatnonzero(able)
         candidates = _rank_candidates(candidates, codes, confidence, id_ranks)
@@ -431,7 +432,7 @@ class GalaxyZooCurator(TransformerMixin, DocLinkMixin, BaseEstimator):
         if is_polars(catalog):
             return catalog[self.sample_indices_].with_columns(split=split), labels
         # A copy is one block of memory: pandas warns about adding a column to many.
-        rows = catalog.iloc[self.sample_indices_].copy()
+        rows = as_pandas(catalog).iloc[self.sample_indices_].copy()
         return rows.assign(split=split), labels
 
     def get_feature_names_out(self, input_features: None = None) -> np.ndarray:

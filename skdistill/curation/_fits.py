@@ -72,6 +72,8 @@ def decode_fits(
         images = [hdu for hdu in hdus if hdu.is_image and _shape(hdu)]
         if not images:
             raise ValueError("the FITS file has no image")
+        # Spectra and calibrations beside a picture are none.
+        images = [hdu for hdu in images if len(_shape(hdu)) > 1] or images
         if bands is None:
             images = _pictures(images, note)
         first = _shape(images[0])
@@ -90,7 +92,13 @@ def decode_fits(
             planes = _read(images[0], content, note)
             chosen = [planes[i] for i in _choose(bands, len(planes), [])]
         else:
-            images = [hdu for hdu in images if len(_shape(hdu)) == 2]
+            flat = [hdu for hdu in images if len(_shape(hdu)) == 2]
+            if bands is None and len(flat) < len(images):
+                note(
+                    f"have {len(images)} images, of which {len(images) - len(flat)} "
+                    "are cubes: only those of two axes are used as bands"
+                )
+            images = flat
             names = [hdu.name for hdu in images]
             numbers = _choose(bands, len(images), names)
             images = [images[i] for i in numbers]
@@ -183,6 +191,11 @@ def _choose(
     chosen = []
     for band in bands:
         if isinstance(band, str):
+            if not names:
+                raise ValueError(
+                    f"`bands` asks for {band!r}, but the planes of a cube have no "
+                    f"names: use numbers from 0 to {n_bands - 1}"
+                )
             # astropy gives names of extensions in capitals.
             if band.upper() not in names:
                 raise ValueError(

@@ -184,6 +184,7 @@ class RotationAugmenter(DocLinkMixin, BaseEstimator):
             table = as_pandas(rows)
             angles = rotation_angles(table)
             galaxies = self._number_galaxies(table)
+            rows = rows if is_polars(rows) else table
         else:
             rows = unmasked(rows, "rows", "rows")
             if np.ndim(rows) > 2:

@@ -250,8 +250,9 @@ def leaf_labels(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     confidence : ndarray of shape (n_galaxies,)
         The highest score; NaN where there is no label.
     """
-    # argmax takes the first of equal values, in any order of the rows.
-    codes = np.where(np.isnan(scores), -1.0, scores).argmax(axis=1)
+    # argmax takes the first of equal values, in any order of the rows. NaN, which a row
+    # has throughout or not at all, is no label: `confidence > 0` is false.
+    codes = scores.argmax(axis=1)
     confidence = np.take_along_axis(scores, codes[:, None], axis=1)[:, 0]
     labeled = confidence > 0
     return np.where(labeled, codes, -1), np.where(labeled, confidence, np.nan)

@@ -20,7 +20,8 @@ _COUNT_COLUMNS = (
     "total_votes",
     "smooth-or-featured-gz2_total-votes",
 )
-# Published fractions are rounded, or went through float32.
+# Published fractions are rounded, or went through float32, and sums are inexact: a vote
+# that is a limit is neither beyond it nor short of it.
 _VOTE_TOLERANCE = 1e-6
 # Of sums of votes that were rounded to two digits.
 _SUM_TOLERANCE = 0.021
@@ -245,6 +246,7 @@ def are_clean(
     n_votes: int,
     cumulative: bool = False,
     columns: str | Mapping[str, str] | None = None,
+    unit: str = "fraction",
 ) -> np.ndarray:
     """Return which galaxies are clean in the sense of Willett et al.
 
@@ -264,6 +266,8 @@ def are_clean(
         Whether the votes are cumulative, for which there are no thresholds.
     columns : str, mapping or None, default=None
         As of :func:`read_votes`; only a pattern with `{votes}` has several suffixes.
+    unit : {"fraction", "percent", "count"}, default="fraction"
+        What the votes are stored as; debiased votes are never numbers of votes.
 
     Returns
     -------
@@ -283,7 +287,8 @@ def are_clean(
         )
     has_suffixes = isinstance(columns, str) and "{votes}" in columns
     pattern = columns if has_suffixes else None
-    debiased = read_votes(catalog, "debiased", tree, columns=pattern)
+    shares = "percent" if unit == "percent" else "fraction"
+    debiased = read_votes(catalog, "debiased", tree, columns=pattern, unit=shares)
     column = {answer: i for i, answer in enumerate(tree.answers)}
     counts: dict[str, np.ndarray] = {}
     clean = np.zeros(len(catalog), dtype=bool)
@@ -297,9 +302,11 @@ def are_clean(
         for question, step in zip(tree.questions[leaf], path, strict=True):
             # A comparison with NaN is false: no vote is no clean answer.
             if step[0] in gates:
-                passed &= votes[rows, column[step[0]]] >= gates.pop(step[0])
+                least = gates.pop(step[0]) - _VOTE_TOLERANCE
+                passed &= votes[rows, column[step[0]]] >= least
                 continue
-            passed &= _add_votes(debiased[rows], step, column) >= CLEAN_DEBIASED
+            sums = _add_votes(debiased[rows], step, column)
+            passed &= sums >= CLEAN_DEBIASED - _VOTE_TOLERANCE
             if question not in counts:
                 answers = tree.answers_of[question]
                 counts[question] = np.nan_to_num(

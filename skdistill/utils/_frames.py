@@ -19,14 +19,33 @@ def is_polars(table: Any) -> bool:
 
 
 def as_pandas(table: Any) -> Any:
-    """Return a table of polars as one of pandas, anything else as it is.
+    """Return a table of pandas or polars as one of pandas, anything else as it is.
 
-    The index of the result is the position of the row.
+    For polars the index of the result is the position of the row.  Numbers have the
+    byte order of the machine: pandas can neither select nor match others, such as
+    those of a FITS table.
     """
+    if isinstance(table, pd.DataFrame):
+        return _native(table)
     if not is_polars(table):
         return table
     # Without pyarrow, which polars' own conversion needs.
     return pd.DataFrame({name: _as_series(table[name]) for name in table.columns})
+
+
+def _native(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table with numbers in the byte order of the machine."""
+    foreign = [
+        place
+        for place, dtype in enumerate(table.dtypes)
+        if isinstance(dtype, np.dtype) and not dtype.isnative
+    ]
+    if foreign:
+        table = table.copy(deep=False)
+    for place in foreign:
+        values = table.iloc[:, place].to_numpy()
+        table.isetitem(place, values.astype(values.dtype.newbyteorder("=")))
+    return table
 
 
 def _as_series(column: Any) -> Any:
@@ -40,8 +59,11 @@ def _as_series(column: Any) -> Any:
 
 def how_to_pass(table: Any) -> str:
     """Say for an error how another kind of table becomes a DataFrame."""
-    is_table = hasattr(table, "to_pandas") and hasattr(table, "columns")
-    return ": pass its .to_pandas()" if is_table else ""
+    if hasattr(table, "to_pandas") and hasattr(table, "columns"):
+        return ": pass its .to_pandas()"
+    # What astropy.io.fits.getdata returns, for one.
+    has_columns = getattr(getattr(table, "dtype", None), "names", None) is not None
+    return ": pass pd.DataFrame(...) of it" if has_columns else ""
 
 
 def as_text(values: list) -> list:

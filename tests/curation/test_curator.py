@@ -7,10 +7,11 @@ import polars
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
-from skdistill.curation import GalaxyZooCurator
+from skdistill.curation import GalaxyZooCurator, ImageReader, RotationAugmenter
 from skdistill.curation._questions import GALAXY_DATASETS_NAMES
 from skdistill.curation._tree import ANSWERS, CLASS_NAMES, LEAVES
 
@@ -560,3 +561,34 @@ def test_polars_in_polars_out(make_catalog):
     table = table.with_columns(polars.Series(VOTES[0], votes))
     with pytest.raises(ValueError, match=r"Votes must lie .* in row 3"):
         curator.fit(table)
+
+
+def test_tables_in_the_byte_order_of_fits(make_catalog, tmp_path):
+    catalog = make_catalog()
+    catalog.insert(0, "name", [f"J{i}" for i in range(len(catalog))])
+    foreign = pd.DataFrame(
+        {
+            name: values.to_numpy().astype(values.dtype.newbyteorder(">"))
+            if name != "name"
+            else values
+            for name, values in catalog.items()
+        }
+    )
+    assert not any(dtype.isnative for dtype in foreign.dtypes[1:])
+    curator = GalaxyZooCurator(n_train=5, n_test=2, min_votes=1, random_state=0)
+    expected, labels = curator.fit_resample(catalog)
+    rows, found = curator.fit_resample(foreign)
+    pd.testing.assert_frame_equal(rows, expected)
+    np.testing.assert_array_equal(found, labels)
+    # What was given stays as it is.
+    assert not any(dtype.isnative for dtype in foreign.dtypes[1:])
+    augmenter = RotationAugmenter(2)
+    rotated, _ = augmenter.fit_resample(foreign)
+    pd.testing.assert_frame_equal(rotated, augmenter.fit_resample(catalog)[0])
+    for objid in foreign["objid"][:3].tolist():
+        Image.new("RGB", (8, 8), (objid % 7,) * 3).save(tmp_path / f"{objid}.PNG")
+    reader = ImageReader(images_dir=tmp_path, id_column="objid", size=4)
+    X = reader.transform(foreign.head(3).assign(split=["train", "test", "train"]))
+    assert X[:, 0, 0, 0].tolist() == [i % 7 for i in catalog["objid"][:3]]
+    with pytest.raises(TypeError, match=r"got recarray: pass pd.DataFrame\(...\)"):
+        curator.fit(foreign.to_records())

@@ -112,6 +112,25 @@ def test_choice_of_bands():
         np.testing.assert_array_equal(read(content), read(cube_file(cube[:3])))
 
 
+def test_images_of_other_axes_than_the_first():
+    cube = make_cube(3)
+    plane, spectrum = fits.ImageHDU(cube[0]), fits.ImageHDU(cube[0, 0], name="WAVE")
+    expected = block_means(cube)[..., :1]
+    # A spectrum is no picture, wherever it is.
+    for images in ([spectrum, plane], [plane, spectrum]):
+        X = read(to_fits(fits.PrimaryHDU(), *images))
+        np.testing.assert_allclose(X, expected, rtol=1e-5, atol=1e-6)
+    content = to_fits(fits.PrimaryHDU(), spectrum, fits.ImageHDU(cube))
+    assert read(content).shape == (12, 12, 3)
+    content = to_fits(fits.PrimaryHDU(), plane, fits.ImageHDU(cube, name="CUBE"))
+    with pytest.warns(UserWarning, match="2 images, of which 1 are cubes: only those"):
+        X = read(content)
+    np.testing.assert_allclose(X, expected, rtol=1e-5, atol=1e-6)
+    assert read(content, bands=[0]).shape == (12, 12, 1)
+    with pytest.raises(ValueError, match=r"planes of a cube have no names: .* 0 to 2"):
+        read(cube_file(cube), bands=["g", "r"])
+
+
 @pytest.mark.parametrize("angle", [0.0, 90.0, 33.0])
 def test_missing_pixels_are_left_out_of_means(angle):
     flat = np.full((40, 40, 2), 3.0, dtype=np.float32)

@@ -265,6 +265,37 @@ def test_clean_samples_are_what_the_flags_say(n_votes, seed):
     assert set(curator.available_indices_.tolist()) == expected
 
 
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("unit", ["fraction", "percent"])
+def test_votes_that_are_a_threshold_are_clean(unit, dtype):
+    answers = [f"{q}_{answer}" for q, some in GZ2_QUESTIONS.items() for answer in some]
+    catalog = {f"{a}_{votes}": 0.0 for a in answers for votes in ("fraction", "count")}
+    catalog |= {f"{answer}_count": 30.0 for answer in answers}
+    catalog |= {f"{answer}_debiased": 0.0 for answer in answers}
+    # 0.227, 0.8 and 0.7 + 0.1 are less than that in float32 or as a sum.
+    for answer, fraction, debiased in [
+        ("t01_smooth_or_features_a02_features_or_disk", 0.227, 0.2),
+        ("t02_edgeon_a04_yes", 0.326, 0.8),
+        ("t09_bulge_shape_a25_rounded", 0.6, 0.1),
+        ("t09_bulge_shape_a26_boxy", 0.2, 0.7),
+    ]:
+        catalog[f"{answer}_fraction"] = fraction
+        catalog[f"{answer}_debiased"] = debiased
+    table = pd.DataFrame(catalog, index=range(3)).astype(dtype)
+    # The second has less votes than needed, the third no clear answer.
+    table.loc[1, "t01_smooth_or_features_a02_features_or_disk_fraction"] -= 0.001
+    table.loc[2, "t09_bulge_shape_a25_rounded_debiased"] -= 0.001
+    if unit == "percent":
+        votes = [name for name in table if not name.endswith("_count")]
+        table[votes] *= 100
+    table = table.copy().assign(objid=range(3))
+    curator = GalaxyZooCurator(
+        n_train=None, n_test=0, clean=10, vote_unit=unit, rare_classes="drop"
+    ).fit(table)
+    assert curator.labels_.tolist() == ["edge-on with bulge"] * 3
+    assert curator.available_indices_.tolist() == [0]
+
+
 def test_clean_samples_have_the_flags_of_stripe_82(shared_data):
     catalog = pd.read_csv(shared_data / "gz2-stripe82" / "table5.csv.gz")
     curator = GalaxyZooCurator(n_train=None, n_test=0, clean=10).fit(catalog)
