@@ -344,7 +344,12 @@ class GalaxyZooCurator(TransformerMixin, DocLinkMixin, BaseEstimator):
         bounds = np.bincount(codes[candidates], minlength=n_classes).cumsum()[:-1]
         per_class = np.split(candidates[order], bounds)
         class_names = tuple(tree.leaves)
-        sizes = self._class_sizes(class_names, [len(members) for members in per_class])
+        voted = np.isfinite(votes).any(axis=0)
+        sizes = self._class_sizes(
+            class_names,
+            [len(members) for members in per_class],
+            [a for a, some in zip(tree.answers, voted, strict=True) if not some],
+        )
 
         rng = check_random_state(self.random_state)
         selected, is_test = [], []
@@ -487,9 +492,12 @@ class GalaxyZooCurator(TransformerMixin, DocLinkMixin, BaseEstimator):
         return cumulative
 
     def _class_sizes(
-        self, class_names: tuple[str, ...], available: list[int]
+        self, class_names: tuple[str, ...], available: list[int], unvoted: list[str]
     ) -> list[tuple[int, int]]:
-        """Number of (training, test) galaxies of each class."""
+        """Number of (training, test) galaxies of each class.
+
+        `unvoted` are answers that no galaxy has a vote for, to be told with an error.
+        """
         if self.n_train is not None:
             if isinstance(self.n_test, Integral):
                 n_test = int(self.n_test)
@@ -516,6 +524,8 @@ class GalaxyZooCurator(TransformerMixin, DocLinkMixin, BaseEstimator):
         ]
         if short and (self.rare_classes == "raise" or len(short) == len(sizes)):
             more = f"; and {len(short) - 10} more" if len(short) > 10 else ""
+            if unvoted:
+                more += f". No galaxy has a vote for {unvoted[:10]}, only NaN"
             raise ValueError(
                 f"Too few galaxies for `n_train={self.n_train!r}` and "
                 f"`n_test={self.n_test!r}` with `min_votes={self.min_votes!r}` and "

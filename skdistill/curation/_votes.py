@@ -86,11 +86,9 @@ def read_votes(
     not_numeric = [c for c in names if not pd.api.types.is_numeric_dtype(table[c])]
     if not_numeric:
         first = table[not_numeric[0]]
-        known = first.dropna()
-        value = f", and its first value is {told(known.iloc[0])}" if len(known) else ""
         raise ValueError(
             f"Vote columns must be numeric; {not_numeric[0]!r} has dtype "
-            f"{first.dtype}{value}. Not numeric: {not_numeric}"
+            f"{first.dtype}{_strange_value(first)}. Not numeric: {not_numeric}"
         )
 
     votes = table.to_numpy(dtype=np.float64, na_value=np.nan)
@@ -99,7 +97,7 @@ def read_votes(
     if len(wrong):
         row, column = wrong[0]
         raise ValueError(
-            f"Votes must lie in [0, {limit:g}]; got {votes[row, column]:g} for "
+            f"Votes must lie in [0, {limit:g}]; got {votes[row, column]:.9g} for "
             f"{names[column]!r} in row {told(catalog.index[row])} ({len(wrong)} values "
             "out of range with "
             f"`votes={suffix!r}`).{_cure(votes[tuple(wrong.T)], votes)}"
@@ -112,6 +110,18 @@ def read_votes(
             "rather than percent: use `vote_unit='fraction'`"
         )
     return votes / 100
+
+
+def _strange_value(column: pd.Series) -> str:
+    """Name the first value that is no number, as "--" among numbers that are text."""
+    known = column.dropna()
+    for row, value in zip(known.index, known, strict=True):
+        try:
+            float(value)
+        except (TypeError, ValueError):
+            return f", and {told(value)} in row {told(row)} is not a number"
+    first = f", and its first value is {told(known.iloc[0])}" if len(known) else ""
+    return f"{first}: use pd.to_numeric to convert it"
 
 
 def _shares(

@@ -68,7 +68,8 @@ def load_galaxy_zoo2(
         :class:`~skdistill.ImageReader` reads those without extracting them.  A table
         read from file has a new RangeIndex, a DataFrame keeps its own index.  The
         identifiers `dr7objid`, `objid` and `asset_id` are int64; an `asset_id` that is
-        missing for some rows, which is only possible without `images_dir`, is Int64.
+        missing for some rows, which is only possible if no images are named by it, is
+        Int64.
         `id_str` remains text.
 
     Raises
@@ -205,7 +206,7 @@ def with_images(
     n_dropped = int((~found).sum())
     if n_dropped:
         galaxies = galaxies[found]
-    if "asset_id" in galaxies:
+    if "asset_id" in galaxies and galaxies["asset_id"].notna().all():
         # `astype` of the whole table would cut it into one block for each column.
         galaxies = galaxies.assign(asset_id=galaxies["asset_id"].astype("int64"))
     return galaxies, n_dropped

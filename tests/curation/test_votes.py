@@ -115,10 +115,30 @@ def test_votes_that_are_no_fractions(challenge, change, cure):
 
 def test_votes_as_text_are_shown(challenge):
     table, _ = challenge
-    table["Class1.1"] = "0,5"
+    text = table["Class1.1"].astype(str)
+    for change, told in [
+        (lambda v: v.str.replace(".", ","), "and '.,.*' in row 0 is not a number"),
+        (lambda v: v.where(v.index != 4, "--"), "and '--' in row 4 is not a number"),
+        (lambda v: v, r"and its first value is '0\..*': use pd.to_numeric"),
+    ]:
+        table["Class1.1"] = change(text)
+        with pytest.raises(ValueError, match=rf"'Class1\.1' has dtype .*, {told}"):
+            curator().fit(table)
+
+
+def test_votes_that_are_all_missing_are_named(challenge):
+    table, _ = challenge
+    table["Class1.1"] = np.nan
     with pytest.raises(
-        ValueError, match=r"'Class1\.1' .*, and its first value is '0,5'"
+        ValueError, match=r"Too few .* No galaxy has a vote for \['.*'\], only NaN"
     ):
+        curator(n_train=1000).fit(table)
+
+
+def test_a_vote_just_out_of_range_is_not_told_as_1(challenge):
+    table, _ = challenge
+    table.loc[3, "Class1.1"] = 1.000003
+    with pytest.raises(ValueError, match=r"got 1\.000003 for 'Class1\.1' in row 3"):
         curator().fit(table)
 
 

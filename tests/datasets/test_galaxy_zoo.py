@@ -560,6 +560,16 @@ def test_ids_of_other_names(table, mapping, images_dir, name):
     assert by_index["asset_id"].tolist() == [10, 20, 30]
 
 
+def test_missing_asset_ids_where_images_are_named_otherwise(tmp_path):
+    for objid in (7, 8):
+        Image.new("RGB", (4, 4)).save(tmp_path / f"{objid}.PNG")
+    votes = pd.DataFrame({"objid": [8, 7, 9], "asset_id": [5.0, np.nan, 6.0]})
+    with pytest.warns(UserWarning, match="Dropped 1 of 3 galaxies"):
+        galaxies = load_galaxy_zoo2(votes, tmp_path, id_column="objid")
+    assert [Path(path).name for path in galaxies["path"]] == ["8.PNG", "7.PNG"]
+    assert galaxies["asset_id"].tolist() == [5, pd.NA]
+
+
 def test_a_split_with_a_galaxy_in_both_sets(table, images_dir):
     table = table.assign(asset_id=[10, 20, 10], split=["train", "train", "test"])
     with pytest.warns(UserWarning, match="share 'asset_id', the first '10'") as warned:
