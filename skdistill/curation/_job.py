@@ -19,6 +19,8 @@ from skdistill.utils._plain import told
 
 # Of the cutouts of Galaxy Zoo 2 and its successors, and what of them a galaxy fills.
 GALAXY_ZOO_SIZE, GALAXY_ZOO_CROP = (424, 424), 0.5
+# Of the longer side to the shorter: what a crop to a square takes from others is told.
+_NEARLY_SQUARE = 1.1
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,8 @@ class Job:
     notes: dict[str, set[int]] = field(default_factory=dict)
     # Whether the crop is that of Galaxy Zoo's cutouts, since the first image is one.
     of_galaxy_zoo: bool = False
+    # Whether nobody asked for the crop.
+    crop_is_guess: bool = False
 
     def find_form(self) -> tuple[tuple[int, ...], np.dtype]:
         """Find shape and type of the images: those of the first that can be read.
@@ -170,7 +174,7 @@ class Job:
                     else images[0]
                 )
                 kept["source"] = source
-            self._settle_crop(kept["image"])
+            self._settle_crop(kept["image"], i)
             return render(kept["image"], self.angles[i], self.settings)
         except (MemoryError, ImportError):
             raise
@@ -178,7 +182,7 @@ class Job:
         except Exception as error:
             raise ValueError(f"cannot read {describe(source)}: {error}") from error
 
-    def _settle_crop(self, image: Image.Image | np.ndarray) -> None:
+    def _settle_crop(self, image: Image.Image | np.ndarray, i: int) -> None:
         """Choose the crop by the first image; others must be like it."""
         if isinstance(image, np.ndarray):
             # The cutouts are pictures, never FITS.
@@ -187,7 +191,7 @@ class Job:
             size, is_cutout = image.size, image.size == GALAXY_ZOO_SIZE
         # Not in threads: the first image is read before they start.
         if self.settings.crop == "auto":
-            self.of_galaxy_zoo = is_cutout
+            self.of_galaxy_zoo, self.crop_is_guess = is_cutout, True
             crop = GALAXY_ZOO_CROP if is_cutout else 1.0
             self.settings = replace(self.settings, crop=crop)
         elif self.of_galaxy_zoo and not is_cutout:
@@ -197,6 +201,12 @@ class Job:
                 f"{GALAXY_ZOO_SIZE[1]}, and is cropped to its central "
                 f"{GALAXY_ZOO_CROP}. Pass `crop` to set the crop of both"
             )
+        if self.crop_is_guess and max(size) > _NEARLY_SQUARE * min(size):
+            text = (
+                "are not square, and only the square in their middle is kept "
+                "(`crop=1` confirms this)"
+            )
+            self.notes.setdefault(text, set()).add(i)
 
 
 def join_bands(images: Sequence[Any], sources: Sequence[tuple]) -> np.ndarray:

@@ -76,7 +76,8 @@ class ImageReader(TransformerMixin, DocLinkMixin, BaseEstimator):
         Central part of the image that is kept, as a fraction of its shorter side in
         (0, 1]. The crop is square and has a whole number of pixels. "auto" is 0.5 if
         the first image has the 424 x 424 pixels of a Galaxy Zoo cutout, and 1
-        otherwise, with a warning if this is a guess.
+        otherwise, with a warning if this is a guess, or if images are not square and
+        lose a part of their longer side.
     bands : sequence of int or str, default=None
         The bands to read, in this order. Numbers are indices of the planes of a FITS
         cube, of the images of a FITS file with one per extension, or of the channels R,
@@ -429,7 +430,10 @@ class ImageReader(TransformerMixin, DocLinkMixin, BaseEstimator):
     def _settings(self) -> Settings:
         bands = None if self.bands is None else tuple(self.bands)
         if bands is not None and not (
-            bands and all(isinstance(band, (Integral, str)) for band in bands)
+            bands
+            # A mask would be read as the numbers 0 and 1.
+            and all(isinstance(band, (Integral, str)) for band in bands)
+            and not any(isinstance(band, bool) for band in bands)
         ):
             raise ValueError(
                 f"`bands` must hold numbers or names of bands; got {self.bands!r}"

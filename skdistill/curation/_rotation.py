@@ -12,7 +12,7 @@ from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import validate_data
 
 from skdistill.utils._doc_link import DocLinkMixin
-from skdistill.utils._frames import as_pandas, is_polars
+from skdistill.utils._frames import as_pandas, how_to_pass, is_polars
 from skdistill.utils._ids import object_ids
 from skdistill.utils._image_input import unmasked
 from skdistill.utils._leaks import find_leaks
@@ -127,6 +127,8 @@ class RotationAugmenter(DocLinkMixin, BaseEstimator):
 
         Raises
         ------
+        TypeError
+            If `rows` is another kind of table, as of astropy or of NumPy.
         ValueError
             If there are no rows, if `y` has another length, or if a column `rotation`
             holds anything but finite numbers.
@@ -186,6 +188,11 @@ class RotationAugmenter(DocLinkMixin, BaseEstimator):
             galaxies = self._number_galaxies(table)
             rows = rows if is_polars(rows) else table
         else:
+            if how := how_to_pass(rows):
+                raise TypeError(
+                    "`rows` must be a DataFrame or an array with 2 axes; got "
+                    f"{type(rows).__name__}{how}"
+                )
             rows = unmasked(rows, "rows", "rows")
             if np.ndim(rows) > 2:
                 raise ValueError(

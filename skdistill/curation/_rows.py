@@ -134,7 +134,7 @@ def _bands_of_rows(rows: Any, columns: list) -> tuple[pd.Index, list, bool]:
     if not isinstance(rows, pd.DataFrame):
         raise TypeError(
             f"`path_column={columns!r}` requires a DataFrame with a column for "
-            f"each band; got {type(rows).__name__}"
+            f"each band; got {type(rows).__name__}{how_to_pass(rows)}"
         )
     missing = [name for name in columns if name not in rows.columns]
     if missing or not columns:
@@ -154,7 +154,8 @@ def _ids_of_rows(
     """Return the ids that the files of the rows are named after."""
     if not isinstance(rows, pd.DataFrame):
         raise TypeError(
-            f"`id_column={column!r}` requires a DataFrame; got {type(rows).__name__}"
+            f"`id_column={column!r}` requires a DataFrame; got "
+            f"{type(rows).__name__}{how_to_pass(rows)}"
         )
     if images_dir is None:
         raise ValueError(

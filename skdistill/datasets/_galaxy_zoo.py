@@ -82,7 +82,8 @@ def load_galaxy_zoo2(
     ValueError
         If a file has an unknown suffix or is damaged, a column is missing, identifiers
         are not integers or were stored as floats, a galaxy has several images, in
-        several folders or as `1` and `0001`, or no galaxy has an image.
+        several folders or as `1` and `0001`, or no galaxy has an image or is in
+        `mapping`.
 
     Warns
     -----
@@ -262,7 +263,16 @@ def _asset_ids(
     pairs = pd.DataFrame(
         {"object": objects.values.to_numpy(), "asset": table[asset].array}
     ).dropna()
-    pairs = pairs[pairs["object"].isin(keys.values)].drop_duplicates()
+    known = keys.values.dropna()
+    matching = pairs["object"].isin(known)
+    if len(known) and not matching.any():
+        example = f", such as {pairs['object'].iloc[0]!r}" if len(pairs) else ""
+        raise ValueError(
+            f"`mapping` must have ids of `votes`; none of its {len(pairs)} objects, "
+            f"{objects.name}{example}, is among the {len(known)} ids of `votes`, "
+            f"{keys.name}, such as {known.iloc[0]!r}"
+        )
+    pairs = pairs[matching].drop_duplicates()
     for one, other in (("object", "asset"), ("asset", "object")):
         repeated = pairs[one].duplicated(keep=False)
         if repeated.any():

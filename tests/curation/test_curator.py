@@ -590,5 +590,6 @@ def test_tables_in_the_byte_order_of_fits(make_catalog, tmp_path):
     reader = ImageReader(images_dir=tmp_path, id_column="objid", size=4)
     X = reader.transform(foreign.head(3).assign(split=["train", "test", "train"]))
     assert X[:, 0, 0, 0].tolist() == [i % 7 for i in catalog["objid"][:3]]
-    with pytest.raises(TypeError, match=r"got recarray: pass pd.DataFrame\(...\)"):
-        curator.fit(foreign.to_records())
+    for take in (curator.fit, augmenter.fit, reader.transform):
+        with pytest.raises(TypeError, match=r"got recarray: pass pd.DataFrame\(...\)"):
+            take(foreign.to_records())

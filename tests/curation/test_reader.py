@@ -1,6 +1,7 @@
 import io
 import os
 import pickle
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -162,6 +163,17 @@ def test_central_square_of_an_oblong(tmp_path):
         rows = pd.DataFrame({"path": ["oblong.png", "square.png"], "rotation": angle})
         X = ImageReader(images_dir=tmp_path, size=25, crop=0.5).transform(rows)
         np.testing.assert_array_equal(X[0], X[1])
+    paths = [tmp_path / "oblong.png", tmp_path / "square.png"]
+    with pytest.warns(
+        UserWarning, match="1 of 2 images are not square, and only the square .* row 0"
+    ):
+        X = ImageReader(size=25).transform(paths)
+    np.testing.assert_array_equal(X[0], X[1])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        np.testing.assert_array_equal(ImageReader(size=25, crop=1).transform(paths), X)
+        image.crop((0, 0, 104, 100)).save(tmp_path / "nearly.png")
+        ImageReader(size=25).transform([tmp_path / "nearly.png"])
 
 
 def test_rotation_column(folder, rows):

@@ -250,6 +250,6 @@ def test_channels(folder, rows, expected):
     for wrong in ([3], ["r"]):
         with pytest.raises(ValueError, match="must hold numbers among 0, 1, 2"):
             ImageReader(images_dir=folder, bands=wrong).transform(rows)
-    for wrong in ([], [0.5], [None]):
+    for wrong in ([], [0.5], [None], [True, False, True]):
         with pytest.raises(ValueError, match="`bands` must hold numbers or names"):
             ImageReader(images_dir=folder, bands=wrong).transform(rows)

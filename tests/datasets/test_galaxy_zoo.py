@@ -544,6 +544,16 @@ def test_mappings_that_are_not_one_to_one(table, mapping):
         load_galaxy_zoo2(table, mapping=mapping.assign(asset_id=7))
 
 
+def test_a_mapping_of_other_objects(table, mapping, images_dir):
+    other = mapping.assign(objid=mapping["objid"] + 10**15)
+    for folder in (None, images_dir):
+        with pytest.raises(
+            ValueError,
+            match=r"`mapping` .* none of its 4 objects, 'objid', such as",
+        ):
+            load_galaxy_zoo2(table, folder, other)
+
+
 @pytest.mark.parametrize("name", ["OBJID", "objID", "dr8objid", "iauname", "galaxy id"])
 def test_ids_of_other_names(table, mapping, images_dir, name):
     renamed = table.rename(columns={"dr7objid": name})
