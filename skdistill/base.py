@@ -21,6 +21,7 @@ from skdistill.utils._callbacks import CallbackSupportMixin
 from skdistill.utils._doc_link import DocLinkMixin
 from skdistill.utils._frames import TablesMixin, labels_like, rows_like
 from skdistill.utils._labels import already_checked
+from skdistill.utils._nested import NestedParametersMixin
 from skdistill.utils._torch_state import with_own_torch_state
 from skdistill.utils._validation import (
     check_columns,
@@ -30,7 +31,12 @@ from skdistill.utils._validation import (
 
 
 class BaseDistiller(
-    CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEstimator, metaclass=ABCMeta
+    CallbackSupportMixin,
+    NestedParametersMixin,
+    TablesMixin,
+    DocLinkMixin,
+    BaseEstimator,
+    metaclass=ABCMeta,
 ):
     """Base class of distillers: estimators that condense a large set into a small one.
 
@@ -192,6 +198,9 @@ class BaseDistiller(
     def _own_network(self) -> dict[str, Any]:
         """Return what makes a user's own network, if sets are distilled with one."""
         return {}
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "synthetic_")
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

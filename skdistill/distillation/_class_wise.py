@@ -21,6 +21,7 @@ from skdistill.utils._pixel_space import check_contrast, pixel_space
 from skdistill.utils._random import child_seed, root_seed
 from skdistill.utils._torch_state import with_own_torch_state
 from skdistill.utils._validation import check_class_sizes, check_images, check_weights
+from skdistill.utils._whole_fits import fitted_as_a_whole
 
 IPC_CONSTRAINTS = {"ipc": [Interval(Integral, 1, None, closed="left")]}
 
@@ -40,6 +41,7 @@ class BaselineDistiller(BaseDistiller):
     image_shape: Any
     image_shape_: tuple[int, int, int]
 
+    @fitted_as_a_whole()
     @_fit_context(prefer_skip_nested_validation=True)
     @with_own_torch_state
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "BaselineDistiller":
@@ -136,8 +138,13 @@ class FeatureDistiller(BaselineDistiller):
         if self.features is None:
             return super()._features(X, y, seed)
         extractor = clone(self.features)
-        if extractor.get_params(deep=False).get("random_state", 0) is None:
-            extractor.set_params(random_state=seed % 2**31)
+        # Of a pipeline, each step.
+        names = [
+            name
+            for name, value in sorted(extractor.get_params().items())
+            if name.rpartition("__")[2] == "random_state" and value is None
+        ]
+        extractor.set_params(**dict.fromkeys(names, seed % 2**31))
         # Others than ours may not know what leaves rows where they are.
         is_ours = isinstance(extractor, BaseNetworkClassifier)
         extractor.fit(X if is_ours else np.asarray(X), y)

@@ -20,7 +20,7 @@ from sklearn.utils.metadata_routing import (
     process_routing,
 )
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import _is_fitted, check_is_fitted
 
 from skdistill.distillation._stm import STMDistiller
 from skdistill.neural_network import ConvNetClassifier
@@ -31,6 +31,7 @@ from skdistill.utils._callbacks import CallbackSupportMixin, FitTasks
 from skdistill.utils._doc_link import DocLinkMixin
 from skdistill.utils._image_input import unmasked
 from skdistill.utils._labels import already_checked, as_labels, check_known_labels
+from skdistill.utils._nested import NestedParametersMixin
 from skdistill.utils._pixel_space_checks import warn_of_other_pixels
 from skdistill.utils._torch_state import with_own_torch_state
 from skdistill.utils._validation import (
@@ -38,6 +39,7 @@ from skdistill.utils._validation import (
     check_image_shape,
     hand_on_image_shape,
 )
+from skdistill.utils._whole_fits import fitted_as_a_whole
 
 
 def _where_it_has(method: str) -> Any:
@@ -45,15 +47,23 @@ def _where_it_has(method: str) -> Any:
 
     def has(model: "DistilledClassifier") -> bool:
         classifier = getattr(model, "estimator_", model.estimator)
-        return hasattr(ConvNetClassifier if classifier is None else classifier, method)
+        return hasattr(
+            model._default_kind() if classifier is None else classifier, method
+        )
 
     return available_if(has)
+
+
+def _has_distilled(model: Any) -> bool:
+    """Tell whether a fit came as far as a distilled set, which takes the time."""
+    return hasattr(model, "distiller_") and _is_fitted(model.distiller_)
 
 
 class DistilledClassifier(
     CallbackSupportMixin,
     ClassifierMixin,
     MetaEstimatorMixin,
+    NestedParametersMixin,
     DocLinkMixin,
     BaseEstimator,
 ):
@@ -129,6 +139,7 @@ class DistilledClassifier(
     def _chosen_distiller(self) -> Any:
         return STMDistiller() if self.distiller is None else self.distiller
 
+    @fitted_as_a_whole(_has_distilled)
     @_fit_context(prefer_skip_nested_validation=False)
     @with_own_torch_state
     def fit(self, X: Any, y: Any, **fit_params: Any) -> "DistilledClassifier":
@@ -205,6 +216,13 @@ class DistilledClassifier(
             if shape is not None:
                 images = np.zeros((2, *shape), np.float32)
         check_classifier(self.estimator, images, classes, [{}])
+
+    def _default_kind(self) -> Any:
+        """Return what is trained without ``estimator``, or its class."""
+        own = getattr(self.distiller, "estimator", None)
+        if own is not None:
+            return own
+        return getattr(self.distiller, "_default_kind", ConvNetClassifier)
 
     def _chosen_network(self) -> Any:
         if self.estimator is not None:
@@ -319,6 +337,9 @@ class DistilledClassifier(
             predicted = self.estimator_.predict(X)
         sample_weight = unmasked(sample_weight, "sample_weight", "weights")
         return float(accuracy_score(y, predicted, sample_weight=sample_weight))
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "estimator_")
 
     def _known_images(self, X: Any) -> Any:
         """Check columns, and warn about images in another pixel space."""

@@ -366,6 +366,7 @@ class DCDistiller(NetworkMatchingDistiller):
                 data,
                 seed=child_seed(seed, 1) % 2**31,
                 ranks=Ranks(),
+                is_fixed=self.random_state is not None,
                 checkpoint=self.checkpoint,
             )
             self._kind = self.buffer_.settings_.network

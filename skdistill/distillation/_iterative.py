@@ -58,6 +58,7 @@ from skdistill.utils._validation import (
     check_weights,
     fingerprint_images,
 )
+from skdistill.utils._whole_fits import fitted_as_a_whole
 from skdistill.utils._workers import worker_threads
 
 # Parameters, also of teachers and networks, that may change while a search is resumed.
@@ -165,6 +166,7 @@ class IterativeDistiller(BaseDistiller):
 
     # The fit.
 
+    @fitted_as_a_whole()
     @_fit_context(prefer_skip_nested_validation=True)
     @with_own_torch_state
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "IterativeDistiller":
@@ -199,7 +201,6 @@ class IterativeDistiller(BaseDistiller):
             )
             state = self._begin(data, objective, fit)
             self._optimize(state, fit, data.device)
-            self._keep(state)
             self._end(state, fit)
         return self
 
@@ -349,7 +350,9 @@ class IterativeDistiller(BaseDistiller):
                 end=fit.end,
                 verbose=bool(self.verbose),
             ).run()
-        state.settle(ranks)
+        if ranks.size > 1:
+            state.settle(ranks)
+            self._keep(state)
 
     def _end(self, state: DistillationState, fit: _Fit) -> None:
         if state.stop_reason == "interrupted" and interrupt_ends_all(

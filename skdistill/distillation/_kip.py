@@ -320,6 +320,8 @@ class KIPDistiller(IterativeDistiller):
             return {}
         return {ENTRY: describe_estimator(self._default_estimator())}
 
+    _default_kind = NeuralKernelClassifier
+
     def _default_estimator(self) -> NeuralKernelClassifier:
         return NeuralKernelClassifier(
             kernel=self.kernel,

@@ -285,6 +285,7 @@ class NCFMDistiller(NetworkMatchingDistiller):
             data,
             seed=child_seed(seed, 1) % 2**31,
             ranks=Ranks(),
+            is_fixed=self.random_state is not None,
             checkpoint=self.checkpoint,
         )
         self._kind = self.buffer_.settings_.network

@@ -39,6 +39,7 @@ def fit_teachers(
     *,
     seed: int,
     ranks: Ranks,
+    is_fixed: bool = False,
     checkpoint: Any = None,
     check_epochs: Callable[[int], None] | None = None,
     check_network: Callable[[Derivatives], None] | None = None,
@@ -53,6 +54,8 @@ def fit_teachers(
     seed : int
         Of teachers that are trained and have none of their own.
     ranks : Ranks
+    is_fixed : bool, default=False
+        Whether the user chose that seed, by the distiller's random state.
     checkpoint : path-like, default=None
         The distiller's folder, in which teachers that are trained are kept.
     check_epochs : callable, default=None
@@ -83,7 +86,7 @@ def fit_teachers(
             check_epochs(len(buffer.planned_snapshot_epochs()) - 1)
         if callable(buffer.architecture):
             check_kind()
-        return _train(buffer, data, seed, ranks, checkpoint)
+        return _train(buffer, data, seed, is_fixed, ranks, checkpoint)
     if check_epochs is not None:
         check_epochs(len(buffer.snapshot_epochs_) - 1)
     _check_buffer(buffer, data)
@@ -141,16 +144,24 @@ def _as_buffer(buffer: Any) -> TrajectoryBuffer:
 
 
 def _train(
-    buffer: TrajectoryBuffer, data: RealData, seed: int, ranks: Ranks, checkpoint: Any
+    buffer: TrajectoryBuffer,
+    data: RealData,
+    seed: int,
+    is_fixed: bool,
+    ranks: Ranks,
+    checkpoint: Any,
 ) -> TrajectoryBuffer:
     buffer = clone(buffer)
-    if checkpoint is not None and buffer.path is None:
+    is_beside = checkpoint is not None and buffer.path is None
+    if is_beside:
         # Teachers are most of the work: a killed fit shall not lose them.  In a
         # search all fits share those that they have in common.
         buffer.set_params(path=as_path(checkpoint, "checkpoint") / "teachers")
-    # Teachers that are on disk already keep the seed they have.
+    # Teachers that are on disk already keep the seed they have.  But not those that a
+    # killed fit of another random state has left beside a checkpoint.
     on_disk = buffer.path is not None and manifest_path(as_path(buffer.path)).exists()
-    if buffer.random_state is None and not on_disk:
+    keeps_seed = on_disk and not (is_beside and is_fixed)
+    if buffer.random_state is None and not keeps_seed:
         buffer.set_params(random_state=seed)
     if buffer.path is None:
         # One process trains them while the others wait, however long.

@@ -132,6 +132,7 @@ class TrajectoryDistiller(IterativeDistiller):
             data,
             seed=child_seed(seed, 1) % 2**31,
             ranks=ranks,
+            is_fixed=self.random_state is not None,
             checkpoint=self.checkpoint,
             check_epochs=self._check_epochs,
             check_network=check_second_derivatives,

@@ -3,8 +3,9 @@
 import hashlib
 import json
 import re
+import warnings
 from collections.abc import Iterable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from joblib import hash as joblib_hash
 from skdistill.metrics._cells import LABELS, Cell
 from skdistill.metrics._distillers import trained_teachers
 from skdistill.metrics._protocol import Evaluation
+from skdistill.neural_network._own_network import own_network
 from skdistill.synthetic import SyntheticSet
 from skdistill.trajectory._signature import teachers_signature
 from skdistill.utils._differences import describe_difference
@@ -31,14 +33,19 @@ _MAX_SHOWN = 100
 _MAX_DIFFERENCES = 5
 
 
-def signature_of(estimator: Any) -> dict[str, Any]:
+def signature_of(
+    estimator: Any, image_shape: tuple[int, ...], n_classes: int
+) -> dict[str, Any]:
     """Return the parameters of an estimator, and of those inside, as JSON has them.
 
-    Of teachers that are trained it is what they were trained on and how.
+    Of teachers that are trained it is what they were trained on and how, of a user's
+    own network also what it computes: its code may change under the same name.
 
     Parameters
     ----------
     estimator : estimator instance
+    image_shape : tuple (height, width, channels)
+    n_classes : int
 
     Returns
     -------
@@ -54,14 +61,29 @@ def signature_of(estimator: Any) -> dict[str, Any]:
         if teachers is not None:
             found[name] = teachers_signature(teachers)
         elif hasattr(value, "get_params") and not isinstance(value, type):
-            inner = signature_of(value)
+            inner = signature_of(value, image_shape, n_classes)
             found |= {f"{name}__{key}": entry for key, entry in inner.items()}
+        elif name == "architecture" and callable(value):
+            found[name] = _own_network(value, image_shape, n_classes)
         elif np.ndim(value) and np.size(value) > _MAX_SHOWN:
             array = np.asarray(value)
             found[name] = f"array of shape {array.shape}, {joblib_hash(array)}"
         else:
             found[name] = as_plain(value)
     return found
+
+
+def _own_network(
+    architecture: Any, image_shape: tuple[int, ...], n_classes: int
+) -> str:
+    name = as_plain(architecture)
+    height, width, channels = image_shape
+    # What is wrong with it, its fit tells.
+    with warnings.catch_warnings(), suppress(Exception):
+        warnings.simplefilter("ignore")
+        shape = (height, width, channels)
+        return f"{name}, {own_network(architecture, shape, n_classes).digest}"
+    return name
 
 
 def protocol_signature(
@@ -92,7 +114,9 @@ def protocol_signature(
     if chosen:
         found["evaluation's n_validation_repeats"] = options["n_validation_repeats"]
     estimator = options["estimator"]
-    own = {"class": None} if estimator is None else signature_of(estimator)
+    own: dict[str, Any] = {"class": None}
+    if estimator is not None:
+        own = signature_of(estimator, images.shape[1:], len(np.unique(labels)))
     return found | {f"evaluation's estimator__{key}": own[key] for key in own}
 
 

@@ -3,7 +3,7 @@
 import inspect
 import os
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from numbers import Integral, Real
 from typing import Any
 
@@ -198,13 +198,17 @@ def compare_distillers(
     images, labels, distillers = _check_data(distillers, X, y)
     checked = _check_evaluation(images, labels, X_test, y_test, options)
     warn_of_shared_images(images, checked.test[0], "X")
-    common = protocol_signature(images, labels, checked, options)
-    signatures = {
-        name: {**signature_of(one), **common} for name, one in distillers.items()
-    }
     n_repeats = options["n_repeats"]
     done: dict[tuple[str, int], Cell | Failure] = {}
-    files = None if path is None else CellFiles(as_path(path))
+    files, signatures = None, {}
+    if path is not None:
+        files = CellFiles(as_path(path))
+        common = protocol_signature(images, labels, checked, options)
+        sizes = images.shape[1:], len(np.unique(labels))
+        signatures = {
+            name: {**signature_of(one, *sizes), **common}
+            for name, one in distillers.items()
+        }
     cells = [(name, seed) for name in distillers for seed in seeds]
     with ExitStack() as held:
         if files is not None:
@@ -221,18 +225,28 @@ def compare_distillers(
             n_jobs=n_jobs,
             what="cells",
         )
-        with tqdm(
-            results,
-            desc="comparison",
-            unit="cell",
-            total=len(cells),
-            initial=len(done),
-            disable=not verbose,
-        ) as bar:
+        with (
+            closing(results),
+            tqdm(
+                results,
+                desc="comparison",
+                unit="cell",
+                total=len(cells),
+                initial=len(done),
+                disable=not verbose,
+            ) as bar,
+        ):
             for (name, seed), (cell, synthetic) in bar:
                 done[name, seed] = cell
-                if files is not None and isinstance(cell, Cell):
+                if files is None or isinstance(cell, Failure):
+                    continue
+                try:
                     files.write(name, seed, signatures[name], cell, synthetic)
+                except OSError as error:
+                    warn(
+                        f"the result of {name!r} with seed {seed} could not be stored: "
+                        f"{error}; the comparison continues"
+                    )
     _tell_failures({key: done[key] for key in cells}, error_score)
     _warn_of_other_classifiers({key: done[key] for key in cells})
     return _comparison({key: done[key] for key in cells}, options, error_score)

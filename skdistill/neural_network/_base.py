@@ -54,6 +54,7 @@ from skdistill.utils._random import (
 from skdistill.utils._tensors import RealImages, to_tensor
 from skdistill.utils._torch_state import with_own_torch_state
 from skdistill.utils._validation import check_images
+from skdistill.utils._whole_fits import fitted_as_a_whole
 from skdistill.utils._workers import map_pieces, worker_threads
 
 # Inference runs in batches of exactly this many images, the last one padded: kernels
@@ -112,10 +113,13 @@ class BaseNetworkClassifier(
     # What the network was built from; that of teachers is built from 0.
     _build_seed: int = 0
 
+    @fitted_as_a_whole()
     @_fit_context(prefer_skip_nested_validation=True)
     @with_own_torch_state
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "BaseNetworkClassifier":
         """Train the network from new random weights.
+
+        A keyboard interrupt ends the training; the network keeps its weights.
 
         Parameters
         ----------
@@ -134,6 +138,7 @@ class BaseNetworkClassifier(
         """
         return self._train(labeled_data(self, X, y, sample_weight))
 
+    @fitted_as_a_whole()
     @_fit_context(prefer_skip_nested_validation=True)
     @with_own_torch_state
     def fit_probabilities(
@@ -159,6 +164,7 @@ class BaseNetworkClassifier(
         name = "probabilities"
         return self._train(class_row_data(self, X, name, probabilities, classes))
 
+    @fitted_as_a_whole()
     @_fit_context(prefer_skip_nested_validation=True)
     @with_own_torch_state
     def fit_targets(
@@ -237,24 +243,33 @@ class BaseNetworkClassifier(
             total=self.max_iter,
             disable=not self.verbose,
         )
-        with reused_memory(), self._threads(device), progress as bar:
-            tasks.begin_step()
-            for summary in epochs:
-                self.loss_curve_.append(summary.loss)
-                bar.set_postfix(loss=f"{summary.loss:.3f}", refresh=False)
-                bar.update()
-                if not np.isfinite(summary.loss):
-                    raise self._diverged(f"loss {summary.loss}")
-                try:
-                    stop = tasks.end_step(learned, partial(self._told, summary))
-                except Exception:
-                    # What a callback does wrong shall not cost the training.
-                    self._keep(learned)
-                    raise
-                if stop:
-                    break
-                if len(self.loss_curve_) < self.max_iter:
-                    tasks.begin_step()
+        try:
+            with reused_memory(), self._threads(device), progress as bar:
+                tasks.begin_step()
+                for summary in epochs:
+                    self.loss_curve_.append(summary.loss)
+                    bar.set_postfix(loss=f"{summary.loss:.3f}", refresh=False)
+                    bar.update()
+                    if not np.isfinite(summary.loss):
+                        raise self._diverged(f"loss {summary.loss}")
+                    try:
+                        stop = tasks.end_step(learned, partial(self._told, summary))
+                    except Exception:
+                        # What a callback does wrong shall not cost the training.
+                        self._keep(learned)
+                        raise
+                    if stop:
+                        break
+                    if len(self.loss_curve_) < self.max_iter:
+                        tasks.begin_step()
+        except KeyboardInterrupt as error:
+            if self.loss_curve_:
+                self._keep(learned)
+                error.add_note(
+                    "The network is fitted: it has the weights of this moment, after "
+                    f"{self.n_iter_} of {self.max_iter} epochs."
+                )
+            raise
         self._keep(learned)
         # The last step comes after the last loss.  What is not learned, and comes last,
         # may be unused.
@@ -264,6 +279,9 @@ class BaseNetworkClassifier(
             raise self._diverged("outputs that are not finite")
         tasks.end()
         return self
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "parameters_")
 
     def _keep(self, learned: Callable[[], dict[str, np.ndarray]]) -> None:
         self.parameters_ = learned()["parameters_"]
@@ -447,6 +465,8 @@ class BaseNetworkClassifier(
             return bool(np.isfinite(self._computed(X[:2], features=False)).all())
 
     def _diverged(self, sign: str) -> TrainingDivergedError:
+        # Nobody shall predict by such weights.
+        self.__dict__.pop("parameters_", None)
         return TrainingDivergedError(
             f"the training diverged in epoch {len(self.loss_curve_)} ({sign}); "
             f"`learning_rate`={self.learning_rate} is too high for these images"

@@ -23,6 +23,7 @@ from skdistill.utils._pixel_space import ChannelMoments
 from skdistill.utils._torch_state import with_own_torch_state
 from skdistill.utils._validation import check_images, check_weights
 from skdistill.utils._warnings import warn
+from skdistill.utils._whole_fits import fitted_as_a_whole
 
 # What estimators with a kernel share.
 KERNEL_CONSTRAINTS: dict = {
@@ -195,6 +196,7 @@ class NeuralKernelClassifier(ClassifierMixin, DocLinkMixin, BaseEstimator):
         self.image_shape = image_shape
         self.device = device
 
+    @fitted_as_a_whole()
     @_fit_context(prefer_skip_nested_validation=True)
     @with_own_torch_state
     def fit(
@@ -230,6 +232,7 @@ class NeuralKernelClassifier(ClassifierMixin, DocLinkMixin, BaseEstimator):
         n_classes = len(self.classes_)
         return self._solve(X, np.eye(n_classes)[codes] - 1 / n_classes, weight)
 
+    @fitted_as_a_whole()
     @_fit_context(prefer_skip_nested_validation=True)
     @with_own_torch_state
     def fit_targets(
@@ -255,6 +258,7 @@ class NeuralKernelClassifier(ClassifierMixin, DocLinkMixin, BaseEstimator):
         X, targets = self._check_rows(X, "targets", targets, classes)
         return self._solve(X, targets, None)
 
+    @fitted_as_a_whole()
     @_fit_context(prefer_skip_nested_validation=True)
     @with_own_torch_state
     def fit_probabilities(
@@ -311,6 +315,9 @@ class NeuralKernelClassifier(ClassifierMixin, DocLinkMixin, BaseEstimator):
         self.dual_coef_ = coefficients.cpu().numpy()
         self.reg_ = regression.reg
         return self
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "dual_coef_")
 
     def _outputs(self, X: Any) -> np.ndarray:
         check_is_fitted(self)

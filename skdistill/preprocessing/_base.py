@@ -21,6 +21,7 @@ from skdistill.utils._images import Images, batches, take
 from skdistill.utils._maps import check_map_path, write_map
 from skdistill.utils._torch_state import with_own_torch_state
 from skdistill.utils._validation import check_images, in_shape_of, is_flattened
+from skdistill.utils._whole_fits import fitted_as_a_whole
 
 
 def _images_stay_arrays(transformer: Any) -> Any:
@@ -64,6 +65,7 @@ class PixelTransformer(
 
     image_shape: Any
 
+    @fitted_as_a_whole()
     @_fit_context(prefer_skip_nested_validation=True)
     @with_own_torch_state
     def fit(self, X: Any, y: Any = None) -> "PixelTransformer":

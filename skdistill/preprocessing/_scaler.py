@@ -86,6 +86,9 @@ class ChannelScaler(PixelTransformer):
         is_constant = self.scale_ <= self._rounding * np.abs(self.mean_)
         self.scale_[is_constant | (self.scale_ == 0)] = 1.0
 
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "scale_")
+
     def _forward(self, batch: np.ndarray) -> np.ndarray:
         batch -= self.mean_
         batch /= self.scale_

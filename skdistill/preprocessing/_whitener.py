@@ -186,6 +186,9 @@ class ZCAWhitener(PixelTransformer):
         # Rounding leaves variances of 0 a little below.
         self.variances_ = np.maximum(variances[::-1][: len(components)], 0.0)
 
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "components_")
+
     def _forward(self, batch: np.ndarray) -> np.ndarray:
         flat = batch.reshape(len(batch), -1)
         scales = 1 / np.sqrt(self.variances_ + self.eps)

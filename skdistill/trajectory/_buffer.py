@@ -84,6 +84,7 @@ from skdistill.utils._validation import (
     check_weights,
     fingerprint_images,
 )
+from skdistill.utils._whole_fits import fitted_as_a_whole
 
 
 class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEstimator):
@@ -310,6 +311,7 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
         self.random_state = random_state
         self.verbose = verbose
 
+    @fitted_as_a_whole()
     @_fit_context(prefer_skip_nested_validation=True)
     @with_own_torch_state
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "TrajectoryBuffer":
@@ -781,6 +783,9 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
             ],
             ignore_index=True,
         )
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "history_")
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -4,14 +4,21 @@ import json
 from typing import Any
 
 from skdistill.trajectory._buffer import TrajectoryBuffer
+from skdistill.trajectory._jobs import teacher_seed
+from skdistill.utils._random import child_seed
 
 
 def teachers_signature(buffer: TrajectoryBuffer) -> dict[str, Any]:
     """Return which teachers a run follows, as JSON can hold it."""
+    seed, place = buffer.seed_, buffer._place
+    seeds = [teacher_seed(number, seed, place) for number in buffer._numbers]
+    # After some were dropped, or buffers were merged, they are not the first ones of
+    # their seed.
+    are_usual = seeds == [child_seed(seed, number) for number in range(len(seeds))]
     return {
         "number of teachers": buffer.n_teachers_,
         "teachers' epochs": buffer.n_epochs_,
         "teachers' settings": json.loads(json.dumps(buffer.settings_.to_plain())),
         "teachers' images (fingerprint)": buffer.fingerprint_,
-        "teachers' seed": buffer.seed_,
+        "teachers' seed": seed if are_usual else seeds,
     }

@@ -52,7 +52,7 @@ def run_parallel(
     *,
     n_jobs: int | None,
     what: str,
-) -> Iterator[tuple[Key, Any]]:
+) -> Generator[tuple[Key, Any]]:
     """Call a function for each of several tasks, side by side.
 
     A worker that dies costs only the work that was lost with it: this is done again.

@@ -301,3 +301,29 @@ def test_clusters_of_many_images(monkeypatch):
     assert sorted(map(len, found)) == sorted(np.bincount(group))
     for cluster in found:
         assert len(set(group[cluster])) == 1
+
+
+class RandomProjection(TransformerMixin, BaseEstimator):
+    """Features that are drawn."""
+
+    def __init__(self, random_state=None):
+        self.random_state = random_state
+
+    def fit(self, X, y=None):
+        rng = np.random.default_rng(self.random_state)
+        self.directions_ = rng.normal(size=(X.shape[1], 2))
+        return self
+
+    def transform(self, X):
+        return X @ self.directions_
+
+
+def test_random_states_of_steps_of_the_feature_space(data):
+    flat = FunctionTransformer(lambda X: X.reshape(len(X), -1))
+    features = make_pipeline(flat, RandomProjection())
+    distiller = Herding(2, features=features, random_state=0)
+    found = [clone(distiller).fit(*data).synthetic_.X for _ in range(3)]
+    assert np.array_equal(found[0], found[1])
+    assert np.array_equal(found[0], found[2])
+    other = clone(distiller).set_params(random_state=1).fit(*data).synthetic_.X
+    assert not np.array_equal(found[0], other)

@@ -202,3 +202,27 @@ def test_teachers_with_a_path_of_their_own_stay_there(
     make_tiny(buffer=buffer).fit(*tiny_bars)
     assert (tmp_path / "own").is_dir()
     assert [path.name for path in (tmp_path / "run").iterdir()] == [FILE]
+
+
+def test_teachers_that_a_killed_fit_of_another_seed_left_are_not_used(
+    make_tiny, make_tiny_teachers, tiny_bars, tmp_path, monkeypatch
+):
+    """There is no state yet that would say so: it was killed before."""
+    with monkeypatch.context() as patch:
+        patch.setattr(STMDistiller, "_make_matching", kill)
+        with pytest.raises(KeyboardInterrupt):
+            make_tiny(buffer=make_tiny_teachers(random_state=None)).fit(*tiny_bars)
+    assert not (tmp_path / "run" / FILE).exists()
+    found = {"buffer": make_tiny_teachers(random_state=None)}
+    with pytest.raises(ValueError, match=r"teachers holds teachers .*seed of random"):
+        make_tiny(**found, random_state=1).fit(*tiny_bars)
+    # The same seed resumes, and so does who wants no seed of his own.
+    expected = make_tiny(**found, checkpoint=None).fit(*tiny_bars)
+    assert_same_run(make_tiny(**found).fit(*tiny_bars), expected)
+    (tmp_path / "run" / FILE).unlink()
+    last = make_tiny(**found, random_state=None).fit(*tiny_bars)
+    assert last.buffer_.seed_ == expected.buffer_.seed_
+
+
+def kill(*_, **__):
+    raise KeyboardInterrupt

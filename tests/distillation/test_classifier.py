@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from sklearn import config_context
 from sklearn.base import clone
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.dummy import DummyClassifier
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LinearRegression, Perceptron
@@ -98,6 +99,33 @@ def test_any_classifier_of_flat_images_will_do(make_model, bars):
     # As scikit-learn has it: there only where the classifier has it.
     assert not hasattr(model, "predict_proba")
     assert hasattr(make_model(), "predict_proba")
+
+
+def test_methods_are_those_of_the_classifier_that_will_be_trained(bars):
+    """Before the fit, too: scikit-learn asks, and takes the first that is there."""
+    X, y = bars
+    model = DistilledClassifier(KIPDistiller(max_iter=1, random_state=0))
+    assert not hasattr(model, "predict_proba")
+    assert hasattr(model, "decision_function")
+    calibrated = CalibratedClassifierCV(model, cv=2, ensemble=False).fit(X, y)
+    assert calibrated.predict_proba(X).shape == (len(X), 3)
+    own = DistilledClassifier(RandomSubset(estimator=Perceptron()))
+    assert not hasattr(own, "predict_proba")
+    assert hasattr(own, "decision_function")
+    assert hasattr(DistilledClassifier(RandomSubset()), "predict_proba")
+    assert hasattr(DistilledClassifier(), "predict_proba")
+
+
+def test_parameters_of_nothing():
+    model = DistilledClassifier()
+    with pytest.raises(ValueError, match=r"`distiller` must be .* 'ipc' .* it is None"):
+        model.set_params(distiller__ipc=2)
+    with pytest.raises(ValueError, match=r"`buffer` must be .* it is 'teachers'"):
+        STMDistiller(buffer="teachers").set_params(buffer__n_epochs=2)
+    with pytest.raises(ValueError, match="Invalid parameter 'ipcs'"):
+        model.set_params(ipcs=2)
+    model.set_params(distiller=KIPDistiller(), distiller__ipc=2)
+    assert model.distiller.ipc == 2
 
 
 def test_decision_function_is_that_of_the_classifier(make_model, bars):

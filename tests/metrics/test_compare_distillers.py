@@ -1,5 +1,6 @@
 """Comparing distillers: scores, resuming, what fails, and what is refused."""
 
+import errno
 import json
 import re
 import warnings
@@ -13,6 +14,7 @@ from sklearn.base import clone
 from sklearn.exceptions import FitFailedWarning
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
+from torch import nn
 
 import skdistill.metrics._cells as cells_module
 from skdistill import (
@@ -24,6 +26,7 @@ from skdistill import (
     Herding,
     KMeansPrototypes,
     NCFMDistiller,
+    NetworkClassifier,
     RandomSubset,
     SyntheticSet,
     TrajectoryBuffer,
@@ -34,6 +37,7 @@ from skdistill.metrics import (
     compare_distillers,
     compare_scores,
 )
+from skdistill.metrics._cell_files import CellFiles
 from skdistill.metrics._distillers import with_seed
 from skdistill.utils._random import child_seed
 
@@ -299,6 +303,39 @@ def test_other_cells_of_a_name_are_refused(change, message, data, tmp_path):
     same_one = DMDistiller(max_iter=2, checkpoint=tmp_path / "c", verbose=1, **TINY)
     compare({"D": same_one}, data, path=tmp_path, seeds=1)
     assert not (tmp_path / "c").exists()
+
+
+def test_a_network_that_changed_under_its_name_is_another(data, tmp_path):
+    def changed(n_maps):
+        def network(image_shape, n_classes):
+            return nn.Sequential(
+                nn.Conv2d(image_shape[2], n_maps, 3),
+                nn.Flatten(),
+                nn.LazyLinear(n_classes),
+            )
+
+        return NetworkClassifier(network, max_iter=1, **CPU)
+
+    one = {"R": RandomSubset()}
+    compare(one, data, path=tmp_path, seeds=1, estimator=changed(2))
+    compare(one, data, path=tmp_path, seeds=1, estimator=changed(2))
+    with pytest.raises(ValueError, match="`evaluation's estimator__architecture`"):
+        compare(one, data, path=tmp_path, seeds=1, estimator=changed(3))
+
+
+def test_a_full_disk_ends_no_comparison(data, tmp_path, monkeypatch):
+    write = CellFiles.write
+
+    def full(self, name, seed, *content):
+        if seed == 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(self, name, seed, *content)
+
+    monkeypatch.setattr(CellFiles, "write", full)
+    with pytest.warns(UserWarning, match="'random' with seed 0 could not.*No space"):
+        found = compare({"random": RandomSubset()}, data, path=tmp_path)
+    same(found, compare({"random": RandomSubset()}, data))
+    assert len(list((tmp_path / "cells").glob("*.json"))) == 1
 
 
 @pytest.mark.parametrize(

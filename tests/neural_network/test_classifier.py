@@ -8,6 +8,7 @@ import torch
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
+import skdistill.neural_network._base as network_module
 from skdistill import ConvNetClassifier
 from skdistill.neural_network import ConvNet
 
@@ -184,6 +185,36 @@ def test_divergence_is_an_error(network, stripes, max_iter):
         ValueError, match=r"diverged in epoch \d.*`learning_rate`=1e\+38"
     ):
         network.fit(100 * X, y)
+
+
+def test_networks_that_diverged_are_not_fitted(network, stripes):
+    X, y = stripes
+    network.set_params(learning_rate=1e38, momentum=0, max_iter=1, normalization="none")
+    with pytest.raises(ValueError, match="diverged"):
+        network.fit(100 * X, y)
+    with pytest.raises(NotFittedError):
+        network.predict(X)
+
+
+def test_an_interrupt_keeps_the_weights(network, stripes, monkeypatch):
+    train = network_module.train_epochs
+
+    def interrupted(*args, **kwargs):
+        for n_done, summary in enumerate(train(*args, **kwargs)):
+            if n_done == 2:
+                raise KeyboardInterrupt
+            yield summary
+
+    expected = clone(network).set_params(max_iter=4).fit(*stripes)
+    with monkeypatch.context() as patch:
+        patch.setattr(network_module, "train_epochs", interrupted)
+        network.set_params(max_iter=4)
+        with pytest.raises(KeyboardInterrupt) as caught:
+            network.fit(*stripes)
+    assert "after 2 of 4 epochs" in caught.value.__notes__[0]
+    assert network.n_iter_ == 2
+    assert network.loss_curve_ == expected.loss_curve_[:2]
+    assert set(network.predict(stripes[0])) <= {"level", "upright"}
 
 
 def test_no_global_state_is_moved(network, stripes):

@@ -9,6 +9,7 @@ from skdistill.trajectory import (
     list_teachers,
     merge_buffers,
 )
+from skdistill.trajectory._signature import teachers_signature
 from skdistill.trajectory._store import teacher_path
 from skdistill.utils._files import SharedFolder
 
@@ -152,3 +153,21 @@ class TestMerge:
         with pytest.raises(ValueError, match=r"teacher-00001.*checksum"):
             merge_buffers([stored, tmp_path / "c"], target)
         assert not (target / "manifest.json").exists()
+
+
+def test_other_teachers_have_another_signature(tmp_path, make_buffer, bars):
+    """As many of the same seed and settings, after some were dropped or merged."""
+    one = make_buffer(n_epochs=1, path=tmp_path / "one")
+    first = teachers_signature(one.fit(*bars))
+    assert first == teachers_signature(make_buffer(n_epochs=1).fit(*bars))
+    assert first["teachers' seed"] == 0
+    merged = []
+    for seed in (1, 2):
+        other = {"n_epochs": 1, "n_teachers": 1, "random_state": seed}
+        make_buffer(path=tmp_path / f"{seed}", **other).fit(*bars)
+        merge_buffers([tmp_path / "one", tmp_path / f"{seed}"], tmp_path / f"+{seed}")
+        merged.append(teachers_signature(TrajectoryBuffer.load(tmp_path / f"+{seed}")))
+    assert merged[0]["number of teachers"] == merged[1]["number of teachers"] == 3
+    assert merged[0] != merged[1]
+    drop_teachers(tmp_path / "one", 0)
+    assert teachers_signature(one.fit(*bars)) != first

@@ -10,6 +10,7 @@ from skdistill.distillation._engine._state import DistillationState
 from skdistill.utils._checkpoint import load_checkpoint
 from skdistill.utils._differences import describe_difference
 from skdistill.utils._files import check_writable, claim
+from skdistill.utils._memory import is_out_of_memory
 from skdistill.utils._untrusted import errors_as_value_errors
 from skdistill.utils._warnings import warn
 
@@ -116,19 +117,34 @@ class Checkpoint:
         if not state.stop_reason:
             check_writable(self.folder, "checkpoint")
 
-    def store(self, state: DistillationState, *, tell: bool = True) -> bool:
+    def store(
+        self,
+        state: DistillationState,
+        *,
+        tell: bool = True,
+        then: str = "what was learned is in memory only",
+    ) -> bool:
         """Store a run, and tell whether that went well.
 
         The fit does not fail with it: what it has is more than what is stored.
+
+        Parameters
+        ----------
+        state : DistillationState
+        tell : bool, default=True
+            Whether to warn if it went wrong.
+        then : str
+            What the warning says of what comes next.
         """
         try:
             state.save(self.path, self.signature)
-        except OSError as error:
+        except Exception as error:
+            if not (isinstance(error, OSError) or is_out_of_memory(error)):
+                raise
             if tell:
                 warn(
                     f"the state after {len(state.history)} iterations could not be "
-                    f"stored: {error}; the fit continues, and tries again in half a "
-                    "minute or at its end",
+                    f"stored: {error}; {then}",
                 )
             return False
         return True
@@ -136,5 +152,6 @@ class Checkpoint:
     def store_now_and_then(self, state: DistillationState) -> None:
         """Store a run where it was not for half a minute."""
         if time.monotonic() - self._stored_at > _SECONDS:
-            self._is_well = self.store(state, tell=self._is_well)
+            then = "the fit continues, and tries again in half a minute or at its end"
+            self._is_well = self.store(state, tell=self._is_well, then=then)
             self._stored_at = time.monotonic()

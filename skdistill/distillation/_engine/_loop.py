@@ -74,19 +74,27 @@ class Optimization:
         self._end = end
         self._verbose = verbose
         self._device: torch.device = state.parameters.images.device
+        self._is_stored = False
 
     def run(self) -> None:
         """Iterate until there is a reason to stop."""
         state, checkpoint = self._state, self._checkpoint
-        if not state.stop_reason:
+        if state.stop_reason:
+            self._keep()
+        else:
             with (
                 self._progress_bar() as bar,
                 self._ranks.deferred_interrupt() as noted,
             ):
                 self._iterate(bar, lambda: noted() or self._end.received)
             self._end.at_once = False
-            if checkpoint is not None:
-                checkpoint.store(state)
+            # First in memory: what comes next may be interrupted, or may fail, as where
+            # warnings are errors.
+            try:
+                self._keep()
+            finally:
+                if checkpoint is not None:
+                    self._is_stored = checkpoint.store(state)
         if self._ranks.is_first:
             self._tell_of_end()
 
@@ -139,12 +147,13 @@ class Optimization:
         if hint and is_out_of_memory(error):
             error.add_note(hint)
         n_done = len(state.history)
-        if checkpoint is not None and checkpoint.store(state):
-            error.add_note(
-                f"The {n_done} iterations before this are stored in "
-                f"{checkpoint.folder}: the same fit resumes from them."
-            )
-        # After an error of a GPU there may be nothing to keep.
+        # After an error of a GPU there may be nothing to store or to keep.
+        with suppress(Exception):
+            if checkpoint is not None and checkpoint.store(state):
+                error.add_note(
+                    f"The {n_done} iterations before this are stored in "
+                    f"{checkpoint.folder}: the same fit resumes from them."
+                )
         with suppress(Exception):
             self._keep()
             error.add_note(f"`synthetic_` holds the images after {n_done} iterations.")
@@ -183,7 +192,7 @@ class Optimization:
     def _tell_of_end(self) -> None:
         reason, n_done = self._state.stop_reason, len(self._state.history)
         if reason == "interrupted":
-            where = "" if self._checkpoint is None else "; the same fit resumes from it"
+            where = "; the same fit resumes from it" if self._is_stored else ""
             warn(
                 f"the distillation was interrupted after {n_done} iterations; the "
                 f"images so far are kept{where}",

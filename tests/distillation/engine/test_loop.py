@@ -15,9 +15,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from quadratic import QuadraticDistiller, at, make_squares, what_is_left
+from quadratic import QuadraticDistiller, at, losses, make_squares, what_is_left
 from sklearn.base import clone
 
+import skdistill.distillation._engine._state as state_module
 import skdistill.distillation._iterative as iterative_module
 
 PROGRAM = Path(__file__).with_name("program.py")
@@ -355,6 +356,64 @@ def test_error_in_the_first_iteration(squares):
         distiller.fit(*squares)
     assert distiller.n_iter_ == 0
     assert len(distiller.synthetic_) == 3
+
+
+@pytest.mark.parametrize("what", ["interrupt", "divergence"])
+def test_warnings_that_are_errors_cost_no_images(squares, tmp_path, what):
+    events = at(7, KeyboardInterrupt())
+    if what == "divergence":
+        events = losses([1.0] * 7 + [np.nan] * 50)
+    distiller = QuadraticDistiller(max_iter=40, events=events, checkpoint=tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(UserWarning, match=r"interrupted after 7|diverged"):
+            distiller.fit(*squares)
+    ends = {"interrupt": "interrupted", "divergence": "diverged"}
+    assert distiller.stop_reason_ == ends[what]
+    assert distiller.n_iter_ == len(distiller.history_) >= 7
+    assert (tmp_path / "state.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    "error", [OSError("no disk"), MemoryError("full"), KeyboardInterrupt()]
+)
+def test_storing_at_the_end_costs_no_images(squares, tmp_path, monkeypatch, error):
+    def save(*_):
+        raise error
+
+    monkeypatch.setattr(state_module, "save_checkpoint", save)
+    distiller = QuadraticDistiller(max_iter=4, checkpoint=tmp_path)
+    if isinstance(error, KeyboardInterrupt):
+        with pytest.raises(KeyboardInterrupt):
+            distiller.fit(*squares)
+    else:
+        with pytest.warns(UserWarning, match="after 4 .* stored: .*in memory only"):
+            distiller.fit(*squares)
+    expected = fit(squares, max_iter=4)
+    assert what_is_left(distiller) == what_is_left(expected)
+    # Nobody is told that it resumes from what is not there.
+    if isinstance(error, OSError):
+        distiller.set_params(events=at(2, KeyboardInterrupt()))
+        with pytest.warns(UserWarning, match="interrupted after 2") as caught:
+            distiller.fit(*squares)
+        said = [str(one.message) for one in caught]
+        assert len(said) == 2
+        assert "the images so far are kept" in said[1]
+        assert "resumes" not in said[1]
+
+
+def test_an_error_is_not_hidden_by_one_in_storing(squares, tmp_path, monkeypatch):
+    def save(*_):
+        raise RuntimeError("the device is gone")
+
+    monkeypatch.setattr(state_module, "save_checkpoint", save)
+    events = at(3, ZeroDivisionError())
+    distiller = QuadraticDistiller(events=events, checkpoint=tmp_path)
+    with pytest.raises(ZeroDivisionError) as caught:
+        distiller.fit(*squares)
+    assert caught.value.__notes__ == [
+        "`synthetic_` holds the images after 3 iterations."
+    ]
 
 
 @settings(max_examples=25)
