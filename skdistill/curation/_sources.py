@@ -232,7 +232,7 @@ class Sources:
 
     def _split(self, path: str) -> tuple[str, str] | None:
         """Archive and member of a path; None where no part of it is a file."""
-        if path.endswith(".zip") and os.path.isfile(path):
+        if os.path.isfile(path):
             return path, ""
         start = path.find(_BORDER)
         while start >= 0:

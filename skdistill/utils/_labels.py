@@ -85,9 +85,12 @@ def native_labels(y: Any) -> Any:
     """Return labels of nullable types as such of NumPy, anything else as it is.
 
     scikit-learn makes floats of pandas' "Int64" and "boolean", and does not know
-    NumPy's strings of variable length.
+    NumPy's strings of variable length; pandas and PyTorch do not know numbers in
+    another byte order than that of the machine, as those of FITS tables.
     """
     dtype = getattr(y, "dtype", None)
+    if isinstance(dtype, np.dtype) and not dtype.isnative:
+        return np.asarray(y).astype(dtype.newbyteorder("="))
     if getattr(dtype, "kind", "") == "T":
         return y.astype(object)
     native = getattr(dtype, "numpy_dtype", None)
@@ -150,6 +153,13 @@ def check_labels(y: Any, name: str = "y") -> None:
     if labels.dtype.kind in "mM":
         raise ValueError(
             f"Unknown label type: {name} must hold {LABEL_KINDS}; got {labels.dtype}"
+        )
+    some_bytes = labels.dtype.kind in "SO" and labels.ndim == 1 and len(labels)
+    if some_bytes and isinstance(labels[0], bytes):
+        raise ValueError(
+            f"Unknown label type: {name} must hold {LABEL_KINDS}; got bytes, such as "
+            f"{bytes(labels[0])!r}, which astropy makes of text in FITS tables.  Convert "
+            f"them by np.char.decode(np.asarray({name}, dtype='S'))"
         )
     if labels.dtype != object or labels.ndim != 1:
         return

@@ -107,6 +107,18 @@ def test_the_same_name_twice(tmp_path):
     assert len(X) == 1
 
 
+def test_archives_of_other_names_and_kinds(folder, rows, expected, tmp_path):
+    archive = tmp_path / "IMAGES.ZIP"
+    archive.write_bytes((folder / "images.zip").read_bytes())
+    X = ImageReader(images_dir=archive, size=8).transform(rows)
+    np.testing.assert_array_equal(X, expected)
+    other = tmp_path / "images.tar.gz"
+    other.write_bytes(gzip.compress(b"0" * 2000))
+    for table in (rows, ["images/4.png"]):
+        with pytest.raises(ValueError, match=r"tar.gz' is not a zip archive"):
+            ImageReader(images_dir=other).transform(table)
+
+
 def test_damaged_archives(folder, tmp_path):
     archive = tmp_path / "images.zip"
     content = (folder / "images.zip").read_bytes()

@@ -212,3 +212,22 @@ def test_labels_without_an_order_are_refused(labels, message):
     ):
         with pytest.raises(TypeError, match=message):
             call()
+
+
+def test_labels_of_fits_tables():
+    numbers = Y.astype(">i2")
+    for labels in (numbers, pd.Series(numbers), numbers.astype(">i8")):
+        distilled = RandomSubset(ipc=1, random_state=0).fit(X, labels).synthetic_
+        assert distilled.y.dtype.isnative
+        assert distilled.y.tolist() == [0, 1]
+    assert SyntheticSet(X[:2], numbers[:2]).y.dtype.isnative
+    found = compare_classes(pd.Series(X[:, 0, 0, 0].astype(">f4")), numbers, 0, 1)
+    assert found.equals(compare_classes(X[:, 0, 0, 0], Y, 0, 1))
+    packed = np.char.encode(NAMES)
+    for labels in (packed, packed.astype(object), packed.tolist()):
+        with pytest.raises(ValueError, match=r"got bytes, such as b's.*np.char.decode"):
+            RandomSubset(ipc=1).fit(X, labels)
+        with pytest.raises(ValueError, match="got bytes, such as b.s"):
+            expected_calibration_error(labels, np.full((20, 2), 0.5))
+    decoded = np.char.decode(np.asarray(packed.astype(object), dtype="S"))
+    np.testing.assert_array_equal(decoded, NAMES)
