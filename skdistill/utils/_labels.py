@@ -158,8 +158,8 @@ def check_labels(y: Any, name: str = "y") -> None:
     if some_bytes and isinstance(labels[0], bytes):
         raise ValueError(
             f"Unknown label type: {name} must hold {LABEL_KINDS}; got bytes, such as "
-            f"{bytes(labels[0])!r}, which astropy makes of text in FITS tables.  Convert "
-            f"them by np.char.decode(np.asarray({name}, dtype='S'))"
+            f"{bytes(labels[0])!r}, which astropy makes of text in FITS tables.  "
+            f"Convert them by np.char.decode(np.asarray({name}, dtype='S'))"
         )
     if labels.dtype != object or labels.ndim != 1:
         return

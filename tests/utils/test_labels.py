@@ -227,7 +227,7 @@ def test_labels_of_fits_tables():
     for labels in (packed, packed.astype(object), packed.tolist()):
         with pytest.raises(ValueError, match=r"got bytes, such as b's.*np.char.decode"):
             RandomSubset(ipc=1).fit(X, labels)
-        with pytest.raises(ValueError, match="got bytes, such as b.s"):
+        with pytest.raises(ValueError, match="got bytes, such as b's"):
             expected_calibration_error(labels, np.full((20, 2), 0.5))
     decoded = np.char.decode(np.asarray(packed.astype(object), dtype="S"))
     np.testing.assert_array_equal(decoded, NAMES)
