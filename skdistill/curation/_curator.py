@@ -156,14 +156,15 @@ class GalaxyZooCurator(TransformerMixin, DocLinkMixin, BaseEstimator):
 
     The choice does not depend on the order of the rows. Galaxies of equal confidence
     are selected in the order of their ids. Of several rows with the same id, only the
-    most confident one can be selected, so that a galaxy is never in both sets. Ids are
-    read from `id_column`, else from the first column whose name, without regard to case
-    and punctuation, is `dr7objid`, `objid`, another `...objid`, `galaxy_id`, `iauname`,
-    `subject_id`, `source_id` and the like, `asset_id`, `id_str` or `id`; else from an
-    index of such a name, from a column of paths, or from an index with a name or of
-    text. Without any of these, and for rows without an id, rows with the same numbers
-    in all columns count as one galaxy. 1, "1", "01" and 1.0 are the same id. A number
-    such as -9999 in many rows is treated as a missing id, with a warning.
+    most confident one can be selected, the first of equal ones, so that a galaxy is
+    never in both sets. Ids are read from `id_column`, else from the first column whose
+    name, without regard to case and punctuation, is `dr7objid`, `objid`, another
+    `...objid`, `galaxy_id`, `iauname`, `subject_id`, `source_id` and the like,
+    `asset_id`, `id_str` or `id`; else from an index of such a name, from a column of
+    paths, or from an index with a name or of text. Without any of these, and for rows
+    without an id, rows with the same numbers in all columns count as one galaxy. 1,
+    "1", "01" and 1.0 are the same id. A number such as -9999 in many rows is treated as
+    a missing id, with a warning.
 
     The column names of Hart et al. [2]_ for the tree of Willett et al. [1]_ and those
     of the galaxy-datasets package are understood. The product of raw fractions

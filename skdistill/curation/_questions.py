@@ -121,7 +121,7 @@ def vote_tree(
     questions : mapping of str to mapping of str to str or None
         For each question, beginning with the first, what question each of its answers
         leads to; None where it is the last.
-    ask : iterable of str, default=None
+    ask : str or iterable of str, default=None
         Questions that matter; the others are passed over.  None takes all.
 
     Returns
@@ -133,8 +133,9 @@ def vote_tree(
     Raises
     ------
     ValueError
-        If an answer leads to a question that is not there or was asked before, or if a
-        question is passed over whose answers lead to different ones.
+        If an answer leads to a question that is not there or was asked before, if a
+        question is passed over whose answers lead to different ones, or if answers are
+        not a mapping.
 
     Examples
     --------
@@ -151,6 +152,15 @@ def vote_tree(
           'a05_no': 'a02_features_or_disk > a05_no'}},
        'a03_star_or_artifact': 'a03_star_or_artifact'}}
     """
+    for question, answers in questions.items():
+        is_mapping = isinstance(answers, Mapping)
+        if not is_mapping or not all(isinstance(a, str) for a in (question, *answers)):
+            raise ValueError(
+                "`questions` must map each question to {answer: next question or "
+                f"None}}, with strings as names; got {answers!r} for {question!r}"
+            )
+    if isinstance(ask, str):
+        ask = [ask]
     asked = set(questions) if ask is None else set(ask)
     unknown = sorted(asked - set(questions))
     if unknown:

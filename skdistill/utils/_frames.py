@@ -59,8 +59,13 @@ def _as_series(column: Any) -> Any:
 
 def how_to_pass(table: Any) -> str:
     """Say for an error how another kind of table becomes a DataFrame."""
-    if hasattr(table, "to_pandas") and hasattr(table, "columns"):
+    # The latter is what data sets of Hugging Face have.
+    if hasattr(table, "to_pandas") and (
+        hasattr(table, "columns") or hasattr(table, "column_names")
+    ):
         return ": pass its .to_pandas()"
+    if hasattr(table, "collect_schema"):
+        return ": pass its .collect()"
     # What astropy.io.fits.getdata returns, for one.
     has_columns = getattr(getattr(table, "dtype", None), "names", None) is not None
     return ": pass pd.DataFrame(...) of it" if has_columns else ""

@@ -480,6 +480,11 @@ def test_other_kinds_of_tables_are_told_how_to_be_passed(folder):
         ImageReader(images_dir=folder, size=8).transform(arrow)
     with pytest.raises(TypeError, match=r"got Table: pass its \.to_pandas\(\)"):
         GalaxyZooCurator().fit(arrow)
+    lazy = polars.LazyFrame({"path": ["0.jpg"]})
+    reader = ImageReader(images_dir=folder, size=8)
+    for take in (reader.transform, GalaxyZooCurator().fit, RotationAugmenter().fit):
+        with pytest.raises(TypeError, match=r"got LazyFrame: pass its \.collect\(\)"):
+            take(lazy)
 
 
 @pytest.mark.parametrize("lost", [b"", b"SIMPLE  =                    T"])

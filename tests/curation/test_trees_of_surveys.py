@@ -75,9 +75,15 @@ def test_trees_made_of_questions():
         ({"a": {"x": "b"}}, None, "must contain 'b', since an answer leads to"),
         ({"a": {"x": "a"}}, None, "must not have cycles; 'a' leads back to itself"),
         ({}, None, "got none"),
+        ({"a": ["x", "y"]}, None, r"next question or None}, .*\['x', 'y'\] for 'a'"),
+        ({"a": {1: None}}, None, "with strings as names; got {1: None} for 'a'"),
+        (questions, "d", r"`ask` must name questions .*\['d'\]"),
     ]:
         with pytest.raises(ValueError, match=message):
             vote_tree(wrong, ask=ask)
+    assert vote_tree({"abc": {"x": None, "y": None}}, ask="abc") == {
+        "abc": {"x": "x", "y": "y"}
+    }
 
 
 def survey(n=60, seed=0):
