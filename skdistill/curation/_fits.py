@@ -76,20 +76,16 @@ def decode_fits(
         images = [hdu for hdu in images if len(_shape(hdu)) > 1] or images
         if bands is None:
             images = _pictures(images, note)
-        first = _shape(images[0])
-        if len(first) not in (2, 3):
-            raise ValueError(
-                f"an image in a FITS file must have 2 or 3 axes; its shape is {first}"
-            )
-        if len(first) == 3:
-            check_axes(first)
+        cube = _cube(images, bands)
+        if cube is not None:
+            check_axes(_shape(cube))
             if bands is None and len(images) > 1:
                 note(
                     f"have {len(images)} images, of which the first is a cube: "
                     "only its planes are used as bands"
                 )
-            _check_sizes(images[:1], content, fits)
-            planes = _read(images[0], content, note)
+            _check_sizes([cube], content, fits)
+            planes = _read(cube, content, note)
             chosen = [planes[i] for i in _choose(bands, len(planes), [])]
         else:
             flat = [hdu for hdu in images if len(_shape(hdu)) == 2]
@@ -111,6 +107,8 @@ def decode_fits(
                     )
             if bands is None:
                 _tell_differences(images, names, note)
+            else:
+                _tell_numbers(bands, numbers, names, note)
             _check_sizes(images, content, fits)
             chosen = [_read(hdu, content, note) for hdu in images]
     pixels = np.stack([plane[::-1] for plane in chosen], axis=-1)
@@ -154,6 +152,47 @@ def _pictures(images: list[Any], note: Callable[[str], None]) -> list[Any]:
             "their names; use `bands` to select others"
         )
     return pictures
+
+
+def _cube(images: list[Any], bands: Sequence[int | str] | None) -> Any:
+    """Return the image whose planes are the bands, None if the bands are images.
+
+    It is the first picture: numbers are of the same planes that are read without them.
+    """
+    pictures = are_pictures([hdu.name for hdu in images])
+    first = next(
+        (hdu for hdu, is_one in zip(images, pictures, strict=True) if is_one), images[0]
+    )
+    shape = _shape(first)
+    if len(shape) not in (2, 3):
+        raise ValueError(
+            f"an image in a FITS file must have 2 or 3 axes; its shape is {shape}"
+        )
+    # Names are of images, never of planes.
+    named = any(isinstance(band, str) for band in bands or ())
+    if len(shape) == 2 or (named and any(len(_shape(hdu)) == 2 for hdu in images)):
+        return None
+    return first
+
+
+def _tell_numbers(
+    bands: Sequence[int | str],
+    numbers: list[int],
+    names: list[str],
+    note: Callable[[str], None],
+) -> None:
+    """Say which errors, weights and flags were chosen by their numbers."""
+    pictures = are_pictures(names)
+    others = [
+        names[i]
+        for band, i in zip(bands, numbers, strict=True)
+        if not isinstance(band, str) and not pictures[i]
+    ]
+    if others and any(pictures[i] for i in numbers):
+        note(
+            f"have images {names[:20]}, of which `bands` selects {others[:20]} by "
+            "their numbers, which count all images; use names to confirm this"
+        )
 
 
 def _tell_differences(

@@ -80,10 +80,10 @@ class ImageReader(TransformerMixin, DocLinkMixin, BaseEstimator):
         lose a part of their longer side.
     bands : sequence of int or str, default=None
         The bands to read, in this order. Numbers are indices of the planes of a FITS
-        cube, of the images of a FITS file with one per extension, or of the channels R,
-        G, B; names are those of extensions. None reads all, except for extensions that
-        are not pictures according to their names: ERR, WHT, DQ, IVAR, MASK and the
-        like.
+        cube, of the images of a FITS file with one per extension (errors and flags
+        count, too), or of the channels R, G, B; names are those of extensions. None
+        reads all, except for extensions that are not pictures according to their names:
+        ERR, WHT, DQ, IVAR, MASK and the like.
     stretch : float or None, default=None
         Flux per pixel, in the unit of the FITS files, up to which brightness is about
         linear; above, it grows logarithmically [1]_. The result then has 8 bits. None

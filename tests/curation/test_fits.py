@@ -131,6 +131,31 @@ def test_images_of_other_axes_than_the_first():
         read(cube_file(cube), bands=["g", "r"])
 
 
+def test_numbers_of_bands_count_what_is_told():
+    cube = make_cube(3)
+    expected = read(cube_file(cube))
+    names = ["SCI", "ERR", "DQ"]
+    images = [
+        fits.ImageHDU(plane, name=n) for n, plane in zip(names, cube, strict=True)
+    ]
+    content = to_fits(fits.PrimaryHDU(), *images)
+    with pytest.warns(UserWarning, match=r"selects \['ERR', 'DQ'\] by their numbers"):
+        np.testing.assert_array_equal(read(content, bands=[0, 1, 2]), expected)
+    # These were asked for.
+    for bands in (["sci", "err", "dq"], [0, "err", "dq"]):
+        np.testing.assert_array_equal(read(content, bands=bands), expected)
+    np.testing.assert_array_equal(read(content, bands=[1]), expected[..., [1]])
+    # Of a cube numbers are those of the planes that are read without them.
+    weights = fits.ImageHDU(1 / (1 + cube**2), name="IVAR")
+    flux = fits.ImageHDU(cube, name="FLUX")
+    content = to_fits(fits.PrimaryHDU(), weights, flux, images[1])
+    np.testing.assert_array_equal(read(content, bands=[2, 0]), expected[..., [2, 0]])
+    # A name is that of an image beside it.
+    np.testing.assert_array_equal(read(content, bands=["err"]), expected[..., [1]])
+    with pytest.raises(ValueError, match=r"asks for 'g'; the names .* \['ERR'\]"):
+        read(content, bands=["g"])
+
+
 @pytest.mark.parametrize("angle", [0.0, 90.0, 33.0])
 def test_missing_pixels_are_left_out_of_means(angle):
     flat = np.full((40, 40, 2), 3.0, dtype=np.float32)
