@@ -54,7 +54,7 @@ class Logger:
         self.writer.writerow(metadata)
         self.file.flush()
         for name, value in metadata.items() if self.board else ():
-            self.board.add_scalar(f"{self.task}/{name}", value, context.task_id)
+            self.board.add_scalar(f"{self.task}/{name}", value, metadata[self.task])
 
     def teardown(self, estimator, context):
         self.file.close()

@@ -109,8 +109,11 @@ class ImageRecorder:
         synthetic = getattr(fitted_estimator, "synthetic_", None)
         if synthetic is None:
             return False
-        if context.task_name == "iteration":
-            iteration = context.task_id + 1
+        # Also of those before it was resumed, which the number of the task is not.
+        iteration = getattr(fitted_estimator, "n_iter_", None)
+        is_iteration = context.task_name == "iteration"
+        # A run that was read again at its end has no other frame than its last.
+        if iteration is not None and (is_iteration or not self._frames):
             # The first, and then at regular intervals.
             due = (iteration - 1) % self._every == 0
             self._last = synthetic.X

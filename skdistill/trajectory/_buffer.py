@@ -39,7 +39,7 @@ from skdistill.trajectory._folders import (
     teacher_numbers,
     with_architecture,
 )
-from skdistill.trajectory._jobs import Place, teacher_seed, train_missing
+from skdistill.trajectory._jobs import Place, store, teacher_seed, train_missing
 from skdistill.trajectory._settings import (
     TeacherSettings,
     image_weights,
@@ -50,14 +50,12 @@ from skdistill.trajectory._settings import (
 )
 from skdistill.trajectory._store import (
     STORAGES,
-    Identity,
     TeacherFile,
     manifest_path,
     pack,
     read_manifest,
     teacher_path,
     unpack,
-    write_teacher,
 )
 from skdistill.trajectory._told import TeacherTasks, Trained
 from skdistill.utils._callbacks import CallbackSupportMixin, FitTasks
@@ -382,14 +380,8 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
                         )
                     elif trained.run is not None and place is not None:
                         # From a worker that does not see the folder.
-                        identity = Identity(
-                            number,
-                            place.buffer,
-                            teacher_seed(number, self.seed_, place),
-                        )
-                        write_teacher(
-                            place.folder, trained.run, identity, settings.storage
-                        )
+                        seed = teacher_seed(number, self.seed_, place)
+                        store(place, number, trained.run, seed, settings.storage)
                     found[number] = trained._replace(run=None)
                     told.finish(found[number])
                     bar.set_postfix(

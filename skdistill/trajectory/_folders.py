@@ -140,7 +140,8 @@ def differences_between(manifest: dict[str, Any], content: dict[str, Any]) -> li
 
 def place_of(folder: Path, manifest: dict[str, Any]) -> Place:
     """Return where the teachers of a manifest are stored."""
-    return Place(folder, binding(manifest), SharedFolder(manifest_path(folder)))
+    shared = SharedFolder(manifest_path(folder))
+    return Place(folder, binding(manifest), shared, manifest["seed"])
 
 
 def plain_parameters(parameters: dict[str, Any]) -> dict[str, Any]:

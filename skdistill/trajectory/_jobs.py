@@ -16,6 +16,9 @@ from skdistill.trajectory._store import (
     Identity,
     TeacherFile,
     TeacherRun,
+    binding,
+    manifest_path,
+    read_manifest,
     teacher_path,
     write_teacher,
 )
@@ -46,11 +49,14 @@ class Place(NamedTuple):
         What ties its files to its manifest.
     shared : SharedFolder
         Tells a worker whether it sees the folder.
+    seed : int or None
+        That of the buffer, which its files are not tied to; None in old pickles.
     """
 
     folder: Path
     buffer: str
     shared: SharedFolder
+    seed: int | None = None
 
 
 def train_missing(
@@ -225,8 +231,7 @@ def _train(
             continue
         try:
             for number, run in zip(numbers, teachers.runs(epoch), strict=True):
-                identity = Identity(number, place.buffer, seeds[number])
-                write_teacher(place.folder, run, identity, storage)
+                store(place, number, run, seeds[number], storage)
         except OSError as error:
             if epoch == n_epochs:
                 raise
@@ -238,6 +243,30 @@ def _train(
                 stacklevel=2,
             )
         stored_at = time.monotonic()
+
+
+def store(place: Place, number: int, run: TeacherRun, seed: int, storage: str) -> None:
+    """Write a teacher to its folder, unless that is another buffer's by now.
+
+    Before its first teacher is stored, a folder belongs to whoever was last to come.
+
+    Raises
+    ------
+    ValueError
+        If it is another buffer's: its files would be of use to neither.
+    """
+    # Where the folder is gone, writing says so.
+    if manifest_path(place.folder).exists():
+        manifest = read_manifest(place.folder)
+        seeds = None, manifest["seed"]
+        if binding(manifest) != place.buffer or place.seed not in seeds:
+            raise ValueError(
+                f"`path`: {place.folder} is in use by another fit with different data, "
+                "settings or random state, which began before this one had stored a "
+                "teacher; use a folder for each"
+            )
+    identity = Identity(number, place.buffer, seed)
+    write_teacher(place.folder, run, identity, storage)
 
 
 def trained_teacher(number: int, run: TeacherRun, n_epochs: int) -> Trained:

@@ -104,6 +104,21 @@ def test_recorder_reaches_into_pipelines_and_starts_anew(small):
         clone(short).set_callbacks(ImageRecorder(1)).fit(X, y)
 
 
+def test_recorder_of_a_resumed_run(small, tmp_path):
+    pytest.importorskip("sklearn.callback")
+    distiller, scaler, _, X, y = small
+    recorder = ImageRecorder()
+    run = clone(distiller).set_params(checkpoint=tmp_path, max_total_iter=2)
+    run.fit(scaler.transform(X), y)
+    run.set_params(max_total_iter=4).set_callbacks(recorder)
+    run.fit(scaler.transform(X), y)
+    assert recorder.iterations_.tolist() == [3, 4]
+    # Read again at its end.
+    run.fit(scaler.transform(X), y)
+    assert recorder.iterations_.tolist() == [4]
+    np.testing.assert_array_equal(recorder.images_[-1], run.synthetic_.X)
+
+
 def frames(n_frames=12):
     """Image number k of frame number f is k + f."""
     values = np.arange(n_frames)[:, None] + np.arange(3)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 
+import skdistill.trajectory._buffer as module
 from skdistill.trajectory import TrajectoryBuffer, list_teachers
 from skdistill.trajectory._store import teacher_path
 
@@ -214,3 +215,29 @@ def test_what_a_kill_left_half_written_is_removed(tmp_path, make_buffer, bars):
     (half / ".lock").write_bytes(b"1")
     make_buffer(path=tmp_path).fit(*bars)
     assert not half.exists()
+
+
+@pytest.mark.parametrize("changes", [{"random_state": 1}, {"learning_rate": 0.01}])
+def test_two_different_fits_do_not_mix_their_teachers(
+    tmp_path, make_buffer, bars, monkeypatch, changes
+):
+    """The second begins before the first has stored anything: the folder is its own."""
+    train = module.train_missing
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    def begin_another(*args):
+        monkeypatch.setattr(module, "train_missing", stop)
+        with pytest.raises(KeyboardInterrupt):
+            make_buffer(path=tmp_path, **changes).fit(*bars)
+        return train(*args)
+
+    monkeypatch.setattr(module, "train_missing", begin_another)
+    with pytest.raises(ValueError, match="in use by another fit with different data"):
+        make_buffer(path=tmp_path).fit(*bars)
+    monkeypatch.undo()
+    found = make_buffer(path=tmp_path, **changes).fit(*bars)
+    assert np.array_equal(
+        snapshots(found), snapshots(make_buffer(**changes).fit(*bars))
+    )
