@@ -19,7 +19,7 @@ from skdistill.neural_network._own_network import own_network
 from skdistill.synthetic import SyntheticSet
 from skdistill.trajectory._signature import teachers_signature
 from skdistill.utils._differences import describe_difference
-from skdistill.utils._files import atomic_path, check_writable, claim
+from skdistill.utils._files import atomic_path, check_folder, check_writable, claim
 from skdistill.utils._plain import as_plain
 from skdistill.utils._untrusted import errors_as_value_errors, read_json
 from skdistill.utils._validation import fingerprint_images
@@ -134,8 +134,7 @@ class CellFiles:
     def claim(self, held: ExitStack) -> None:
         """Keep other processes out, and see early what could not be stored late."""
         folder = self.folder
-        if folder.exists() and not folder.is_dir():
-            raise ValueError(f"`path` must be a folder; {folder} is a file")
+        check_folder(folder, "path")
         check_writable(folder, "path")
         if not held.enter_context(claim(folder / "cells")):
             raise BlockingIOError(

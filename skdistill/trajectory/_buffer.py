@@ -556,9 +556,8 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
         if self._place is None:
             return unpack(self._snapshots[teacher][row], self.settings_.storage)
         # One row of the file: a distiller on many teachers holds only what it uses.
-        with TeacherFile(
-            self._place.folder, self._numbers[teacher], self._place.buffer
-        ) as file:
+        place = self._place.present()
+        with TeacherFile(place.folder, self._numbers[teacher], place.buffer) as file:
             return file.snapshot(row).numpy()
 
     @validate_params(

@@ -29,7 +29,7 @@ from skdistill.trajectory._store import (
 )
 from skdistill.trajectory._told import Trained
 from skdistill.utils._differences import describe_difference
-from skdistill.utils._files import SharedFolder, check_writable
+from skdistill.utils._files import SharedFolder, check_folder, check_writable
 from skdistill.utils._metadata import qualified_name
 from skdistill.utils._untrusted import class_labels
 
@@ -74,6 +74,7 @@ def join_buffer(
         differs.
     """
     fresh = content | {"seed": new_seed, "dropped": []}
+    check_folder(folder, "path")
     if not manifest_path(folder).exists():
         if stored_teachers(folder):
             raise ValueError(

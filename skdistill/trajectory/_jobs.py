@@ -58,6 +58,12 @@ class Place(NamedTuple):
     shared: SharedFolder
     seed: int | None = None
 
+    def present(self) -> "Place":
+        """Return where that is now that the working directory may be another one."""
+        if self.folder.exists() or not self.shared.path.exists():
+            return self
+        return self._replace(folder=self.shared.path)
+
 
 def train_missing(
     settings: TeacherSettings,

@@ -10,7 +10,8 @@ from skdistill.utils._random import child_seed
 
 def teachers_signature(buffer: TrajectoryBuffer) -> dict[str, Any]:
     """Return which teachers a run follows, as JSON can hold it."""
-    seed, place = buffer.seed_, buffer._place
+    seed = buffer.seed_
+    place = None if buffer._place is None else buffer._place.present()
     seeds = [teacher_seed(number, seed, place) for number in buffer._numbers]
     # After some were dropped, or buffers were merged, they are not the first ones of
     # their seed.

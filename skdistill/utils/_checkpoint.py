@@ -74,7 +74,8 @@ def load_checkpoint(
     ):
         # What is no plain file, as a pipe, might never end.
         if not path.is_file():
-            raise ValueError("it does not exist")
+            is_there = path.exists()
+            raise ValueError("it is not a file" if is_there else "it does not exist")
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             if metadata.get("format") != _FORMAT:

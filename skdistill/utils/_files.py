@@ -145,6 +145,12 @@ def remove_leftovers(path: Path) -> None:
             folder.rmdir()
 
 
+def check_folder(folder: Path, parameter: str) -> None:
+    """Raise a ValueError where a file is in the place of a folder."""
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"`{parameter}` must be a folder; {folder} is a file")
+
+
 def check_writable(folder: Path, parameter: str) -> None:
     """Make a folder if it is missing, and see that files can be made in it.
 

@@ -1,5 +1,7 @@
 """Looking into folders of teachers, and changing them."""
 
+import pickle
+
 import numpy as np
 import pytest
 
@@ -171,3 +173,27 @@ def test_other_teachers_have_another_signature(tmp_path, make_buffer, bars):
     assert merged[0] != merged[1]
     drop_teachers(tmp_path / "one", 0)
     assert teachers_signature(one.fit(*bars)) != first
+
+
+def test_a_relative_path_after_the_working_directory_has_changed(
+    tmp_path, make_buffer, bars, monkeypatch
+):
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path)
+    buffer = make_buffer(n_epochs=1, path="teachers").fit(*bars)
+    expected = last(buffer)
+    monkeypatch.chdir(tmp_path / "other")
+    assert same(last(buffer), expected)
+    assert same(last(pickle.loads(pickle.dumps(buffer))), expected)
+    # The folder of a pickle may have moved with the work around it.
+    monkeypatch.chdir(tmp_path)
+    stored = pickle.dumps(buffer)
+    (tmp_path / "teachers").rename(tmp_path / "other" / "teachers")
+    monkeypatch.chdir(tmp_path / "other")
+    assert same(last(pickle.loads(stored)), expected)
+
+
+def test_a_file_is_no_folder(tmp_path, make_buffer, bars):
+    (tmp_path / "file").write_text("precious")
+    with pytest.raises(ValueError, match=r"`path` must be a folder; .*file is a file"):
+        make_buffer(path=tmp_path / "file").fit(*bars)

@@ -9,7 +9,7 @@ from skdistill.distillation._engine._objective import State
 from skdistill.distillation._engine._state import DistillationState
 from skdistill.utils._checkpoint import load_checkpoint
 from skdistill.utils._differences import describe_difference
-from skdistill.utils._files import check_writable, claim
+from skdistill.utils._files import check_folder, check_writable, claim
 from skdistill.utils._memory import is_out_of_memory
 from skdistill.utils._untrusted import errors_as_value_errors
 from skdistill.utils._warnings import warn
@@ -46,8 +46,7 @@ class Checkpoint:
     def claim(self, held: ExitStack) -> None:
         """Keep other processes out, and see early what could not be stored late."""
         folder = self.folder
-        if folder.exists() and not folder.is_dir():
-            raise ValueError(f"`checkpoint` must be a folder; {folder} is a file")
+        check_folder(folder, "checkpoint")
         if not self.path.exists():
             check_writable(folder, "checkpoint")
         if not held.enter_context(claim(self.path)):
