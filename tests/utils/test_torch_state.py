@@ -324,7 +324,9 @@ def test_every_function_that_computes_has_its_own_state():
                 parts = {
                     f"{name}.{part}": method
                     for part, method in inspect.getmembers(thing, callable)
+                    # Those that set parameters compute nothing, in any estimator.
                     if not part.startswith("_")
+                    and part != "set_params"
                     and str(getattr(method, "__module__", "")).startswith("skdistill")
                 }
             without |= {
