@@ -4,15 +4,20 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
+from math import inf
 from typing import Any
 
 import numpy as np
+from sklearn import config_context
+from sklearn.base import BaseEstimator
 
 # What functions compute is compared up to this fraction of the largest number: machines
 # differ by less.
 _PARTS = 10**4
 
-_NAMED_FUNCTION = re.compile(r"(<function [\w.]+) at 0x[0-9A-Fa-f]+(?=>)")
+# Those that are told by their names, and the random states of NumPy, which are told by
+# the seed that is drawn from them.
+_ADDRESS = re.compile(r"(<function [\w.]+|RandomState\(\w+\)) at 0x[0-9A-Fa-f]+")
 
 
 def as_plain(value: Any) -> Any:
@@ -46,7 +51,13 @@ def lasting_repr(value: Any) -> str:
     what holds them.  The addresses of others, and of functions without a name of their
     own, are what tells them apart.
     """
-    return _NAMED_FUNCTION.sub(r"\1", repr(value))
+    if isinstance(value, BaseEstimator):
+        # All of it, where scikit-learn leaves out the middle of a long one.
+        with config_context(print_changed_only=True):
+            said = BaseEstimator.__repr__(value, N_CHAR_MAX=inf)
+    else:
+        said = repr(value)
+    return _ADDRESS.sub(r"\1", said)
 
 
 def parts_of_largest(numbers: np.ndarray) -> list[int]:
