@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -73,7 +74,8 @@ class ChannelScaler(PixelTransformer):
             self._moments = ChannelMoments(images.shape[3])
             self._rounding = 0.0
             self.n_samples_seen_ = 0
-        self._moments.add(images)
+        # An interrupt in the midst shall not leave some of the images in them.
+        self._moments = copy(self._moments).add(images)
         self.n_samples_seen_ += len(images)
         if images.dtype.kind == "f":
             # Of half precision no more: its steps are no noise.

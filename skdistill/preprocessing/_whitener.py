@@ -120,23 +120,30 @@ class ZCAWhitener(PixelTransformer):
             self._from_products(images)
             self._warn_of_scale()
             return
-        if self._scatter is None:
-            self._scatter = np.zeros((n_features, n_features))
-            if self.n_samples_seen_:
-                # A fit keeps the directions alone, which tell the same.
-                along = self.components_.T * (self.variances_ * self.n_samples_seen_)
-                self._scatter += along @ self.components_
-        for part in batches(images, self._batch_values):
-            centered = _flat(images, part) - mean
-            self._scatter += centered.T @ centered
         n_seen = self.n_samples_seen_
         n_all = n_seen + n_samples
         shift = mean - self.mean_
-        if n_seen:
-            self._scatter += np.outer(shift, shift * (n_seen * n_samples / n_all))
+        try:
+            if self._scatter is None:
+                self._scatter = np.zeros((n_features, n_features))
+                if n_seen:
+                    # A fit keeps the directions alone, which tell the same.
+                    along = self.components_.T * (self.variances_ * n_seen)
+                    self._scatter += along @ self.components_
+            for part in batches(images, self._batch_values):
+                centered = _flat(images, part) - mean
+                self._scatter += centered.T @ centered
+            if n_seen:
+                self._scatter += np.outer(shift, shift * (n_seen * n_samples / n_all))
+            variances, along = scipy.linalg.eigh(
+                self._scatter / n_all, overwrite_a=True
+            )
+        except BaseException:
+            # It may hold some of these images; the directions tell what was before.
+            self._scatter = None
+            raise
         self.mean_ = self.mean_ + shift * (n_samples / n_all)
         self.n_samples_seen_ = n_all
-        variances, along = scipy.linalg.eigh(self._scatter / n_all, overwrite_a=True)
         n_components = min(n_all, n_features)
         self._set(variances, along.T[::-1][:n_components])
         if is_last:

@@ -4,11 +4,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 from sklearn.exceptions import NotFittedError
 
+import skdistill.preprocessing._whitener as whitener_module
 from skdistill import ChannelScaler, ZCAWhitener
+from skdistill.utils._pixel_space import ChannelMoments
 
 
 @pytest.fixture(scope="module")
@@ -194,3 +197,37 @@ def test_units_that_eps_is_not_meant_for_are_told(n_images, unit, message):
         ZCAWhitener().fit(60 * X + 128)  # 8 bits
         white = ZCAWhitener(eps=0.1 * unit**2).fit_transform(unit * X)
     np.testing.assert_allclose(white / white.std(), found / found.std(), atol=0.1)
+
+
+@pytest.mark.parametrize("n_before", [0, 20])
+def test_interrupted_partial_fits_do_not_count_images_twice(
+    smooth, monkeypatch, n_before
+):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    for transformer, place, name in (
+        (ZCAWhitener(), whitener_module.scipy.linalg, "eigh"),
+        (ChannelScaler(), ChannelMoments, "_add_batch"),
+    ):
+        expected = clone(transformer)
+        for one in (transformer, expected):
+            if n_before:
+                one.partial_fit(smooth[:n_before])
+        with monkeypatch.context() as patch:
+            work = getattr(place, name)
+
+            def half(self, *args, work=work, place=place, **kwargs):
+                if place is ChannelMoments:
+                    work(self, *args, **kwargs)
+                interrupted()
+
+            patch.setattr(place, name, half)
+            with pytest.raises(KeyboardInterrupt):
+                transformer.partial_fit(smooth[n_before:])
+        for one in (transformer, expected):
+            one.partial_fit(smooth[n_before:])
+        assert transformer.n_samples_seen_ == len(smooth)
+        np.testing.assert_allclose(
+            transformer.transform(smooth), expected.transform(smooth), atol=1e-4
+        )

@@ -35,8 +35,7 @@ def test_what_has_no_name_of_its_own_keeps_its_address():
 def test_random_states_are_told_without_addresses():
     """A search finds its checkpoints again in another process."""
     one, other = (
-        TrajectoryBuffer(random_state=np.random.RandomState(0))  # noqa: NPY002
-        for _ in range(2)
+        TrajectoryBuffer(random_state=np.random.RandomState(0)) for _ in range(2)
     )
     assert lasting_repr(one) == lasting_repr(other)
     assert lasting_repr(one) == "TrajectoryBuffer(random_state=RandomState(MT19937))"
