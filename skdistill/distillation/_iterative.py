@@ -335,9 +335,7 @@ class IterativeDistiller(BaseDistiller):
             if fit.checkpoint is not None:
                 # A process does not leave while others wait for it.
                 fit.end = held.enter_context(orderly_end(at_once=ranks.size == 1))
-            held.enter_context(reused_memory())
-            held.enter_context(worker_threads(device))
-            Optimization(
+            optimization = Optimization(
                 state,
                 seed=fit.seed,
                 limit_name=self._limit_name,
@@ -349,10 +347,10 @@ class IterativeDistiller(BaseDistiller):
                 ranks=ranks,
                 end=fit.end,
                 verbose=bool(self.verbose),
-            ).run()
-        if ranks.size > 1:
-            state.settle(ranks)
-            self._keep(state)
+            )
+            with reused_memory(), worker_threads(device):
+                optimization.run()
+            optimization.finish()
 
     def _end(self, state: DistillationState, fit: _Fit) -> None:
         if state.stop_reason == "interrupted" and interrupt_ends_all(

@@ -74,27 +74,31 @@ class Optimization:
         self._end = end
         self._verbose = verbose
         self._device: torch.device = state.parameters.images.device
-        self._is_stored = False
+        self._has_run = self._is_stored = False
 
     def run(self) -> None:
         """Iterate until there is a reason to stop."""
+        if self._state.stop_reason:
+            return
+        self._has_run = True
+        with (
+            self._progress_bar() as bar,
+            self._ranks.deferred_interrupt() as noted,
+        ):
+            self._iterate(bar, lambda: noted() or self._end.received)
+        self._end.at_once = False
+
+    def finish(self) -> None:
+        """Put away what was learned, and say how it ended."""
         state, checkpoint = self._state, self._checkpoint
-        if state.stop_reason:
+        # First in memory: what comes next may be interrupted, or may fail, as where
+        # warnings are errors.
+        try:
+            state.settle(self._ranks)
             self._keep()
-        else:
-            with (
-                self._progress_bar() as bar,
-                self._ranks.deferred_interrupt() as noted,
-            ):
-                self._iterate(bar, lambda: noted() or self._end.received)
-            self._end.at_once = False
-            # First in memory: what comes next may be interrupted, or may fail, as where
-            # warnings are errors.
-            try:
-                self._keep()
-            finally:
-                if checkpoint is not None:
-                    self._is_stored = checkpoint.store(state)
+        finally:
+            if self._has_run and checkpoint is not None:
+                self._is_stored = checkpoint.store(state)
         if self._ranks.is_first:
             self._tell_of_end()
 
