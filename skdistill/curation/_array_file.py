@@ -6,7 +6,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ from skdistill.utils._untrusted import read_json
 # What an interrupt of any kind can cost at most.
 _SECONDS_BETWEEN_NOTES = 5.0
 _COPY_BYTES = 2**24
+# Beside the positions of images in what is known of a part.
+_TOLD = "told"
 
 
 class ArrayFile:
@@ -233,6 +235,54 @@ class ArrayFile:
                 rows.append(self._file.read(len(run) * self._row_bytes))
             self._file.seek(begin + start * self._row_bytes)
             self._file.write(b"".join(rows))
+
+
+def with_notes(
+    failed: dict[int, str], notes: dict[str, set[int]], places: Iterable[int]
+) -> dict[Any, Any]:
+    """Return what is worth knowing of a part of images, for `finish_part`.
+
+    Parameters
+    ----------
+    failed : dict of int to str
+        Why images could not be read, by position.
+    notes : dict of str to set of int
+        What was guessed or lost, and the places of the images; threads may add to it.
+    places : iterable of int
+        Those of the images of this part.
+
+    Returns
+    -------
+    content : dict
+        Both, for JSON: a call that resumes tells what an earlier one has met.
+    """
+    places = list(places)
+    found = {
+        text: [i for i in places if i in some] for text, some in list(notes.items())
+    }
+    told = {text: some for text, some in found.items() if some}
+    return failed | {_TOLD: told} if told else dict(failed)
+
+
+def take_notes(content: dict[Any, Any], notes: dict[str, set[int]]) -> dict[int, str]:
+    """Return the failures of a finished part, and add its notes to the others.
+
+    Parameters
+    ----------
+    content : dict
+        What :func:`with_notes` returned, in this call or an earlier one.
+    notes : dict of str to set of int
+        Is added to.
+
+    Returns
+    -------
+    failed : dict of int to str
+        Why images could not be read, by position.
+    """
+    for text, some in content.get(_TOLD, {}).items():
+        notes.setdefault(text, set()).update(some)
+    # JSON has no keys but text.
+    return {int(i): reason for i, reason in content.items() if i != _TOLD}
 
 
 def _header(shape: tuple[int, ...], dtype: np.dtype) -> bytes:

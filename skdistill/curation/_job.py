@@ -158,13 +158,13 @@ class Job:
             # Rotations of one galaxy stand together: its file is decoded once.
             if kept.get("source") != source:
                 kept.clear()
+                notes: list[str] = []
                 parts = source if isinstance(source, Bands) else (source,)
                 images = [
                     decode(
                         self.files.read(part),
                         self.settings.bands,
-                        # Threads do no harm: each note is added by itself.
-                        lambda text: self.notes.setdefault(text, set()).add(i),
+                        notes.append,
                     )
                     for part in parts
                 ]
@@ -173,7 +173,10 @@ class Job:
                     if isinstance(source, Bands)
                     else images[0]
                 )
-                kept["source"] = source
+                kept["source"], kept["notes"] = source, notes
+            for text in kept["notes"]:
+                # Threads do no harm: each note is added by itself.
+                self.notes.setdefault(text, set()).add(i)
             self._settle_crop(kept["image"], i)
             return render(kept["image"], self.angles[i], self.settings)
         except (MemoryError, ImportError):

@@ -15,7 +15,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.parallel import Parallel, delayed
 from tqdm.auto import tqdm
 
-from skdistill.curation._array_file import ArrayFile
+from skdistill.curation._array_file import ArrayFile, take_notes, with_notes
 from skdistill.curation._job import (
     GALAXY_ZOO_CROP,
     GALAXY_ZOO_SIZE,
@@ -464,10 +464,10 @@ class ImageReader(TransformerMixin, DocLinkMixin, BaseEstimator):
         with orderly_end(), ArrayFile(out, (n, *shape), dtype, digests) as file:
             todo = [i for i in range(len(batches)) if i not in file.finished]
             for number, failed in self._read(job, batches, todo, file, form):
-                file.finish_part(number, failed)
-            for failed in file.finished.values():
-                # JSON has no keys but text.
-                failures.update({int(i): reason for i, reason in failed.items()})
+                batch = range(n)[batches[number]]
+                file.finish_part(number, with_notes(failed, job.notes, batch))
+            for content in file.finished.values():
+                failures.update(take_notes(content, job.notes))
             return file.complete(_without(n, failures)), failures
 
     def _read(

@@ -13,7 +13,7 @@ from sklearn.utils import gen_batches
 from sklearn.utils.parallel import Parallel, delayed
 from tqdm.auto import tqdm
 
-from skdistill.curation._array_file import ArrayFile
+from skdistill.curation._array_file import ArrayFile, take_notes, with_notes
 from skdistill.utils._maps import check_map_path
 from skdistill.utils._memory import reused_memory
 from skdistill.utils._termination import orderly_end
@@ -60,6 +60,8 @@ def collect(
     skip: bool = False,
     n_jobs: int | None = None,
     verbose: int = 0,
+    notes: dict[str, set[int]] | None = None,
+    places: np.ndarray | None = None,
 ) -> tuple[np.ndarray, dict[int, str]]:
     """Read images into one array.
 
@@ -85,6 +87,11 @@ def collect(
         Number of threads.
     verbose : int, default=0
         Whether to show a progress bar.
+    notes : dict of str to set of int, default=None
+        To which `read` adds what it guesses or loses.  Those of an interrupted call are
+        added where this one resumes.
+    places : ndarray of shape (n_images,), default=None
+        What the notes call the images; None numbers them.
 
     Returns
     -------
@@ -93,6 +100,8 @@ def collect(
     failures : dict of int to str
         Why others were not, by position.
     """
+    told = {} if notes is None else notes
+    names = range(n_images) if places is None else np.asarray(places).tolist()
     batches = list(gen_batches(n_images, _BATCH_SIZE))
     whole = (n_images, *shape)
 
@@ -146,10 +155,10 @@ def collect(
         with end, ArrayFile(out, whole, dtype, digests) as file:
             todo = [i for i in range(len(batches)) if i not in file.finished]
             for number, failed in read_all(file, todo):
-                file.finish_part(number, failed)
-            for failed in file.finished.values():
-                # JSON has no keys but text.
-                failures.update({int(i): reason for i, reason in failed.items()})
+                batch = names[batches[number]]
+                file.finish_part(number, with_notes(failed, told, batch))
+            for content in file.finished.values():
+                failures.update(take_notes(content, told))
             return file.complete(kept(failures)), failures
 
 

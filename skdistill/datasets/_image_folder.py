@@ -253,6 +253,8 @@ def load_image_folder(
             skip=skip,
             n_jobs=n_jobs,
             verbose=verbose,
+            notes=reader.notes,
+            places=places,
         )
     finally:
         entries.files.close()
@@ -348,7 +350,7 @@ class _Reader:
         self.table = table
         self.mode = ""
         self.size: tuple[int, int] | None = None
-        self._notes: dict[str, set[int]] = {}
+        self.notes: dict[str, set[int]] = {}
 
     def name(self, i: int) -> str:
         """Name an image in messages."""
@@ -410,7 +412,7 @@ class _Reader:
 
             def note(text: str) -> None:
                 # Threads do no harm: each note is added by itself.
-                self._notes.setdefault(text, set()).add(i)
+                self.notes.setdefault(text, set()).add(i)
 
             if self.mode == "FITS":
                 pixels = decode_fits(content, None, note)
@@ -435,7 +437,7 @@ class _Reader:
 
     def tell(self, n_images: int) -> None:
         """Warn of what was guessed or lost."""
-        for text, some in self._notes.items():
+        for text, some in self.notes.items():
             warn(
                 f"{len(some)} of {n_images} images {text}; the first is "
                 f"{self.name(min(some))}."

@@ -40,11 +40,15 @@ def _native(table: pd.DataFrame) -> pd.DataFrame:
         for place, dtype in enumerate(table.dtypes)
         if isinstance(dtype, np.dtype) and not dtype.isnative
     ]
-    if foreign:
+    index = table.index
+    is_native = not isinstance(index.dtype, np.dtype) or index.dtype.isnative
+    if foreign or not is_native:
         table = table.copy(deep=False)
     for place in foreign:
         values = table.iloc[:, place].to_numpy()
         table.isetitem(place, values.astype(values.dtype.newbyteorder("=")))
+    if not is_native:
+        table.index = index.astype(index.dtype.newbyteorder("="))
     return table
 
 

@@ -1,5 +1,6 @@
 """Images for which memory is too small: a file that is whole or not there."""
 
+import importlib
 import os
 import signal
 import subprocess
@@ -15,6 +16,7 @@ from PIL import Image
 from skdistill.curation import ImageReader
 from skdistill.curation import _job as job_module
 from skdistill.curation._array_file import ArrayFile
+from skdistill.datasets import load_image_folder
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +124,52 @@ def test_goes_on_after_a_damaged_file_was_mended(folder, rows, tmp_path, monkeyp
     X = reader.transform(paths)
     assert counted.n_read == 200 - 2 * 64 + 1
     np.testing.assert_array_equal(X, ImageReader(size=6).transform(paths))
+
+
+@pytest.mark.parametrize("read", ["reader", "folder"])
+def test_warnings_of_an_interrupted_call_are_told_by_the_next(
+    tmp_path, monkeypatch, read
+):
+    module = importlib.import_module(
+        "skdistill.curation._job"
+        if read == "reader"
+        else "skdistill.datasets._image_folder"
+    )
+    name = "decode" if read == "reader" else "decode_picture"
+    images = tmp_path / "class"
+    images.mkdir()
+    for i in range(70):
+        alpha = 100 if i in (3, 68) else 255
+        Image.new("RGBA", (8, 8), (i, i, i, alpha)).save(images / f"{i:02}.png")
+    paths = sorted(images.iterdir())
+    # Each image at two angles, which are decoded once.
+    rows = pd.DataFrame({"path": np.repeat(paths, 2), "rotation": [0, 90] * 70})
+    out = tmp_path / "X.npy"
+
+    def load():
+        if read == "reader":
+            return ImageReader(size=6, out=out).transform(rows)
+        table = pd.DataFrame({"path": paths, "class": [0, 1] * 35})
+        return load_image_folder(table, out=out, return_X_y=True, verbose=0)[0]
+
+    decode, done = getattr(module, name), []
+
+    def interrupted(*args, **kwargs):
+        done.append(1)
+        # One is read to learn of the form.
+        if len(done) > 66:
+            raise KeyboardInterrupt
+        return decode(*args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, name, interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            load()
+    expected = "4 of 140" if read == "reader" else "2 of 70"
+    with pytest.warns(UserWarning, match=f"{expected} images have transparent") as told:
+        load()
+    assert len(told) == 1
+    assert len(done) == 67
 
 
 @pytest.mark.parametrize("change", ["crop", "rotation", "file", "notes", "size"])

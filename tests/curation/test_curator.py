@@ -582,6 +582,11 @@ def test_tables_in_the_byte_order_of_fits(make_catalog, tmp_path):
     np.testing.assert_array_equal(found, labels)
     # What was given stays as it is.
     assert not any(dtype.isnative for dtype in foreign.dtypes[1:])
+    ids = pd.Index(foreign["objid"].to_numpy(), name="objid")
+    assert not ids.dtype.isnative
+    by_index, _ = curator.fit_resample(foreign.drop(columns="objid").set_axis(ids))
+    assert by_index.index.tolist() == expected["objid"].tolist()
+    assert by_index.index.dtype.isnative
     augmenter = RotationAugmenter(2)
     rotated, _ = augmenter.fit_resample(foreign)
     pd.testing.assert_frame_equal(rotated, augmenter.fit_resample(catalog)[0])
