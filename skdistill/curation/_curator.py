@@ -481,6 +481,12 @@ class GalaxyZooCurator(TransformerMixin, DocLinkMixin, BaseEstimator):
 
     def _are_cumulative(self, votes: np.ndarray, tree: VoteTree) -> bool:
         if not isinstance(self.cumulative, str):
+            if self.cumulative and self.vote_unit == "count":
+                raise ValueError(
+                    "`cumulative=True` is for shares of all volunteers, but with "
+                    "`vote_unit='count'` numbers of votes are divided by those for "
+                    "their question: use `cumulative=False`"
+                )
             return bool(self.cumulative)
         cumulative = look_cumulative(votes, tree)
         if cumulative:

@@ -220,3 +220,7 @@ def test_units_that_are_wrong():
     fewer = {k: v for k, v in ANY_NAMES.items() if k != "shape_star"}
     with pytest.raises(ValueError, match=r"missing: \['shape_star'\]"):
         fit("count", columns=fewer)
+    with pytest.raises(ValueError, match="`cumulative=True` is for shares of all"):
+        GalaxyZooCurator(
+            tree=SURVEY, columns=ANY_NAMES, vote_unit="count", cumulative=True
+        ).fit(COUNTS)
