@@ -308,7 +308,7 @@ class GalaxyZooCurator(TransformerMixin, DocLinkMixin, BaseEstimator):
         UserWarning
             If votes are treated as cumulative, ids as missing, or rows without an id as
             separate galaxies; or if a galaxy seems to be in both the training and the
-            test set.
+            test set, by another id, by its position in the sky or by all its numbers.
         """
         catalog = as_pandas(catalog)
         tree = self._parse_tree()

@@ -40,15 +40,15 @@ def _native(table: pd.DataFrame) -> pd.DataFrame:
         for place, dtype in enumerate(table.dtypes)
         if isinstance(dtype, np.dtype) and not dtype.isnative
     ]
-    index = table.index
-    is_native = not isinstance(index.dtype, np.dtype) or index.dtype.isnative
+    kind: Any = table.index.dtype
+    is_native = not isinstance(kind, np.dtype) or kind.isnative
     if foreign or not is_native:
         table = table.copy(deep=False)
     for place in foreign:
         values = table.iloc[:, place].to_numpy()
         table.isetitem(place, values.astype(values.dtype.newbyteorder("=")))
     if not is_native:
-        table.index = index.astype(index.dtype.newbyteorder("="))
+        table.index = table.index.astype(kind.newbyteorder("="))
     return table
 
 

@@ -13,6 +13,7 @@ from skdistill.utils._ids import (
     object_ids,
     plain_name,
 )
+from skdistill.utils._positions import same_positions
 
 # Values of a row, other than 0 and 1, that two objects do not share by chance.
 _N_TELLING = 6
@@ -127,7 +128,8 @@ def find_leaks(
     Returns
     -------
     messages : list of str
-        One for each way in which rows are the same: an id, a file, all numbers.
+        One for each way in which rows are the same: an id, a file, a position in the
+        sky, all numbers.
     """
     keys: dict[str, Any] = {} if ids is None else {ids.name: ids.values}
     # There a number is that of an object only together with the brick's.
@@ -146,6 +148,9 @@ def find_leaks(
                 keys.setdefault(found.name, found.values)
     if paths is not None:
         keys["the file of the image"] = paths
+    position = same_positions(rows)
+    if position is not None:
+        keys[position[0]] = position[1]
     keys["all of their numbers"] = telling_rows(rows)
     messages = []
     for what, values in keys.items():
