@@ -78,9 +78,10 @@ class History:
             self._pending = []
         if self._n_rows == MAX_ROWS:
             pairs = self._rows.reshape(-1, 2, self._n_numbers)
-            self._n_rows = len(pairs)
-            self._rows[: self._n_rows] = self._merged(pairs)
-            self._stride *= 2
+            # An interrupt comes before all of it is done, or after.
+            merged, n_rows = self._merged(pairs), len(pairs)
+            self._rows[:n_rows] = merged
+            self._n_rows, self._stride = n_rows, 2 * self._stride
 
     def table(self) -> pd.DataFrame:
         """Return the rows; their index is the first iteration of each."""

@@ -95,7 +95,9 @@ class Optimization:
         # warnings are errors.
         try:
             state.settle(self._ranks)
-            self._keep()
+            # A process that is told to end has no time, and nobody to keep it for.
+            if not self._end.received:
+                self._keep()
         finally:
             if self._has_run and checkpoint is not None:
                 self._is_stored = checkpoint.store(state)
