@@ -254,7 +254,7 @@ def _train(
 def store(place: Place, number: int, run: TeacherRun, seed: int, storage: str) -> None:
     """Write a teacher to its folder, unless that is another buffer's by now.
 
-    Before its first teacher is stored, a folder belongs to whoever was last to come.
+    Before its first teacher is stored, a folder belongs to the last buffer that began.
 
     Raises
     ------
