@@ -307,8 +307,9 @@ def transfer(table, full):
                 row = first_columns(protocol, cells)
                 row |= {"data": data, "per class": ipc}
                 row["ConvNet"] = percent(mean_of(cells))
-                for name in (PLAIN, HARD, *NETWORKS, *OF_TABLES):
-                    row[name] = percent(cells[name].mean())
+                others = NETWORKS | OF_TABLES
+                for name in (PLAIN, HARD, *others):
+                    row[others.get(name, name)] = percent(cells[name].mean())
                 rows.append(row | scores)
     return pd.DataFrame(rows)
 
