@@ -486,7 +486,7 @@ class TestPath:
         forbid_training(monkeypatch)
         file = tmp_path / "a-file"
         file.write_text("something")
-        with pytest.raises(OSError, match=r"a-file"):
+        with pytest.raises(ValueError, match=r"`path` must be a folder; .*a-file is a"):
             make_buffer(path=file).fit(*bars)
         assert file.read_text() == "something"
 
