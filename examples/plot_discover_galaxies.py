@@ -146,7 +146,9 @@ class Progress:
     def advance(self, n_steps=1, **numbers):
         """Report completed steps."""
         self.bar.set_postfix(numbers, refresh=False)
-        self.bar.update(n_steps * self.step)
+        # Rounded shares may add up to more than all.
+        left = self.bar.total - self.bar.n
+        self.bar.update(min(n_steps * self.step, left))
 
     def end(self):
         """Fill the bar."""
