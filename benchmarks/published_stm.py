@@ -9,8 +9,10 @@ Each score is written at once to ``scores.csv``, the epoch pool and the validati
 losses over the iterations to ``history.csv``.
 
 Parameters that the paper does not fix are our defaults; ``--paper`` takes the rules of
-the paper for all of them.  ``--mtt`` distills by MTT from the same teachers, with the
-start and target epochs of its authors.  ``--start`` continues with the images of an
+the paper for all of them but the teachers, whose snapshots are averages by default;
+``--plain-teachers`` takes the weights at the end of each epoch, as the paper does.
+``--mtt`` distills by MTT from the same teachers, with the start and target epochs of
+its authors.  ``--start`` continues with the images of an
 earlier run, from more teachers than it had; its iterations count from there.
 
     python benchmarks/published_stm.py --data folder --path folder --seconds 3600
@@ -47,7 +49,7 @@ MTT_EPOCHS = {
     1: {"max_start_epoch": 2, "n_target_epochs": 2},
     10: {"max_start_epoch": 20, "n_target_epochs": 2},
 }
-OF_TEACHERS = ("teachers", "epochs", "width", "seed")
+OF_TEACHERS = ("teachers", "epochs", "width", "seed", "plain_teachers")
 # Accuracies in table 2 of the paper, by the images per class.
 PUBLISHED = {"STM": {1: 47.7, 10: 65.7}, "MTT": {1: 46.3, 10: 65.3}}
 
@@ -111,6 +113,9 @@ def main():
     parser.add_argument("--steps", type=whole(), default=50)
     parser.add_argument("--width", type=whole(), default=128)
     parser.add_argument("--paper", action="store_true", help="rules of the paper only")
+    parser.add_argument(
+        "--plain-teachers", action="store_true", help="snapshots are not averages"
+    )
     parser.add_argument("--mtt", action="store_true", help="MTT instead of STM")
     parser.add_argument("--start", type=Path, help="set of an earlier run")
     parser.add_argument("--n-networks", type=whole(), default=5)
@@ -156,6 +161,7 @@ def distill(options, end):
         n_teachers=options.teachers,
         n_epochs=options.epochs,
         width=options.width,
+        average=not options.plain_teachers,
         random_state=options.seed,
         path=options.path / "teachers",
         verbose=1,
