@@ -162,7 +162,7 @@ def solved(data, seed):
     classifier = NeuralKernelClassifier(**SETTINGS)
     start = classifier.fit(*real).score(X_test, y_test)
     distiller = KIPDistiller(
-        ipc=50, images="fixed", labels="solved", init=real.X, **SETTINGS
+        ipc=50, images="fixed", labels="solved", init=real, **SETTINGS
     )
     score = distiller.fit(X, y).score(X_test, y_test)
     return start, score, time.perf_counter() - begin

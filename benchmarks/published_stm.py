@@ -74,9 +74,7 @@ def make_distiller(options, buffer, checkpoint, n_iter, start=None):
         "verbose": 1,
     }
     if start is not None:
-        # Initial images are in the order of the classes.
-        order = np.argsort(start.y, kind="stable")
-        shared |= {"init": start.X[order], "step_size": start.step_size}
+        shared |= {"init": start, "step_size": start.step_size}
     if options.mtt:
         epochs = MTT_EPOCHS[options.ipc]
         return MTTDistiller(options.ipc, max_iter=n_iter, **shared, **epochs, **rules)

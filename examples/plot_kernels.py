@@ -79,7 +79,7 @@ display.figure_.suptitle("Random digits, and what they became")
 
 fifty = RandomSubset(ipc=5, estimator=kernel, random_state=0).fit(X_train, y_train)
 solved = KIPDistiller(
-    ipc=5, images="fixed", labels="solved", init=fifty.synthetic_.X
+    ipc=5, images="fixed", labels="solved", init=fifty.synthetic_
 ).fit(X_train, y_train)
 print(f"fifty random digits: {fifty.score(X_test, y_test):.3f}")
 print(f"with the best labels: {solved.score(X_test, y_test):.3f}")

@@ -191,7 +191,7 @@ def test_a_published_run_has_a_row_for_each_milestone(
     begin = SyntheticSet.load(tmp_path / "run" / "defaults" / "set-4.safetensors")
     begin.y, begin.step_size = begin.y[::-1], 0.5
     begin.save(tmp_path / "begin.safetensors")
-    # Continued with the images of a class where they belong, and all epochs.
+    # Continued from the set, and with all epochs.
     made = []
 
     def make(*arguments):
@@ -203,7 +203,8 @@ def test_a_published_run_has_a_row_for_each_milestone(
     more = f"--start={tmp_path / 'begin.safetensors'}", "--milestones", "1"
     assert run(*more, path="other")["epochs matched"].tolist() == [2]
     assert made[0].step_size == 0.5
-    np.testing.assert_array_equal(made[0].init, begin.X[::-1])
+    np.testing.assert_array_equal(made[0].init.X, begin.X)
+    assert made[0].init.y.tolist() == begin.y.tolist()
 
 
 METHODS = [

@@ -105,11 +105,13 @@ class BPTTDistiller(NetworkMatchingDistiller):
         the step size is constant.
     max_iter : int, default=1000
         Number of iterations.
-    init : {"real", "noise"} or array-like, default="real"
+    init : {"real", "noise"}, SyntheticSet or array-like, default="real"
         Initialization of the synthetic images:
 
         - "real": random real images of their class;
         - "noise": Gaussian noise with the mean and standard deviation of each channel;
+        - a :class:`~skdistill.SyntheticSet` with ``ipc`` images per class: its images,
+          such as those of another distiller, but not its labels or step size;
         - an array of shape (n_classes * ipc, height, width, channels): these images,
           in the order of the classes.
 

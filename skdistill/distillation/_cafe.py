@@ -97,11 +97,13 @@ class CAFEDistiller(NetworkMatchingDistiller):
         Number of networks whose gradients are averaged in an iteration.  More networks
         give less noisy steps at a proportional cost.  "auto" is 1, or one per process
         of a torch.distributed group.
-    init : {"real", "noise"} or array-like, default="noise"
+    init : {"real", "noise"}, SyntheticSet or array-like, default="noise"
         Initialization of the synthetic images:
 
         - "real": random real images of their class;
         - "noise": Gaussian noise with the mean and standard deviation of each channel;
+        - a :class:`~skdistill.SyntheticSet` with ``ipc`` images per class: its images,
+          such as those of another distiller, but not its labels or step size;
         - an array of shape (n_classes * ipc, height, width, channels): these images,
           in the order of the classes.
 

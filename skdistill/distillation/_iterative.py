@@ -2,6 +2,7 @@
 
 import os
 from abc import abstractmethod
+from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass
 from numbers import Integral, Real
@@ -61,6 +62,11 @@ from skdistill.utils._validation import (
 from skdistill.utils._whole_fits import fitted_as_a_whole
 from skdistill.utils._workers import worker_threads
 
+# What to do about initial images that are unlike the real ones.
+_OF_A_START = (
+    "Transform it by the scaler or whitener that was fitted on these; pass distilled "
+    "images as a SyntheticSet"
+)
 # Parameters, also of teachers and networks, that may change while a search is resumed.
 _WHERE_AND_HOW = {"checkpoint", "device", "n_jobs", "path", "verbose"}
 
@@ -260,14 +266,33 @@ class IterativeDistiller(BaseDistiller):
         )
         self._pixel_space = data.pixel_space
         self._preprocessing = carried_in(self, data.image_shape)
+        is_set = isinstance(self.init, SyntheticSet)
         warn_of_other_space(
             data.pixel_space,
-            given_images(self.init, data.n_classes * self.ipc, data.image_shape),
+            given_images(self._start(), data.n_classes * self.ipc, data.image_shape),
             name="init",
             may_be_noise=True,
+            recorded=self.init.pixel_space if is_set else None,
+            are_distilled=is_set,
+            remedy=None if is_set else _OF_A_START,
         )
         self._check_parameters(data)
         return data
+
+    def _start(self) -> Any:
+        """Return ``init``, the images of a set in the order of the classes."""
+        if not isinstance(self.init, SyntheticSet):
+            return self.init
+        wanted = dict.fromkeys(self.classes_.tolist(), self.ipc)
+        there = Counter(self.init.y.tolist())
+        for name in wanted | there:
+            if there[name] != wanted.get(name, 0):
+                raise ValueError(
+                    f"`init` must be a set with `ipc`={self.ipc} images of each class "
+                    f"of y; it has {there[name]} of class {name!r}"
+                    + ("" if name in wanted else ", which is not in y")
+                )
+        return self.init.X[np.argsort(self.init.y, kind="stable")]
 
     def _open(self, data: RealData, held: ExitStack) -> _Fit:
         """Agree with other processes, tell callbacks, and open the checkpoint."""
@@ -303,7 +328,7 @@ class IterativeDistiller(BaseDistiller):
                 f"got {objective.n_draws}"
             )
         images = initial_images(
-            self.init,
+            self._start(),
             data,
             self.ipc,
             self.pixel_size,
@@ -374,7 +399,7 @@ class IterativeDistiller(BaseDistiller):
         }
         for name, value in self._resolved_parameters().items():
             parameters[f"`{name}`"] = value
-        init = self.init
+        init = self._start()
         if not isinstance(init, str):
             init = f"images with the digest {joblib_hash(np.asarray(init))}"
         return {

@@ -75,11 +75,13 @@ class RFADDistiller(FRePoDistiller):
         Whether a left-right mirrored copy of each synthetic image is added.  "auto"
         does so for images with more than one channel, since digits and letters, which
         are not symmetric, usually have one.
-    init : {"real", "noise"} or array-like, default="real"
+    init : {"real", "noise"}, SyntheticSet or array-like, default="real"
         Initialization of the synthetic images:
 
         - "real": random real images of their class;
         - "noise": Gaussian noise with the mean and standard deviation of each channel;
+        - a :class:`~skdistill.SyntheticSet` with ``ipc`` images per class: its images,
+          such as those of another distiller, but not its labels or step size;
         - an array of shape (n_classes * ipc, height, width, channels): these images,
           in the order of the classes.
 

@@ -34,6 +34,8 @@ def warn_of_other_space(
     shape: tuple[int, int, int] | None = None,
     own: np.ndarray | None = None,
     may_be_noise: bool = False,
+    recorded: PixelSpace | None = None,
+    are_distilled: bool = False,
     remedy: str | None = None,
 ) -> None:
     """Warn if images are in a different pixel space from those of a distilled set.
@@ -53,6 +55,11 @@ def warn_of_other_space(
         Distilled images, whose own pixels are compared where ``space`` is None.
     may_be_noise : bool, default=False
         Whether neighboring pixels may be as little alike as they like.
+    recorded : PixelSpace, default=None
+        Of the real images that the images were distilled from, which is compared in
+        place of their own.
+    are_distilled : bool, default=False
+        Whether the images are distilled, which differ more if nothing is recorded.
     remedy : str, default=None
         What the message says to do about it.
     """
@@ -75,6 +82,8 @@ def warn_of_other_space(
         correlation = max(_OWN_CORRELATION, _CORRELATION * slack)
         slack *= _OWN_SLACK
         there = "the distilled images"
+    elif are_distilled and recorded is None:
+        slack *= _OWN_SLACK
     if images.shape[3] != len(space.mean):
         return
     if may_be_noise:
@@ -82,7 +91,7 @@ def warn_of_other_space(
     # Of few pixels a correlation is a matter of chance, too.
     correlation += 3 / n_pixels**0.5
     with np.errstate(invalid="ignore", over="ignore"):
-        other = pixel_space(images)
+        other = pixel_space(images) if recorded is None else recorded
         if own is not None and not (space.deviation * other.deviation > 0).all():
             return  # of a constant there is nothing to compare
         found = differences(space, other, slack, correlation)

@@ -6,6 +6,7 @@
 import json
 import pickle
 import warnings
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -43,6 +44,7 @@ from skdistill import (
 from skdistill._training_set import TrainingSet
 from skdistill.base import BaseDistiller
 from skdistill.distillation._iterative import IterativeDistiller
+from skdistill.utils._pixel_space import pixel_space
 
 NETWORK = ConvNetClassifier(
     width=4, depth=1, max_iter=3, batch_size=64, device="cpu", random_state=0
@@ -504,6 +506,39 @@ def test_first_images(distiller, data, buffer):
         assert distances.min() < 1e-6
     noise = variant(distiller, **still, init="noise").fit(X, y).synthetic_
     assert np.abs(noise.X.std() / X.std() - 1) < 0.5
+
+
+@iterative
+def test_a_set_as_initial_images(distiller, data, buffer):
+    X, y = data
+    names = ["disc", "bar", "blob"]
+    given = np.stack([X[y == name][0] for name in names])
+    # Distilled images may have far more contrast than real ones.
+    given = 8 * (given - X.mean()) + X.mean()
+    still = {"pixel_lr": 1e-30, "buffer": buffer}
+    if "buffer" not in distiller.get_params(deep=False):
+        del still["buffer"]
+    space = pixel_space(np.asarray(X))
+    start = SyntheticSet(given, names, step_size=3.0, pixel_space=space)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*pixel space")
+        found = variant(distiller, **still, init=start).fit(X, y).synthetic_
+    assert found.y.tolist() == ["bar", "blob", "disc"]
+    np.testing.assert_allclose(found.X, given[[1, 2, 0]], atol=1e-5)
+    space = space._replace(mean=space.mean + 255, deviation=255 * space.deviation)
+    start = replace(start, pixel_space=space)
+    with pytest.warns(UserWarning, match="`init` is in a different pixel space"):
+        variant(distiller, **still, init=start).fit(X, y)
+    for wrong, message in (
+        (start[:2], "it has 0 of class 'blob'"),
+        (SyntheticSet(given, ["bar", "bar", "disc"]), "it has 2 of class 'bar'"),
+        (
+            SyntheticSet(np.concatenate([given, given[:1]]), [*names, "ring"]),
+            "it has 1 of class 'ring', which is not in y",
+        ),
+    ):
+        with pytest.raises(ValueError, match=message):
+            variant(distiller, **still, init=wrong).fit(X, y)
 
 
 @iterative
