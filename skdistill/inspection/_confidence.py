@@ -198,5 +198,5 @@ class ConfidenceDisplay:
         if self.title:
             write_title(ax, self.title, pad=24)
         plain_text(ax)
-        self.ax_, self.figure_ = ax, ax.figure
+        self.ax_, self.figure_ = ax, ax.get_figure(root=True)
         return self

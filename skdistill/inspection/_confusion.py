@@ -7,7 +7,7 @@ from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix
 from sklearn.utils._param_validation import HasMethods
 
 from skdistill.curation import GalaxyZooCurator
-from skdistill.inspection._grid import new_axes, write_title
+from skdistill.inspection._grid import new_axes, size_of, write_title
 from skdistill.inspection._plotting import check_matplotlib, plain_text, wrapped
 from skdistill.inspection._public import public
 from skdistill.inspection._tree_layout import (
@@ -268,6 +268,7 @@ class TreeConfusionDisplay(ConfusionMatrixDisplay):
             label.set(ha="right", rotation_mode="anchor")
         fit_text(ax, self.text_, number)
         plain_text(ax)
+        self.figure_ = ax.get_figure(root=True)
         leaves = tree_of(self.tree).leaves
         ways = [leaves[name] for name in self.display_labels]
         for place in range(1, number):
@@ -314,7 +315,7 @@ def fit_text(ax: Any, text: np.ndarray | None, number: int) -> None:
         return
     if ax.figure.get_layout_engine() is not None:
         # Names take room from the cells: only now is it known how much.
-        ax.figure.draw_without_rendering()
+        ax.get_figure(root=True).draw_without_rendering()
         cell = _cell(ax, number)
     longest = max(len(one.get_text()) for one in text.ravel())
     # A digit is 0.6 of its size wide, and the next matrix may need room too.
@@ -328,4 +329,4 @@ def fit_text(ax: Any, text: np.ndarray | None, number: int) -> None:
 def _cell(ax: Any, number: int) -> float:
     """Return the side of a cell of a matrix in points."""
     box = ax.get_position()
-    return 72 * min(ax.figure.get_size_inches() * (box.width, box.height)) / number
+    return 72 * min(size_of(ax.figure) * (box.width, box.height)) / number

@@ -326,7 +326,7 @@ class DifferenceDisplay:
             fontsize=size,
         )
         colorbar.ax.tick_params(labelsize=size)
-        self.ax_, self.figure_ = ax, ax.figure
+        self.ax_, self.figure_ = ax, ax.get_figure(root=True)
         return self
 
 

@@ -180,5 +180,5 @@ class DistillerComparisonDisplay:
             write_title(here, self.title)
         plain_text(here)
         self.ax_ = here
-        self.figure_ = here.figure
+        self.figure_ = here.get_figure(root=True)
         return self

@@ -322,7 +322,7 @@ class EvolutionDisplay:
         )
         ax.set_xlabel("iteration", fontsize=ax.get_xticklabels()[0].get_fontsize())
         ax.xaxis.set_label_position("top")
-        self.ax_, self.figure_ = ax, ax.figure
+        self.ax_, self.figure_ = ax, ax.get_figure(root=True)
         return self
 
     @public()

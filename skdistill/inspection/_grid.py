@@ -18,6 +18,13 @@ _MAX_SIDE = 2.0  # inches of an image
 _IMAGES_PER_LINE = 12  # where there is no reason for more
 
 
+def size_of(figure: Any) -> np.ndarray:
+    """Return width and height of a figure, or of a part of one, in inches."""
+    if hasattr(figure, "get_size_inches"):
+        return figure.get_size_inches()
+    return figure.bbox.size / figure.dpi
+
+
 def new_axes(ax: Any, width: float, height: float) -> Any:
     """Return the axes that are given, or those of a new figure of a size in inches.
 
@@ -65,6 +72,8 @@ def panels(
     """
     if ax is not None:
         axes = np.ravel(np.asarray(ax, dtype=object))
+        if not all(hasattr(one, "boxplot") for one in axes):
+            raise ValueError(f"`ax` must be an array of matplotlib Axes; got {ax!r}")
         if len(axes) != number:
             raise ValueError(
                 f"`ax` must be an array of {number} axes, one for each panel; got "
@@ -111,7 +120,7 @@ def legend_outside(axes: np.ndarray, handles: Any = None) -> Any:
         handles, _ = axes[0].get_legend_handles_labels()
     # As many side by side as the figure is wide.
     longest = max((len(handle.get_label()) for handle in handles), default=1)
-    fitting = figure.get_size_inches()[0] / (0.085 * longest + 0.6)
+    fitting = size_of(figure)[0] / (0.085 * longest + 0.6)
     alone = len(figure.axes) == len(axes)
     if alone and figure.get_layout_engine() is not None:
         return figure.legend(
@@ -132,7 +141,7 @@ def legend_outside(axes: np.ndarray, handles: Any = None) -> Any:
 
 def font_size(figure: Any) -> float:
     """Return the size of text in points that fits a figure: larger on a larger one."""
-    return float(np.clip(1.05 * max(figure.get_size_inches()), 8, 14))
+    return float(np.clip(1.05 * max(size_of(figure)), 8, 14))
 
 
 def in_lines(title: str, inches: float, size: float) -> str:
@@ -149,14 +158,14 @@ def write_title(ax: Any, title: str, **text_kw: Any) -> None:
     text = ax.set_title("", **text_kw)
     # The room of the axes: of what they draw the shape may be another.
     share = ax.get_position(original=True).width
-    inches = ax.figure.get_size_inches()[0] * share
+    inches = size_of(ax.figure)[0] * share
     text.set_text(in_lines(title, inches, text.get_fontsize()))
     text.set_parse_math(False)
 
 
 def write_suptitle(figure: Any, title: str, size: float) -> None:
     """Write a title above a figure, in lines that are no wider than it."""
-    text = in_lines(title, 0.95 * figure.get_size_inches()[0], size)
+    text = in_lines(title, 0.95 * size_of(figure)[0], size)
     figure.suptitle(text, fontsize=size, parse_math=False)
 
 
@@ -168,7 +177,7 @@ def say(ax: Any, title: str, note: str, size: float | None = None) -> Any:
     if not note:
         return None
     small = max(7.0, 0.75 * size)
-    inches = ax.figure.get_size_inches()[0] * ax.get_position().width
+    inches = size_of(ax.figure)[0] * ax.get_position().width
     letters = max(30, int(72 * max(inches, 2.5) / (0.5 * small)))
     text = "\n".join(textwrap.wrap(note, letters))
     return ax.annotate(
@@ -299,7 +308,7 @@ def draw_grid(
     side = min(_MAX_SIDE, limit / wide, 0.85 * limit / high)
     if ax is not None:
         box = ax.get_position()
-        room = ax.figure.get_size_inches() * (box.width, box.height)
+        room = size_of(ax.figure) * (box.width, box.height)
         side = min(room[0] / wide, room[1] / high)
     size = float(np.clip(0.95 * side * max(wide, high), 9, 13))
     # A name has the height of its row, and is broken as often as that allows.

@@ -295,7 +295,7 @@ class SyntheticSetDisplay:
             note=self.note,
             **imshow_kw,
         )
-        self.ax_, self.figure_ = ax, ax.figure
+        self.ax_, self.figure_ = ax, ax.get_figure(root=True)
         return self
 
 

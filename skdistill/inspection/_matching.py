@@ -9,7 +9,7 @@ from sklearn.utils._param_validation import Interval
 
 from skdistill.inspection._grid import write_title
 from skdistill.inspection._plotting import check_matplotlib
-from skdistill.inspection._public import public
+from skdistill.inspection._public import SEVERAL_AXES, public
 
 # Colors that people with any color vision tell apart (Okabe and Ito).
 _LOSS, _PROBE, _OTHER = "#0072b2", "#d55e00", "#333333"
@@ -72,7 +72,7 @@ class MatchingDisplay:
         self.title = title
 
     @classmethod
-    @public(window=[Interval(Integral, 1, None, closed="left")])
+    @public(window=[Interval(Integral, 1, None, closed="left")], ax=SEVERAL_AXES)
     def from_estimator(
         cls, estimator: Any, *, window: int = 21, title: str = "", ax: Any = None
     ) -> "MatchingDisplay":
@@ -109,7 +109,7 @@ class MatchingDisplay:
         display = cls(distiller.history_, stages, title=title)
         return display.plot(window=window, ax=ax)
 
-    @public(window=[Interval(Integral, 1, None, closed="left")])
+    @public(window=[Interval(Integral, 1, None, closed="left")], ax=SEVERAL_AXES)
     def plot(self, *, window: int = 21, ax: Any = None) -> "MatchingDisplay":
         """Plot the history.
 
@@ -198,7 +198,7 @@ class MatchingDisplay:
         if self.title:
             write_title(self.axes_[0], self.title)
         self.axes_[-1].set_xlabel("iteration")
-        self.figure_ = self.axes_[0].figure
+        self.figure_ = self.axes_[0].get_figure(root=True)
         return self
 
     def _legend(self) -> None:

@@ -13,6 +13,7 @@ from skdistill.inspection._grid import (
     legend_outside,
     panels,
     say,
+    size_of,
     write_suptitle,
 )
 from skdistill.inspection._measure_labels import MeasureLabel, label_of
@@ -28,7 +29,7 @@ from skdistill.inspection._plotting import (
     to_pixels,
     wrapped,
 )
-from skdistill.inspection._public import public
+from skdistill.inspection._public import SEVERAL_AXES, public
 from skdistill.utils._labels import labels_of_images
 
 _MAX_MEASURES = 16
@@ -105,7 +106,7 @@ class MeasuresDisplay:
         self.title = title
 
     @classmethod
-    @public()
+    @public(ax=SEVERAL_AXES)
     def from_estimator(
         cls,
         estimator: Any,
@@ -174,7 +175,7 @@ class MeasuresDisplay:
         )
 
     @classmethod
-    @public()
+    @public(ax=SEVERAL_AXES)
     def from_data(
         cls,
         X: Any,
@@ -272,7 +273,7 @@ class MeasuresDisplay:
         )
         return display.plot(ax=ax)
 
-    @public()
+    @public(ax=SEVERAL_AXES)
     def plot(self, *, ax: Any = None) -> "MeasuresDisplay":
         """Draw the real images as boxes and the distilled ones as diamonds.
 
@@ -310,7 +311,7 @@ class MeasuresDisplay:
             label = (self.labels or {}).get(name, label_of(name))
             here.set_xlabel(MeasureLabel(*label).axis(), fontsize="small")
             here.set_ylim(-0.6, n_classes - 0.4)
-            size = 72 * here.figure.get_size_inches()[1] * here.get_position().height
+            size = 72 * size_of(here.figure)[1] * here.get_position().height
             here.set_yticks(
                 places,
                 [wrapped(called, 24) for called in self.class_names],
@@ -327,7 +328,7 @@ class MeasuresDisplay:
             say(self.axes_[0], self.title, "")
         for here in self.axes_:
             plain_text(here)
-        self.figure_ = figure
+        self.figure_ = self.axes_[0].get_figure(root=True)
         return self
 
     def _boxes(self, ax: Any, name: str, places: np.ndarray) -> None:

@@ -326,5 +326,5 @@ class NeighborsDisplay:
             note=self.note,
             **imshow_kw,
         )
-        self.ax_, self.figure_ = ax, ax.figure
+        self.ax_, self.figure_ = ax, ax.get_figure(root=True)
         return self

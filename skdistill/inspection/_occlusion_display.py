@@ -300,7 +300,7 @@ class OcclusionDisplay:
             (f"decrease of the {self.scale}\nwhen hidden"), fontsize=size
         )
         self.colorbar_.ax.tick_params(labelsize=size)
-        self.ax_, self.figure_ = ax, ax.figure
+        self.ax_, self.figure_ = ax, ax.get_figure(root=True)
         return self
 
 

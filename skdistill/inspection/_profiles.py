@@ -32,7 +32,7 @@ from skdistill.inspection._plotting import (
     to_pixels,
     wrapped,
 )
-from skdistill.inspection._public import public
+from skdistill.inspection._public import SEVERAL_AXES, public
 from skdistill.utils._images import batches
 from skdistill.utils._labels import labels_of_images
 from skdistill.utils._validation import image_array
@@ -184,7 +184,7 @@ class ProfileDisplay:
         self.title = title
 
     @classmethod
-    @public()
+    @public(ax=SEVERAL_AXES)
     def from_estimator(
         cls,
         estimator: Any,
@@ -253,7 +253,7 @@ class ProfileDisplay:
         return display.plot(ax=ax)
 
     @classmethod
-    @public()
+    @public(ax=SEVERAL_AXES)
     def from_data(
         cls,
         X: Any,
@@ -307,7 +307,7 @@ class ProfileDisplay:
         )
         return display.plot(ax=ax)
 
-    @public()
+    @public(ax=SEVERAL_AXES)
     def plot(self, *, ax: Any = None) -> "ProfileDisplay":
         """Draw medians of the real images, and bands from 16th to 84th percentile.
 
@@ -358,11 +358,10 @@ class ProfileDisplay:
                         self.places, profile, color=_DISTILLED, ls="--", label=label
                     )
                 here.set_title(wrapped(name, 24), fontsize="medium")
-        figure = self.axes_[0].figure
         self._label(left_out=len(self.class_names) - shown)
         for here in self.axes_:
             plain_text(here)
-        self.figure_ = figure
+        self.figure_ = self.axes_[0].get_figure(root=True)
         return self
 
     def _label(self, left_out: int) -> None:

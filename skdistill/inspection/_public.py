@@ -14,6 +14,8 @@ from sklearn.utils._param_validation import (
 
 from skdistill.utils._torch_state import Function, with_own_torch_state
 
+# Of displays with several panels.
+SEVERAL_AXES: list[Any] = [HasMethods(["imshow"]), "array-like", None]
 _COUNT = Interval(Integral, 1, None, closed="left")
 
 # Displays call the same things by the same names.  Of images, labels, estimators and
@@ -23,7 +25,7 @@ _CONSTRAINTS: dict[str, Any] = {
     **dict.fromkeys(("y_true", "y_pred", "frames", "iterations"), "no_validation"),
     **dict.fromkeys(("estimator", "tree", "path", "cmap"), "no_validation"),
     "synthetic": "no_validation",
-    "ax": [HasMethods(["imshow"]), "array-like", None],
+    "ax": [HasMethods(["imshow"]), None],
     "band_names": ["array-like", str, None],
     "bands": ["array-like", "boolean"],
     "class_names": ["array-like", str, None],

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from skdistill.curation._tree import VoteTree
-from skdistill.inspection._grid import MAX_INCHES
+from skdistill.inspection._grid import MAX_INCHES, size_of
 from skdistill.inspection._plotting import (
     check_fitted_columns,
     check_matplotlib,
@@ -380,7 +380,7 @@ class TreeDisplay:
             figure = plt.figure(figsize=(wide, wide / span * total))
             ax = figure.add_axes((0.01, 0.01, 0.98, 0.98))
         box = ax.get_position()
-        across, down = ax.figure.get_size_inches() * (box.width, box.height)
+        across, down = size_of(ax.figure) * (box.width, box.height)
         inches = min(across / span, down / total)
         # A line of text is so high in images, a point 1/72 inch and 1.2 of them a line.
         size = float(np.clip(72 * inches * _LINE / 1.2, 4, 16))
@@ -426,7 +426,7 @@ class TreeDisplay:
         )
         ax.set_axis_off()
         plain_text(ax)
-        self.ax_, self.figure_ = ax, ax.figure
+        self.ax_, self.figure_ = ax, ax.get_figure(root=True)
         return self
 
     def _draw(

@@ -113,6 +113,43 @@ def test_grid_draws_where_it_is_told_and_returns_itself(images):
     assert len(axes[0].images) == 4
 
 
+def test_displays_draw_in_parts_of_a_figure(images, fitted):
+    X, y = images
+    distiller, scaler, _ = fitted
+    figure = plt.figure(figsize=(12, 10), layout="constrained")
+    parts = iter(figure.subfigures(2, 3).ravel())
+    real = scaler.transform(X)
+    for display in (
+        SyntheticSetDisplay.from_data(X, y, ax=next(parts).subplots()),
+        TreeDisplay.from_data(X, y, ax=next(parts).subplots()),
+        TreeConfusionDisplay.from_predictions(y, y, ax=next(parts).subplots()),
+        DifferenceDisplay.from_estimator(
+            distiller, real, y, classes=[0, 1], title="Two", ax=next(parts).subplots()
+        ),
+        ProfileDisplay.from_data(X, y, title="All", ax=next(parts).subplots()),
+        ProfileDisplay.from_estimator(
+            distiller, real, y, classes=[0, 1], ax=next(parts).subplots(1, 2)
+        ),
+    ):
+        assert display.figure_ is figure
+    figure.draw_without_rendering()
+
+
+def test_axes_are_as_many_as_a_display_needs(images):
+    X, y = images
+    _, axes = plt.subplots(1, 2)
+    for draw in (
+        SyntheticSetDisplay.from_data,
+        TreeDisplay.from_data,
+        TreeConfusionDisplay.from_predictions,
+    ):
+        labels = y if draw is TreeConfusionDisplay.from_predictions else X
+        with pytest.raises(ValueError, match="The 'ax' parameter of .* must be"):
+            draw(labels, y, ax=axes)
+    with pytest.raises(ValueError, match="`ax` must be an array of matplotlib Axes"):
+        ProfileDisplay.from_data(X, y, ax=[3])
+
+
 def test_grid_shows_bands_beside_the_composite():
     X = np.zeros((1, 4, 4, 5), dtype=np.float32)
     X += np.linspace(0, 1, 5)
