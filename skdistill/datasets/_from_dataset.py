@@ -263,6 +263,12 @@ def _check_map_style(dataset: Any) -> None:
             f"`dataset` must be a single data set; got a {type(dataset).__name__} "
             f"with {list(dataset)[:10]}: pass one of them"
         )
+    if hasattr(dataset, "columns") and not hasattr(dataset, "column_names"):
+        raise TypeError(
+            "`dataset` must return a pair (image, label) for each position; got a "
+            f"{type(dataset).__name__}: pass list(zip(dataset['image'], "
+            "dataset['label'])), or use load_image_folder if it names image files"
+        )
     # Where this does not count, `len` says so by a TypeError of its own.
     lacking = [
         name for name in ("__len__", "__getitem__") if not hasattr(dataset, name)

@@ -18,6 +18,7 @@ from skdistill.datasets._stream import (
     as_result,
     name_of,
 )
+from skdistill.utils._image_input import unmasked
 from skdistill.utils._labels import check_sequence
 
 
@@ -117,6 +118,10 @@ def from_pil_images(
                 f"`labels` must have one label for each of the {len(pictures)} "
                 f"pictures; got {len(labels)}"
             )
+        if hasattr(labels, "columns"):
+            # Of a table rows are labels, where a loop has the names of its columns.
+            labels = np.asarray(labels)
+        labels = unmasked(labels, "labels", "labels")
         known = []
         for i, label in enumerate(labels):
             try:

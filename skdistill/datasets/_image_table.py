@@ -31,6 +31,8 @@ _KINDS: dict[tuple[type, ...], Any] = {
     (bool, np.bool_): bool,
     (int, float, np.number): np.int64,
 }
+# The first integer that int64 does not hold.
+_END = 2**63
 _N_SHOWN = 5
 # Rows that are looked at.
 _N_TELLING = 50
@@ -275,8 +277,18 @@ def classes_of(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
         raise ValueError(f"{must}, all of the same type; got {some}")
     if kind is np.int64:
         for row, value in zip(column.index[~missing], known, strict=True):
+            if not -_END <= value < _END:
+                raise ValueError(
+                    f"{must} from -2**63 to 2**63 - 1; got {told(value)} in row "
+                    f"{told(row)}"
+                )
             if value != int(value):
                 raise ValueError(f"{must}; got {told(value)} in row {told(row)}")
+        # Each by itself: together with floats large integers would become such.
+        values = [
+            0 if lacks else int(v) for v, lacks in zip(values, missing, strict=True)
+        ]
+        return np.array(values, dtype=np.int64), missing
     filled = [
         known[0] if lacks else v for v, lacks in zip(values, missing, strict=True)
     ]

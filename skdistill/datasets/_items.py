@@ -173,6 +173,7 @@ def as_label(label: Any) -> Any:
     """
     if hasattr(label, "detach"):
         label = label.detach().cpu().numpy()
+    label = unmasked(label, "the label", "labels")
     if isinstance(label, (np.ndarray, np.generic)):
         if label.size != 1:
             raise ValueError(
@@ -180,6 +181,8 @@ def as_label(label: Any) -> Any:
                 "one-hot rows by label.argmax()"
             )
         label = label.item()
+    if isinstance(label, str) and not label:
+        raise ValueError("the label is missing: it is ''")
     if isinstance(label, (str, bool, Integral)):
         return label
     if isinstance(label, Real) and float(label).is_integer():

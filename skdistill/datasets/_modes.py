@@ -8,7 +8,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from skdistill.utils._pictures import check_picture, describe_loss, is_deep
+from skdistill.utils._pictures import (
+    check_picture,
+    describe_loss,
+    describe_orientation,
+    is_deep,
+)
 from skdistill.utils._warnings import warn
 
 # What pictures may be made of.
@@ -159,10 +164,13 @@ def pixels_of(
         Of dtype uint8; uint16 or float32 for those modes.
     """
     if mode in ("I;16", "F"):
+        describe_orientation(image, note)
         values = np.asarray(image)
         values = values.astype(np.uint16 if mode == "I;16" else np.float32)
         return resize_values(values[..., np.newaxis], size)
-    if mode != "RGBA":
+    if mode == "RGBA":
+        describe_orientation(image, note)
+    else:
         describe_loss(image, note)
     if image.mode != mode:
         if mode == "L" and image.mode not in _GRAY:

@@ -62,7 +62,7 @@ def as_images(
     if _is_tensor(X):
         X = _tensor_as_array(X, name)
     if hasattr(X, "columns"):
-        _check_columns_of_text(X, name)
+        _check_columns(X, name)
         return X
     X = _join(list(X), name) if isinstance(X, (list, tuple)) else np.asarray(X)
     if X.dtype == object and X.ndim == 0:
@@ -132,6 +132,20 @@ def _refuse_other_things(X: Any, name: str) -> None:
                 + ("loader.dataset" if loads else "dataset")
                 + ", return_X_y=True)`"
             )
+    if hasattr(X, "column_names") and hasattr(X, "to_pandas"):
+        # Of Arrow, or of Hugging Face, whose columns have features.
+        how = f"pass {name}.to_pandas()"
+        if hasattr(X, "features"):
+            how = "`X, y = from_huggingface(dataset, return_X_y=True)`"
+        raise TypeError(
+            f"{name} must hold images; got a {type(X).__name__} with the columns "
+            f"{list(X.column_names)[:_MAX_NAMED]}: {how}"
+        )
+    if hasattr(X, "collect_schema") and hasattr(X, "collect"):
+        raise TypeError(
+            f"{name} must hold images; got a {type(X).__name__}, which holds no values "
+            f"yet: pass {name}.collect()"
+        )
     if isinstance(X, Mapping):
         keys = ", ".join(repr(key) for key in list(X)[:_MAX_NAMED])
         raise TypeError(
@@ -241,8 +255,8 @@ def _tensor_as_array(X: Any, name: str) -> np.ndarray:
 # Tables, and what is in lists and in arrays of objects.
 
 
-def _check_columns_of_text(X: Any, name: str) -> None:
-    """Refuse tables of paths or names, with a message that says what reads them."""
+def _check_columns(X: Any, name: str) -> None:
+    """Refuse tables of text or of images, with a message that says what reads them."""
     for column in X.columns:
         values = X[column]
         if getattr(values, "ndim", 1) != 1 or not len(values):
@@ -257,6 +271,18 @@ def _check_columns_of_text(X: Any, name: str) -> None:
                 f"{str(first)!r}. Use ImageReader to read the images that a table "
                 "names"
             )
+        if isinstance(first, (bytes, Mapping)):
+            what = "image files. Use load_image_folder to read them"
+        elif _is_picture(first):
+            what = f"Pillow images: pass list({name}[{column!r}])"
+        elif _is_tensor(first) or np.ndim(first) > 0:
+            what = f"arrays: pass np.stack({name}[{column!r}])"
+        else:
+            continue
+        raise ValueError(
+            f"{name} must hold a pixel in each column; its column {column!r} holds "
+            f"{what}"
+        )
 
 
 def _is_text(value: Any) -> bool:

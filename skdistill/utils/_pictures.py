@@ -147,6 +147,19 @@ def describe_loss(image: Image.Image, note: Callable[[str], None]) -> None:
         lowest: Any = alpha.getchannel("A").getextrema()[0]
         if lowest < 255:
             note("have transparent pixels, which are read with their stored color")
+    describe_orientation(image, note)
+
+
+def describe_orientation(image: Image.Image, note: Callable[[str], None]) -> None:
+    """Say that a decoded image is to be shown turned or mirrored, if it is.
+
+    Parameters
+    ----------
+    image : PIL.Image.Image
+        A decoded image.
+    note : callable
+        Takes what to say, in the plural.
+    """
     if "exif" in image.info:
         try:
             orientation = image.getexif().get(_ORIENTATION, 1)

@@ -4,6 +4,8 @@ import io
 import warnings
 
 import numpy as np
+import pandas as pd
+import polars as pl
 import pytest
 import torch
 from PIL import Image
@@ -225,6 +227,8 @@ def test_labels(labels, expected):
     ("label", "message"),
     [
         (None, "must be a string or an integer; got None"),
+        ("", "the label is missing: it is ''"),
+        (np.ma.masked, "the label is masked"),
         (0.5, "got 0.5"),
         (float("nan"), "got nan"),
         (torch.eye(3)[0], r"shape \(3,\)\. Convert one-hot"),
@@ -302,6 +306,8 @@ class Stream(IterableDataset):
         (iter(PICTURES), TypeError, r"pass list\(dataset\)"),
         (Pairs, TypeError, "got the class Pairs"),
         ("data", TypeError, "must have a length and support indexing"),
+        (pd.DataFrame({"image": [1]}), TypeError, "or use load_image_folder"),
+        (pl.DataFrame({"image": [1]}), TypeError, "or use load_image_folder"),
         ({"train": Pairs(PICTURES)}, TypeError, r"with \['train'\]: pass one"),
         ([], ValueError, "it is empty"),
         (PICTURES, ValueError, r"dataset\[0\] .* pair \(image, label\); it is a Image"),
@@ -449,6 +455,50 @@ def test_no_pictures(pictures, error, message):
         from_pil_images(pictures, verbose=0)
     with pytest.raises(ValueError, match="one label for each of the 6 pictures; got 2"):
         from_pil_images(PICTURES, [0, 1], verbose=0)
+
+
+@pytest.mark.parametrize("column", [LABELS, [NAMES[i] for i in LABELS]])
+def test_labels_of_pictures_in_a_table(column):
+    for table in (pd.DataFrame({"class": column}), pl.DataFrame({"class": column})):
+        assert from_pil_images(PICTURES, table, verbose=0).target.tolist() == column
+    two = pd.DataFrame({"class": column, "other": column})
+    with pytest.raises(ValueError, match=r"labels\[0\]: a label must be one class"):
+        from_pil_images(PICTURES, two, verbose=0)
+
+
+def test_masked_labels_of_pictures_are_refused():
+    labels = np.ma.masked_array(LABELS, mask=np.arange(6) == 1)
+    with pytest.raises(ValueError, match=r"labels is masked: 1 values in 1 of 6"):
+        from_pil_images(PICTURES, labels, verbose=0)
+
+
+@pytest.mark.parametrize("label", [2**63, 2**70, 1e300, -(2**63) - 1])
+def test_numbers_of_more_than_64_bits_are_refused(label):
+    labels = [*LABELS[:5], label]
+    with pytest.raises(ValueError, match=r"from -2\*\*63 to 2\*\*63 - 1; got .* row 5"):
+        from_pil_images(PICTURES, labels, verbose=0)
+    # Beside a float a large integer keeps its last digits.
+    kept = from_pil_images(PICTURES[:2], [2**62 + 1, 3.0], verbose=0).target
+    assert kept.tolist() == [2**62 + 1, 3]
+
+
+def test_orientation_is_told_in_every_mode():
+    turned = Image.Exif()
+    turned[274] = 6
+    contents = []
+    for deep in (False, True):
+        gray = PIXELS[0, ..., 0]
+        image = Image.fromarray(gray.astype(np.uint16) if deep else gray)
+        file = io.BytesIO()
+        image.save(file, "PNG", exif=turned)
+        contents.append(file.getvalue())
+    for content, mode in zip(
+        [contents[0], contents[0], contents[0], contents[0], contents[1]],
+        ["auto", "L", "RGB", "RGBA", "auto"],
+        strict=True,
+    ):
+        with pytest.warns(UserWarning, match="2 of 2 images have an EXIF orientation"):
+            from_torch_dataset([(content, 0), (content, 1)], mode=mode, verbose=0)
 
 
 def test_labels_of_pictures_without_an_order_are_refused():

@@ -569,6 +569,8 @@ def test_classes_that_are_none(table):
         (["a", 1] * 4, r"all of the same type; got \['int', 'str'\]"),
         ([None] * 8, "all 8 rows"),
         ([[0, 1]] * 8, r"got \['list'\]"),
+        ([1, 2**63] * 4, r"from -2\*\*63 to 2\*\*63 - 1; got .* in row"),
+        ([1, np.inf] * 4, "got inf in row 1"),
     ):
         with pytest.raises(ValueError, match=message):
             load_image_folder(

@@ -9,6 +9,8 @@ import inspect
 import pkgutil
 
 import numpy as np
+import pandas as pd
+import polars as pl
 import pytest
 import torch
 from PIL import Image
@@ -363,6 +365,20 @@ def test_images_that_would_be_misread(door, request):
             DOORS[door](make())
 
 
+class ArrowTable:
+    """What a table of Arrow, which need not be installed, looks like."""
+
+    column_names = ("p",)
+    columns = (object(),)
+
+    def to_pandas(self):
+        raise AssertionError
+
+
+class HuggingFaceDataset(ArrowTable):
+    features = None
+
+
 @pytest.mark.parametrize("door", ["ChannelScaler.fit", "SyntheticSet"])
 def test_other_things_than_images(door, tmp_path):
     picture = Image.fromarray((255 * X[0]).astype(np.uint8))
@@ -405,6 +421,13 @@ def test_other_things_than_images(door, tmp_path):
         (np.zeros((3, 8, 8, 3), dtype="M8[s]"), "dates"),
         (X[None], r"reshape\(-1, \*X\.shape\[-3:\]\)"),
         (np.zeros((16, 16, 3, 20)), r"X\.transpose\(3, 0, 1, 2\)"),
+        (pl.LazyFrame({"p": [1.0]}), r"pass X\.collect\(\)"),
+        (ArrowTable(), r"columns \['p'\]: pass X\.to_pandas\(\)"),
+        (HuggingFaceDataset(), "from_huggingface"),
+        (pd.DataFrame({"image": list(X)}), r"np\.stack\(X\['image'\]\)"),
+        (pl.DataFrame({"image": [[1.0], [2.0]]}), r"np\.stack\(X\['image'\]\)"),
+        (pd.DataFrame({"image": [picture] * 2}), r"list\(X\['image'\]\)"),
+        (pd.DataFrame({"image": [{"bytes": b"a"}] * 2}), "load_image_folder"),
     ]:
         with pytest.raises((ValueError, TypeError), match=message):
             DOORS[door](given)

@@ -144,7 +144,7 @@ def test_axes_are_as_many_as_a_display_needs(images):
         TreeConfusionDisplay.from_predictions,
     ):
         labels = y if draw is TreeConfusionDisplay.from_predictions else X
-        with pytest.raises(ValueError, match="The 'ax' parameter of .* must be"):
+        with pytest.raises(ValueError, match=r"The 'ax' parameter of .* must be"):
             draw(labels, y, ax=axes)
     with pytest.raises(ValueError, match="`ax` must be an array of matplotlib Axes"):
         ProfileDisplay.from_data(X, y, ax=[3])
