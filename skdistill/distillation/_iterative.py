@@ -4,7 +4,7 @@ import os
 from abc import abstractmethod
 from collections import Counter
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
@@ -67,6 +67,8 @@ _OF_A_START = (
     "Transform it by the scaler or whitener that was fitted on these; pass distilled "
     "images as a SyntheticSet"
 )
+# Maximum number of classes in a message.
+_MAX_NAMED = 10
 # Parameters, also of teachers and networks, that may change while a search is resumed.
 _WHERE_AND_HOW = {"checkpoint", "device", "n_jobs", "path", "verbose"}
 
@@ -266,33 +268,42 @@ class IterativeDistiller(BaseDistiller):
         )
         self._pixel_space = data.pixel_space
         self._preprocessing = carried_in(self, data.image_shape)
-        is_set = isinstance(self.init, SyntheticSet)
+        given = self._given_set()
         warn_of_other_space(
             data.pixel_space,
             given_images(self._start(), data.n_classes * self.ipc, data.image_shape),
             name="init",
             may_be_noise=True,
-            recorded=self.init.pixel_space if is_set else None,
-            are_distilled=is_set,
-            remedy=None if is_set else _OF_A_START,
+            recorded=None if given is None else given.pixel_space,
+            are_distilled=given is not None,
+            remedy=_OF_A_START if given is None else None,
         )
         self._check_parameters(data)
         return data
 
     def _start(self) -> Any:
         """Return ``init``, the images of a set in the order of the classes."""
-        if not isinstance(self.init, SyntheticSet):
+        given = self._given_set()
+        if given is None:
             return self.init
         wanted = dict.fromkeys(self.classes_.tolist(), self.ipc)
-        there = Counter(self.init.y.tolist())
-        for name in wanted | there:
+        there = Counter(given.y.tolist())
+        # First those of the set, which differ where y was encoded.
+        for name in {**there, **wanted}:
             if there[name] != wanted.get(name, 0):
                 raise ValueError(
                     f"`init` must be a set with `ipc`={self.ipc} images of each class "
-                    f"of y; it has {there[name]} of class {name!r}"
-                    + ("" if name in wanted else ", which is not in y")
+                    f"of y, {list(wanted)[:_MAX_NAMED]}; it has {there[name]} of class "
+                    f"{name!r}" + ("" if name in wanted else ", which is not in y")
                 )
-        return self.init.X[np.argsort(self.init.y, kind="stable")]
+        return given.X[np.argsort(given.y, kind="stable")]
+
+    def _given_set(self) -> SyntheticSet | None:
+        """Return a set that is ``init``, None if it is anything else."""
+        if not isinstance(self.init, SyntheticSet):
+            return None
+        # What was changed in a set since it was made is checked, too.
+        return replace(self.init, preprocessing=None)
 
     def _open(self, data: RealData, held: ExitStack) -> _Fit:
         """Agree with other processes, tell callbacks, and open the checkpoint."""

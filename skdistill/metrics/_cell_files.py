@@ -65,6 +65,9 @@ def signature_of(
             found |= {f"{name}__{key}": entry for key, entry in inner.items()}
         elif name == "architecture" and callable(value):
             found[name] = _own_network(value, image_shape, n_classes)
+        elif isinstance(value, SyntheticSet):
+            content = np.ascontiguousarray(value.X), np.asarray(value.y).tolist()
+            found[name] = f"set of {len(value)} images, {joblib_hash(content)}"
         elif np.ndim(value) and np.size(value) > _MAX_SHOWN:
             array = np.asarray(value)
             found[name] = f"array of shape {array.shape}, {joblib_hash(array)}"

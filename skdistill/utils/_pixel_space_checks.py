@@ -54,7 +54,8 @@ def warn_of_other_space(
     own : ndarray of shape (n_images, height, width, channels), default=None
         Distilled images, whose own pixels are compared where ``space`` is None.
     may_be_noise : bool, default=False
-        Whether neighboring pixels may be as little alike as they like.
+        Whether neighboring pixels may be as little alike as they like, unless
+        something is recorded.
     recorded : PixelSpace, default=None
         Of the real images that the images were distilled from, which is compared in
         place of their own.
@@ -68,7 +69,8 @@ def warn_of_other_space(
     images = _some_images(X, shape)
     if images is None:
         return
-    slack = _slack(len(images))
+    # What is recorded was measured on all real images.
+    slack = _slack(len(images)) if recorded is None else 1.0
     correlation = _CORRELATION * slack
     n_pixels = images[..., 0].size
     there = "the images that were distilled"
@@ -86,7 +88,7 @@ def warn_of_other_space(
         slack *= _OWN_SLACK
     if images.shape[3] != len(space.mean):
         return
-    if may_be_noise:
+    if may_be_noise and recorded is None:
         correlation = np.inf
     # Of few pixels a correlation is a matter of chance, too.
     correlation += 3 / n_pixels**0.5

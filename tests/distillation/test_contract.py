@@ -529,7 +529,17 @@ def test_a_set_as_initial_images(distiller, data, buffer):
     start = replace(start, pixel_space=space)
     with pytest.warns(UserWarning, match="`init` is in a different pixel space"):
         variant(distiller, **still, init=start).fit(X, y)
+    # It was measured on all real images, so that a few initial ones are no excuse.
+    space = pixel_space(np.asarray(X))
+    for change in ({"deviation": 4 * space.deviation}, {"correlation": -np.ones(2)}):
+        start = replace(start, pixel_space=space._replace(**change))
+        with pytest.warns(UserWarning, match="`init` is in a different pixel space"):
+            variant(distiller, **still, init=start).fit(X, y)
+    longer = replace(start)
+    longer.X = np.concatenate([given, given])
     for wrong, message in (
+        (longer, "y must hold one label for each of the 6 images"),
+        (SyntheticSet(given, [0, 1, 2]), "class 0, which is not in y"),
         (start[:2], "it has 0 of class 'blob'"),
         (SyntheticSet(given, ["bar", "bar", "disc"]), "it has 2 of class 'bar'"),
         (

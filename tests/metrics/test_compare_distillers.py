@@ -323,6 +323,27 @@ def test_a_network_that_changed_under_its_name_is_another(data, tmp_path):
         compare(one, data, path=tmp_path, seeds=1, estimator=changed(3))
 
 
+def test_other_initial_sets_are_refused(data, tmp_path):
+    X, y, *_ = data
+    X = X[:, :4, :4]
+    small = X, y, X[:5], y[:5]
+    one = RandomSubset(random_state=0).fit(X, y).synthetic_
+    renamed = SyntheticSet(one.X, one.y[[1, 2, 0]])
+    other = RandomSubset(random_state=1).fit(X, y).synthetic_
+
+    def run(start):
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".* of `X_test` are also in")
+            distiller = DMDistiller(max_iter=1, init=start, **TINY)
+            compare({"D": distiller}, small, path=tmp_path, seeds=1)
+
+    run(one)
+    run(one[[2, 0, 1]][[1, 2, 0]])
+    for start in (other, renamed):
+        with pytest.raises(ValueError, match="`init`: found 'set of 3 images"):
+            run(start)
+
+
 def test_a_full_disk_ends_no_comparison(data, tmp_path, monkeypatch):
     write = CellFiles.write
 
