@@ -26,7 +26,7 @@ class Described:
         citation: str | None = None,
         notes: str | None = None,
     ) -> Any:
-        """Return a copy of the set with a description of its data.
+        """Return the set with a description of its data.
 
         The information of the distiller is already in ``metadata``: its parameters,
         seed and teachers, the number of real images of each class, date, command and
@@ -49,7 +49,8 @@ class Described:
         Returns
         -------
         synthetic : SyntheticSet
-            A copy; entries of ``metadata`` that are not given are unchanged.
+            A set of the same images, whose arrays are not copied; entries of
+            ``metadata`` that are not given are unchanged.
 
         See Also
         --------

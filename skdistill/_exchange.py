@@ -8,6 +8,7 @@ from numbers import Integral
 from typing import Any
 
 import numpy as np
+from joblib import hash as joblib_hash
 from sklearn.utils.validation import check_scalar
 
 from skdistill.preprocessing._carried import is_same
@@ -268,11 +269,14 @@ class Exchange:
 
         from skdistill.utils._tensors import to_tensor
 
-        rows = self.probabilities if self.targets is None else self.targets
+        # What was changed in a set since it was made is checked, too.
+        whole: Any = self
+        checked = replace(whole, preprocessing=None)
+        rows = checked.probabilities if checked.targets is None else checked.targets
         if rows is None or not soft:
-            rows = np.unique(self.y, return_inverse=True)[1].astype(np.int64)
+            rows = np.unique(checked.y, return_inverse=True)[1].astype(np.int64)
         cpu = torch.device("cpu")
-        return TensorDataset(to_tensor(self.X, cpu), torch.from_numpy(rows.copy()))
+        return TensorDataset(to_tensor(checked.X, cpu), torch.from_numpy(rows.copy()))
 
     def to_image_folder(
         self,
@@ -302,7 +306,9 @@ class Exchange:
             labels, targets and step size of the set.
         """
         path = as_path(path)
-        synthetic: Any = self
+        whole: Any = self
+        # What was changed in a set since it was made is checked, too.
+        synthetic = replace(whole)
         pixels = synthetic.to_images(preprocessing, value_range)
         write_pictures(synthetic, pixels, path)
 
@@ -323,7 +329,14 @@ class Exchange:
         ------
         KeyError
             If the set has no such class; the message lists its classes.
+        TypeError
+            If there are several labels.
         """
+        if np.ndim(label):
+            raise TypeError(
+                f"`label` must be a single class label; got {label!r:.100}.  Use "
+                "synthetic[np.isin(synthetic.y, labels)] to select several classes"
+            )
         return self._rows(np.flatnonzero(self._is_class([label])))
 
     def __getitem__(self, key: Any) -> Any:
@@ -338,7 +351,8 @@ class Exchange:
             )
         if not isinstance(key, slice):
             key = np.asarray(key)
-            if key.dtype.kind in "UT" or (key.dtype == object and key.size):
+            is_text = key.dtype.kind in "UT" or (key.dtype == object and key.size)
+            if is_text and key.ndim == 1:
                 return self._rows(np.flatnonzero(self._is_class(key.tolist())))
             key = key.astype(np.int64) if not key.size else key
             if key.dtype.kind not in "biu" or key.ndim > 1:
@@ -350,11 +364,13 @@ class Exchange:
         return self._rows(np.atleast_1d(np.arange(len(self.X))[key]))
 
     def _is_class(self, labels: Sequence[Any]) -> np.ndarray:
-        is_one = np.zeros(len(self.y), dtype=bool)
+        # It may have been replaced by a list.
+        y = np.asarray(self.y)
+        is_one = np.zeros(len(y), dtype=bool)
         for label in labels:
-            same = np.asarray(self.y == label)
+            same = np.asarray(y == label)
             if same.shape != is_one.shape or not same.any():
-                known = np.unique(self.y).tolist()
+                known = np.unique(y).tolist()
                 raise KeyError(
                     f"the set has no class {told(label)}; it has "
                     f"{', '.join(map(repr, known[:20]))}"
@@ -364,10 +380,13 @@ class Exchange:
         return is_one
 
     def _rows(self, rows: np.ndarray) -> Any:
-        y = self.y[rows]
+        whole: Any = self
+        # What was changed in a set since it was made is checked, too.
+        checked = replace(whole, preprocessing=None)
+        y = checked.y[rows]
         soft: dict[str, Any] = {}
         for name in ("probabilities", "targets"):
-            values = getattr(self, name)
+            values = getattr(checked, name)
             if values is not None and len(np.unique(y)) < values.shape[1]:
                 warn(
                     f"`{name}` are dropped, since the selection has only "
@@ -376,8 +395,9 @@ class Exchange:
                 )
                 values = None
             soft[name] = None if values is None else values[rows]
-        whole: Any = self
-        return replace(whole, X=self.X[rows], y=y, metadata=dict(self.metadata), **soft)
+        return replace(
+            whole, X=checked.X[rows], y=y, metadata=dict(checked.metadata), **soft
+        )
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         """Return the images."""
@@ -427,6 +447,8 @@ class Exchange:
                     f"`sets` must be SyntheticSets; number {place} is a "
                     f"{type(part).__name__}"
                 )
+            # What was changed in a set since it was made is checked, too.
+            sets[place] = part = replace(part)
             for what, value, wanted in (
                 ("images of shape", part.X.shape[1:], sets[0].X.shape[1:]),
                 ("labels that are", _kind_of(part.y), _kind_of(sets[0].y)),
@@ -474,13 +496,20 @@ class Exchange:
             {
                 name: value
                 for name, value in first.metadata.items()
-                if all(part.metadata.get(name) == value for part in sets)
+                if all(_are_equal(part.metadata.get(name), value) for part in sets)
             },
             pixel_space=_common_space(sets),
             pixel_size=math.gcd(*(part.pixel_size for part in sets)),
             preprocessing=_common_preprocessing(sets),
             **soft,
         )
+
+
+def _are_equal(one: Any, other: Any) -> bool:
+    try:
+        return bool(one == other)
+    except ValueError:  # arrays
+        return joblib_hash(one) == joblib_hash(other)
 
 
 def _kind_of(labels: np.ndarray) -> str:

@@ -122,6 +122,14 @@ def shrink(images: np.ndarray, pixel_size: int) -> np.ndarray:
     return images[:, ::pixel_size, ::pixel_size]
 
 
+def check_metadata(metadata: Any) -> None:
+    """Raise a ValueError unless metadata have names."""
+    if not isinstance(metadata, Mapping):
+        raise ValueError(
+            f"`metadata` must be a dict whose keys are strings; got {metadata!r:.100}"
+        )
+
+
 def _packed_set(synthetic: Any) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Return the tensors and the entries of a file."""
     classes, codes = np.unique(synthetic.y, return_inverse=True)
@@ -161,9 +169,8 @@ def _version_for(synthetic: Any) -> str:
 
 def _as_json(metadata: Any) -> str:
     """Return metadata as JSON text, or raise an error that names the invalid entry."""
-    if not isinstance(metadata, Mapping) or not all(
-        isinstance(name, str) for name in metadata
-    ):
+    check_metadata(metadata)
+    if not all(isinstance(name, str) for name in metadata):
         raise ValueError(
             f"`metadata` must be a dict whose keys are strings; got {metadata!r}"
         )

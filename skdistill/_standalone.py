@@ -60,7 +60,8 @@ class Standalone:
         <SyntheticSet: 9 images of 16x16x3, 9 classes, carries ChannelScaler>
         """
         whole: Any = self
-        found = replace(whole, preprocessing=preprocessing)
+        metadata = dict(self.metadata or {})
+        found = replace(whole, preprocessing=preprocessing, metadata=metadata)
         warn_of_other_result(found.preprocessing, found.pixel_space, found.X)
         return found
 
@@ -159,6 +160,7 @@ class Standalone:
         from skdistill.neural_network._default import (
             default_estimator,
             fit_on,
+            warn_of_contrary_labels,
             warn_of_unused_labels,
         )
 
@@ -178,6 +180,7 @@ class Standalone:
             network = hand_on_image_shape(clone(estimator), shape)
         check_classifier(network, checked.X, np.unique(checked.y), [{}])
         warn_of_unused_labels(network, checked)
+        warn_of_contrary_labels(checked)
         labels = checked.y, checked.probabilities, checked.targets
         fitted = fit_on(of_images(network), checked.X, *labels)
         return Pipeline([("preprocessing", RawImages(checked)), ("classifier", fitted)])

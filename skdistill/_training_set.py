@@ -10,7 +10,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from skdistill.neural_network._any_classifier import check_classifier
-from skdistill.neural_network._default import class_rows, default_estimator, fit_on
+from skdistill.neural_network._default import (
+    default_estimator,
+    fit_on,
+    warn_of_contrary_labels,
+)
 from skdistill.synthetic import SyntheticSet, _as_set
 from skdistill.utils._image_input import as_images
 from skdistill.utils._labels import check_known_labels
@@ -20,7 +24,6 @@ from skdistill.utils._validation import (
     column_names,
     image_array,
 )
-from skdistill.utils._warnings import warn_once
 
 _OF_SET = "the table of the images to train on"
 
@@ -96,27 +99,8 @@ def training_set(synthetic: Any) -> TrainingSet:
             return TrainingSet(made, True, names)
     # What was changed in a set since it was made is checked, too.
     distilled = replace(_as_set(synthetic))
-    _warn_of_contrary_labels(distilled)
+    warn_of_contrary_labels(distilled)
     return TrainingSet(distilled, False)
-
-
-def _warn_of_contrary_labels(synthetic: SyntheticSet) -> None:
-    """Warn about learned labels whose columns are most likely in another order."""
-    kind, rows = class_rows(synthetic)
-    if rows is None:
-        return
-    codes = np.unique(synthetic.y, return_inverse=True)[1]
-    own = rows[np.arange(len(codes)), codes]
-    n_other = int((own < rows.max(axis=1)).sum())
-    # Learned labels may leave that of their image, though not most of them.
-    if 2 * n_other > len(codes):
-        warn_once(
-            f"contrary {kind}",
-            f"{n_other} of {len(codes)} distilled images have `{kind}` whose largest "
-            "entry is for a class other than `y`, and networks are trained on them: "
-            "either their columns are not in the sorted order of the classes, or "
-            "their source, such as teachers, does not recognize the images",
-        )
 
 
 def check_test_images(

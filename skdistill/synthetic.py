@@ -13,7 +13,13 @@ from numpy.typing import ArrayLike
 
 from skdistill._described import Described
 from skdistill._exchange import Exchange
-from skdistill._set_files import enlarge, read_set, shrink, write_set
+from skdistill._set_files import (
+    check_metadata,
+    enlarge,
+    read_set,
+    shrink,
+    write_set,
+)
 from skdistill._standalone import Standalone
 from skdistill.preprocessing._carried import carried
 from skdistill.utils._card import OWN_FILE
@@ -48,7 +54,8 @@ class SyntheticSet(Exchange, Described, Standalone):
     Parameters
     ----------
     X : ndarray of shape (n_images, height, width, channels), float32
-        The images, in the pixel space of the distilled images.
+        The images, in the pixel space of the distilled images.  Arrays that need no
+        conversion are not copied.
     y : ndarray of shape (n_images,)
         Class labels: integers, booleans, floats or strings.
     step_size : float, default=None
@@ -111,6 +118,7 @@ class SyntheticSet(Exchange, Described, Standalone):
         self.y = _checked_labels(self.y, len(self.X))
         if self.metadata is None:
             self.metadata = {}
+        check_metadata(self.metadata)
         _check_pixels(given, self.X)
         if self.step_size is not None:
             self.step_size = _checked_step_size(self.step_size)
@@ -227,9 +235,11 @@ class SyntheticSet(Exchange, Described, Standalone):
         pixels : ndarray of shape (n_images, height, width, 3), uint8
             The RGB images.
         """
+        # What was changed in a set since it was made is checked, too.
+        checked = replace(self)
         if preprocessing is None:
-            preprocessing = self.preprocessing
-        X = to_original_pixels(preprocessing, self.X)
+            preprocessing = checked.preprocessing
+        X = to_original_pixels(preprocessing, checked.X)
         return to_displayable(X, value_range, composite, band_names, preprocessing)
 
     def to_frame(self) -> pd.DataFrame:
@@ -240,16 +250,18 @@ class SyntheticSet(Exchange, Described, Standalone):
         frame : DataFrame of shape (n_images, 1 + height * width * channels)
             Column ``label``, then ``pixel_{row}_{column}_{channel}``.
         """
-        _, height, width, channels = self.X.shape
+        # What was changed in a set since it was made is checked, too.
+        X, y = replace(self)
+        _, height, width, channels = X.shape
         names = [
             f"pixel_{row}_{column}_{channel}"
             for row in range(height)
             for column in range(width)
             for channel in range(channels)
         ]
-        pixels = self.X.reshape(len(self.X), -1)
+        pixels = X.reshape(len(X), len(names))
         frame = pd.DataFrame(pixels, columns=names, copy=True)
-        frame.insert(0, "label", self.y)
+        frame.insert(0, "label", y)
         return frame
 
     def __repr__(self) -> str:
@@ -351,5 +363,11 @@ def _as_set(synthetic: Any) -> SyntheticSet:
     """Take a set, or anything that unpacks as X, y."""
     if isinstance(synthetic, SyntheticSet):
         return synthetic
+    if len(synthetic) != 2:
+        raise ValueError(
+            "`synthetic` must be a SyntheticSet or a pair (X, y); got a "
+            f"{type(synthetic).__name__} of {len(synthetic)}.  Soft labels are "
+            "passed in a SyntheticSet"
+        )
     X, y = synthetic
     return SyntheticSet(X, y)

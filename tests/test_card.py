@@ -120,6 +120,11 @@ def test_what_a_card_says_about_loading_runs(synthetic, tmp_path):
     assert done.returncode == 0, done.stderr
 
 
+def test_a_part_replaces_the_real_images_of_its_classes(synthetic, tmp_path):
+    part = SyntheticSet.concat([synthetic.of_class(name) for name in NAMES[:2]])
+    assert " in place of 20 real ones." in card_of(part, tmp_path)
+
+
 def test_a_set_that_nobody_knows_anything_about(tmp_path):
     bare = SyntheticSet(np.zeros((3, 300, 700, 5)), [True, False, True], 0.01)
     text = card_of(bare, tmp_path, class_names={True: "yes"}, composite=(0, 1, 2))

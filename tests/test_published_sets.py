@@ -617,11 +617,15 @@ def test_parts_of_a_set():
     for key, error in (("d", KeyError), (["a", "d"], KeyError), (9, IndexError)):
         with pytest.raises(error):
             given_set[key]
-    for key in (True, None, 1.5, (0, 1), [[0]]):
+    for key in (True, None, 1.5, (0, 1), [[0]], [["a"]], ..., {0: 1}):
         with pytest.raises(TypeError, match="can be indexed by"):
             given_set[key]
     with pytest.raises(KeyError, match=r"no class 'd'; it has 'a', 'b', 'c'"):
         given_set.of_class("d")
+    # As many labels as images would be compared one by one.
+    for labels in (["a", "b"], given_set.y):
+        with pytest.raises(TypeError, match=r"`label` must be a single.*np\.isin"):
+            given_set.of_class(labels)
 
 
 def test_soft_labels_of_parts():
@@ -638,6 +642,10 @@ def test_concat():
     whole = SyntheticSet.concat([one, two])
     same(whole, SyntheticSet(X[:4], list("abbc"), 0.1))
     assert whole.metadata == {"by": "me"}
+    for part in (one, two):
+        part.metadata = {"losses": np.zeros(3), "seeds": np.arange(len(part.metadata))}
+    two.metadata["seeds"] = np.arange(3)
+    assert list(SyntheticSet.concat([one, two]).metadata) == ["losses"]
     soft = SyntheticSet(X[4:], ["c", "b"], probabilities=[[0.25, 0.75], [0.5, 0.5]])
     with pytest.warns(UserWarning, match="different step sizes"):
         whole = SyntheticSet.concat([one, soft])

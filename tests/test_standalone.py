@@ -542,6 +542,12 @@ def test_soft_labels_are_used_or_told(carrying):
         soft.classifier(LogisticRegression())
 
 
+def test_labels_in_another_order_than_the_classes_are_told(carrying):
+    soft = SyntheticSet(*carrying, probabilities=np.eye(9)[::-1])
+    with pytest.warns(UserWarning, match="8 of 9 .*not in the sorted order"):
+        soft.classifier(NETWORK)
+
+
 # Parts, wholes and other layouts
 
 

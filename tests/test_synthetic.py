@@ -366,6 +366,8 @@ def test_as_set(distilled):
     pair = _as_set((distilled.X, distilled.y))
     assert isinstance(pair, SyntheticSet)
     np.testing.assert_array_equal(pair.y, distilled.y)
+    with pytest.raises(ValueError, match=r"a pair \(X, y\); got a tuple of 3"):
+        _as_set((distilled.X, distilled.y, distilled.y))
 
 
 # Soft labels
@@ -565,6 +567,65 @@ def test_what_can_be_converted_is_saved(tmp_path):
         np.testing.assert_array_equal(loaded.X, np.asarray(distilled.X, np.float32))
         assert loaded.y.tolist() == list(distilled.y)
         assert loaded.metadata == distilled.metadata
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda distilled: distilled[0],
+        lambda distilled: distilled.of_class(0),
+        lambda distilled: SyntheticSet.concat([distilled, distilled]),
+        SyntheticSet.to_frame,
+        SyntheticSet.to_torch,
+        SyntheticSet.to_images,
+    ],
+)
+def test_what_was_changed_is_checked_wherever_it_is_used(use, tmp_path):
+    rows = np.eye(4).tolist()
+    for name, value in (
+        ("X", np.ones((4, 4, 4, 2)).tolist()),
+        ("X", torch.ones(4, 4, 4, 2)),
+        ("y", [0, 1, 2, 3]),
+        ("y", pd.Series([0, 1, 2, 3], index=[9, 8, 7, 6])),
+        ("probabilities", rows),
+        ("targets", rows),
+        ("metadata", None),
+    ):
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".* are dropped")
+            use(changed(name, value))
+    for name, value, message in (
+        ("X", np.full((4, 4, 4, 2), np.nan), "NaN"),
+        ("X", np.ones((3, 4, 4, 2)), "one label for each of the 3 images"),
+        ("y", np.array([0, 1, 2]), "one label for each of the 4 images"),
+        ("probabilities", np.ones((4, 3)), "`probabilities` must hold"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            use(changed(name, value))
+        folder = tmp_path / "pictures"
+        with pytest.raises(ValueError, match=message):
+            changed(name, value).to_image_folder(folder)
+        assert not folder.exists()
+
+
+def test_metadata_are_a_dict(distilled):
+    with pytest.raises(ValueError, match="`metadata` must be a dict.*got 'a note'"):
+        SyntheticSet(distilled.X, distilled.y, metadata="a note")
+
+
+def test_sets_without_images_are_tables_without_rows(distilled):
+    assert distilled[[]].to_frame().shape == (0, 31)
+
+
+@pytest.mark.parametrize("rows", [np.full((4, 3), 30.0), np.eye(4, 3)])
+def test_rows_that_do_not_sum_to_one_are_told(distilled, rows):
+    with pytest.warns(UserWarning, match="sums are from .*Divide counts"):
+        SyntheticSet(distilled.X, distilled.y, probabilities=rows)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        half = np.full((4, 3), 1 / 3, np.float16)
+        SyntheticSet(distilled.X, distilled.y, probabilities=half)
+        SyntheticSet(distilled.X, distilled.y, targets=rows)
 
 
 # HTML of a bounded size

@@ -17,7 +17,7 @@ from skdistill.neural_network._kernel_classifier import NeuralKernelClassifier
 from skdistill.neural_network._network import NetworkClassifier
 from skdistill.neural_network._network_kind import NetworkKind
 from skdistill.utils._labels import is_already_checked
-from skdistill.utils._warnings import warn
+from skdistill.utils._warnings import warn, warn_once
 
 # The entry of a set's metadata, and the one with the name of a user's own network.
 ENTRY = "default_estimator"
@@ -297,6 +297,25 @@ def class_rows(synthetic: Any) -> tuple[str, np.ndarray | None]:
     if synthetic.targets is not None:
         return "targets", synthetic.targets
     return "probabilities", synthetic.probabilities
+
+
+def warn_of_contrary_labels(synthetic: Any) -> None:
+    """Warn about learned labels whose columns are most likely in another order."""
+    kind, rows = class_rows(synthetic)
+    if rows is None:
+        return
+    codes = np.unique(synthetic.y, return_inverse=True)[1]
+    own = rows[np.arange(len(codes)), codes]
+    n_other = int((own < rows.max(axis=1)).sum())
+    # Learned labels may leave that of their image, though not most of them.
+    if 2 * n_other > len(codes):
+        warn_once(
+            f"contrary {kind}",
+            f"{n_other} of {len(codes)} distilled images have `{kind}` whose largest "
+            "entry is for a class other than `y`, and networks are trained on them: "
+            "either their columns are not in the sorted order of the classes, or "
+            "their source, such as teachers, does not recognize the images",
+        )
 
 
 def warn_of_unused_labels(estimator: Any, synthetic: Any) -> None:

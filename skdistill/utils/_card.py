@@ -209,7 +209,10 @@ def _text(
     n_real = number_of_real(metadata)
     place_of = " in place of the real images"
     if n_real is not None:
-        place_of = f" in place of {sum(n_real.values()):,} real ones"
+        # Of a part of a set the metadata are those of the whole.
+        classes = np.unique(synthetic.y).tolist()
+        n_replaced = sum(n_real.get(str(label), 0) for label in classes)
+        place_of = f" in place of {n_replaced:,} real ones"
     how = metadata.get("distiller")
     made = "made by dataset distillation" if how is None else f"distilled by {how}"
     parts = [

@@ -7,6 +7,10 @@ import numpy as np
 
 from skdistill.utils._image_input import unmasked, without_torch
 from skdistill.utils._labels import LABEL_KINDS, as_labels
+from skdistill.utils._warnings import warn_once
+
+# By how much a sum of probabilities may differ from 1, by rounding or in half precision.
+_MAX_EXCESS = 0.01
 
 
 def check_class_rows(
@@ -79,6 +83,7 @@ def check_class_rows(
                 "`probabilities` must be finite and non-negative; convert logits by "
                 "softmax, and pass regression targets of any sign as `targets`"
             )
+        _warn_of_sums(rows)
         return rows, classes
     poor = np.flatnonzero(~np.isfinite(rows).all(axis=1))
     if len(poor):
@@ -87,6 +92,20 @@ def check_class_rows(
             f"{given[poor[0]].tolist()} in row {poor[0]}"
         )
     return rows, classes
+
+
+def _warn_of_sums(rows: np.ndarray) -> None:
+    """Warn about rows that are no probabilities, such as counts or percentages."""
+    sums = rows.sum(axis=1)
+    if not (np.abs(sums - 1) <= _MAX_EXCESS).all():
+        warn_once(
+            "sums of probabilities",
+            "`probabilities` must sum to 1 in each row, but the sums are from "
+            f"{sums.min():.3g} to {sums.max():.3g}: networks are trained on them as "
+            "they are, with gradients that are larger or smaller in proportion.  "
+            "Divide counts and percentages by their sums, "
+            "rows / rows.sum(axis=1, keepdims=True)",
+        )
 
 
 def _check_classes(classes: Any, min_classes: int) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import re
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -207,10 +208,11 @@ def _write_huggingface(synthetic: Any, path: Path, card: dict[str, Any]) -> None
     pictures = synthetic.to_images()
     encoded = [{"bytes": _png(picture), "path": None} for picture in pictures]
     binary = pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])
+    flattened = synthetic.X.reshape(len(codes), math.prod(synthetic.X.shape[1:]))
     columns = {
         "image": pyarrow.array(encoded, binary),
         "label": pyarrow.array(codes.astype(np.int64)),
-        "pixels": pyarrow.array(list(synthetic.X.reshape(len(codes), -1))),
+        "pixels": pyarrow.array(list(flattened), pyarrow.list_(pyarrow.float32())),
     }
     sequence = {"_type": "Sequence", "feature": {"dtype": "float32", "_type": "Value"}}
     features: dict[str, Any] = {
