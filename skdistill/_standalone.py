@@ -60,8 +60,8 @@ class Standalone:
         <SyntheticSet: 9 images of 16x16x3, 9 classes, carries ChannelScaler>
         """
         whole: Any = self
-        metadata = dict(self.metadata or {})
-        found = replace(whole, preprocessing=preprocessing, metadata=metadata)
+        found = replace(whole, preprocessing=preprocessing)
+        found.metadata = dict(found.metadata)
         warn_of_other_result(found.preprocessing, found.pixel_space, found.X)
         return found
 

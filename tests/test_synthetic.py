@@ -609,7 +609,7 @@ def test_what_was_changed_is_checked_wherever_it_is_used(use, tmp_path):
 
 
 def test_metadata_are_a_dict(distilled):
-    with pytest.raises(ValueError, match="`metadata` must be a dict.*got 'a note'"):
+    with pytest.raises(ValueError, match=r"`metadata` must be a dict.*got 'a note'"):
         SyntheticSet(distilled.X, distilled.y, metadata="a note")
 
 

@@ -9,7 +9,7 @@ from skdistill.utils._image_input import unmasked, without_torch
 from skdistill.utils._labels import LABEL_KINDS, as_labels
 from skdistill.utils._warnings import warn_once
 
-# By how much a sum of probabilities may differ from 1, by rounding or in half precision.
+# By how much a sum of probabilities may differ from 1, also in half precision.
 _MAX_EXCESS = 0.01
 
 
