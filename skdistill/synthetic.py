@@ -349,8 +349,11 @@ def _checked_pixel_size(pixel_size: Any, X: np.ndarray) -> int:
 
 
 def _checked_pixel_space(pixel_space: Any, n_channels: int) -> PixelSpace:
-    space = np.asarray(pixel_space, dtype=np.float64)
     wanted = (3, n_channels)
+    try:
+        space = np.asarray(pixel_space, dtype=np.float64)
+    except (TypeError, ValueError):  # what has no numbers, or not as many of each
+        space = np.empty(0)
     if space.shape != wanted or not np.isfinite(space).all():
         raise ValueError(
             "`pixel_space` must be the finite mean, deviation and correlation of each "

@@ -123,6 +123,8 @@ def test_what_a_card_says_about_loading_runs(synthetic, tmp_path):
 def test_a_part_replaces_the_real_images_of_its_classes(synthetic, tmp_path):
     part = SyntheticSet.concat([synthetic.of_class(name) for name in NAMES[:2]])
     assert " in place of 20 real ones." in card_of(part, tmp_path)
+    renamed = SyntheticSet(part.X, ["a", "b"] * 2, metadata=part.metadata)
+    assert " in place of the real images." in card_of(renamed, tmp_path)
 
 
 def test_a_set_that_nobody_knows_anything_about(tmp_path):

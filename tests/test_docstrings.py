@@ -48,9 +48,9 @@ PARAMETERS = {
     "init": (
         r'Initialization of the synthetic images: - "real": random real images of '
         r'their class; - "noise": Gaussian noise with the mean and standard deviation '
-        r"of each channel; - a :class:`~skdistill.SyntheticSet` with ``ipc`` images per "
-        r"class: its images, such as those of another distiller, but not its labels or "
-        r"step size; - an array of shape "
+        r"of each channel; - a :class:`~skdistill.SyntheticSet` with ``ipc`` images "
+        r"per class: its images, such as those of another distiller, but not its "
+        r"labels or step size; - an array of shape "
         r"\(n_classes \* ipc, height, width, channels\)"
     ),
     "label_lr": r"Learning rate .*labels",

@@ -365,6 +365,7 @@ def test_what_can_be_given(galaxies):
             r"got StandardScaler\.  Distill images that were",
         ),
         (NETWORK, TypeError, r"got ConvNetClassifier: .*`model\[:-1\]`"),
+        ("scaler.joblib", TypeError, r"'passthrough' for none; got 'scaler\.joblib'"),
         (
             ChannelScaler().fit(np.ones((2, 8, 8, 3))),
             ValueError,

@@ -208,10 +208,10 @@ def _text(
         name = f"{data}, distilled" if isinstance(data, str) else "Distilled images"
     n_real = number_of_real(metadata)
     place_of = " in place of the real images"
-    if n_real is not None:
-        # Of a part of a set the metadata are those of the whole.
-        classes = np.unique(synthetic.y).tolist()
-        n_replaced = sum(n_real.get(str(label), 0) for label in classes)
+    classes = {str(label) for label in np.unique(synthetic.y).tolist()}
+    # Of a part of a set the metadata are those of the whole; classes may be renamed.
+    if n_real is not None and classes <= n_real.keys():
+        n_replaced = sum(n_real[label] for label in classes)
         place_of = f" in place of {n_replaced:,} real ones"
     how = metadata.get("distiller")
     made = "made by dataset distillation" if how is None else f"distilled by {how}"

@@ -34,7 +34,7 @@ def to_original_pixels(preprocessing: Any, images: np.ndarray) -> np.ndarray:
             f"{preprocessing.__name__}"
         )
     steps = steps_of(preprocessing)
-    if not steps:
+    if not steps or not len(images):
         return images
     n_features = math.prod(images.shape[1:])
     flat = any(
@@ -71,11 +71,21 @@ def to_original_pixels(preprocessing: Any, images: np.ndarray) -> np.ndarray:
 
 def steps_of(preprocessing: Any) -> list[Any]:
     """Return the transformers of a pipeline or sequence, and of those in it."""
-    if preprocessing is None or isinstance(preprocessing, str):
+    if preprocessing is None:
         return []
+    if isinstance(preprocessing, str):
+        if preprocessing == "passthrough":
+            return []
+        raise TypeError(
+            "`preprocessing` must be a fitted transformer, or 'passthrough' for none; "
+            f"got {preprocessing!r:.100}"
+        )
     if isinstance(preprocessing, FrozenEstimator):
         return steps_of(preprocessing.estimator)
     if isinstance(preprocessing, (list, tuple)):
+        if len(preprocessing) == 2 and isinstance(preprocessing[0], str):
+            # A step with its name, as pipelines have them.
+            return steps_of(preprocessing[1])
         return [inner for step in preprocessing for inner in steps_of(step)]
     steps = getattr(preprocessing, "steps", None)
     if steps is None:

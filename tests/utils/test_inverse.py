@@ -54,6 +54,24 @@ def test_the_way_back(steps, flat):
     np.testing.assert_allclose(back, X, rtol=1e-4)
 
 
+def test_steps_of_all_forms():
+    scaler = MinMaxScaler().fit(FLAT)
+    there = scaler.transform(FLAT).reshape(X.shape)
+    for form in (
+        [scaler],
+        [("scale", scaler)],
+        ("scale", scaler),
+        ["passthrough", scaler],
+    ):
+        np.testing.assert_allclose(to_original_pixels(form, there), X, rtol=1e-4)
+    for form in (None, "passthrough", [], [("scale", "passthrough")]):
+        assert to_original_pixels(form, X) is X
+    assert to_original_pixels(scaler, X[:0]).shape == (0, *SHAPE)
+    for form in ("scaler.pkl", ["scaler.pkl"]):
+        with pytest.raises(TypeError, match=r"`preprocessing` must be a fitted .*got"):
+            to_original_pixels(form, X)
+
+
 @pytest.mark.parametrize("scaler", [StandardScaler(), MinMaxScaler()])
 def test_pictures_behind_scalers_of_tables(scaler):
     model = make_pipeline(

@@ -174,6 +174,15 @@ def test_preprocessing_that_returns_something_else(distilled):
         distilled[0].synthetic_.to_images(Flattening())
 
 
+@pytest.mark.parametrize(
+    "space",
+    [{"mean": 0.0}, [[0.0], [1.0], [0.5, 0.5]], "abc", [[0.0], [1.0], [np.nan]]],
+)
+def test_what_is_no_space(space):
+    with pytest.raises(ValueError, match=r"`pixel_space` must be .*\(3, 1\); got"):
+        SyntheticSet(np.zeros((1, 4, 4, 1)), [0], pixel_space=space)
+
+
 def test_space_of_a_set(tmp_path):
     X, y = np.zeros((2, 4, 4, 2)), [0, 1]
     space = ([0.0, 1.0], [1.0, 2.0], [0.5, 0.25])
