@@ -15,6 +15,9 @@ MAX_INCHES = 14.0  # of a figure that a display makes
 MAX_ROWS = 40  # of names that can still be read
 _LETTER = 0.55  # width of a letter of a title, in its size
 _MAX_SIDE = 2.0  # inches of an image
+_NOTE_INCHES = 2.5  # of the lines of a note, at least
+# Of a note's width as it is estimated, and as it may be in other letters.
+_LOOSE = 1.2
 _IMAGES_PER_LINE = 12  # where there is no reason for more
 
 
@@ -169,16 +172,25 @@ def write_suptitle(figure: Any, title: str, size: float) -> None:
     figure.suptitle(text, fontsize=size, parse_math=False)
 
 
-def say(ax: Any, title: str, note: str, size: float | None = None) -> Any:
-    """Write a title above axes and a note below; return the note, None if empty."""
+def say(
+    ax: Any,
+    title: str,
+    note: str,
+    size: float | None = None,
+    most: float = np.inf,
+) -> Any:
+    """Write a title above axes and a note below; return the note, None if empty.
+
+    The note is at most so many inches wide, but not less than _NOTE_INCHES.
+    """
     size = font_size(ax.figure) if size is None else size
     if title:
         write_title(ax, title, fontsize=size + 1)
     if not note:
         return None
     small = max(7.0, 0.75 * size)
-    inches = size_of(ax.figure)[0] * ax.get_position().width
-    letters = max(30, int(72 * max(inches, 2.5) / (0.5 * small)))
+    inches = min(size_of(ax.figure)[0] * ax.get_position().width, most)
+    letters = max(30, int(72 * max(inches, _NOTE_INCHES) / (0.5 * small)))
     text = "\n".join(textwrap.wrap(note, letters))
     return ax.annotate(
         text,
@@ -318,15 +330,19 @@ def draw_grid(
     names = [_fitted(name, max_lines) for name in row_names]
     letters = max(len(line) for name in names for line in name.split("\n"))
     margin = 0.3 + 0.6 * size * letters / 72
+    right = max(side * wide + beside, _LOOSE * _NOTE_INCHES if note else 0.0)
     above = 0.3 + (0.3 if title else 0)
     if column_names:
         above += 0.1 + 1.25 * size / 72 * (1 + max(n.count("\n") for n in column_names))
+    most = np.inf
     if ax is None:
         ax = new_axes(
             None,
-            max(margin + side * wide + beside, 4.0 if note or title else 1.5),
+            max(margin + right, 4.0 if note or title else 1.5),
             above + side * high + (0.5 if note else 0.1),
         )
+        # Beside the names, that is, which would be pushed out of the figure.
+        most = (size_of(ax.figure)[0] - margin) / _LOOSE
     imshow_kw = {"interpolation": "nearest"} | imshow_kw
     drawn: list[list[Any]] = []
     for images, y in zip(rows, top, strict=True):
@@ -356,7 +372,7 @@ def draw_grid(
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
     plain_text(ax)
-    return ax, drawn, say(ax, title, note, size)
+    return ax, drawn, say(ax, title, note, size, most)
 
 
 def _write_below(
@@ -401,7 +417,10 @@ def _fitted(name: str, max_lines: int) -> str:
         text = wrapped(name, letters)
         if text.count("\n") < max_lines:
             return text
-    return textwrap.shorten(str(name), 44 * max_lines, placeholder=" …")
+    most = 44 * max_lines
+    short = textwrap.shorten(str(name), most, placeholder=" …")
+    # Of one long word, such as names joined by underscores, nothing is left.
+    return wrapped(short if len(short) > 1 else f"{str(name)[: most - 1]}…", 44)
 
 
 def _turn_if_crowded(ax: Any, titles: Sequence[str], size: float, side: float) -> None:

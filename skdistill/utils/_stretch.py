@@ -175,6 +175,8 @@ def _infer(
     looked = np.asarray(images)[np.linspace(0, len(images) - 1, number).astype(int)]
     if not looked.size:
         return 0.0, 1.0, ""
+    if looked.dtype == bool:
+        looked = looked.astype(np.float32)  # NumPy has no quantiles of booleans
     if same_unit:
         natural = _natural(
             float(looked.min()), float(looked.max()), looked.dtype == np.uint8

@@ -446,6 +446,19 @@ def test_displays_of_many_images_are_bounded(number, n_classes):
     assert len({row[0] for row in evolution.names}) >= 1
 
 
+@pytest.mark.parametrize("joined", [" ", "_"])
+def test_long_names_of_many_classes_are_inside_of_the_figure(joined):
+    names = [joined.join(["a name of a class"] * 4) + f"{k:02d}" for k in range(60)]
+    X = np.linspace(0, 1, 60 * 64, dtype=np.float32).reshape(60, 8, 8, 1)
+    display = SyntheticSetDisplay.from_data(X, names)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        display.figure_.draw_without_rendering()
+    for label in display.ax_.get_yticklabels():
+        assert label.get_text().startswith("a name of")
+        assert label.get_window_extent().x0 >= 0
+
+
 def test_one_row_for_each_class_by_option(images):
     X, y = images
     frames = np.stack([X * level for level in (0.2, 0.6, 1)])

@@ -85,3 +85,8 @@ def test_the_user_decides():
     assert "weights" in stretch.note
     stretch = find_stretch(uniform(0, 1, (9, 4, 4, 5)))
     assert "red: 0, 1; green: 2; blue: 3, 4" in stretch.note
+
+
+def test_masks_are_shown_too():
+    for mask in (np.zeros((2, 4, 4, 1), bool), np.ones((2, 4, 4, 1), bool)):
+        assert find_stretch(mask)(mask).dtype == np.uint8
