@@ -447,8 +447,9 @@ class Exchange:
                     f"`sets` must be SyntheticSets; number {place} is a "
                     f"{type(part).__name__}"
                 )
-            # What was changed in a set since it was made is checked, too.
-            sets[place] = part = replace(part)
+        # What was changed in a set since it was made is checked, too.
+        sets = [replace(part) for part in sets]
+        for place, part in enumerate(sets):
             for what, value, wanted in (
                 ("images of shape", part.X.shape[1:], sets[0].X.shape[1:]),
                 ("labels that are", _kind_of(part.y), _kind_of(sets[0].y)),

@@ -268,15 +268,15 @@ class IterativeDistiller(BaseDistiller):
         )
         self._pixel_space = data.pixel_space
         self._preprocessing = carried_in(self, data.image_shape)
-        given = self._given_set()
+        start = self._given_set()
         warn_of_other_space(
             data.pixel_space,
             given_images(self._start(), data.n_classes * self.ipc, data.image_shape),
             name="init",
             may_be_noise=True,
-            recorded=None if given is None else given.pixel_space,
-            are_distilled=given is not None,
-            remedy=_OF_A_START if given is None else None,
+            recorded=None if start is None else start.pixel_space,
+            are_distilled=start is not None,
+            remedy=_OF_A_START if start is None else None,
         )
         self._check_parameters(data)
         return data
