@@ -352,7 +352,15 @@ def _of_folders(
             f"{len(others)} files in {place!r} do not have the extension of an image "
             f"and are left out; the first is {others[0]!r}"
         )
-    frame = pd.DataFrame({"file": paths, "class": classes})
+    foreign = [name for name in with_images if not _is_unicode(name)]
+    if foreign:
+        raise ValueError(
+            f"`path`: the class folders in {place!r} must have names in UTF-8, which "
+            f"become labels; rename {os.fsencode(foreign[0])!r}"
+        )
+    # pandas' text is of Unicode, names of files need not be.
+    kind = None if all(map(_is_unicode, paths)) else object
+    frame = pd.DataFrame({"file": pd.Series(paths, dtype=kind), "class": classes})
     return Entries(
         # Paths begin with the folder already.
         files=Sources(""),
@@ -388,6 +396,15 @@ def _refuse_wrapper(folder: str, paths: list[str]) -> None:
             f"folder, which contains {len(folders)} folders of images, "
             f"{folders[:_N_NAMED]}: pass {folder!r} if these are the classes"
         )
+
+
+def _is_unicode(name: str) -> bool:
+    """Tell whether a name is text, and no bytes that are text in another encoding."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _is_hidden(name: str) -> bool:

@@ -170,4 +170,6 @@ def _digest(batch: slice, stamp: Callable[[int], str] | None) -> str:
     if stamp is None:
         return uuid.uuid4().hex
     text = "\n".join(stamp(i) for i in range(batch.start, batch.stop))
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+    # Names of files need not be of Unicode.
+    content = text.encode(errors="surrogateescape")
+    return hashlib.blake2b(content, digest_size=16).hexdigest()

@@ -14,6 +14,8 @@ _KEPT_VALUES = 2**23
 # Of more values of float32 k-means runs in mini-batches, so often over all of them.
 _KMEANS_VALUES = 2**24
 _N_PASSES = 10
+# Powers of 2 that the largest value may have: k-means squares values in float32.
+_MAX_POWER = 40
 
 
 def herd(features: Images, n_taken: int, weight: np.ndarray) -> list[int]:
@@ -87,15 +89,16 @@ def find_clusters(
     weight : ndarray of shape (n_samples,)
     n_clusters, n_init, seed : int
     """
+    unit = _unit(features)
     # NumPy's arrays, which scikit-learn 1.7 fails on where it dispatches on others.
     with config_context(array_api_dispatch=False):
         if np.prod(features.shape) <= _KMEANS_VALUES:
             found = KMeans(n_clusters, n_init=n_init, random_state=seed).fit(
-                _flat(features, slice(None)), sample_weight=weight
+                _flat(features, slice(None), unit), sample_weight=weight
             )
             labels = found.labels_
         else:
-            labels = _in_batches(features, weight, n_clusters, n_init, seed)
+            labels = _in_batches(features, weight, n_clusters, n_init, seed, unit)
     clusters = [np.flatnonzero(labels == k) for k in range(n_clusters)]
     # Of fewer different images than clusters some are left empty: they take one of the
     # largest cluster each.
@@ -109,8 +112,26 @@ def find_clusters(
     return clusters
 
 
+def _unit(features: Images) -> float:
+    """Return by what to divide features, a power of 2: 1 unless squares need another.
+
+    Squares of fluxes of 1e-26 would vanish.
+    """
+    largest = max(
+        float(np.abs(take(features, part, np.float64)).max())
+        for part in batches(features)
+    )
+    power = int(np.frexp(largest)[1])
+    return 1.0 if abs(power) <= _MAX_POWER or not largest else 2.0**power
+
+
 def _in_batches(
-    features: Images, weight: np.ndarray, n_clusters: int, n_init: int, seed: int
+    features: Images,
+    weight: np.ndarray,
+    n_clusters: int,
+    n_init: int,
+    seed: int,
+    unit: float,
 ) -> np.ndarray:
     """Return the cluster of each row, by the best of some runs in mini-batches."""
     # As many at least as clusters, which the first batch starts.
@@ -126,11 +147,13 @@ def _in_batches(
             for start in range(0, len(order) - size + 1, size):
                 # In the order of the file, which is read faster so.
                 rows = np.sort(order[start : start + size])
-                model.partial_fit(_flat(features, rows), sample_weight=weight[rows])
+                model.partial_fit(
+                    _flat(features, rows, unit), sample_weight=weight[rows]
+                )
         found, inertia = [], 0.0
         for start in range(0, len(features), size):
             part = slice(start, start + size)
-            distances = model.transform(_flat(features, part))
+            distances = model.transform(_flat(features, part, unit))
             found.append(distances.argmin(axis=1))
             inertia += float(weight[part] @ np.square(distances.min(axis=1)))
         if inertia < best:
@@ -138,8 +161,10 @@ def _in_batches(
     return labels
 
 
-def _flat(features: Images, key: slice | np.ndarray) -> np.ndarray:
+def _flat(features: Images, key: slice | np.ndarray, unit: float) -> np.ndarray:
     rows = np.asarray(features[key])
     # k-means keeps these types and turns others to float64.
     dtype = np.float64 if rows.dtype == np.float64 and rows.ndim == 2 else np.float32
+    if unit != 1.0:
+        rows = (rows.astype(np.float64) / unit).astype(dtype)
     return np.ascontiguousarray(rows.reshape(len(rows), -1), dtype=dtype)

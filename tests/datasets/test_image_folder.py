@@ -110,6 +110,23 @@ def test_capitals_hidden_files_and_deeper_folders(folders):
     np.testing.assert_array_equal(found.data, PIXELS[SORTED])
 
 
+@pytest.mark.skipif(os.name != "posix", reason="names of files are of bytes")
+def test_names_that_are_not_of_unicode(folders):
+    expected = load_image_folder(folders, verbose=0)
+    name = os.fsdecode(b"gr\xfcn.png")
+    try:
+        os.rename(folders / "smooth" / "7.png", folders / "smooth" / name)
+    except OSError:
+        pytest.skip("the file system takes Unicode alone")
+    for out in (None, folders / "X.npy"):
+        found = load_image_folder(folders, out=out, verbose=0)
+        np.testing.assert_array_equal(found.data, expected.data)
+        assert found.filenames[3].endswith(name)
+    os.rename(folders / "smooth", os.fsdecode(bytes(folders) + b"/sm\xfcth"))
+    with pytest.raises(ValueError, match=r"names in UTF-8.*rename b'sm\\xfcth'"):
+        load_image_folder(folders, verbose=0)
+
+
 def test_same_name_in_two_folders(folders):
     picture(7).save(folders / "spiral" / "1.png")
     assert len(load_image_folder(folders, verbose=0).data) == 9

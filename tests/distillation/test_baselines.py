@@ -1,3 +1,5 @@
+import warnings
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -130,6 +132,20 @@ def test_means_of_clusters_that_are_plain_to_see():
         ).max(axis=-1)
         assert (distance.min(axis=2) < 0.05).all()
         assert (np.sort(distance.argmin(axis=2), axis=1) == [0, 1, 2]).all()
+
+
+@pytest.mark.parametrize("unit", [2.0**-100, 2.0**-50, 2.0**50, 2.0**100])
+@pytest.mark.parametrize("values", [2**24, 40])
+def test_clusters_do_not_depend_on_the_unit(unit, values, monkeypatch):
+    monkeypatch.setattr("skdistill.distillation._selection._KMEANS_VALUES", values)
+    rng = np.random.default_rng(0)
+    X = rng.uniform(size=(20, 2, 2, 1)).astype(np.float32)
+    expected = find_clusters(X, np.ones(20), 3, 1, 0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = find_clusters(X * np.float32(unit), np.ones(20), 3, 1, 0)
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_medoid_has_the_least_sum_of_squared_distances(data):
