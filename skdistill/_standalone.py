@@ -166,6 +166,10 @@ class Standalone:
 
         whole: Any = self
         checked = replace(whole)
+        if not len(checked):
+            raise ValueError(
+                "the distilled set must hold at least one image; it has none"
+            )
         shape = checked.X.shape[1:]
         if estimator is None:
             network = default_estimator(

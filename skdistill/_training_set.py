@@ -99,6 +99,8 @@ def training_set(synthetic: Any) -> TrainingSet:
             return TrainingSet(made, True, names)
     # What was changed in a set since it was made is checked, too.
     distilled = replace(_as_set(synthetic))
+    if not len(distilled):
+        raise ValueError("the distilled set must hold at least one image; it has none")
     warn_of_contrary_labels(distilled)
     return TrainingSet(distilled, False)
 

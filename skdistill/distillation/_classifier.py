@@ -24,7 +24,12 @@ from sklearn.utils.validation import _is_fitted, check_is_fitted
 
 from skdistill.distillation._stm import STMDistiller
 from skdistill.neural_network import ConvNetClassifier
-from skdistill.neural_network._any_classifier import check_classifier, of_images
+from skdistill.neural_network._any_classifier import (
+    check_classifier,
+    flatten_images,
+    of_images,
+    takes_tables,
+)
 from skdistill.neural_network._default import fit_on, warn_of_unused_labels
 from skdistill.synthetic import SyntheticSet
 from skdistill.utils._callbacks import CallbackSupportMixin, FitTasks
@@ -169,9 +174,15 @@ class DistilledClassifier(
             shape = check_image_shape(shape)
         self._check_classifier(X, y, shape)
         self.distiller_ = clone(self._chosen_distiller())
-        if shape is not None and getattr(self.distiller_, "image_shape", shape) is None:
+        own = getattr(self.distiller_, "image_shape", shape)
+        if shape is not None and own is None:
             # Its teachers get images as they are, and their folder need not know.
             self.distiller_.set_params(image_shape=shape)
+        elif shape is not None and tuple(own) != shape:
+            raise ValueError(
+                f"`image_shape`={shape} must be that of `distiller`; it has "
+                f"`image_shape`={tuple(own)}"
+            )
         tasks = FitTasks(self, "step", 2, X, y)
         with tasks.hand_on(self.distiller_):
             X_synthetic, y_synthetic = self.distiller_.fit_resample(X, y, **fit_params)
@@ -348,4 +359,7 @@ class DistilledClassifier(
         synthetic = getattr(self.distiller_, "synthetic_", None)
         if isinstance(synthetic, SyntheticSet):
             warn_of_other_pixels(synthetic, X)
+        # A classifier of tables was fitted on what came flattened, or flattens itself.
+        if np.ndim(X) == 4 and takes_tables(self.estimator_):
+            X = flatten_images(X)
         return X

@@ -263,12 +263,19 @@ def check_weights(
     """
     if sample_weight is None:
         return X, y, None
-    weight = _check_sample_weight(
-        unmasked(sample_weight, "sample_weight", "weights"),
-        y,
-        dtype=np.float64,
-        ensure_non_negative=True,
-    )
+    try:
+        weight = _check_sample_weight(
+            unmasked(sample_weight, "sample_weight", "weights"),
+            y,
+            dtype=np.float64,
+            ensure_non_negative=True,
+        )
+    except (TypeError, ValueError) as error:
+        if "sample_weight" in str(error):
+            raise
+        raise ValueError(
+            f"`sample_weight` must hold a number for each image: {error}"
+        ) from error
     used = weight > 0
     if used.all():
         return X, y, weight

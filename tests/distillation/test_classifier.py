@@ -221,6 +221,18 @@ def test_without_arguments(bars):
     assert model.score(X, y) == model.distiller_.score(X, y)
 
 
+def test_classifiers_of_tables_accept_both_forms_of_images(bars):
+    X, y = bars
+    flat = X.reshape(len(X), -1)
+    subset = RandomSubset(random_state=0, image_shape=X.shape[1:])
+    found = [DistilledClassifier(subset, SVC()).fit(given, y) for given in (X, flat)]
+    for model in found:
+        for images in (X, flat):
+            assert np.array_equal(model.predict(images), found[0].predict(X))
+        assert model.score(X, y) == model.score(flat, y)
+        assert model.decision_function(X).shape == (len(X), len(model.classes_))
+
+
 def test_the_shape_of_images_is_handed_on(bars):
     X, y = bars
     flat = X.reshape(len(X), -1)
@@ -246,6 +258,10 @@ def test_the_shape_of_images_is_handed_on(bars):
         assert repr(model) == given
         if last is model.estimator_:
             assert np.array_equal(model.predict_proba(flat), expected.predict_proba(X))
+    other = RandomSubset(image_shape=(1, shape[0] * shape[1], shape[2]))
+    wrong = DistilledClassifier(other, network, image_shape=shape)
+    with pytest.raises(ValueError, match=r"`image_shape`=.* must be that of `distil"):
+        wrong.fit(flat, y)
     wrong = DistilledClassifier(RandomSubset(), network, image_shape=(3, 16, 16))
     with pytest.raises(ValueError, match="PyTorch's order"):
         wrong.fit(flat, y)

@@ -406,6 +406,16 @@ def test_a_set_that_was_changed_is_checked_anew(data, trained):
     assert not trained
 
 
+def test_a_set_without_images_is_told(data, trained):
+    X, y = data
+    empty = SyntheticSet(X[:0], y[:0])
+    with pytest.raises(ValueError, match="distilled set must hold at least one image"):
+        evaluate_synthetic(empty, X, y, estimator=network())
+    with pytest.raises(ValueError, match="distilled set must hold at least one image"):
+        empty.classifier(network())
+    assert not trained
+
+
 # Classifiers of tables
 
 

@@ -15,6 +15,7 @@ from skdistill.utils._validation import (
     check_given_images,
     check_image_shape,
     check_images,
+    check_weights,
     fingerprint_images,
     is_flattened,
 )
@@ -190,6 +191,15 @@ def test_is_flattened(images):
     assert not is_flattened(images.tolist())
     for flat in (images[0, 0], images[0, 0].tolist(), pd.DataFrame([[1]]), ArrayLike()):
         assert is_flattened(flat)
+
+
+@pytest.mark.parametrize(
+    "weight",
+    ["balanced", ["a", "b"], [1.0, None], [{}, 1], [[1.0, 2.0]], [1.0], [-1, 1]],
+)
+def test_weights_that_are_none_are_named(weight):
+    with pytest.raises(ValueError, match="sample_weight"):
+        check_weights(weight, np.zeros((2, 1, 1, 1)), np.arange(2))
 
 
 def test_class_sizes():
