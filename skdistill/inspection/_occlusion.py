@@ -51,7 +51,8 @@ def occlusion_maps(
 
     A square is moved over the image and hides the part below it, as in [1]_.  If the
     log-odds of the class decrease, the hidden part was evidence for it.  Only
-    ``predict_proba`` is required, so that any classifier or pipeline can be used.
+    ``predict_proba`` is required, and ``classes_`` if classes are given, so that any
+    classifier or pipeline can be used.
 
     Parameters
     ----------
@@ -118,7 +119,7 @@ def occlusion_maps(
     >>> occlusion_maps(network, X[:2], window=4).shape
     (2, 16, 16)
     """
-    check_is_fitted(estimator)
+    check_classifier(estimator)
     X = image_array(X)
     n, height, width, channels = X.shape
     window, stride = window_and_stride(X.shape, window, stride)
@@ -244,11 +245,28 @@ def _holds(dtype: np.dtype, values: np.ndarray) -> bool:
     return bool((inside & (values == np.rint(values))).all())
 
 
+def check_classifier(estimator: Any) -> None:
+    """Raise an error if a classifier is a class or is not fitted."""
+    # Those that are not of scikit-learn cannot tell.
+    if isinstance(estimator, type) or hasattr(estimator, "__sklearn_tags__"):
+        check_is_fitted(estimator)
+
+
+def classes_of(estimator: Any) -> np.ndarray:
+    """Return which class each column of the probabilities is of."""
+    if not hasattr(estimator, "classes_"):
+        raise TypeError(
+            "`estimator` must have an attribute `classes_`, the class of each column "
+            f"of `predict_proba`; {type(estimator).__name__} has none"
+        )
+    return np.asarray(estimator.classes_)
+
+
 def _columns(estimator: Any, y: Any, probabilities: np.ndarray) -> np.ndarray:
     """Return which column of the probabilities each image is asked about."""
     if y is None:
         return probabilities.argmax(axis=1)
     y = labels_of_images(y, len(probabilities))
-    classes = np.asarray(estimator.classes_)
+    classes = classes_of(estimator)
     y = check_known_labels(y, classes, of="the classifier", every=True)
     return places_of(y, classes)

@@ -9,6 +9,8 @@ from sklearn.utils._param_validation import HasMethods
 
 from skdistill.inspection._grid import draw_grid, join_notes
 from skdistill.inspection._occlusion import (
+    check_classifier,
+    classes_of,
     log_probabilities,
     occlusion_maps,
     window_and_stride,
@@ -129,7 +131,7 @@ class OcclusionDisplay:
         Parameters
         ----------
         estimator : classifier
-            A fitted classifier with ``predict_proba``.
+            A fitted classifier with ``predict_proba`` and ``classes_``.
         X : array-like of shape (n_samples, height, width, channels)
             Images, as input of the classifier.
         y : array-like of shape (n_samples,), default=None
@@ -233,11 +235,13 @@ class OcclusionDisplay:
         scale: str = "log-odds",
     ) -> "OcclusionDisplay":
         """Show images by a stretch that is known."""
+        check_classifier(estimator)
+        # Before the maps are computed.
+        classes = classes_of(estimator)
+        labels = check_names(class_names, classes.tolist())
         maps = occlusion_maps(
             estimator, X, y, window=window, stride=stride, fill=fill, scale=scale
         )
-        classes = np.asarray(estimator.classes_)
-        labels = check_names(class_names, classes.tolist())
         found = log_probabilities(estimator, X)
         best = found.argmax(axis=1)
         asked = best if y is None else places_of(y, classes)

@@ -1,7 +1,7 @@
 """What every display needs: images as pixels, their colors, names of classes."""
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -207,6 +207,8 @@ def class_rows(
     y = np.asarray(y)
     known = np.unique(y).tolist()
     shown = known if classes is None else np.asarray(classes).tolist()
+    if not shown:
+        raise ValueError(f"`{name}` must hold at least one label; it is empty")
     missing = [label for label in shown if label not in known]
     if missing:
         raise ValueError(
@@ -229,6 +231,11 @@ def check_names(
                 f"{list(classes)[:12]}, as its keys; got {unknown[:12]}"
             )
         return [str(class_names.get(label, label)) for label in classes]
+    if isinstance(class_names, Set):
+        raise ValueError(
+            "`class_names` must be a sequence or a mapping; got a "
+            f"{type(class_names).__name__}, which has no order"
+        )
     names = [str(name) for name in class_names]
     if len(names) != len(classes):
         raise ValueError(

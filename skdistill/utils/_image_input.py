@@ -311,6 +311,19 @@ def _join(items: list[Any], name: str) -> np.ndarray:
         _refuse_objects(np.asarray(items, dtype=object), name)
     elif items and any(hasattr(item, "mask") for item in items):
         items = [unmasked(item, f"{name}[{place}]") for place, item in enumerate(items)]
+    kinds = {
+        item.dtype.kind in "fc"
+        for item in items
+        if isinstance(item, np.ndarray) and item.ndim > 1
+    }
+    if len(kinds) > 1:
+        named = sorted({item.dtype.name for item in items if hasattr(item, "dtype")})
+        warn_once(
+            ("types of images", name, *named),
+            f"{name} has images of several types, {', '.join(named)}, which become one "
+            "type: check that their values are on the same scale, such as 0 to 255 "
+            "instead of 0 to 1",
+        )
     if any(item is None for item in items):
         missing = [place for place, item in enumerate(items) if item is None]
         raise ValueError(

@@ -433,6 +433,12 @@ def test_other_things_than_images(door, tmp_path):
             DOORS[door](given)
 
 
+def test_lists_of_images_of_several_types_are_told():
+    mixed = [(255 * X[0]).astype(np.uint8), *X[1:]]
+    with pytest.warns(UserWarning, match="several types, float32, uint8, which"):
+        ChannelScaler().fit(mixed)
+
+
 def test_what_is_fine():
     """What can be read one way alone is taken."""
     pictures = [Image.fromarray(image) for image in (255 * X).astype(np.uint8)]

@@ -300,8 +300,12 @@ def test_errors(images, fitted):
         SyntheticSetDisplay.from_data(X, y[:3])
     with pytest.raises(ValueError, match=r"no images have \[12\]"):
         SyntheticSetDisplay.from_data(X, y, classes=[1, 12])
+    with pytest.raises(ValueError, match="`classes` must hold at least one label"):
+        SyntheticSetDisplay.from_data(X, y, classes=[])
     with pytest.raises(ValueError, match="`class_names` must hold a name"):
         SyntheticSetDisplay.from_data(X, y, class_names=["one"])
+    with pytest.raises(ValueError, match="got a set, which has no order"):
+        SyntheticSetDisplay.from_data(X, y, class_names=set("abcdefghi"))
     with pytest.raises(ValueError, match="`value_range` must be"):
         SyntheticSetDisplay.from_data(X, y, value_range=(1, 0))
     with pytest.raises(ValueError, match="'n_images' parameter"):

@@ -209,6 +209,36 @@ def test_errors(watcher, images):
         OcclusionDisplay.from_estimator(watcher, images, names=["one"])
 
 
+class Foreign:
+    """A classifier that is not of scikit-learn."""
+
+    def __init__(self):
+        self.n_calls = 0
+
+    def predict_proba(self, X):
+        self.n_calls += 1
+        return Watcher.predict_proba(Watcher().fit(None, None), X)
+
+
+def test_classifiers_that_are_not_of_scikit_learn(watcher, images):
+    expected = occlusion_maps(watcher, images, window=3, scale="probability")
+    found = occlusion_maps(Foreign(), images, window=3, scale="probability")
+    np.testing.assert_array_equal(found, expected)
+    with pytest.raises(TypeError, match="must have an attribute `classes_`"):
+        occlusion_maps(Foreign(), images, ["bright", "dark"])
+    with pytest.raises(TypeError, match="is a class, not an instance"):
+        occlusion_maps(Foreign, images)
+    foreign = Foreign()
+    with pytest.raises(TypeError, match="must have an attribute `classes_`"):
+        OcclusionDisplay.from_estimator(foreign, images)
+    foreign.classes_ = ["bright", "dark"]
+    with pytest.raises(ValueError, match="`class_names` must hold a name for each"):
+        OcclusionDisplay.from_estimator(foreign, images, class_names=["one"])
+    assert not foreign.n_calls
+    display = OcclusionDisplay.from_estimator(foreign, images, scale="probability")
+    assert display.names[0].startswith("bright\n")
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, bool])
 @pytest.mark.parametrize("fill", ["mean", "sky", [-1.0], [300.0]])
 def test_integer_images_are_hidden_by_the_same_values(dtype, fill):
