@@ -203,17 +203,14 @@ class CellFiles:
             _check_content(cell, n_scores)
         return cell
 
+    def write_set(self, name: str, seed: int, synthetic: SyntheticSet) -> None:
+        """Store the set of a cell, before the cell."""
+        synthetic.save(self.set_file(name, seed))
+
     def write(
-        self,
-        name: str,
-        seed: int,
-        signature: dict[str, Any],
-        cell: Cell,
-        synthetic: SyntheticSet | None,
+        self, name: str, seed: int, signature: dict[str, Any], cell: Cell
     ) -> None:
         """Store a cell; that its file is there says that all of it is."""
-        if synthetic is not None:
-            synthetic.save(self.set_file(name, seed))
         content = {
             "format": _FORMAT,
             "version": _VERSION,

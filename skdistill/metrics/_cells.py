@@ -82,6 +82,7 @@ def compute_cell(
     seed: int,
 ) -> tuple[Cell | Failure, SyntheticSet | None]:
     """Make the set of a distiller with a seed, and score it."""
+    synthetic = None
     try:
         begin = time.perf_counter()
         distiller = with_seed(distillers[name], seed)
@@ -102,7 +103,7 @@ def compute_cell(
         if error_score == "raise":
             error.add_note(f"In `distillers`[{name!r}] with seed {seed}.")
             raise
-        return Failure(f"{type(error).__name__}: {error}"), None
+        return Failure(f"{type(error).__name__}: {error}"), _worth(synthetic, images)
     cell = Cell(
         score.scores.tolist(),
         seconds,
@@ -112,8 +113,12 @@ def compute_cell(
         as_plain(score.parameters),
         "" if estimator is None else _without_rates(estimator),
     )
-    # What holds all images need not travel, nor be stored.
-    return cell, None if len(synthetic) >= len(images) else synthetic
+    return cell, _worth(synthetic, images)
+
+
+def _worth(synthetic: SyntheticSet | None, images: np.ndarray) -> SyntheticSet | None:
+    """Return a set, unless it holds all images: it need not travel, nor be stored."""
+    return None if synthetic is None or len(synthetic) >= len(images) else synthetic
 
 
 def _without_rates(estimator: Any) -> str:

@@ -126,8 +126,8 @@ def compare_distillers(
         complete: an interrupted comparison is resumed by the same call, and a call with
         more distillers or seeds computes the missing cells.  Stored cells with other
         parameters, images or settings raise an error that names the differences; failed
-        cells are computed again.  The sets are in its folder ``sets``, except those
-        with all images.  None stores nothing.
+        cells are computed again.  The sets are in its folder ``sets``, also those whose
+        evaluation failed, except those with all images.  None stores nothing.
     n_jobs : int, default=None
         Number of cells computed in parallel, with the current joblib backend: local
         processes, dask or Ray.  The scores are the same for any number.  ``seconds``
@@ -238,10 +238,14 @@ def compare_distillers(
         ):
             for (name, seed), (cell, synthetic) in bar:
                 done[name, seed] = cell
-                if files is None or isinstance(cell, Failure):
+                if files is None:
                     continue
                 try:
-                    files.write(name, seed, signatures[name], cell, synthetic)
+                    if synthetic is not None:
+                        # Also where its evaluation failed.
+                        files.write_set(name, seed, synthetic)
+                    if isinstance(cell, Cell):
+                        files.write(name, seed, signatures[name], cell)
                 except OSError as error:
                     warn(
                         f"the result of {name!r} with seed {seed} could not be stored: "

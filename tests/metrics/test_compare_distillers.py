@@ -424,6 +424,23 @@ def test_failures_leave_the_others(data, tmp_path, monkeypatch):
     assert compare(distillers, data, path=tmp_path).table["n_sets"].tolist() == [2, 2]
 
 
+def test_sets_whose_evaluation_fails_are_kept(data, tmp_path, computed):
+    def broken(model, X, y):
+        raise RuntimeError("no such metric")
+
+    distillers = {"k": KMeansPrototypes(), "all": FullData()}
+    with pytest.raises(ValueError, match="no such metric"):
+        compare(distillers, data, path=tmp_path, scoring=broken)
+    # All images again are not kept.
+    for seed, path in enumerate(sorted((tmp_path / "sets").iterdir())):
+        expected = KMeansPrototypes(random_state=seed).fit(*data[:2]).synthetic_
+        np.testing.assert_array_equal(SyntheticSet.load(path).X, expected.X)
+    assert seed == 1
+    computed.clear()
+    compare(distillers, data, path=tmp_path)
+    assert len(computed) == 4
+
+
 # What is refused before work starts
 
 
