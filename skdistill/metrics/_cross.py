@@ -185,15 +185,19 @@ def cross_architecture(
     seed = root_seed(random_state)
     rows = []
     for name, estimator in estimators.items():
-        with already_checked():
-            found = evaluate_synthetic(
-                synthetic,
-                X_test,
-                y_test,
-                estimator=estimator,
-                random_state=child_seed(seed, *str(name).encode()) % 2**31,
-                **options,
-            )
+        try:
+            with already_checked():
+                found = evaluate_synthetic(
+                    synthetic,
+                    X_test,
+                    y_test,
+                    estimator=estimator,
+                    random_state=child_seed(seed, *str(name).encode()) % 2**31,
+                    **options,
+                )
+        except Exception as error:
+            error.add_note(f"In `estimators`[{name!r}].")
+            raise
         chosen = short_names(found.parameters, ("estimator", "repeat", "score"))
         rows += [
             {"estimator": name, "repeat": repeat, "score": score, **chosen}

@@ -2,6 +2,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.dummy import DummyClassifier
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.tree import DecisionTreeClassifier
@@ -112,6 +114,15 @@ def test_wrong_options(data):
         cross_architecture((X, y), X_test, y_test, estimators={})
     with pytest.raises(ValueError, match="'estimators' parameter"):
         cross_architecture((X, y), X_test, y_test, estimators=[Rated()])
+
+
+def test_the_estimator_that_fails_is_named(data):
+    many = KNeighborsClassifier(n_neighbors=1000)
+    with pytest.raises(ValueError, match="n_neighbors") as caught:
+        cross_architecture(
+            data[:2], *data[2:], estimators={"d": DummyClassifier(), "k": many}
+        )
+    assert caught.value.__notes__ == ["In `estimators`['k']."]
 
 
 def test_columns_of_parameters():
