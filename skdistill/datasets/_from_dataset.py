@@ -4,10 +4,12 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pandas as pd
 from sklearn.utils._param_validation import validate_params
 
 from skdistill.datasets._items import as_label, as_names
 from skdistill.datasets._stream import CONSTRAINTS, stream
+from skdistill.utils._frames import is_polars
 from skdistill.utils._ids import plain_name
 from skdistill.utils._warnings import warn
 
@@ -263,7 +265,7 @@ def _check_map_style(dataset: Any) -> None:
             f"`dataset` must be a single data set; got a {type(dataset).__name__} "
             f"with {list(dataset)[:10]}: pass one of them"
         )
-    if hasattr(dataset, "columns") and not hasattr(dataset, "column_names"):
+    if isinstance(dataset, pd.DataFrame) or is_polars(dataset):
         raise TypeError(
             "`dataset` must return a pair (image, label) for each position; got a "
             f"{type(dataset).__name__}: pass list(zip(dataset['image'], "

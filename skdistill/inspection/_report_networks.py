@@ -8,6 +8,7 @@ from sklearn.metrics import accuracy_score
 from skdistill.synthetic import SyntheticSet
 from skdistill.utils._labels import check_known_labels
 from skdistill.utils._validation import image_array
+from skdistill.utils._warnings import without_names
 
 
 class Networks(NamedTuple):
@@ -112,7 +113,8 @@ def _for_networks(
     X = image_array(X, name, shape=synthetic.X.shape[1:])
     steps = getattr(distiller, "steps", None)
     if steps is not None and len(steps) > 1:
-        X = np.asarray(distiller[:-1].transform(X))
+        with without_names():
+            X = np.asarray(distiller[:-1].transform(X))
     return X.reshape(len(X), *synthetic.X.shape[1:])
 
 

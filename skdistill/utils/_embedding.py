@@ -1,12 +1,12 @@
 """Images in a space of features, a batch at a time."""
 
-import warnings
 from typing import Any
 
 import numpy as np
 
 from skdistill.utils._images import Images, batches
 from skdistill.utils._maps import scratch_array
+from skdistill.utils._warnings import without_names
 
 # A network extracts features of more images at once than are averaged at once.
 _BATCH_VALUES = 2**23
@@ -38,9 +38,7 @@ def embed(extractor: Any, X: Images, name: str) -> np.ndarray:
     extract = extractor.extract_features if has_features else extractor.transform
     found: np.ndarray | None = None
     for part in batches(X, _BATCH_VALUES):
-        with warnings.catch_warnings():
-            # Names of columns were checked before they became images.
-            warnings.filterwarnings("ignore", "X does not have valid feature names")
+        with without_names():
             features = np.asarray(extract(X[part]))
         n_wanted = part.stop - part.start
         n_poor = int(np.count_nonzero(~np.isfinite(features)))

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from sklearn.frozen import FrozenEstimator
 
+from skdistill.utils._warnings import without_names
+
 
 def to_original_pixels(preprocessing: Any, images: np.ndarray) -> np.ndarray:
     """Return images to the unit that they had before a preprocessing.
@@ -55,12 +57,13 @@ def to_original_pixels(preprocessing: Any, images: np.ndarray) -> np.ndarray:
                 f"of a pipeline; {type(step).__name__} has none"
             )
     given = images.reshape(len(images), -1) if flat else images
-    if isinstance(preprocessing, (list, tuple)):
-        for step in reversed(steps):
-            given = step.inverse_transform(given)
-        pixels = np.asarray(given)
-    else:
-        pixels = np.asarray(preprocessing.inverse_transform(given))
+    with without_names():
+        if isinstance(preprocessing, (list, tuple)):
+            for step in reversed(steps):
+                given = step.inverse_transform(given)
+            pixels = np.asarray(given)
+        else:
+            pixels = np.asarray(preprocessing.inverse_transform(given))
     if pixels.size != images.size or len(pixels) != len(images):
         raise ValueError(
             "`preprocessing` must return images of the shape of its input, "

@@ -31,6 +31,14 @@ def warn(message: str, category: type[Warning] = UserWarning) -> None:
     warnings.warn(message, category, stacklevel=level)
 
 
+@contextmanager
+def without_names() -> Iterator[None]:
+    """Give images to what was fitted to a table, whose columns were checked before."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "X does not have valid feature names")
+        yield
+
+
 # What was told since the call of the user, None outside of one that has a beginning.
 _told: ContextVar[set[Hashable] | None] = ContextVar("told", default=None)
 

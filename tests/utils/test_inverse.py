@@ -1,6 +1,10 @@
 """The way back to pixels, through steps for images and for tables."""
 
+import warnings
+
+import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import (
@@ -87,6 +91,23 @@ def test_pictures_behind_scalers_of_tables(scaler):
     assert (distance <= 1).all()
     SyntheticSetDisplay.from_estimator(model)
     DifferenceDisplay.from_estimator(model, FLAT, Y)
+
+
+def test_pipelines_that_were_fitted_to_tables():
+    X = np.random.default_rng(0).uniform(size=(12, 4, 4, 1))
+    y = np.arange(12) % 2
+    table = pd.DataFrame(X.reshape(12, -1)).add_prefix("p")
+    shape = (4, 4, 1)
+    subset = RandomSubset(image_shape=shape, random_state=0)
+    for scaler in (ChannelScaler(image_shape=shape), StandardScaler()):
+        pipeline = make_pipeline(scaler, subset).fit(table, y)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            pixels = to_original_pixels(scaler, pipeline[-1].synthetic_.X)
+            display = SyntheticSetDisplay.from_estimator(pipeline)
+        plt.close(display.figure_)
+        distances = np.abs(pixels[:, None] - X).max(axis=(2, 3, 4)).min(axis=1)
+        assert distances.max() < 1e-6
 
 
 def test_no_way_back():
