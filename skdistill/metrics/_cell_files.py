@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterable
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from skdistill.synthetic import SyntheticSet
 from skdistill.trajectory._signature import teachers_signature
 from skdistill.utils._differences import describe_difference
 from skdistill.utils._files import atomic_path, check_folder, check_writable, claim
-from skdistill.utils._plain import as_plain
+from skdistill.utils._plain import as_plain, digest_of
 from skdistill.utils._untrusted import errors_as_value_errors, read_json
 from skdistill.utils._validation import fingerprint_images
 
@@ -28,6 +29,8 @@ _FORMAT = "skdistill-comparison-cell"
 _VERSION = 1
 # Parameters that decide on no score, and seeds, which a comparison sets.
 _FREE = {"checkpoint", "device", "n_jobs", "path", "random_state", "verbose"}
+# Whose metrics are known by their names.
+_OF_LIBRARIES = {"sklearn", "skdistill"}
 # Arrays with more values are known by a digest.
 _MAX_SHOWN = 100
 _MAX_DIFFERENCES = 5
@@ -112,8 +115,9 @@ def protocol_signature(
         classes, codes = np.unique(pair[1], return_inverse=True)
         found[name] = fingerprint_images(pair[0], codes)
         found[name.replace("fingerprint", "classes")] = classes.tolist()
-    for name in ("protocol", "param_grid", "scoring", "n_repeats"):
+    for name in ("protocol", "param_grid", "n_repeats"):
         found[f"evaluation's {name}"] = as_plain(options[name])
+    found["evaluation's scoring"] = _metric(options["scoring"])
     if chosen:
         found["evaluation's n_validation_repeats"] = options["n_validation_repeats"]
     estimator = options["estimator"]
@@ -121,6 +125,31 @@ def protocol_signature(
     if estimator is not None:
         own = signature_of(estimator, images.shape[1:], len(np.unique(labels)))
     return found | {f"evaluation's estimator__{key}": own[key] for key in own}
+
+
+def _metric(scoring: Any) -> Any:
+    """Return a metric as JSON has it; a user's own may change under the same name."""
+    name = as_plain(scoring)
+    function = getattr(scoring, "_score_func", scoring)
+    code = getattr(function, "__code__", None)
+    home = getattr(function, "__module__", None) or ""
+    if code is None or home.partition(".")[0] in _OF_LIBRARIES:
+        return name
+    return f"{name}, {digest_of(_parts_of(code))}"
+
+
+def _parts_of(code: CodeType) -> list[Any]:
+    """Return what a function does, but for where it is written."""
+    constants = [
+        _parts_of(one)
+        if isinstance(one, CodeType)
+        # The order of a set differs from process to process.
+        else sorted(map(repr, one))
+        if isinstance(one, frozenset)
+        else repr(one)
+        for one in code.co_consts
+    ]
+    return [code.co_code.hex(), list(code.co_names), constants]
 
 
 class CellFiles:

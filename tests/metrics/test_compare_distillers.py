@@ -14,6 +14,7 @@ from sklearn.base import clone
 from sklearn.exceptions import FitFailedWarning
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import f1_score, make_scorer
 from torch import nn
 
 import skdistill.metrics._cells as cells_module
@@ -38,7 +39,9 @@ from skdistill.metrics import (
     compare_scores,
 )
 from skdistill.metrics._cell_files import CellFiles
+from skdistill.metrics._cell_files import _metric as protocol_metric
 from skdistill.metrics._distillers import with_seed
+from skdistill.utils._plain import as_plain
 from skdistill.utils._random import child_seed
 
 CPU = {"device": "cpu"}
@@ -342,6 +345,33 @@ def test_other_initial_sets_are_refused(data, tmp_path):
     for start in (other, renamed):
         with pytest.raises(ValueError, match="`init`: found 'set of 3 images"):
             run(start)
+
+
+def test_a_metric_that_changed_under_its_name_is_another(data, tmp_path):
+    def own(share):
+        def metric(y_true, y_predicted):
+            return share * np.mean([one in {"a", "b", "c"} for one in y_true])
+
+        return metric
+
+    def other():
+        def metric(y_true, y_predicted):
+            return np.mean([one in {"a", "b", "d"} for one in y_true])
+
+        metric.__qualname__ = own(1).__qualname__
+        return metric
+
+    def run(metric):
+        scoring = make_scorer(metric)
+        compare({"R": RandomSubset()}, data, path=tmp_path, seeds=1, scoring=scoring)
+
+    run(own(1))
+    run(own(1))
+    with pytest.raises(ValueError, match="`evaluation's scoring`"):
+        run(other())
+    # Those of a library are known by their names, in all its versions.
+    for metric in (f1_score, make_scorer(f1_score), "f1_macro", None):
+        assert protocol_metric(metric) == as_plain(metric)
 
 
 def test_a_full_disk_ends_no_comparison(data, tmp_path, monkeypatch):
