@@ -174,7 +174,7 @@ class DistilledClassifier(
             shape = check_image_shape(shape)
         self._check_classifier(X, y, shape)
         self.distiller_ = clone(self._chosen_distiller())
-        own = getattr(self.distiller_, "image_shape", shape)
+        own: Any = getattr(self.distiller_, "image_shape", shape)
         if shape is not None and own is None:
             # Its teachers get images as they are, and their folder need not know.
             self.distiller_.set_params(image_shape=shape)
