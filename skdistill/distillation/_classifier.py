@@ -360,6 +360,6 @@ class DistilledClassifier(
         if isinstance(synthetic, SyntheticSet):
             warn_of_other_pixels(synthetic, X)
         # A classifier of tables was fitted on what came flattened, or flattens itself.
-        if np.ndim(X) == 4 and takes_tables(self.estimator_):
+        if takes_tables(self.estimator_) and np.asarray(X).ndim == 4:
             X = flatten_images(X)
         return X
