@@ -28,6 +28,7 @@ from _methods_scores import ADAM_RATES, evaluated
 from _report import environment, write_text
 from _runs import own_folder, positive, read_rows, store_settings, whole, write_rows
 from methods import train_teachers
+from published_stm import PAPER
 from threadpoolctl import threadpool_limits
 
 from skdistill import ConvNetClassifier, SyntheticSet, distillation
@@ -42,12 +43,20 @@ RECIPES = {
 }
 OF_ALL_CANDIDATES = ("seconds", "train", "validation", "score_steps", "seed")
 CHOSEN = ("loss", "optimizer", "normalization", "learning_rate")
+# Teachers of few epochs, whose snapshots are not averages.
+SIX_PLAIN = {"buffer__wanted": 6, "buffer__average": False}
 # Steps, in order: class, parameters, share of the budget.
 CANDIDATES = {
     "DM": [("DMDistiller", {"width": 32}, 1.0)],
     "DM, width 128": [("DMDistiller", {"width": 128}, 1.0)],
     "DSA": [("DSADistiller", {"width": 32}, 1.0)],
     "STM": [("STMDistiller", {}, 1.0)],
+    "STM, 50 steps, 6 plain teachers": [
+        ("STMDistiller", {"n_steps": 50} | SIX_PLAIN, 1.0)
+    ],
+    "STM, 50 steps, 6 plain teachers, paper's rates": [
+        ("STMDistiller", {"n_steps": 50} | SIX_PLAIN | PAPER, 1.0)
+    ],
     "STM from DM": [
         ("DMDistiller", {"width": 32}, 0.1),
         ("STMDistiller", {}, 0.9),
@@ -76,8 +85,14 @@ def distill(steps, split, seconds, seed):
         if images is not None:
             parameters["init"] = images
         if kind == "STMDistiller":
-            buffer, _ = train_teachers(split, share * seconds / 2, 32, seed, None)
-            parameters["buffer"] = buffer
+            settings = {
+                name.removeprefix("buffer__"): parameters.pop(name)
+                for name in list(parameters)
+                if name.startswith("buffer__")
+            }
+            parameters["buffer"], _ = train_teachers(
+                split, share * seconds / 2, 32, seed, None, **settings
+            )
         else:
             parameters["max_iter"] = ENDLESS
         distiller = getattr(distillation, kind)(**parameters)
