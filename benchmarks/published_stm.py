@@ -9,8 +9,8 @@ Each score is written at once to ``scores.csv``, the epoch pool and the validati
 losses over the iterations to ``history.csv``.
 
 Parameters that the paper does not fix are our defaults; ``--paper`` takes the rules of
-the paper for all of them but the teachers, whose snapshots are averages by default;
-``--plain-teachers`` takes the weights at the end of each epoch, as the paper does.
+the paper for all of them.  ``--averaged-teachers`` takes averages over an epoch as
+snapshots, in place of the weights at its end, which the paper takes.
 ``--mtt`` distills by MTT from the same teachers, with the start and target epochs of
 its authors.  ``--start`` continues with the images of an
 earlier run, from more teachers than it had; its iterations count from there.
@@ -49,7 +49,7 @@ MTT_EPOCHS = {
     1: {"max_start_epoch": 2, "n_target_epochs": 2},
     10: {"max_start_epoch": 20, "n_target_epochs": 2},
 }
-OF_TEACHERS = ("teachers", "epochs", "width", "seed", "plain_teachers")
+OF_TEACHERS = ("teachers", "epochs", "width", "seed", "averaged_teachers")
 # Accuracies in table 2 of the paper, by the images per class.
 PUBLISHED = {"STM": {1: 47.7, 10: 65.7}, "MTT": {1: 46.3, 10: 65.3}}
 
@@ -112,7 +112,7 @@ def main():
     parser.add_argument("--width", type=whole(), default=128)
     parser.add_argument("--paper", action="store_true", help="rules of the paper only")
     parser.add_argument(
-        "--plain-teachers", action="store_true", help="snapshots are not averages"
+        "--averaged-teachers", action="store_true", help="snapshots are averages"
     )
     parser.add_argument("--mtt", action="store_true", help="MTT instead of STM")
     parser.add_argument("--start", type=Path, help="set of an earlier run")
@@ -159,7 +159,7 @@ def distill(options, end):
         n_teachers=options.teachers,
         n_epochs=options.epochs,
         width=options.width,
-        average=not options.plain_teachers,
+        average=options.averaged_teachers,
         random_state=options.seed,
         path=options.path / "teachers",
         verbose=1,

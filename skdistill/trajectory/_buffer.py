@@ -45,6 +45,7 @@ from skdistill.trajectory._settings import (
     image_weights,
     resolve_batch_size,
     resolve_class_weight,
+    resolve_average,
     resolve_snapshots,
     snapshot_epochs,
 )
@@ -153,10 +154,12 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
         numbers for the first epochs; later epochs have one snapshot each: ``(4, 2)``
         follows the fast initial changes more closely.  Distillers go from snapshot to
         snapshot: their epochs are the intervals between snapshots.
-    average : bool, default=True
+    average : bool or "auto", default="auto"
         Whether a snapshot is the mean of the parameters over the steps since the
-        previous snapshot, which removes the noise of single steps.  False takes the
-        current parameters, as in [1]_.  Training is the same.
+        previous snapshot, which removes the noise of single steps but is half an
+        interval behind.  False takes the current parameters, as in [1]_.  "auto"
+        averages if the batches have fewer than 100 images, whose noise is large.
+        Training is the same.
     storage : {"float32", "float16", "bfloat16"}, default="float32"
         Type of the stored snapshots.  "float16" and "bfloat16" take half the space and
         round to 11 and 8 significant bits.
@@ -252,7 +255,7 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
             Interval(Integral, 1, None, closed="left"),
             "array-like",
         ],
-        "average": ["boolean"],
+        "average": ["boolean", StrOptions({"auto"})],
         "storage": [StrOptions(set(STORAGES))],
         "image_shape": ["array-like", None],
         "path": [str, os.PathLike, None],
@@ -278,7 +281,7 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
         depth: int = 3,
         normalization: str = "instance",
         snapshots_per_epoch: int | Sequence[int] = 1,
-        average: bool = True,
+        average: bool | str = "auto",
         storage: str = "float32",
         image_shape: tuple[int, int, int] | None = None,
         path: str | os.PathLike[str] | None = None,
@@ -718,7 +721,7 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
             snapshots_per_epoch=resolve_snapshots(
                 self.snapshots_per_epoch, self.batch_size_, n_samples
             ),
-            average=bool(self.average),
+            average=resolve_average(self.average, self.batch_size_),
             storage=self.storage,
         )
 

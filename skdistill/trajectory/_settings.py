@@ -20,6 +20,8 @@ from skdistill.trajectory._store import STORAGES
 # What "auto" keeps the batch size within, and the steps that an epoch shall have.
 _MIN_BATCH, _MAX_BATCH = 8, 256
 _STEPS_PER_EPOCH = 200
+# Averages were as good or better with batches up to 30 images, worse with 250.
+_LARGE_BATCH = 100
 
 
 @dataclass(frozen=True)
@@ -193,6 +195,13 @@ def resolve_batch_size(batch_size: int | str, n_samples: int) -> int:
     if batch_size != "auto":
         return int(batch_size)
     return int(np.clip(n_samples // _STEPS_PER_EPOCH, _MIN_BATCH, _MAX_BATCH))
+
+
+def resolve_average(average: bool | str, batch_size: int) -> bool:
+    """Return whether snapshots are averages; "auto" depends on the batch."""
+    if isinstance(average, str):
+        return batch_size < _LARGE_BATCH
+    return bool(average)
 
 
 def resolve_snapshots(

@@ -235,6 +235,21 @@ def test_snapshots_within_epochs(make_buffer, bars):
         buffer.snapshot(0, 1.25)
 
 
+@pytest.mark.parametrize(
+    ("average", "batch_size", "expected"),
+    [("auto", 30, True), ("auto", 250, False), (True, 250, True), (False, 30, False)],
+)
+def test_snapshots_of_small_batches_are_averages(
+    make_buffer, bars, average, batch_size, expected
+):
+    X, y = (np.tile(part, (10, *[1] * (part.ndim - 1)))[:300] for part in bars)
+    buffer = make_buffer(
+        n_teachers=1, n_epochs=1, average=average, batch_size=batch_size
+    ).fit(X, y)
+    assert buffer.settings_.average is expected
+    assert buffer.average == average
+
+
 @pytest.mark.parametrize("on_disk", [False, True])
 def test_average_snapshots(tmp_path, make_buffer, bars, on_disk):
     """Means of the steps since the last one, of the same training."""
