@@ -43,9 +43,9 @@ from skdistill.trajectory._jobs import Place, store, teacher_seed, train_missing
 from skdistill.trajectory._settings import (
     TeacherSettings,
     image_weights,
+    resolve_average,
     resolve_batch_size,
     resolve_class_weight,
-    resolve_average,
     resolve_snapshots,
     snapshot_epochs,
 )
