@@ -310,7 +310,8 @@ make({str(tmp_path / "run")!r}).fit(X, y)
         buffer = TrajectoryBuffer.load(tmp_path / "run" / "teachers")
         assert_same(make(buffer=buffer).fit(*bars), expected)
 
-    def test_workers_end_too(self, start, tmp_path):
+    @pytest.mark.parametrize("ended_by", [signal.SIGTERM, signal.SIGKILL])
+    def test_workers_end_too(self, start, tmp_path, ended_by):
         """They would go on for hours with a teacher whose process is no more."""
         psutil = pytest.importorskip("psutil")
         process = start(
@@ -333,9 +334,11 @@ TrajectoryBuffer(**settings).fit(X, y)
 
         wait_until(lambda: len(workers()) >= 2)
         found = workers()
-        process.terminate()
+        # A worker that is still starting does not watch yet.
+        wait_until(lambda: len(list(tmp_path.rglob("*.lock"))) >= 2)
+        os.kill(process.pid, ended_by)
         process.join(60)
-        assert process.exitcode == -signal.SIGTERM
+        assert process.exitcode == -ended_by
         _, alive = psutil.wait_procs(found, timeout=20)
         # A tracker that was just being started looked like a worker.
         assert list(filter(is_worker, alive)) == []

@@ -7,11 +7,14 @@ when a worker has died.
 
 import os
 import pickle
+import threading
+import time
 import traceback
 import warnings
 from collections.abc import Callable, Generator, Hashable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import closing
+from functools import cache
 from typing import Any, NamedTuple, TypeVar
 
 from joblib import Parallel, delayed, effective_n_jobs
@@ -22,6 +25,9 @@ Key = TypeVar("Key", bound=Hashable)
 # How often in a row, without a single piece of work done in between, workers may
 # die: once is an accident, but work that kills its worker would kill all others.
 _MAX_LOSSES = 3
+
+# How often a worker looks whether its parent still lives.
+_SECONDS = 1.0
 
 # What no other worker would do better.
 _NO_LOSSES = (
@@ -181,6 +187,8 @@ def _attempt(
     function: Callable[..., Any], key: Any, parent: int, task: tuple, *shared: Any
 ) -> _Outcome:
     """Call the function in a worker; errors of its own are no losses of workers."""
+    if os.getpid() != parent:
+        _end_with(parent)
     if len(shared) == 1 and isinstance(shared[0], _OnRay):
         shared = shared[0].get()
     try:
@@ -190,6 +198,20 @@ def _attempt(
             # Tracebacks do not travel between processes.
             error.add_note(f"In a worker:\n{traceback.format_exc()}")
         return _Outcome(key, None, error)
+
+
+@cache
+def _end_with(parent: int) -> None:
+    """Let this worker end when its parent is killed: its work is for nobody then."""
+    if os.getppid() != parent:
+        return  # a worker of a cluster, which takes care of it
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_SECONDS)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 class _OnRay:
