@@ -44,7 +44,7 @@ RECIPES = {
 OF_ALL_CANDIDATES = ("seconds", "train", "validation", "score_steps", "seed")
 CHOSEN = ("loss", "optimizer", "normalization", "learning_rate")
 # Teachers of few epochs, whose snapshots are not averages.
-SIX_PLAIN = {"buffer__wanted": 6, "buffer__average": False}
+SIX_PLAIN = {"buffer__n_teachers": 6, "buffer__average": False}
 # Steps, in order: class, parameters, share of the budget.
 CANDIDATES = {
     "DM": [("DMDistiller", {"width": 32}, 1.0)],

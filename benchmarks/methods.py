@@ -155,7 +155,7 @@ def described(split, options):
     )
 
 
-def train_teachers(split, seconds, width, seed, folder, wanted=None, **settings):
+def train_teachers(split, seconds, width, seed, folder, n_teachers=None, **settings):
     """Return teachers whose training took about so many core-seconds, and the cost."""
     begin = time.process_time()
 
@@ -177,7 +177,7 @@ def train_teachers(split, seconds, width, seed, folder, wanted=None, **settings)
     per_epoch = time.process_time() - before
     left = seconds - (time.process_time() - begin)
     n_epochs = max(int(left / per_epoch), 3)
-    n_teachers = wanted or int(np.clip(n_epochs // 10, 1, MAX_TEACHERS))
+    n_teachers = n_teachers or int(np.clip(n_epochs // 10, 1, MAX_TEACHERS))
     n_epochs = int(np.clip(n_epochs // n_teachers, 3, MAX_EPOCHS))
     buffer = fitted(n_teachers, n_epochs, folder)
     return buffer, time.process_time() - begin

@@ -207,6 +207,18 @@ def test_a_published_run_has_a_row_for_each_milestone(
     assert made[0].init.y.tolist() == begin.y.tolist()
 
 
+@pytest.mark.parametrize("n_teachers", [None, 2])
+def test_teachers_within_a_budget(script, n_teachers):
+    X, y = np.random.default_rng(0).normal(size=(40, 8, 8, 1)), np.arange(40) % 2
+    # Of no budget the least is left: three epochs each.
+    buffer, cost = script("methods").train_teachers(
+        Namespace(X=X, y=y), 0, 2, 0, None, n_teachers=n_teachers, average=False
+    )
+    assert (buffer.n_teachers_, buffer.n_epochs_) == (n_teachers or 1, 3)
+    assert not buffer.settings_.average
+    assert cost > 0
+
+
 METHODS = [
     *("--data", "digits", "--train=100", "--test=60", "--ipc", "1", "--seeds=1"),
     *("--seconds=0.05", "--networks=2", "--rates", "0.05", "--score-steps=2"),

@@ -151,15 +151,7 @@ def describe_loss(image: Image.Image, note: Callable[[str], None]) -> None:
 
 
 def describe_orientation(image: Image.Image, note: Callable[[str], None]) -> None:
-    """Say that a decoded image is to be shown turned or mirrored, if it is.
-
-    Parameters
-    ----------
-    image : PIL.Image.Image
-        A decoded image.
-    note : callable
-        Takes what to say, in the plural.
-    """
+    """Say that a decoded image is to be shown turned or mirrored, if it is."""
     if "exif" in image.info:
         try:
             orientation = image.getexif().get(_ORIENTATION, 1)
