@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from numbers import Integral
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from sklearn.utils._param_validation import validate_params
 
@@ -119,10 +120,19 @@ def drop_teachers(path: str | os.PathLike[str], teachers: int | Iterable[int]) -
         If the folder holds no buffer.
     ValueError
         If a number is not one of a stored teacher; then nothing is deleted.
+    TypeError
+        If anything but integers is given, such as a mask or a string.
     """
     folder = as_path(path)
     manifest = read_manifest(folder)
-    several = teachers if isinstance(teachers, Iterable) else [teachers]
+    several = list(teachers) if isinstance(teachers, Iterable) else [teachers]
+    # A mask, or the digits of a string, would be read as the numbers 0 and 1.
+    wrong = [one for one in several if not _is_number(one)]
+    if wrong or isinstance(teachers, str):
+        raise TypeError(
+            "`teachers` must be the number of a teacher, or several: integers as in "
+            f"the index of list_teachers; got {teachers!r:.100}"
+        )
     numbers = sorted({int(number) for number in several})
     unknown = sorted(set(numbers) - set(stored_teachers(folder)))
     if unknown:
@@ -137,6 +147,10 @@ def drop_teachers(path: str | os.PathLike[str], teachers: int | Iterable[int]) -
     write_manifest(folder, manifest)
     for number in numbers:
         teacher_path(folder, number).unlink()
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, (bool, np.bool_))
 
 
 @validate_params(

@@ -89,6 +89,20 @@ class TestDrop:
             drop_teachers(stored, [0, 9, 7])
         assert list_teachers(stored).index.tolist() == [0, 1, 2]
 
+    @pytest.mark.parametrize(
+        "teachers", ["12", [1.0], [True, False, True], np.array([False, True]), True]
+    )
+    def test_what_is_no_number(self, stored, teachers):
+        # Masks and the digits of a string are not read as numbers.
+        with pytest.raises(TypeError, match=r"`teachers` must be the number.*got"):
+            drop_teachers(stored, teachers)
+        assert list_teachers(stored).index.tolist() == [0, 1, 2]
+
+    def test_numbers_of_numpy(self, stored):
+        table = list_teachers(stored)
+        drop_teachers(stored, table.index[table["loss"] > 0][:2])
+        assert list_teachers(stored).index.tolist() == [2]
+
 
 class TestMerge:
     def test_teachers_of_two_seeds(self, stored, tmp_path, make_buffer, bars):
