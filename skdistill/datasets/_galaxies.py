@@ -224,7 +224,8 @@ def make_galaxies(
     ------
     ValueError
         If `weights` are not nine finite numbers of at least 0 with a positive sum, or
-        `seeing` or `redshift` is not a pair of numbers in order and in range.
+        eight whose sum is at most 1, or if `seeing` or `redshift` is not a pair of
+        numbers in order and in range.
 
     See Also
     --------
@@ -234,9 +235,9 @@ def make_galaxies(
     -----
     Bulges and smooth galaxies have Sersic profiles, discs are exponential and seen
     at a random angle, arms are logarithmic spirals, and the light of edge-on discs
-    falls as sech² above the plane [1]_.  The point-spread function is the sum of
-    two Gaussians.  A stretch by arcsinh that keeps the colors [2]_ turns brightness
-    into the values of `X`.
+    falls as sech² above the plane [1]_.  By default the point-spread function is the
+    sum of two Gaussians.  A stretch by arcsinh that keeps the colors [2]_ turns
+    brightness into the values of `X`.
 
     The galaxies are moved to another redshift as in [4]_: apparent sizes follow the
     angular diameter distance (flat, matter density 0.3), surface brightness falls as

@@ -121,7 +121,7 @@ def compare_classes(
     =========================  =====================  =======================
     2 to 50 on either side     95 to 98 %             94 to 98 %; 2 to 4 each
                                                       up to 100 %
-    2 against 5 to 50          95 to 100 %            96 to 100 %
+    2 against 5 to 50          98 to 100 %            96 to 100 %
     5 against 6 to 50          95 to 96 %             96 to 98 %
     deviations of 1 and 3,     94 to 96 %             92 to 98 %; 2 to 4 each
     2 to 50 on either side                            up to 100 %

@@ -36,7 +36,7 @@ class SyntheticSetDisplay:
         The images of each class.
     class_names : list of str
         The names of the classes, from the top.
-    panels : list of str
+    panels : sequence of str, default=()
         The columns of each image, if it has several: "composite" and the names of the
         bands.
     title, note : str, default=""

@@ -66,7 +66,7 @@ def find_label_errors(
     names : array-like of shape (n_samples,), default=None
         Names of the images, such as the ids of a catalog; None uses their positions, or
         the index of y if y is a Series.
-    max_epochs : int, default=20
+    max_epochs : int or None, default=20
         Maximum number of snapshots of each teacher, evenly spaced from the first epoch
         to the last; None uses all.  Each requires a forward pass of all images.
 

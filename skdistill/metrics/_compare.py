@@ -86,7 +86,7 @@ def compare_scores(
     to 98 % of 20,000 comparisons of 2 to 50 runs on both sides, with standard
     deviations that were equal or differed by a factor of 3, and paired intervals in 95
     %.  Use the same number of runs for both arms: the coverage was 89 to 96 % with 2
-    against 5 runs, and 88 to 90 % with 2 against 50.
+    against 5 runs, and 88 to 91 % with 2 against 50.
 
     Examples
     --------

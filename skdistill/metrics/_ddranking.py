@@ -145,8 +145,8 @@ def load_ddranking(
     synthetic : SyntheticSet
         The set.  With soft labels, images are assumed to be in the order of the
         classes, as by the evaluators, with a warning if a different class is the most
-        probable one.  If classes have different numbers of images, the labels are the
-        most probable classes, with a warning.
+        probable one.  If their number is not a multiple of that of the classes, the
+        labels are the most probable classes, with a warning.
 
     Raises
     ------

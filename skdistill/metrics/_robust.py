@@ -63,8 +63,8 @@ def improvement_over_random(synthetic: Any, random: Any) -> Any:
     Parameters
     ----------
     synthetic : float, array-like or SyntheticScore
-        Accuracy of a network trained on the distilled images, in [0, 1], with any
-        labels and augmentation belong to the method.
+        Accuracy of a network trained on the distilled images, in [0, 1], with the
+        labels and the augmentation of the method.
     random : float, array-like or SyntheticScore
         Accuracy of a network trained in the same way on the same number of random real
         images.

@@ -133,7 +133,7 @@ class BaseNetworkClassifier(
 
         Returns
         -------
-        self : ConvNetClassifier
+        self : object
             The fitted classifier.
         """
         return self._train(labeled_data(self, X, y, sample_weight))
@@ -158,7 +158,7 @@ class BaseNetworkClassifier(
 
         Returns
         -------
-        self : ConvNetClassifier
+        self : object
             The fitted classifier.
         """
         name = "probabilities"
@@ -179,14 +179,14 @@ class BaseNetworkClassifier(
             Images.
         targets : array-like of shape (n_samples, n_classes)
             What the outputs of the network shall be: numbers of any sign, one for each
-            class.  The loss is the squared one regardless of the parameter ``loss`` is:
+            class.  The loss is the squared one regardless of the parameter ``loss``:
             they are no probabilities.
         classes : array-like of shape (n_classes,)
             The class labels, in sorted order.
 
         Returns
         -------
-        self : ConvNetClassifier
+        self : object
             The fitted classifier.
         """
         return self._train(class_row_data(self, X, "targets", targets, classes))

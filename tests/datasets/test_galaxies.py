@@ -323,7 +323,18 @@ def test_invalid_parameters(parameters):
         make_galaxies(**parameters)
 
 
-@pytest.mark.parametrize("weights", [[1, 2], [0] * 9, [-1] + [1] * 8, [np.nan] * 9])
+@pytest.mark.parametrize(
+    "weights", [[1, 2], [0] * 9, [-1] + [1] * 8, [np.nan] * 9, [np.nan] * 8]
+)
 def test_invalid_weights(weights):
     with pytest.raises(ValueError, match="`weights` must"):
         make_galaxies(9, weights=weights)
+
+
+def test_eight_weights_leave_something_for_the_ninth():
+    _, y = make_galaxies(10, size=8, weights=[0.1] * 8, random_state=0)
+    assert np.bincount(y)[8] == 2
+    rounded = [0.1] * 6 + [0.2, 0.2 + 1e-15]
+    assert 8 not in make_galaxies(10, size=8, weights=rounded, random_state=0)[1]
+    with pytest.raises(ValueError, match=r"`weights` of all but the last.* at most 1"):
+        make_galaxies(9, weights=[10] * 8)
