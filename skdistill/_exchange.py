@@ -276,7 +276,9 @@ class Exchange:
         if rows is None or not soft:
             rows = np.unique(checked.y, return_inverse=True)[1].astype(np.int64)
         cpu = torch.device("cpu")
-        return TensorDataset(to_tensor(checked.X, cpu), torch.from_numpy(rows.copy()))
+        # A copy: images of one channel are in PyTorch's order as they are.
+        images = to_tensor(checked.X.copy(), cpu)
+        return TensorDataset(images, torch.from_numpy(rows.copy()))
 
     def to_image_folder(
         self,

@@ -571,6 +571,9 @@ def test_to_torch():
         labels += 1
         images += 1
     np.testing.assert_array_equal(sets()["hard"].X, X)
+    gray = SyntheticSet(X[..., :1].copy(), Y.numpy())
+    gray.to_torch().tensors[0][:] = 7
+    np.testing.assert_array_equal(gray.X, X[..., :1])
 
 
 def test_image_folder(tmp_path):

@@ -1,6 +1,7 @@
 """Images and labels out of the data sets of other libraries."""
 
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -279,6 +280,12 @@ def _check_map_style(dataset: Any) -> None:
         n = 0 if lacking else len(dataset)
     except (TypeError, NotImplementedError):
         n, lacking = 0, ["__len__"]
+    torch = sys.modules.get("torch.utils.data")
+    # That of PyTorch's own class is not implemented: an IterableDataset has no other.
+    if torch and getattr(type(dataset), "__getitem__", None) is (
+        torch.Dataset.__getitem__
+    ):
+        lacking = ["__getitem__"]
     if lacking or isinstance(dataset, (str, bytes)):
         raise TypeError(
             "`dataset` must have a length and support indexing, dataset[0]; got "
@@ -302,11 +309,15 @@ def _as_pair(item: Any) -> tuple[Any, Any]:
         return chosen[0], chosen[1]
     if isinstance(item, (tuple, list)) and len(item) == 2:
         return item[0], item[1]
-    what = f"{len(item)} elements" if isinstance(item, (tuple, list)) else ""
+    what, pairs = "", "list(zip(images, labels))"
+    if isinstance(item, (tuple, list)):
+        what, pairs = (
+            f" of {len(item)} elements",
+            "[(item[0], item[1]) for item in dataset]",
+        )
     raise ValueError(
-        "it must be a pair (image, label); it is a "
-        f"{type(item).__name__}{f' of {what}' if what else ''}. A list of pairs can "
-        "be passed as well: [(item[0], item[1]) for item in dataset]"
+        f"it must be a pair (image, label); it is a {type(item).__name__}{what}. A "
+        f"list of pairs can be passed as well: {pairs}"
     )
 
 

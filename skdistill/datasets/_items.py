@@ -143,12 +143,7 @@ def _as_array(image: Any) -> np.ndarray:
     if image is None:
         raise ValueError("the image is missing: it is None")
     if hasattr(image, "detach"):
-        image = image.detach().cpu()
-        try:
-            image = image.numpy()
-        except TypeError:
-            # A type that NumPy lacks, such as bfloat16.
-            image = image.float().numpy()
+        image = _without_torch(image)
     array = np.asarray(unmasked(image, "the image"))
     if array.dtype.kind not in "buif":
         raise ValueError(
@@ -156,6 +151,15 @@ def _as_array(image: Any) -> np.ndarray:
             f"{type(image).__name__} of {array.dtype}"
         )
     return array.astype(np.uint8) if array.dtype.kind == "b" else array
+
+
+def _without_torch(tensor: Any) -> np.ndarray:
+    tensor = tensor.detach().cpu()
+    try:
+        return tensor.numpy()
+    except TypeError:
+        # A type that NumPy lacks, such as bfloat16.
+        return tensor.float().numpy()
 
 
 def as_label(label: Any) -> Any:
@@ -172,7 +176,7 @@ def as_label(label: Any) -> Any:
         If it is missing, several, or a number that is not whole.
     """
     if hasattr(label, "detach"):
-        label = label.detach().cpu().numpy()
+        label = _without_torch(label)
     label = unmasked(label, "the label", "labels")
     if isinstance(label, (np.ndarray, np.generic)):
         if label.size != 1:

@@ -8,7 +8,7 @@ from sklearn.utils import check_array, check_consistent_length
 from sklearn.utils._param_validation import Interval, validate_params
 
 from skdistill.utils._class_rows import check_column_order
-from skdistill.utils._image_input import unmasked
+from skdistill.utils._image_input import unmasked, without_torch
 from skdistill.utils._labels import check_known_labels, one_label_each
 from skdistill.utils._torch_state import with_own_torch_state
 
@@ -78,7 +78,9 @@ def expected_calibration_error(
     y_true = one_label_each(y_true, "y_true")
     table = y_proba
     y_proba = check_array(
-        unmasked(y_proba, "y_proba"), ensure_2d=False, input_name="y_proba"
+        unmasked(without_torch(y_proba, "y_proba"), "y_proba"),
+        ensure_2d=False,
+        input_name="y_proba",
     )
     check_consistent_length(y_true, y_proba)
     classes = np.unique(y_true) if labels is None else np.asarray(labels)

@@ -16,7 +16,7 @@ import torch
 from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context, clone
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
@@ -256,7 +256,7 @@ class BaseNetworkClassifier(
                         stop = tasks.end_step(learned, partial(self._told, summary))
                     except Exception:
                         # What a callback does wrong shall not cost the training.
-                        self._keep(learned)
+                        self._keep(learned, module)
                         raise
                     if stop:
                         break
@@ -264,13 +264,13 @@ class BaseNetworkClassifier(
                         tasks.begin_step()
         except KeyboardInterrupt as error:
             if self.loss_curve_:
-                self._keep(learned)
+                self._keep(learned, module)
                 error.add_note(
                     "The network is fitted: it has the weights of this moment, after "
                     f"{self.n_iter_} of {self.max_iter} epochs."
                 )
             raise
-        self._keep(learned)
+        self._keep(learned, module)
         # The last step comes after the last loss.  What is not learned, and comes last,
         # may be unused.
         if not np.isfinite(self.parameters_[: n_parameters(module)]).all():
@@ -283,9 +283,15 @@ class BaseNetworkClassifier(
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "parameters_")
 
-    def _keep(self, learned: Callable[[], dict[str, np.ndarray]]) -> None:
+    def _keep(
+        self, learned: Callable[[], dict[str, np.ndarray]], module: nn.Module
+    ) -> None:
         self.parameters_ = learned()["parameters_"]
         self.n_iter_ = len(self.loss_curve_)
+        self._counters = {
+            name: buffer.cpu().numpy().copy()
+            for name, buffer in _counters(module).items()
+        }
 
     def _told(self, summary: EpochSummary) -> dict[str, float]:
         """Return what callbacks learn of the last epoch."""
@@ -394,6 +400,11 @@ class BaseNetworkClassifier(
         parameters = torch.from_numpy(self.parameters_.copy()).to(device)
         module = in_type(self._structure(device), parameters.dtype)
         load_flat_parameters(module, parameters)
+        # Classifiers of earlier versions have none, nor have those of teachers.
+        kept = getattr(self, "_counters", {})
+        for name, buffer in _counters(module).items():
+            if name in kept and kept[name].shape == buffer.shape:
+                buffer.copy_(torch.from_numpy(kept[name].copy()))
         return module.eval()
 
     @property
@@ -525,6 +536,20 @@ class BaseNetworkClassifier(
 
             map_pieces(fill, range(_INFERENCE_BATCH, len(X), _INFERENCE_BATCH))
         return outputs
+
+
+def _counters(module: nn.Module) -> dict[str, Tensor]:
+    """Return the buffers of integers and booleans, which are not among the weights.
+
+    Training may change them: some layers note that they have seen their first batch.
+    """
+    return {
+        name: buffer
+        for name, buffer in module.named_buffers()
+        if buffer.layout == torch.strided
+        and not buffer.is_quantized
+        and not (buffer.is_floating_point() or buffer.is_complex())
+    }
 
 
 def _warm_up_and_cosine(epoch: int, n_epochs: int) -> float:

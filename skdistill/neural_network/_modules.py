@@ -158,7 +158,7 @@ def try_module(
     """
     # A copy: a module may change its inputs, which are the user's.
     inputs = to_tensor(np.array(images, dtype=np.float32), device)
-    inputs = inputs.to(torch.get_default_dtype())
+    inputs = inputs.to(_type_of(module))
     wanted = (len(inputs), n_classes)
     module.eval()  # a batch normalization keeps its statistics
     # In a prediction, where lazy layers get their shapes, nothing has a gradient.
@@ -189,6 +189,14 @@ def try_module(
     if not torch.is_inference_mode_enabled():
         _check_training(module, inputs[:2], n_classes)
     return outputs
+
+
+def _type_of(module: nn.Module) -> torch.dtype:
+    """Return the type of a module's numbers, which need not be the default one."""
+    for parameter in module.parameters():
+        if parameter.is_floating_point():
+            return parameter.dtype
+    return torch.get_default_dtype()
 
 
 def _check_shape(outputs: Any, wanted: tuple[int, int], when: str = "") -> None:

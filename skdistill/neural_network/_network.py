@@ -47,8 +47,9 @@ class NetworkClassifier(BaseNetworkClassifier):
           ``num_classes``, as torchvision's networks have, is called with that.
         - A module: it is copied, and its layers draw new weights by their
           ``reset_parameters``.  Pretrained weights are lost, except for parameters that
-          are not trained (``requires_grad`` is False).  To start from pretrained
-          weights, pass a callable that loads them.
+          are not trained (``requires_grad`` is False) and the statistics of layers that
+          have no others.  To start from pretrained weights, pass a callable that loads
+          them.
 
         The network is tested with two images before the first step; a network that
         cannot be trained raises an error.

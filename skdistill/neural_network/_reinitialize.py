@@ -18,7 +18,8 @@ def copy_of(module: nn.Module) -> nn.Module:
     """Copy a module with all that it holds.
 
     Tensors that were computed, as those of :func:`torch.nn.utils.weight_norm`, are
-    copied without their graph, which PyTorch would refuse.
+    copied without their graph, which PyTorch would refuse, and buffers that were
+    expanded with a place in memory for each number, since they are written to later.
 
     Raises
     ------
@@ -31,6 +32,9 @@ def copy_of(module: nn.Module) -> nn.Module:
         for value in vars(part).values()
         if isinstance(value, Tensor) and not value.is_leaf
     }
+    for buffer in module.buffers():
+        if buffer.layout == torch.strided and _is_expanded(buffer):
+            computed[id(buffer)] = buffer.detach().clone()
     try:
         return copy.deepcopy(module, computed)
     except Exception as error:
@@ -41,13 +45,20 @@ def copy_of(module: nn.Module) -> nn.Module:
         ) from error
 
 
+def _is_expanded(tensor: Tensor) -> bool:
+    """Tell whether several numbers of a tensor are one in memory."""
+    sides = zip(tensor.shape, tensor.stride(), strict=True)
+    return any(size > 1 and not stride for size, stride in sides)
+
+
 @torch.no_grad()
 def reinitialize(module: nn.Module) -> nn.Module:
     """Draw the weights of a module again, in place.
 
     Every layer draws its own, those inside of it before it, from PyTorch's global
     generator.  Parameters that are not trained (``requires_grad`` is False) keep their
-    values.
+    values, and layers that have no others keep their buffers, such as the statistics of
+    a batch normalization.
 
     Parameters
     ----------
@@ -64,11 +75,13 @@ def reinitialize(module: nn.Module) -> nn.Module:
     ValueError
         If a parameter that is trained is none that a layer draws again.
     """
-    kept = [
-        (parameter, parameter.clone())
-        for parameter in module.parameters()
-        if not parameter.requires_grad
-    ]
+    kept: list[tuple[Tensor, Tensor]] = []
+    for part in module.modules():
+        own = list(part.parameters(recurse=False))
+        fixed: list[Tensor] = [each for each in own if not each.requires_grad]
+        if fixed and len(fixed) == len(own):
+            fixed += part.buffers(recurse=False)
+        kept += [(tensor, tensor.clone()) for tensor in fixed]
     learned = {
         name: parameter
         for name, parameter in module.named_parameters()
@@ -89,8 +102,8 @@ def reinitialize(module: nn.Module) -> nn.Module:
                 f"initialized again: `{method}` of its part {name or 'itself'!r} "
                 f"raised {type(error).__name__}: {error}; {_INSTEAD}"
             ) from error
-    for parameter, values in kept:
-        parameter.copy_(values)
+    for tensor, values in kept:
+        tensor.copy_(values)
     wrong = [name for name, part in learned.items() if not part.isfinite().all()]
     if wrong:
         more = f" and {len(wrong) - 1} others" if len(wrong) > 1 else ""

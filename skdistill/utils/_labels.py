@@ -8,7 +8,7 @@ from unicodedata import normalize
 
 import numpy as np
 
-from skdistill.utils._image_input import unmasked
+from skdistill.utils._image_input import unmasked, without_torch
 from skdistill.utils._warnings import warn, warn_once
 
 # Every format that labels are stored in can hold these.
@@ -50,9 +50,10 @@ def as_labels(y: Any, name: str = "y") -> np.ndarray:
     TypeError
         If labels have no order, or cannot be counted.
     ValueError
-        If there is a mask that hides some.
+        If there is a mask that hides some, or a tensor that NumPy cannot read.
     """
     check_sequence(y, name)
+    y = without_torch(y, name)
     labels = np.asarray(native_labels(unmasked(y, name, "labels")))
     if (
         labels.dtype.kind == "U"

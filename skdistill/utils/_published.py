@@ -163,7 +163,11 @@ def _read(path: Path) -> tuple[Any, bool]:
             if arrays:
                 return arrays, False
         elif start[8:10] == b'{"':
-            raise ValueError("it is a safetensors file; use SyntheticSet.load")
+            raise ValueError(
+                "it is a safetensors file; SyntheticSet.load reads those that "
+                "SyntheticSet.save wrote, and SyntheticSet(X, y) takes the arrays of "
+                "others"
+            )
     return read_torch(path), True
 
 

@@ -17,7 +17,13 @@ from sklearn.utils.validation import (
 
 from skdistill.utils._axes import check_shape_order, warn_of_flattened_squares
 from skdistill.utils._blank_images import warn_of_blank_images
-from skdistill.utils._image_input import as_images, looks_like_pixels, some_of, unmasked
+from skdistill.utils._image_input import (
+    as_images,
+    looks_like_pixels,
+    some_of,
+    unmasked,
+    without_torch,
+)
 from skdistill.utils._images import Images, Rows, batches, select, take
 from skdistill.utils._labels import (
     check_labels,
@@ -263,6 +269,7 @@ def check_weights(
     """
     if sample_weight is None:
         return X, y, None
+    sample_weight = without_torch(sample_weight, "`sample_weight`")
     try:
         weight = _check_sample_weight(
             unmasked(sample_weight, "sample_weight", "weights"),

@@ -213,6 +213,7 @@ def test_torchvision_agrees_with_load_image_folder(tmp_path):
         (torch.tensor(LABELS), LABELS),
         (torch.tensor(LABELS)[:, None], LABELS),
         (np.array(LABELS, dtype=float), LABELS),
+        (torch.tensor(LABELS).bfloat16(), LABELS),
         ([NAMES[i] for i in LABELS], [NAMES[i] for i in LABELS]),
         ([True, False] * 3, [True, False] * 3),
     ],
@@ -298,11 +299,18 @@ class Stream(IterableDataset):
         return iter(zip(PICTURES, LABELS, strict=True))
 
 
+class SizedStream(Stream):
+    def __len__(self):
+        return len(PICTURES)
+
+
 @pytest.mark.parametrize(
     ("thing", "error", "message"),
     [
         (DataLoader(Pairs(TENSORS)), TypeError, "pass its `.dataset`"),
         (Stream(), TypeError, r"pass list\(dataset\)"),
+        (SizedStream(), TypeError, r"got SizedStream.*pass list\(dataset\)"),
+        ((TENSORS, torch.tensor(LABELS)), ValueError, r"list\(zip\(images, labels"),
         (iter(PICTURES), TypeError, r"pass list\(dataset\)"),
         (Pairs, TypeError, "got the class Pairs"),
         ("data", TypeError, "must have a length and support indexing"),

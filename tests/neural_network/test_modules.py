@@ -1,6 +1,7 @@
 """Modules and callables of users: how they are called, copied and given back."""
 
 import copy
+import pickle
 import threading
 from functools import partial
 
@@ -166,6 +167,17 @@ def test_frozen_parameters_of_a_module_stay(data):
     found = classifier(given, weight_decay=0.1).fit(*data).module_
     assert torch.equal(found[0].weight, given[0].weight)
     assert not torch.equal(found[-1].weight, given[-1].weight)
+
+
+def test_statistics_of_frozen_layers_stay():
+    given = module()
+    given[:2].requires_grad_(False)
+    given[1].running_mean[:] = 3
+    for frozen, expected in ((True, 3), (False, 0)):
+        given[1].requires_grad_(not frozen)
+        found = call_architecture(given, SHAPE, N_CLASSES)
+        assert (found[1].running_mean == expected).all()
+        assert (given[1].running_mean == 3).all()
 
 
 @pytest.mark.parametrize("kind", ["module", "callable", "name", "convnet"])
@@ -374,6 +386,43 @@ def test_buffers_without_a_value_are_no_divergence(data):
     assert classifier(given).fit(*data).score(*data) > 0
     images = torch.randn(2, 2, 8, 6)
     assert ModuleFeatures(given, images).n_features == 96
+
+
+class Standardizing(nn.Module):
+    """It takes mean and deviation from the first images that it sees."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(2, 1, 1))
+        self.register_buffer("std", torch.ones(2, 1, 1))
+        self.register_buffer("has_seen", torch.tensor(False))
+        self.last = nn.Linear(96, N_CLASSES)
+
+    def forward(self, images):
+        if not self.has_seen:
+            self.mean.copy_(images.mean((0, 2, 3))[:, None, None])
+            self.std.copy_(images.std((0, 2, 3))[:, None, None])
+            self.has_seen.fill_(True)
+        return self.last(((images - self.mean) / self.std).flatten(1))
+
+
+def test_what_a_module_notes_in_training_is_kept(data):
+    X, y = data
+    network = classifier(Standardizing(), max_iter=20).fit(X, y)
+    assert network.module_.has_seen
+    expected = network.predict_proba(X)
+    shifted = np.concatenate([X, 100 + X])
+    np.testing.assert_allclose(network.predict_proba(shifted)[:24], expected, rtol=1e-5)
+    stored = pickle.loads(pickle.dumps(network))
+    np.testing.assert_array_equal(stored.predict_proba(X), expected)
+
+
+def test_expanded_buffers(data):
+    given = nn.Sequential(nn.Flatten(), nn.Linear(96, N_CLASSES))
+    given.register_buffer("mean", torch.zeros(2, 1, 1).expand(SHAPE[::-1]))
+    for architecture in (given, lambda *_: given):
+        network = classifier(architecture).fit(*data)
+        assert network.module_.mean.shape == SHAPE[::-1]
 
 
 def test_images_are_not_changed_in_place():

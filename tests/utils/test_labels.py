@@ -6,6 +6,7 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 
 from skdistill import (
@@ -231,3 +232,18 @@ def test_labels_of_fits_tables():
             expected_calibration_error(labels, np.full((20, 2), 0.5))
     decoded = np.char.decode(np.asarray(packed.astype(object), dtype="S"))
     np.testing.assert_array_equal(decoded, NAMES)
+
+
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (lambda wrong: RandomSubset().fit(X, wrong), "y"),
+        (lambda wrong: NETWORK.fit(X, Y).score(X, wrong), "y"),
+        (lambda wrong: RandomSubset().fit(X, Y, sample_weight=wrong), "sample_weight"),
+        (lambda wrong: expected_calibration_error(Y, wrong), "y_proba"),
+    ],
+)
+def test_tensors_that_numpy_cannot_read_are_named(call, name):
+    tensor = torch.ones(20, dtype=torch.bfloat16)
+    with pytest.raises(ValueError, match=rf"{name}`? must be .*tensor.*\.float\(\)"):
+        call(tensor)

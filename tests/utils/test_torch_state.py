@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import math
 import pkgutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from joblib import parallel_config
+from torch import nn
 
 import skdistill
 from skdistill import (
@@ -266,6 +268,24 @@ def test_longer_floats_are_the_choice_of_the_user():
         assert NETWORK.fit(X, Y).parameters_.dtype == np.float64
         assert STM.fit(X, Y).synthetic_.X.dtype == np.float32
         assert torch.get_default_dtype() == torch.float64
+
+
+def linear(image_shape, n_classes):
+    return nn.Sequential(nn.Flatten(), nn.Linear(math.prod(image_shape), n_classes))
+
+
+def test_longer_floats_with_own_networks():
+    lazy = nn.Sequential(nn.Flatten(), nn.LazyLinear(len(np.unique(Y))))
+    with default(torch.set_default_dtype, torch.float64, torch.float32):
+        for architecture in (linear, lazy):
+            network = NetworkClassifier(architecture, max_iter=1).fit(X, Y)
+            assert network.parameters_.dtype == np.float64
+            distiller = DMDistiller(architecture=architecture, max_iter=1).fit(X, Y)
+            assert distiller.synthetic_.X.dtype == np.float32
+            teachers = TrajectoryBuffer(
+                architecture=architecture, n_teachers=1, n_epochs=1
+            )
+            assert teachers.fit(X, Y).snapshot(0, 1).dtype == np.float32
 
 
 def test_errors_and_interrupts_leave_it_as_it_was():
