@@ -533,12 +533,19 @@ class GalaxyZooCurator(TransformerMixin, DocLinkMixin, BaseEstimator):
             more = f"; and {len(short) - 10} more" if len(short) > 10 else ""
             if unvoted:
                 more += f". No galaxy has a vote for {unvoted[:10]}, only NaN"
+            other = "a smaller `n_test`, or "
+            if self.n_train is not None:
+                other = (
+                    "`n_train=None` to take all galaxies that are not in the test set, "
+                    "or "
+                )
+            elif self.n_test == 0:
+                other = ""
             raise ValueError(
                 f"Too few galaxies for `n_train={self.n_train!r}` and "
                 f"`n_test={self.n_test!r}` with `min_votes={self.min_votes!r}` and "
                 f"`clean={self.clean!r}`: {'; '.join(short[:10])}{more}. Use "
-                "`n_train=None` to take all galaxies that are not in the test set, "
-                "or `rare_classes='drop'` to leave out these classes"
+                f"{other}`rare_classes='drop'` to leave out these classes"
             )
         return [
             (n_train, n_test) if n >= n_train + n_test else (0, 0)

@@ -26,7 +26,8 @@ class ConvNetClassifier(BaseNetworkClassifier):
     width : int, default=128
         Number of channels of each convolution.
     depth : int, default=3
-        Number of blocks.  Each halves the sides of the image as long as possible.
+        Number of blocks.  Each halves the sides of the image; before the last one, no
+        side to less than 4 pixels.
     normalization : {"instance", "layer", "group", "batch", "none"}, default="instance"
         Normalization of each convolution's output over: each channel of an image, all
         its channels, its channels in four groups, each channel of all images of a step,

@@ -488,9 +488,10 @@ def test_too_few_galaxies(make_catalog):
     message = str(raised.value)
     assert "'unbarred without arms' has 11, 10 + 2 requested" in message
     assert message.count(" has ") == 1
+    assert "Use `n_train=None`" in message
     with pytest.raises(ValueError, match="'smooth rounded' has 12, 500 \\+ 100"):
         GalaxyZooCurator().fit(catalog)
-    with pytest.raises(ValueError, match="has 11, 1 \\+ 11 requested"):
+    with pytest.raises(ValueError, match=r"has 11, 1 \+ 11 req.*a smaller `n_test`, or"):
         GalaxyZooCurator(n_train=None, n_test=11).fit(catalog)
     # One galaxy to train on is asked for, whatever the share of test galaxies.
     with pytest.raises(ValueError, match="has 12, 1 \\+ 12 requested"):
@@ -498,6 +499,9 @@ def test_too_few_galaxies(make_catalog):
     none_of_one_class = catalog[np.arange(len(catalog)) % len(LEAVES) != 4]
     with pytest.raises(ValueError, match="'edge-on without bulge' has 0"):
         GalaxyZooCurator(n_train=None, n_test=0.1).fit(none_of_one_class)
+    # What is set already is no advice.
+    with pytest.raises(ValueError, match=r"has 0, 1 \+ 0 req.*Use `rare_classes="):
+        GalaxyZooCurator(n_train=None, n_test=0).fit(none_of_one_class)
 
 
 def test_ids_that_lost_digits(make_catalog):
