@@ -141,12 +141,12 @@ class STMDistiller(TrajectoryDistiller):
         pass through them: faster by about a tenth, but memory grows with ``n_steps``.
         "auto" does so if it takes less than 1 GiB.  The result is the same.
     checkpoint : path-like, default=None
-        A folder for the state of the fit, stored twice a minute, and for teachers that
-        have no ``path`` of their own.  A fit on the same data with the same parameters
-        resumes from there, bitwise identically on a CPU; ``max_total_iter`` may be
-        larger than before.  A folder of another fit raises an error; in a search or a
-        cross-validation of scikit-learn each fit uses a separate subfolder ``fit-...``,
-        so that the same search can be resumed.
+        A folder for the state of the fit, stored at most twice a minute, and for
+        teachers that have no ``path`` of their own.  A fit on the same data with the
+        same parameters resumes from there, bitwise identically on a CPU;
+        ``max_total_iter`` may be larger than before.  A folder of another fit raises an
+        error; in a search or a cross-validation of scikit-learn each fit uses a
+        separate subfolder ``fit-...``, so that the same search can be resumed.
     estimator : classifier, default=None
         The classifier that :meth:`score` trains; None uses the teachers' network.
     image_shape : tuple (height, width, channels), default=None

@@ -93,11 +93,11 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
     weights by plain SGD with a constant learning rate, augmentation, and equal class
     weights [1]_.  Trajectory matching distillers use the snapshots.
 
-    With a ``path`` snapshots are stored at most a minute after they are taken.  An
-    interrupted fit resumes from there, and its result is bitwise identical to that of
-    an uninterrupted fit.  If more teachers or epochs are requested later, only the
-    missing ones are trained.  Several processes may fit the same buffer at once; each
-    trains teachers that no other process is training.
+    With a ``path`` the progress of a teacher is stored after each epoch, but at most
+    once a minute.  An interrupted fit resumes from there, and its result is bitwise
+    identical to that of an uninterrupted fit.  If more teachers or epochs are requested
+    later, only the missing ones are trained.  Several processes may fit the same buffer
+    at once; each trains teachers that no other process is training.
 
     Read more in the :ref:`User Guide <teachers>`.
 
