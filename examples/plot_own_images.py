@@ -49,8 +49,8 @@ distiller = STMDistiller(
 ).fit(X, y)
 
 # %%
-# The teachers, and the state of the run, are in the folder.  The state is stored twice
-# a minute and at the end.
+# The teachers, and the state of the run, are in the folder.  The state is stored at
+# most twice a minute, and at the end.
 
 for path in sorted(folder.rglob("*.*")):
     print(f"{path.relative_to(folder)}  {path.stat().st_size / 1024:.0f} KiB")

@@ -491,7 +491,7 @@ def test_too_few_galaxies(make_catalog):
     assert "Use `n_train=None`" in message
     with pytest.raises(ValueError, match="'smooth rounded' has 12, 500 \\+ 100"):
         GalaxyZooCurator().fit(catalog)
-    with pytest.raises(ValueError, match=r"has 11, 1 \+ 11 req.*a smaller `n_test`, or"):
+    with pytest.raises(ValueError, match=r"has 11, 1 \+ 11 .*a smaller `n_test`, or"):
         GalaxyZooCurator(n_train=None, n_test=11).fit(catalog)
     # One galaxy to train on is asked for, whatever the share of test galaxies.
     with pytest.raises(ValueError, match="has 12, 1 \\+ 12 requested"):
