@@ -96,21 +96,37 @@ def _arguments(
     except (TypeError, ValueError):  # some callables have none
         return ours
     names = list(signature.parameters)
-    kinds = [each.kind for each in signature.parameters.values()]
+    parameters = list(signature.parameters.values())
+    kinds = [each.kind for each in parameters]
     channels = [name for name in _CHANNELS if name in names]
+    # An option, such as pretrained=False, is no place for an image shape.
+    takes_shape = not any(map(_is_option, parameters[:1]))
     # As the second of two it is what others call our n_classes.
-    is_second = names[1:2] == ["num_classes"] and not channels
+    is_second = takes_shape and names[1:2] == ["num_classes"] and not channels
     by_name = {"num_classes": n_classes}
     if "num_classes" in names and not is_second:
         return (), by_name | {name: image_shape[2] for name in channels}
-    try:
-        signature.bind(image_shape, n_classes)
-    except TypeError:
-        if "n_classes" in names:
-            by_name = {"n_classes": n_classes}
-        if "n_classes" in names or inspect.Parameter.VAR_KEYWORD in kinds:
-            return (), by_name | {name: image_shape[2] for name in channels}
+    if takes_shape and _can_be_called(signature, *ours[0]):
+        return ours
+    if "n_classes" in names:
+        by_name = {"n_classes": n_classes}
+    if "n_classes" in names or inspect.Parameter.VAR_KEYWORD in kinds:
+        return (), by_name | {name: image_shape[2] for name in channels}
     return ours
+
+
+def _is_option(parameter: inspect.Parameter) -> bool:
+    return parameter.kind is inspect.Parameter.KEYWORD_ONLY or isinstance(
+        parameter.default, (bool, int, float, str)
+    )
+
+
+def _can_be_called(signature: inspect.Signature, *args: Any) -> bool:
+    try:
+        signature.bind(*args)
+    except TypeError:
+        return False
+    return True
 
 
 def unwrapped(module: nn.Module) -> nn.Module:

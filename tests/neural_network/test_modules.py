@@ -59,6 +59,20 @@ def of_timm(num_classes=1000, in_chans=3):
     return linear(in_chans, num_classes)
 
 
+def after_an_option(pretrained=False, num_classes=1000):
+    assert pretrained is False
+    return linear(2, num_classes)
+
+
+def after_options(width=4, bias=True, n_classes=1000):
+    assert (width, bias) == (4, True)
+    return linear(2, n_classes)
+
+
+def by_default(image_shape=(32, 32, 3), n_classes=10):
+    return ours(image_shape, n_classes)
+
+
 class OfTorchvision(nn.Sequential):
     def __init__(self, num_classes=1000):
         super().__init__(*linear(2, num_classes))
@@ -99,6 +113,10 @@ class Method:
         with_default,
         of_channels,
         of_timm,
+        after_an_option,
+        partial(after_an_option, pretrained=False),
+        after_options,
+        by_default,
         OfTorchvision,
         Method(),
         Method().build,
