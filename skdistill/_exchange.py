@@ -253,7 +253,9 @@ class Exchange:
         -------
         dataset : torch.utils.data.TensorDataset
             Of images, float32 of shape (n_images, channels, height, width), and
-            labels; code i stands for the class ``np.unique(y)[i]``.
+            labels; code i stands for the class ``np.unique(y)[i]``, in sorted order.
+            The labels of a data set whose classes are not sorted, such as
+            FashionMNIST, are other numbers: ``class_to_idx`` of torchvision has them.
 
         Examples
         --------
