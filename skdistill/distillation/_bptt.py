@@ -149,7 +149,7 @@ class BPTTDistiller(NetworkMatchingDistiller):
     normalization : {"instance", "layer", "group", "none"}, default="instance"
         Normalization after each convolution; without effect for "mlp" and custom
         networks.
-    augmentation : "dsa", None or sequence of str, default="dsa"
+    augmentation : "dsa", None, str or sequence of str, default="dsa"
         Families of which one is drawn for each step, and one for the real images.
     clip : float or None, default=2.0
         Maximum norm of the gradient with respect to the pixels, as a multiple of its

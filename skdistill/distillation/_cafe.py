@@ -112,7 +112,7 @@ class CAFEDistiller(NetworkMatchingDistiller):
         image consists of a quarter of the values, and four times as many images have
         the same storage budget.  ``ipc`` is the number of images.  Real and given
         initial images are averaged over these pixels.
-    augmentation : "dsa", None or sequence of str, default=None
+    augmentation : "dsa", None, str or sequence of str, default=None
         Families of which one is drawn for each class and iteration; real and
         synthetic images are augmented with the same parameters.  Omit "flip" for images
         that are not symmetric, such as digits.  Training of the networks on the

@@ -154,7 +154,7 @@ class DCDistiller(NetworkMatchingDistiller):
         the same storage budget.  ``ipc`` is the number of images.  Real and given
         initial images are averaged over these pixels.  This is the multi-formation of
         [2]_.
-    augmentation : "dsa", None or sequence of str, default=None
+    augmentation : "dsa", None, str or sequence of str, default=None
         Families of which one is drawn for each class and iteration; real and
         synthetic images are augmented with the same parameters [3]_.  Training of the
         networks on the synthetic images also uses augmentation.

@@ -78,7 +78,7 @@ class DSADistiller(DCDistiller):
         image consists of a quarter of the values, and four times as many images have
         the same storage budget.  ``ipc`` is the number of images.  Real and given
         initial images are averaged over these pixels.
-    augmentation : "dsa", None or sequence of str, default="dsa"
+    augmentation : "dsa", None, str or sequence of str, default="dsa"
         Families of which one is drawn for each class and iteration.  Omit "flip" for
         images that are not symmetric, such as digits.
     pixel_lr : float or "auto", default="auto"

@@ -115,7 +115,7 @@ class MTTDistiller(TrajectoryDistiller):
         Number of matches, each with a different teacher, whose gradients are averaged
         in an iteration.  More matches give less noisy steps at a proportional cost.
         "auto" is 1, or one per process of a torch.distributed group.
-    augmentation : "dsa", None or sequence of str, default="dsa"
+    augmentation : "dsa", None, str or sequence of str, default="dsa"
         Families of which one is drawn for each step of the student.
     pixel_lr : float or "auto", default="auto"
         Learning rate of the pixels, as for

@@ -97,7 +97,7 @@ class STMDistiller(TrajectoryDistiller):
         Number of matches, each with a different teacher, whose gradients are averaged
         in an iteration.  More matches give less noisy steps at a proportional cost.
         "auto" is 1, or one per process of a torch.distributed group.
-    augmentation : "dsa", None or sequence of str, default="dsa"
+    augmentation : "dsa", None, str or sequence of str, default="dsa"
         Families of which one is drawn for each step of the student, as in
         :class:`~skdistill.neural_network.ConvNetClassifier`.
     pixel_lr : float or "auto", default="auto"

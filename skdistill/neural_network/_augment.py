@@ -80,9 +80,9 @@ def resolve_families(augmentation: str | Sequence[str] | None) -> tuple[str, ...
         parts = family.split(CHAIN) if isinstance(family, str) else [family]
         if unknown := [part for part in parts if part not in FAMILIES]:
             raise ValueError(
-                "`augmentation` must be 'dsa', None, or a sequence of families from "
-                f"{FAMILIES}, or of chains of them such as 'color+crop'; got "
-                f"{unknown[0]!r}"
+                "`augmentation` must be 'dsa', None, a family from "
+                f"{FAMILIES}, a chain of them such as 'color+crop', or a sequence of "
+                f"these; got {unknown[0]!r}"
             )
         if len(set(parts)) < len(parts):
             raise ValueError(

@@ -59,7 +59,7 @@ class ConvNetClassifier(BaseNetworkClassifier):
           of all, and falls along a cosine to a hundredth.  It needs smaller learning
           rates, such as 3e-4, and uses ``momentum`` as the decay rate of its mean
           gradient.
-    augmentation : "dsa", None or sequence of str, default="dsa"
+    augmentation : "dsa", None, str or sequence of str, default="dsa"
         Families of which one is drawn for each batch: "color", "crop", "cutout",
         "flip", "scale" and "rotate".  "dsa" means all of them, None no augmentation.
         Families joined by "+", as in "color+crop+cutout", are applied together, in this

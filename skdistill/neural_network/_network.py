@@ -83,7 +83,7 @@ class NetworkClassifier(BaseNetworkClassifier):
           of all, and falls along a cosine to a hundredth.  It needs smaller learning
           rates, such as 3e-4, and uses ``momentum`` as the decay rate of its mean
           gradient.
-    augmentation : "dsa", None or sequence of str, default="dsa"
+    augmentation : "dsa", None, str or sequence of str, default="dsa"
         Families of which one is drawn for each batch, as for
         :class:`~skdistill.neural_network.ConvNetClassifier`.
     class_weight : dict, "balanced" or None, default=None

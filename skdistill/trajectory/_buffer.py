@@ -122,7 +122,7 @@ class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEsti
         "balanced" gives all classes equal weight, for any number and weights of their
         images; None gives all images equal weight; a dict maps classes to the weight of
         each of their images.
-    augmentation : "dsa", None or sequence of str, default="dsa"
+    augmentation : "dsa", None, str or sequence of str, default="dsa"
         Families of which one is drawn for each batch, as in
         :class:`~skdistill.neural_network.ConvNetClassifier`.
     architecture : {"convnet", "alexnet", "mlp", "resnet18", "vgg11"}, callable or \
