@@ -220,7 +220,7 @@ def score_sets(
         scorer: Any,
         name: str,
     ) -> np.ndarray:
-        return train_all(
+        scores = train_all(
             [
                 Task(
                     place % len(sets),
@@ -237,6 +237,12 @@ def score_sets(
             verbose=verbose,
             name=name,
         )
+        if np.isnan(scores).any() or np.isposinf(scores).any():
+            raise ValueError(
+                f"`scoring`={checked.scoring!r} must be finite; for the predictions of "
+                f"the networks it is {scores.tolist()}"
+            )
+        return scores
 
     chosen, table = settings[0], None
     if len(settings) > 1:
@@ -253,7 +259,10 @@ def score_sets(
         )
         means = found.reshape(len(settings), -1).mean(axis=1)
         if not np.isfinite(means).any():
-            raise ValueError("the training diverged with each setting of the grid")
+            raise ValueError(
+                "the training diverged with each setting of the grid; choose smaller "
+                "learning rates as `param_grid`"
+            )
         table = pd.DataFrame(settings).assign(mean_score=means)
         chosen = settings[int(means.argmax())]
     scores = trained(
@@ -262,11 +271,6 @@ def score_sets(
         checked.scorer,
         name,
     )
-    if np.isnan(scores).any() or np.isposinf(scores).any():
-        raise ValueError(
-            f"`scoring`={checked.scoring!r} must be finite; for the predictions of "
-            f"the networks it is {scores.tolist()}"
-        )
     if not np.isfinite(scores).all():
         raise TrainingDivergedError(
             f"{(~np.isfinite(scores)).sum()} of {n_repeats} networks diverged during "

@@ -351,7 +351,7 @@ def test_honest_needs_validation_images(parts, network):
 
 def test_divergence(parts, monkeypatch):
     synthetic, options = parts
-    with pytest.raises(ValueError, match="diverged with each setting of the grid"):
+    with pytest.raises(ValueError, match="diverged with each setting.*`param_grid`"):
         evaluate_synthetic(
             synthetic,
             estimator=Rated(),
@@ -361,6 +361,13 @@ def test_divergence(parts, monkeypatch):
     options = {key: options[key] for key in ("X_test", "y_test")}
     with pytest.raises(TrainingDivergedError, match="5 of 5 networks diverged"):
         evaluate_synthetic(synthetic, estimator=Rated(0.1), **options)
+
+
+def test_a_rate_is_not_chosen_by_a_score_that_is_nan(parts, monkeypatch):
+    synthetic, options = parts
+    monkeypatch.setattr(Rated, "quality", {**Rated.quality, 0.01: np.nan})
+    with pytest.raises(ValueError, match="`scoring`=None must be finite.* nan"):
+        evaluate_synthetic(synthetic, estimator=Rated(), **options)
 
 
 def test_scores_are_pickled_with_what_was_chosen(parts):
