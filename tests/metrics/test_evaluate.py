@@ -351,7 +351,7 @@ def test_honest_needs_validation_images(parts, network):
 
 def test_divergence(parts, monkeypatch):
     synthetic, options = parts
-    with pytest.raises(ValueError, match="diverged with each setting.*`param_grid`"):
+    with pytest.raises(ValueError, match=r"diverged with each setting.*`param_grid`"):
         evaluate_synthetic(
             synthetic,
             estimator=Rated(),
@@ -366,7 +366,7 @@ def test_divergence(parts, monkeypatch):
 def test_a_rate_is_not_chosen_by_a_score_that_is_nan(parts, monkeypatch):
     synthetic, options = parts
     monkeypatch.setattr(Rated, "quality", {**Rated.quality, 0.01: np.nan})
-    with pytest.raises(ValueError, match="`scoring`=None must be finite.* nan"):
+    with pytest.raises(ValueError, match=r"`scoring`=None must be finite.* nan"):
         evaluate_synthetic(synthetic, estimator=Rated(), **options)
 
 
