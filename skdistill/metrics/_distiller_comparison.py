@@ -90,8 +90,9 @@ class DistillerComparison:
 
         ``mean`` of the means of its sets, with two standard deviations: ``std_sets`` of
         these means, NaN for a single set, and ``std_networks`` of the networks trained
-        on one set, pooled over the sets.  ``n_sets``, ``n_networks`` of each set, and
-        means over sets of ``images``, ``labels``, ``seconds`` and ``bytes``.  Failed
+        on one set, pooled over the sets; the divisors are one less than the numbers of
+        values.  ``n_sets``, ``n_networks`` of each set, and means over sets of
+        ``images``, ``labels``, ``seconds`` and ``bytes``.  Failed
         cells are excluded.
         """
         rows = []

@@ -157,7 +157,8 @@ def evaluate_synthetic(
     -------
     score : SyntheticScore
         A named tuple ``(mean, std, scores)`` with the attributes ``parameters`` and
-        ``validation``.
+        ``validation``.  ``std`` is the standard deviation of the scores, with
+        the number of scores as the divisor, as by :func:`numpy.std`.
 
     Raises
     ------
