@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Collection, Sequence
 from contextlib import nullcontext
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -17,6 +18,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.conv import _ConvNd
+from torch.nn.utils.parametrizations import _WeightNorm
+from torch.nn.utils.weight_norm import WeightNorm
 
 from skdistill.neural_network._convnet import flatten_learned
 from skdistill.neural_network._feature_derivatives import (
@@ -128,6 +131,7 @@ class ModuleFeatures:
         check_images_are_singly(module)
         check_no_script(module)
         self._module = copy_of(module).to(images.device)
+        _make_twice_differentiable(self._module)
         self._names = [name for name, _ in self._module.named_parameters()]
         self._trained = [each.requires_grad for each in self._module.parameters()]
         self.is_trained = torch.cat(
@@ -452,6 +456,29 @@ def _parts(n_images: int) -> list[slice]:
 def _is_of(maps: Tensor, n_images: int) -> bool:
     """Tell whether a tensor has numbers for each image, apart from the others."""
     return maps.ndim >= 2 and len(maps) == n_images
+
+
+def _make_twice_differentiable(module: nn.Module) -> None:
+    """Let weight normalizations compute weights by operations with second derivatives.
+
+    PyTorch takes those of ``torch._weight_norm`` as if the norm did not depend on the
+    parameters, without an error.
+    """
+    for part in module.modules():
+        if isinstance(part, _WeightNorm):
+            vars(part)["forward"] = partial(_normalized, dim=part.dim)
+        for hook in part._forward_pre_hooks.values():
+            if isinstance(hook, WeightNorm):
+                compute = partial(_normalized_of, hook.name, hook.dim)
+                vars(hook)["compute_weight"] = compute
+
+
+def _normalized(length: Tensor, weight: Tensor, dim: int) -> Tensor:
+    return weight * (length / torch.norm_except_dim(weight, 2, dim))
+
+
+def _normalized_of(name: str, dim: int, layer: nn.Module) -> Tensor:
+    return _normalized(getattr(layer, f"{name}_g"), getattr(layer, f"{name}_v"), dim)
 
 
 def _pulled_back(tape: ModuleFeatureTape, adjoints: Features) -> Tensor:

@@ -101,8 +101,9 @@ def _arguments(
     channels = [name for name in _CHANNELS if name in names]
     # An option, such as pretrained=False, is no place for an image shape.
     takes_shape = not any(map(_is_option, parameters[:1]))
-    # As the second of two it is what others call our n_classes.
-    is_second = takes_shape and names[1:2] == ["num_classes"] and not channels
+    # After an image shape it is what others call our n_classes.
+    is_second = takes_shape and names[1:2] == ["num_classes"]
+    is_second = is_second and names[0] not in _CHANNELS
     by_name = {"num_classes": n_classes}
     if "num_classes" in names and not is_second:
         return (), by_name | {name: image_shape[2] for name in channels}

@@ -372,6 +372,30 @@ def test_computed_weights_are_copied():
     torch.testing.assert_close(found, module(images).detach())
 
 
+@pytest.mark.filterwarnings("ignore:`?torch.nn.utils.weight_norm:FutureWarning")
+@pytest.mark.parametrize(
+    "normalize", [nn.utils.weight_norm, nn.utils.parametrizations.weight_norm]
+)
+@pytest.mark.parametrize("dim", [0, 1, None])
+def test_second_derivatives_of_weight_normalization(normalize, dim):
+    # Those of PyTorch are wrong: differences of gradients tell.
+    torch.manual_seed(0)
+    module = Over(torch.tanh).double()
+    normalize(module.first, dim=dim)
+    images = torch.randn(3, 2, 8, 8, dtype=torch.float64)
+    targets = torch.eye(3, dtype=torch.float64)
+    network = ModuleDerivatives(module, images)
+    parameters = flatten_parameters(module)
+    direction, step = torch.randn_like(parameters), torch.randn_like(parameters)
+    found = network.curvature(parameters, direction, images, targets).parameters
+    before, after = (
+        network.gradient(parameters + sign * 1e-5 * step, images, targets)
+        for sign in (-1, 1)
+    )
+    expected = direction @ (after - before) / 2e-5
+    torch.testing.assert_close(found @ step, expected, rtol=1e-5, atol=1e-8)
+
+
 def test_layers_may_be_called_by_name():
     class Named(Over):
         def forward(self, images):

@@ -59,6 +59,11 @@ def of_timm(num_classes=1000, in_chans=3):
     return linear(in_chans, num_classes)
 
 
+def before_channels(image_shape, num_classes, n_channels=16):
+    assert n_channels == 16
+    return ours(image_shape, num_classes)
+
+
 def after_an_option(pretrained=False, num_classes=1000):
     assert pretrained is False
     return linear(2, num_classes)
@@ -113,6 +118,7 @@ class Method:
         with_default,
         of_channels,
         of_timm,
+        before_channels,
         after_an_option,
         partial(after_an_option, pretrained=False),
         after_options,
