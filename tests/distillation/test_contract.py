@@ -268,7 +268,7 @@ def test_images_of_weight_zero_are_as_if_they_were_not_there(distiller, data):
     rng = np.random.default_rng(1)
     more = np.concatenate([X, 9 * rng.normal(size=X.shape).astype(np.float32)])
     weight = np.concatenate([np.ones(len(X)), np.zeros(len(X))])
-    expected = variant(distiller).fit(X, y, np.ones(len(X)))
+    expected = variant(distiller).fit(X, y)
     found = variant(distiller).fit(more, np.concatenate([y, y]), weight)
     assert_same_set(found.synthetic_, expected.synthetic_)
     assert lasting(found.synthetic_.metadata) == lasting(expected.synthetic_.metadata)

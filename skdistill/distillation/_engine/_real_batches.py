@@ -77,9 +77,21 @@ class RealData:
         self.fingerprint = fingerprint
         self.given = given
         self.rows = [np.flatnonzero(codes == code) for code in range(len(classes))]
+        self._weights = [self._weights_of(rows) for rows in self.rows]
         self.pixel_space: PixelSpace = pixel_space(images)
         self._read: RealImages | None = None
         self._scale: float | None = None
+
+    def _weights_of(self, rows: np.ndarray) -> np.ndarray | None:
+        """Return the weights of a class, None where all of them are equal.
+
+        Images may be left out by a weight of 0, where the others weigh 1: then the fit
+        is the one of these alone.
+        """
+        if self.weight is None:
+            return None
+        weight = self.weight[rows]
+        return None if (weight == weight[0]).all() else weight
 
     @property
     def n_classes(self) -> int:
@@ -121,9 +133,10 @@ class RealData:
             Decides, with ``key`` and the class, which they are.
         n_per_class : int or None
             How many of each class; where there are no more, all, and None takes all.
-            Without weights no image comes twice.  With weights they are drawn
-            independently of each other, with probabilities in proportion to the
-            weights: means over the batch are means over the class on average.
+            Without weights, or with equal ones in a class, no image comes twice.
+            With others they are drawn independently of each other, with probabilities
+            in proportion to the weights: means over the batch are means over the
+            class on average.
         classes : sequence of int, default=None
             Positions in ``classes`` of those wanted; None means all.
         key : int, default=0
@@ -138,7 +151,7 @@ class RealData:
         chosen, weights = [], []
         for code in wanted:
             rows = self.rows[code]
-            weight = None if self.weight is None else self.weight[rows]
+            weight = self._weights[code]
             if n_per_class is None or n_per_class >= len(rows):
                 share = np.ones(len(rows)) if weight is None else weight
                 chosen.append(rows)

@@ -111,6 +111,23 @@ def test_weights_are_probabilities_of_draws():
     assert (np.abs(shares / n_iter - expected) < 5 * error).all()
 
 
+def test_equal_weights_of_a_class_are_none():
+    plain = make_data()
+    weight = np.array([0.1, 3.0, 1.0])[plain.codes]
+    weight[plain.rows[2][0]] = 2.0
+    data = make_data(weight=weight)
+    for n_per_class in (3, None):
+        draw = Draw(0, 0)
+        found, expected = (
+            one.batch(draw, n_per_class, (0, 1)) for one in (data, plain)
+        )
+        assert torch.equal(found.images, expected.images)
+        assert torch.equal(found.weights, expected.weights)
+    # Weights of the last class differ: its images may come twice.
+    taken = [positions(data.batch(Draw(0, k), 3, (2,))).tolist() for k in range(40)]
+    assert any(len(set(rows)) < 3 for rows in taken)
+
+
 def test_weights_of_all_are_those_of_their_class():
     weight = np.arange(1.0, 20.0)
     data = make_data(weight=weight)
