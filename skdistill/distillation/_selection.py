@@ -90,6 +90,9 @@ def find_clusters(
     n_clusters, n_init, seed : int
     """
     unit = _unit(features)
+    # k-means has them in float32, where inverse variances of 1e40 are infinite; times
+    # a power of 2 they say the same.
+    weight = np.ldexp(weight, -int(np.frexp(weight.max())[1]))
     # NumPy's arrays, which scikit-learn 1.7 fails on where it dispatches on others.
     with config_context(array_api_dispatch=False):
         if np.prod(features.shape) <= _KMEANS_VALUES:

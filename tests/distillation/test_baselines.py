@@ -148,6 +148,20 @@ def test_clusters_do_not_depend_on_the_unit(unit, values, monkeypatch):
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.parametrize("values", [2**24, 60])
+@pytest.mark.parametrize("unit", [1e-45, 1e45])
+def test_clusters_do_not_depend_on_the_unit_of_weights(unit, values, monkeypatch):
+    """Inverse variances of fluxes may be so large, which k-means has in float32."""
+    monkeypatch.setattr("skdistill.distillation._selection._KMEANS_VALUES", values)
+    rng = np.random.default_rng(0)
+    X = rng.uniform(size=(20, 2, 2, 1)).astype(np.float32)
+    weight = rng.uniform(0.5, 2, size=20)
+    expected = find_clusters(X, weight, 3, 1, 0)
+    found = find_clusters(X, weight * unit, 3, 1, 0)
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_medoid_has_the_least_sum_of_squared_distances(data):
     X, y = data
     found = KMeansPrototypes(1, prototype="medoid").fit(X, y).synthetic_
