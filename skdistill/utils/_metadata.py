@@ -68,7 +68,7 @@ def plain(value: Any, depth: int = 0) -> Any:
         return {
             str(plain(key)): plain(entry, depth + 1) for key, entry in value.items()
         }
-    if isinstance(value, (list, tuple)) and len(value) <= _MAX_VALUES:
+    if isinstance(value, (list, tuple)) and _n_values(value, depth) <= _MAX_VALUES:
         return [plain(entry, depth + 1) for entry in value]
     if isinstance(value, (set, frozenset)) and len(value) <= _MAX_VALUES:
         return sorted((plain(entry, depth + 1) for entry in value), key=str)
@@ -87,6 +87,13 @@ def plain(value: Any, depth: int = 0) -> Any:
         return str(value)
     # No repr: those of objects have addresses, and some have paths.
     return f"<{qualified_name(value)}>"
+
+
+def _n_values(value: Any, depth: int) -> int:
+    """Return how many values a list holds, those of the lists in it included."""
+    if not isinstance(value, (list, tuple)) or depth > _MAX_DEPTH:
+        return 1
+    return sum(_n_values(entry, depth + 1) for entry in value)
 
 
 def plain_parameters(parameters: Mapping[str, Any], depth: int = 0) -> dict[str, Any]:

@@ -46,6 +46,8 @@ def named(image_shape, n_classes):
         (np.zeros((100, 8, 8, 3)), "<ndarray of shape (100, 8, 8, 3)>"),
         (torch.zeros(2, 3), "<Tensor of shape (2, 3)>"),
         (list(range(1000)), "<list of 1000>"),
+        (np.zeros((9, 8, 8, 3)).tolist(), "<list of 9>"),
+        (((1, (2, 3)), ["a", ()]), [[1, [2, 3]], ["a", []]]),
         (torch.device("cpu"), "cpu"),
         (torch.float64, "torch.float64"),
         (functools.partial(named, n_classes=3), f"<{__name__}.named>"),
