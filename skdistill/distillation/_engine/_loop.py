@@ -208,6 +208,6 @@ class Optimization:
                 f"the distillation diverged: {MAX_ROLL_BACKS} times in a row it was "
                 "rolled back to its last good images with half the learning rates; "
                 "these images are kept.  A smaller learning rate may help: see "
-                "`pixel_lr` and, where there is one, `step_size`",
+                "`pixel_lr` and, where they exist, `label_lr` and `step_size`",
                 ConvergenceWarning,
             )

@@ -84,7 +84,8 @@ def test_ten_losses_are_counted_from_a_roll_back(squares):
 
 def test_ten_in_a_row_end_with_the_last_good_images(squares):
     good = fit(squares, max_iter=10)
-    with pytest.warns(ConvergenceWarning, match=r"diverged: 10 times .*`pixel_lr`"):
+    message = r"diverged: 10 times .*`pixel_lr`.*`label_lr`"
+    with pytest.warns(ConvergenceWarning, match=message):
         found = fit(squares, at(range(12, 99), broken), max_iter=500)
     assert found.stop_reason_ == "diverged"
     assert found.n_iter_ == 22
