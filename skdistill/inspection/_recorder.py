@@ -144,8 +144,9 @@ class ImageRecorder:
     def _all(self) -> tuple[list[np.ndarray], list[int]]:
         if not getattr(self, "_frames", None):
             raise AttributeError(
-                "this ImageRecorder has not recorded a fit: call "
-                "distiller.set_callbacks(recorder).fit(X, y) first"
+                "this ImageRecorder has not recorded a fit of iterations: call "
+                "distiller.set_callbacks(recorder).fit(X, y) first; baselines such as "
+                "RandomSubset have no iterations"
             )
         if self._iterations[-1] == self._last_iteration:
             return self._frames, self._iterations

@@ -100,6 +100,10 @@ def test_recorder_reaches_into_pipelines_and_starts_anew(small):
     )
     with pytest.raises(AttributeError, match="has not recorded a fit"):
         _ = ImageRecorder().images_
+    recorder = ImageRecorder()
+    RandomSubset().set_callbacks(recorder).fit(X, y)
+    with pytest.raises(AttributeError, match="RandomSubset have no iterations"):
+        _ = recorder.images_
     with pytest.raises(ValueError, match="`max_frames` must be at least 2"):
         clone(short).set_callbacks(ImageRecorder(1)).fit(X, y)
 
