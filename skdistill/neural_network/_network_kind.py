@@ -257,6 +257,6 @@ def check_network_parameters(estimator: Any, unfollowed: str) -> None:
     )
     if unused and not is_convnet:
         warn(
-            f"{' and '.join(unused)} is ignored: only the architecture 'convnet' has "
-            "`width` and `depth`"
+            f"{' and '.join(unused)} {'are' if len(unused) > 1 else 'is'} ignored: "
+            "only the architecture 'convnet' has `width` and `depth`"
         )
