@@ -425,7 +425,7 @@ def test_checkpoints_know_the_network_they_are_of(images, tmp_path, name):
 
 
 def test_parameters_without_effect_are_told(images, buffer):
-    message = "`width`=16 and `depth`=2 is ignored"
+    message = "`width`=16 and `depth`=2 are ignored"
     with pytest.warns(UserWarning, match=message):
         make_drawing("DM", architecture=small, width=16, depth=2).fit(*images)
     with pytest.warns(UserWarning, match="`architecture` has no effect"):
