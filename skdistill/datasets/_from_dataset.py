@@ -281,7 +281,7 @@ def _check_map_style(dataset: Any) -> None:
     except (TypeError, NotImplementedError):
         n, lacking = 0, ["__len__"]
     torch = sys.modules.get("torch.utils.data")
-    # That of PyTorch's own class is not implemented: an IterableDataset has no other.
+    # PyTorch's base class only raises an error; an IterableDataset inherits that.
     if torch and getattr(type(dataset), "__getitem__", None) is (
         torch.Dataset.__getitem__
     ):

@@ -127,13 +127,12 @@ def class_counts(n_samples: int, weights: ArrayLike | str | None) -> NDArray[np.
         share = np.asarray(weights, dtype=float)
     if share.shape == (N_CLASSES - 1,):
         rest = 1 - share.sum()
-        # Eight shares that sum to 1 may do so only but for rounding.
-        share = np.append(share, max(rest, 0.0))
-        if rest < -1e-9:
+        if rest < -1e-9:  # no mere rounding
             raise ValueError(
                 f"`weights` of all but the last of the {N_CLASSES} classes must have a "
                 f"sum of at most 1, since the last one gets the rest; got {weights!r}"
             )
+        share = np.append(share, max(rest, 0.0))
     if share.shape != (N_CLASSES,):
         raise ValueError(
             f"`weights` must have one entry for each of the {N_CLASSES} classes, or "
