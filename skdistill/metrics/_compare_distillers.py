@@ -14,7 +14,6 @@ from sklearn.exceptions import FitFailedWarning
 from sklearn.utils._param_validation import (
     Interval,
     StrOptions,
-    validate_parameter_constraints,
     validate_params,
 )
 from tqdm.auto import tqdm
@@ -27,7 +26,7 @@ from skdistill.metrics._distillers import (
     check_distiller,
     trained_teachers,
 )
-from skdistill.metrics._evaluate import evaluate_synthetic
+from skdistill.metrics._evaluate import check_options
 from skdistill.metrics._protocol import (
     Evaluation,
     check_evaluation,
@@ -187,7 +186,7 @@ def compare_distillers(
     k-means         2     9.0   hard
     random          2     9.0   hard
     """
-    options = _check_options(options)
+    options = check_options(options, _PASSED_ON, "compare_distillers")
     seeds = _check_seeds(seeds)
     distillers = _check_names(distillers)
     for name, other in (
@@ -257,25 +256,6 @@ def compare_distillers(
 
 
 # What is found out before the first distillation.
-
-
-def _check_options(options: dict[str, Any]) -> dict[str, Any]:
-    """Return the options of the scoring, with their defaults."""
-    unknown = sorted(set(options) - _PASSED_ON)
-    if unknown:
-        raise TypeError(
-            f"compare_distillers got unknown options {unknown}; the options of "
-            f"evaluate_synthetic that it accepts are {sorted(_PASSED_ON)}"
-        )
-    defaults = inspect.signature(evaluate_synthetic).parameters
-    options = {name: defaults[name].default for name in sorted(_PASSED_ON)} | options
-    constraints = evaluate_synthetic._skl_parameter_constraints
-    validate_parameter_constraints(
-        {name: constraints[name] for name in options},
-        options,
-        caller_name="compare_distillers",
-    )
-    return options
 
 
 def _check_seeds(seeds: Any) -> list[int]:

@@ -1,19 +1,21 @@
 """Evaluation of a distilled set with networks other than its own."""
 
+import inspect
 from collections.abc import Mapping
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from sklearn.ensemble import RandomForestClassifier
+from sklearn.exceptions import FitFailedWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.svm import SVC
-from sklearn.utils._param_validation import Interval, validate_params
+from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 
-from skdistill._training_set import check_test_images, training_set
-from skdistill.metrics._evaluate import evaluate_synthetic
-from skdistill.metrics._protocol import short_names
+from skdistill._training_set import training_set
+from skdistill.metrics._evaluate import check_options, evaluate_synthetic
+from skdistill.metrics._protocol import check_evaluation, short_names
 from skdistill.metrics._scorers import check_scorer
 from skdistill.neural_network import ConvNetClassifier, NetworkClassifier
 from skdistill.neural_network._any_classifier import of_images
@@ -22,6 +24,7 @@ from skdistill.synthetic import SyntheticSet
 from skdistill.utils._labels import already_checked
 from skdistill.utils._random import child_seed, root_seed
 from skdistill.utils._torch_state import with_own_torch_state
+from skdistill.utils._warnings import warn
 
 # Of the parameters of evaluate_synthetic, those that make sense for several networks.
 _PASSED_ON = {
@@ -108,6 +111,7 @@ def standard_estimators(
         "X_test": ["array-like"],
         "y_test": ["array-like"],
         "estimators": [Mapping, None],
+        "error_score": [StrOptions({"raise"}), Real],
         "random_state": ["random_state"],
     },
     prefer_skip_nested_validation=True,
@@ -119,6 +123,7 @@ def cross_architecture(
     y_test: Any,
     *,
     estimators: Any = None,
+    error_score: float | str = np.nan,
     random_state: Any = None,
     **options: Any,
 ) -> pd.DataFrame:
@@ -139,6 +144,10 @@ def cross_architecture(
         The classifiers and their names; classifiers of tables, such as scikit-learn's,
         get each image as one row of pixels.  None uses
         :func:`~skdistill.metrics.standard_estimators`.
+    error_score : "raise" or float, default=np.nan
+        The scores of a classifier whose training or evaluation fails, such as a network
+        that diverges.  With a number, a warning is raised and the others are evaluated;
+        with "raise" the error is raised.
     random_state : int, RandomState instance or None, default=None
         Controls the random states of the classifiers; pass an int for reproducible
         results.  The score of a classifier depends on its name, not on the others.
@@ -153,6 +162,17 @@ def cross_architecture(
     table : DataFrame of n_estimators * n_repeats rows
         ``estimator``, ``repeat``, ``score``, and a column for each parameter that was
         chosen on validation images.
+
+    Raises
+    ------
+    ValueError
+        Before the first training, if images, labels, classifiers or settings cannot be
+        used; and if all classifiers fail.
+
+    Warns
+    -----
+    FitFailedWarning
+        If some classifiers fail.
 
     See Also
     --------
@@ -171,12 +191,7 @@ def cross_architecture(
     >>> table.groupby("estimator", sort=False)["score"].count().to_dict()
     {'MLP': 2, 'constant': 2}
     """
-    unknown = sorted(set(options) - _PASSED_ON)
-    if unknown:
-        raise TypeError(
-            f"cross_architecture got unknown options {unknown}; it accepts those of "
-            f"evaluate_synthetic: {sorted(_PASSED_ON)}"
-        )
+    options = check_options(options, _PASSED_ON, "cross_architecture")
     if estimators is None:
         estimators = standard_estimators()
     if not estimators:
@@ -184,7 +199,9 @@ def cross_architecture(
     _check_all(synthetic, X_test, y_test, estimators, options)
     seed = root_seed(random_state)
     rows = []
+    failed: dict[str, Exception] = {}
     for name, estimator in estimators.items():
+        row = {"estimator": name}
         try:
             with already_checked():
                 found = evaluate_synthetic(
@@ -197,12 +214,20 @@ def cross_architecture(
                 )
         except Exception as error:
             error.add_note(f"In `estimators`[{name!r}].")
-            raise
+            if error_score == "raise":
+                raise
+            failed[name] = error
+            rows += [
+                {**row, "repeat": repeat, "score": error_score}
+                for repeat in range(options["n_repeats"])
+            ]
+            continue
         chosen = short_names(found.parameters, ("estimator", "repeat", "score"))
         rows += [
-            {"estimator": name, "repeat": repeat, "score": score, **chosen}
+            {**row, "repeat": repeat, "score": score, **chosen}
             for repeat, score in enumerate(found.scores)
         ]
+    _report_failures(failed, len(estimators), error_score)
     return pd.DataFrame(rows)
 
 
@@ -215,24 +240,40 @@ def _check_all(
 ) -> None:
     """Find out before the first training what the last could stumble over."""
     data = training_set(synthetic)
-    _, labels = check_test_images(
-        data.synthetic,
-        X_test,
-        y_test,
-        names=("X_test", "y_test"),
-        columns=data.columns,
-    )
-    pair = ("X_validation", "y_validation")
-    if all(options.get(name) is not None for name in pair):
-        check_test_images(
-            data.synthetic,
-            *(options[name] for name in pair),
-            names=pair,
-            columns=data.columns,
-        )
-    classes = np.unique(data.synthetic.y)
     for name, estimator in estimators.items():
         data.check(estimator, name=f"estimators[{name!r}]")
-        scoring = options.get("scoring")
-        check_scorer(estimator, scoring, classes, labels, ("scoring", "y_test"))
+    known = inspect.signature(check_evaluation).parameters
+    given = {name: value for name, value in options.items() if name in known}
+    first = next(iter(estimators.values()))
+    checked = check_evaluation(synthetic, X_test, y_test, estimator=first, **given)
+    classes = np.unique(data.synthetic.y)
+    for estimator in estimators.values():
+        check_scorer(
+            estimator,
+            options["scoring"],
+            classes,
+            checked.test[1],
+            ("scoring", "y_test"),
+        )
         warn_of_unused_labels(estimator, data.synthetic)
+
+
+def _report_failures(
+    failed: dict[str, Exception], n_estimators: int, error_score: float | str
+) -> None:
+    """Warn of classifiers that failed, as scikit-learn does of fits."""
+    if not failed:
+        return
+    reasons = "\n".join(
+        f"- {name!r}: {type(error).__name__}: {error}" for name, error in failed.items()
+    )
+    if len(failed) == n_estimators:
+        raise ValueError(
+            f"all {n_estimators} classifiers failed; use error_score='raise' for the "
+            f"whole traceback:\n{reasons}"
+        )
+    warn(
+        f"{len(failed)} of {n_estimators} classifiers failed, and their scores are set "
+        f"to {error_score}:\n{reasons}",
+        FitFailedWarning,
+    )

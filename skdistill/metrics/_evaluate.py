@@ -1,5 +1,7 @@
 """Training new networks on a distilled set and scoring them on real images."""
 
+import inspect
+from collections.abc import Collection
 from numbers import Integral
 from typing import Any
 
@@ -8,6 +10,7 @@ from sklearn.utils._param_validation import (
     HasMethods,
     Interval,
     StrOptions,
+    validate_parameter_constraints,
     validate_params,
 )
 
@@ -233,3 +236,36 @@ def evaluate_synthetic(
     elif not isinstance(baseline, str):
         score.baseline_name = type(baseline).__name__
     return score
+
+
+def check_options(
+    options: dict[str, Any], accepted: Collection[str], caller: str
+) -> dict[str, Any]:
+    """Check options that are passed on to :func:`evaluate_synthetic`.
+
+    Parameters
+    ----------
+    options : dict of str to object
+    accepted : collection of str
+        The names that the caller accepts.
+    caller : str
+        Name of the caller, for messages.
+
+    Returns
+    -------
+    options : dict of str to object
+        With the defaults of those that are not given.
+    """
+    unknown = sorted(set(options) - set(accepted))
+    if unknown:
+        raise TypeError(
+            f"{caller} got unknown options {unknown}; the options of "
+            f"evaluate_synthetic that it accepts are {sorted(accepted)}"
+        )
+    defaults = inspect.signature(evaluate_synthetic).parameters
+    options = {name: defaults[name].default for name in sorted(accepted)} | options
+    constraints = evaluate_synthetic._skl_parameter_constraints
+    validate_parameter_constraints(
+        {name: constraints[name] for name in options}, options, caller_name=caller
+    )
+    return options

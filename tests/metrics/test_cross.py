@@ -3,12 +3,18 @@ import pandas as pd
 import pytest
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.dummy import DummyClassifier
+from sklearn.exceptions import FitFailedWarning
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.tree import DecisionTreeClassifier
 
-from skdistill import ConvNetClassifier, RandomSubset, SyntheticSet
+from skdistill import (
+    ConvNetClassifier,
+    NetworkClassifier,
+    RandomSubset,
+    SyntheticSet,
+)
 from skdistill.metrics import (
     compare_distillers,
     cross_architecture,
@@ -116,13 +122,71 @@ def test_wrong_options(data):
         cross_architecture((X, y), X_test, y_test, estimators=[Rated()])
 
 
+MANY = KNeighborsClassifier(n_neighbors=1000)
+
+
 def test_the_estimator_that_fails_is_named(data):
-    many = KNeighborsClassifier(n_neighbors=1000)
     with pytest.raises(ValueError, match="n_neighbors") as caught:
         cross_architecture(
-            data[:2], *data[2:], estimators={"d": DummyClassifier(), "k": many}
+            data[:2],
+            *data[2:],
+            estimators={"d": DummyClassifier(), "k": MANY},
+            error_score="raise",
         )
     assert caught.value.__notes__ == ["In `estimators`['k']."]
+
+
+@pytest.mark.parametrize("error_score", [np.nan, 0.0])
+def test_scores_of_others_are_kept_if_one_fails(data, error_score):
+    diverging = NetworkClassifier("mlp", learning_rate=1e30, max_iter=3, device="cpu")
+    given = {"d": DummyClassifier(), "k": MANY, "m": diverging, "e": DummyClassifier()}
+    with pytest.warns(FitFailedWarning, match="2 of 4 classifiers") as caught:
+        table = cross_architecture(
+            data[:2],
+            *data[2:],
+            estimators=given,
+            error_score=error_score,
+            n_repeats=2,
+            random_state=0,
+        )
+    (message,) = [
+        str(one.message) for one in caught if one.category is FitFailedWarning
+    ]
+    assert "- 'k': ValueError: Expected n_neighbors" in message
+    assert "- 'm': TrainingDivergedError: 2 of 2 networks diverged" in message
+    assert table["estimator"].tolist() == [name for name in given for _ in range(2)]
+    assert table["repeat"].tolist() == [0, 1] * 4
+    scores = table.set_index("estimator")["score"]
+    np.testing.assert_array_equal(scores[["k", "m"]], np.full(4, error_score))
+    alone = cross_architecture(
+        data[:2],
+        *data[2:],
+        estimators={"e": DummyClassifier()},
+        n_repeats=2,
+        random_state=0,
+    )
+    assert scores["e"].tolist() == alone["score"].tolist()
+
+
+def test_all_that_fail_are_an_error(data):
+    with pytest.raises(ValueError, match=r"(?s)all 1 classifiers.*- .k.: Value"):
+        cross_architecture(data[:2], *data[2:], estimators={"k": MANY})
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"n_repeats": 0}, "'n_repeats' parameter of cross_architecture"),
+        ({"protocol": "honest"}, "requires `X_validation`"),
+        ({"scoring": "accurate"}, "accurate"),
+        ({"error_score": "nan"}, "'error_score' parameter"),
+    ],
+)
+def test_wrong_options_are_not_failures_of_classifiers(data, wrong, message):
+    estimators = {"d": DummyClassifier(), "k": MANY}
+    with pytest.raises(ValueError, match=message) as caught:
+        cross_architecture(data[:2], *data[2:], estimators=estimators, **wrong)
+    assert "failed" not in str(caught.value)
 
 
 def test_columns_of_parameters():
