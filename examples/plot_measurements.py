@@ -43,7 +43,7 @@ real = measures.fit_transform(X)
 # bars: 0.5 is chance level, 1 is perfect.
 
 auc = roc_auc_score(y <= 6, real["bar_strength"])
-print(f"bars are identified by their strength with an area under the ROC curve of {auc:.2f}")
+print(f"area under the ROC curve of the bar strength for barred galaxies: {auc:.2f}")
 
 # %%
 # Four distillations
