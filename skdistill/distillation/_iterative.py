@@ -36,6 +36,7 @@ from skdistill.distillation._engine._parameters import (
 )
 from skdistill.distillation._engine._real_batches import RealData
 from skdistill.distillation._engine._state import DistillationState
+from skdistill.neural_network._reinitialize import ModuleParameterMixin
 from skdistill.preprocessing._carried import carried_in
 from skdistill.synthetic import SyntheticSet
 from skdistill.trajectory import TrajectoryBuffer
@@ -85,7 +86,7 @@ class _Fit:
     end: Request
 
 
-class IterativeDistiller(BaseDistiller):
+class IterativeDistiller(ModuleParameterMixin, BaseDistiller):
     """Base class of distillers that optimize synthetic images iteratively.
 
     A subclass implements ``_make_objective``; everything else is shared.

@@ -234,8 +234,8 @@ class BaseNetworkClassifier(
         self.loss_curve_ = []
         tasks = FitTasks(self, "epoch", self.max_iter, X, y)
 
-        def learned() -> dict[str, np.ndarray]:
-            return {"parameters_": flatten_parameters(module).cpu().numpy()}
+        def learned() -> dict[str, Any]:
+            return self._learned(module, device)
 
         progress = tqdm(
             desc="training",
@@ -256,7 +256,7 @@ class BaseNetworkClassifier(
                         stop = tasks.end_step(learned, partial(self._told, summary))
                     except Exception:
                         # What a callback does wrong shall not cost the training.
-                        self._keep(learned, module)
+                        self._keep(learned)
                         raise
                     if stop:
                         break
@@ -264,13 +264,13 @@ class BaseNetworkClassifier(
                         tasks.begin_step()
         except KeyboardInterrupt as error:
             if self.loss_curve_:
-                self._keep(learned, module)
+                self._keep(learned)
                 error.add_note(
                     "The network is fitted: it has the weights of this moment, after "
                     f"{self.n_iter_} of {self.max_iter} epochs."
                 )
             raise
-        self._keep(learned, module)
+        self._keep(learned)
         # The last step comes after the last loss.  What is not learned, and comes last,
         # may be unused.
         if not np.isfinite(self.parameters_[: n_parameters(module)]).all():
@@ -283,14 +283,28 @@ class BaseNetworkClassifier(
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "parameters_")
 
-    def _keep(
-        self, learned: Callable[[], dict[str, np.ndarray]], module: nn.Module
-    ) -> None:
-        self.parameters_ = learned()["parameters_"]
+    def _keep(self, learned: Callable[[], dict[str, Any]]) -> None:
+        for name, value in learned().items():
+            setattr(self, name, value)
         self.n_iter_ = len(self.loss_curve_)
-        self._counters = {
-            name: buffer.cpu().numpy().copy()
-            for name, buffer in _counters(module).items()
+
+    def _learned(self, module: nn.Module, device: torch.device) -> dict[str, Any]:
+        """Return the attributes that hold what a module has learned."""
+        late: dict[str, Tensor] = {}
+        if self._draws_itself:
+            there = dict(self._structure(device).named_buffers())
+            late = {
+                name: buffer.detach().cpu().clone()
+                for name, buffer in module.named_buffers()
+                if name not in there or there[name].shape != buffer.shape
+            }
+        return {
+            "parameters_": flatten_parameters(module).cpu().numpy(),
+            "_counters": {
+                name: buffer.cpu().numpy().copy()
+                for name, buffer in _counters(module).items()
+            },
+            "_late_buffers": late,
         }
 
     def _told(self, summary: EpochSummary) -> dict[str, float]:
@@ -399,8 +413,13 @@ class BaseNetworkClassifier(
         # A copy: PyTorch warns of read-only arrays, as joblib maps for other processes.
         parameters = torch.from_numpy(self.parameters_.copy()).to(device)
         module = in_type(self._structure(device), parameters.dtype)
-        load_flat_parameters(module, parameters)
         # Classifiers of earlier versions have none, nor have those of teachers.
+        for name, late in getattr(self, "_late_buffers", {}).items():
+            # Modules may register them when they are called first, as caches are.
+            owner, _, own_name = name.rpartition(".")
+            part = module.get_submodule(owner)
+            part.register_buffer(own_name, late.to(device, copy=True))
+        load_flat_parameters(module, parameters)
         kept = getattr(self, "_counters", {})
         for name, buffer in _counters(module).items():
             if name in kept and kept[name].shape == buffer.shape:
@@ -492,7 +511,9 @@ class BaseNetworkClassifier(
         X, _ = check_images(self, X, reset=False)
         return self._computed(X, features=features)
 
-    @torch.inference_mode()
+    # Not in inference mode: functions that keep their results, such as tables, would keep
+    # tensors of which no training can make use.
+    @torch.no_grad()
     def _computed(self, X: Any, *, features: bool) -> np.ndarray:
         device = resolve_device(self.device)
         module = self._trained_module(device)

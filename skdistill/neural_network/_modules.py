@@ -151,7 +151,12 @@ def has_lazy_layers(module: nn.Module) -> bool:
 
 @torch.no_grad()
 def try_module(
-    module: nn.Module, images: np.ndarray, n_classes: int, device: torch.device
+    module: nn.Module,
+    images: np.ndarray,
+    n_classes: int,
+    device: torch.device,
+    *,
+    learns: bool = True,
 ) -> Tensor:
     """Let a few images through a module, and check what comes out.
 
@@ -162,6 +167,8 @@ def try_module(
     images : ndarray of shape (n_images, height, width, channels), float32
     n_classes : int
     device : torch.device
+    learns : bool, default=True
+        Whether to check that it can be trained.
 
     Returns
     -------
@@ -178,9 +185,8 @@ def try_module(
     inputs = inputs.to(_type_of(module))
     wanted = (len(inputs), n_classes)
     module.eval()  # a batch normalization keeps its statistics
-    # In a prediction, where lazy layers get their shapes, nothing has a gradient.
-    is_trained = torch.is_inference_mode_enabled()
-    if not is_trained:
+    is_trained = not learns
+    if learns:
         with torch.enable_grad():
             is_trained = getattr(_outputs(module, inputs[:2]), "requires_grad", False)
     # Afterwards: a module that keeps what it computed can be copied without a graph.
@@ -203,7 +209,7 @@ def try_module(
             "`detach` and NumPy break the graph)"
         )
     _check_alone(module, inputs[:2])
-    if not torch.is_inference_mode_enabled():
+    if learns:
         _check_training(module, inputs[:2], n_classes)
     return outputs
 

@@ -20,11 +20,12 @@ from skdistill.neural_network._modules import (
     try_module,
     warn_of_probabilities,
 )
+from skdistill.neural_network._reinitialize import ModuleParameterMixin
 from skdistill.utils._random import isolated_torch_seed
 from skdistill.utils._tensors import RealImages
 
 
-class NetworkClassifier(BaseNetworkClassifier):
+class NetworkClassifier(ModuleParameterMixin, BaseNetworkClassifier):
     """A network other than the ConvNet, trained in the same way.
 
     To test whether distilled images work for networks that were not used in the
@@ -228,5 +229,5 @@ class NetworkClassifier(BaseNetworkClassifier):
             # Lazy layers have a shape only after they have seen an image.
             images = np.zeros((2, *self.image_shape_), dtype=np.float32)
             if has_lazy_layers(module):
-                try_module(module, images, len(self.classes_), device)
+                try_module(module, images, len(self.classes_), device, learns=False)
         return module

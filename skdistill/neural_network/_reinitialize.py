@@ -1,6 +1,7 @@
-"""New weights for a module passed by a user."""
+"""Copies of a module passed by a user, and new weights for it."""
 
 import copy
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -49,6 +50,24 @@ def _is_expanded(tensor: Tensor) -> bool:
     """Tell whether several numbers of a tensor are one in memory."""
     sides = zip(tensor.shape, tensor.stride(), strict=True)
     return any(size > 1 and not stride for size, stride in sides)
+
+
+class ModuleParameterMixin:
+    """Let estimators be cloned whose parameter ``architecture`` is a module.
+
+    scikit-learn would copy it by :func:`copy.deepcopy`, which refuses those that hold
+    what they have computed.
+    """
+
+    def __sklearn_clone__(self) -> Any:
+        given = getattr(self, "architecture", None)
+        if not isinstance(given, nn.Module):
+            return super().__sklearn_clone__()  # type: ignore[misc]
+        without: Any = copy.copy(self)
+        without.architecture = None
+        cloned = super(ModuleParameterMixin, without).__sklearn_clone__()
+        cloned.architecture = copy_of(given)
+        return cloned
 
 
 @torch.no_grad()

@@ -25,6 +25,7 @@ from skdistill.neural_network._network_kind import (
     network_kind,
 )
 from skdistill.neural_network._own_network import OwnNetwork
+from skdistill.neural_network._reinitialize import ModuleParameterMixin
 from skdistill.neural_network._training import check_pixel_unit
 from skdistill.trajectory._as_classifier import as_classifier
 from skdistill.trajectory._cost import rehearse
@@ -86,7 +87,9 @@ from skdistill.utils._validation import (
 from skdistill.utils._whole_fits import fitted_as_a_whole
 
 
-class TrajectoryBuffer(CallbackSupportMixin, TablesMixin, DocLinkMixin, BaseEstimator):
+class TrajectoryBuffer(
+    CallbackSupportMixin, ModuleParameterMixin, TablesMixin, DocLinkMixin, BaseEstimator
+):
     """Teachers trained on real images, and their parameters in each epoch.
 
     Every teacher is a network, by default a ConvNet, trained from different random

@@ -24,7 +24,7 @@ from skdistill.trajectory._settings import (
     n_snapshots_until,
     snapshots_in,
 )
-from skdistill.trajectory._store import TeacherRun
+from skdistill.trajectory._store import STORAGES, TeacherRun
 from skdistill.utils._random import child_seed, isolated_torch_seed, torch_generator
 from skdistill.utils._tensors import RealImages
 
@@ -228,6 +228,16 @@ class Teachers:
                     f"teacher {number} diverged in epoch {epoch + 1} (loss {loss}); "
                     f"`learning_rate`={self._settings.learning_rate} is too high for "
                     "these images"
+                )
+        storage = self._settings.storage
+        # With the initial weights, some of which may never change.
+        for rows in (self._snapshots[:, :1], taken):
+            if not rows.to(STORAGES[storage]).isfinite().all():
+                raise ValueError(
+                    f"`storage`={storage!r} holds numbers up to "
+                    f"{torch.finfo(STORAGES[storage]).max:.5g}, but the teachers have "
+                    f"parameters of {rows.abs().max():.3g}; use 'float32' or "
+                    "'bfloat16'"
                 )
 
 

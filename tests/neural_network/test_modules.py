@@ -3,7 +3,7 @@
 import copy
 import pickle
 import threading
-from functools import partial
+from functools import lru_cache, partial
 
 import numpy as np
 import pytest
@@ -12,6 +12,7 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from torch import nn
 
+from skdistill import DMDistiller, STMDistiller, TrajectoryBuffer
 from skdistill.neural_network import ConvNetClassifier, NetworkClassifier
 from skdistill.neural_network._module_features import ModuleFeatures
 from skdistill.neural_network._modules import call_architecture, try_module
@@ -489,3 +490,77 @@ def test_networks_of_torchvision(data):
         classifier(models.resnet18, max_iter=1).fit(data[0], data[1])
     with pytest.raises(ValueError, match=r"called with num_classes=3 it raised"):
         classifier(partial(models.resnet18, block=None), max_iter=1).fit(X, y)
+
+
+class LateBuffers(nn.Module):
+    """Buffers that are there only after the first call, as those of caches."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mean", None)
+        self.last = nn.Linear(96, N_CLASSES)
+
+    def forward(self, images):
+        if self.mean is None:
+            self.mean = images.mean((0, 2, 3), keepdim=True).detach()
+            self.register_buffer("n_seen", torch.tensor(len(images)))
+        return self.last((images - self.mean).flatten(1))
+
+
+def late_buffers(image_shape, n_classes):
+    return LateBuffers()
+
+
+def test_buffers_of_the_first_call_are_kept(data):
+    X, y = data
+    for architecture in (LateBuffers(), late_buffers):
+        network = classifier(architecture, max_iter=1).fit(X, y)
+        expected = network.predict_proba(X)
+        assert network.module_.n_seen == 2
+        among_others = network.predict_proba(np.concatenate([X, 100 + X]))
+        np.testing.assert_allclose(among_others[: len(X)], expected, rtol=1e-5)
+        stored = pickle.loads(pickle.dumps(network))
+        np.testing.assert_array_equal(stored.predict_proba(X), expected)
+
+
+def test_modules_that_keep_what_they_computed_can_be_cloned(data):
+    class Showing(OfTorchvision):
+        def forward(self, images):
+            self.kept = super().forward(images)
+            return self.kept
+
+    module = Showing(N_CLASSES)
+    module(torch.zeros(2, 2, 8, 6))
+    for estimator in (
+        classifier(module),
+        DMDistiller(architecture=module),
+        STMDistiller(buffer=TrajectoryBuffer(architecture=module)),
+    ):
+        cloned = clone(estimator)
+        owner = getattr(cloned, "buffer", cloned)
+        assert owner.architecture is not module
+        assert owner.architecture.kept.shape == (2, N_CLASSES)
+    assert clone(classifier(module)).fit(*data).predict(data[0]).shape == (24,)
+    module.lock = threading.Lock()
+    with pytest.raises(ValueError, match=r"`architecture`.* cannot be copied"):
+        clone(classifier(module))
+
+
+def test_tables_of_a_prediction_serve_in_training(data):
+    @lru_cache
+    def table(n_numbers):
+        return torch.linspace(0, 1, n_numbers)
+
+    class WithTable(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.factor = nn.Parameter(torch.ones(96))
+            self.last = nn.Linear(96, N_CLASSES)
+
+        def forward(self, images):
+            return self.last(images.flatten(1) * (self.factor * table(96)))
+
+    network = classifier(lambda *_: WithTable()).fit(*data)
+    table.cache_clear()
+    expected = network.predict_proba(data[0])
+    np.testing.assert_array_equal(network.fit(*data).predict_proba(data[0]), expected)

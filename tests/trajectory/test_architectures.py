@@ -347,3 +347,16 @@ def test_attention_and_lazy_layers_are_initialized(make, bars):
 def test_width_and_depth_of_others_are_told_to_have_no_meaning(make, bars):
     with pytest.warns(UserWarning, match="`width`=16 is ignored"):
         make(width=16, n_epochs=1, n_teachers=1).fit(*bars)
+
+
+def test_numbers_that_a_storage_cannot_hold_are_an_error(make, bars):
+    def scaled(image_shape, n_classes):
+        module = Small(image_shape, n_classes)
+        module.unit = nn.Parameter(torch.tensor(1e5), requires_grad=False)
+        return module
+
+    message = r"`storage`='float16' holds numbers up to 65504, .* parameters of 1e\+05"
+    with pytest.raises(ValueError, match=message):
+        make(scaled, storage="float16", n_teachers=1, n_epochs=1).fit(*bars)
+    stored = make(scaled, storage="bfloat16", n_teachers=1, n_epochs=1).fit(*bars)
+    assert np.isfinite(snapshots(stored)).all()
