@@ -511,8 +511,8 @@ class BaseNetworkClassifier(
         X, _ = check_images(self, X, reset=False)
         return self._computed(X, features=features)
 
-    # Not in inference mode: functions that keep their results, such as tables, would keep
-    # tensors of which no training can make use.
+    # Not in inference mode: functions of the user's that keep their results, such as
+    # tables, would keep tensors that no training can use.
     @torch.no_grad()
     def _computed(self, X: Any, *, features: bool) -> np.ndarray:
         device = resolve_device(self.device)
