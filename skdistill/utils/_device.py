@@ -78,9 +78,10 @@ def resolve_float64_device(device: str | torch.device = "auto") -> torch.device:
 
 
 def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Move a tensor from the CPU; the host does not wait for a GPU."""
-    if device.type == "cuda":
-        # Only a copy from pinned memory lets the host continue.
+    """Move a tensor to a device; the host does not wait for a GPU."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        # Only a copy from pinned memory lets the host continue; what is on a GPU, as
+        # in the state before an iteration, cannot be pinned.
         tensor = tensor.pin_memory()
     return tensor.to(device, non_blocking=True)
 

@@ -33,6 +33,9 @@ def test_copies_to_a_gpu_are_from_pinned_memory():
     calls = []
 
     class Spy:
+        def __init__(self, place):
+            self.device = torch.device(place)
+
         def pin_memory(self):
             calls.append("pin")
             return self
@@ -41,12 +44,14 @@ def test_copies_to_a_gpu_are_from_pinned_memory():
             calls.append((device, non_blocking))
             return self
 
-    for name in ("cuda", "cpu"):
-        to_device(Spy(), torch.device(name))
+    for here, there in (("cpu", "cuda"), ("cpu", "cpu"), ("cuda", "cuda")):
+        to_device(Spy(here), torch.device(there))
     assert calls == [
         "pin",
         (torch.device("cuda"), True),
         (torch.device("cpu"), True),
+        # What is there cannot be pinned.
+        (torch.device("cuda"), True),
     ]
 
 
