@@ -694,3 +694,12 @@ def test_concat_of_two_pixel_spaces():
     np.testing.assert_array_equal(whole.pixel_space.deviation, 1)
     with pytest.warns(UserWarning, match="number 1 is in a different pixel space"):
         assert SyntheticSet.concat([of(1), of(50)]).pixel_space is None
+
+
+def test_views_with_the_other_sign(tmp_path):
+    path = tmp_path / "set.pt"
+    images = torch.view_as_complex(torch.randn(2, 3, 8, 8, 2)).conj().imag
+    assert images.is_neg()
+    torch.save((images, torch.arange(2)), path)
+    expected = images.resolve_neg().permute(0, 2, 3, 1).numpy()
+    np.testing.assert_array_equal(read(path).X, expected)

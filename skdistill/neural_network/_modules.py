@@ -303,6 +303,63 @@ def _check_alone(module: nn.Module, images: Tensor) -> None:
         )
 
 
+@torch.no_grad()
+def check_draws(
+    build: Callable[[], nn.Module], images: np.ndarray, *, with_buffers: bool
+) -> None:
+    """See that what a callable makes follows from the seed of PyTorch.
+
+    Parameters
+    ----------
+    build : callable
+        Makes a module with weights from PyTorch's global generator, which is seeded.
+    images : ndarray of shape (n_images, height, width, channels)
+    with_buffers : bool
+        Whether the buffers of a trained module are kept, and may be drawn otherwise.
+
+    Raises
+    ------
+    ValueError
+        If two modules of one seed compute something else with the same parameters.
+
+    Warns
+    -----
+    UserWarning
+        If they begin with other parameters.
+    """
+    made = []
+    for _ in range(2):
+        torch.default_generator.manual_seed(0)
+        made.append(build().eval())
+    one, other = made
+    device = next(one.parameters()).device
+    inputs = to_tensor(images, device).to(_type_of(one))
+    for module in made:  # lazy layers get their shapes
+        _drawing_alike(module, inputs)
+    pairs = list(zip(one.parameters(), other.parameters(), strict=False))
+    is_same = all(torch.equal(*pair) for pair in pairs)
+    if with_buffers:
+        buffers = zip(one.buffers(), other.buffers(), strict=False)
+        pairs += [pair for pair in buffers if pair[0].layout == torch.strided]
+    if all(there.shape == here.shape for here, there in pairs):
+        for here, there in pairs:
+            there.copy_(here)
+    outputs = [_drawing_alike(module, inputs) for module in made]
+    if differ(*outputs):
+        raise ValueError(
+            "`architecture` must return modules that differ in nothing but their "
+            "weights; they compute something else with the same weights, as with a "
+            "table or layers that are drawn by another random generator than that of "
+            "PyTorch: draw by functions of torch, or once for all modules"
+        )
+    if not is_same:
+        warn(
+            "`architecture` draws weights by another random generator than that of "
+            "PyTorch, so that `random_state` does not decide on them and results are "
+            "not reproducible; draw them by functions of torch"
+        )
+
+
 def in_type(module: nn.Module, dtype: torch.dtype) -> nn.Module:
     """Convert floating-point numbers of a module; complex ones stay, as others do.
 

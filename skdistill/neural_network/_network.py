@@ -14,6 +14,7 @@ from skdistill.neural_network._base import BaseNetworkClassifier
 from skdistill.neural_network._convnet import ALL_NORMALIZATIONS
 from skdistill.neural_network._modules import (
     call_architecture,
+    check_draws,
     check_last_batch,
     has_lazy_layers,
     in_type,
@@ -213,6 +214,10 @@ class NetworkClassifier(ModuleParameterMixin, BaseNetworkClassifier):
             n_classes = len(self.classes_)
             logits = try_module(module, images, n_classes, device)
             warn_of_probabilities(logits)
+            if not isinstance(self.architecture, nn.Module):
+                check_draws(
+                    lambda: self._build().to(device), images, with_buffers=True
+                )
         return module
 
     def _check_last_batch(self, module: nn.Module, images: RealImages) -> None:

@@ -11,6 +11,7 @@ from torch import nn
 
 from skdistill.neural_network._modules import (
     call_architecture,
+    check_draws,
     has_lazy_layers,
     try_module,
     unwrapped,
@@ -142,6 +143,12 @@ def own_network(
         given = drawn if images is None else images
         logits = try_module(module, given, n_classes, torch.device("cpu"))
         warn_of_probabilities(logits)
+        if not isinstance(source, nn.Module):
+            check_draws(
+                lambda: build_own(source, image_shape, n_classes),
+                drawn,
+                with_buffers=False,
+            )
         parameters = tuple(
             (name, tuple(part.shape)) for name, part in module.named_parameters()
         )

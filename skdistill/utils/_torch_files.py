@@ -263,7 +263,10 @@ def _key(key: Any) -> Any:
 def _call(name: str, arguments: tuple[Any, ...]) -> Any:
     """Do what a file wants called, if that makes a tensor, an array or a number."""
     if name in ("torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_tensor"):
-        return _tensor(*arguments[:4])
+        found = _tensor(*arguments[:4])
+        # That of a view with the other sign, as the imaginary part of a conjugate is.
+        details = arguments[6] if len(arguments) > 6 else None
+        return -found if isinstance(details, dict) and details.get("neg") else found
     if name == "torch._utils._rebuild_parameter":
         return _of(arguments[0], np.ndarray)
     if name == "torch.Size":

@@ -564,3 +564,42 @@ def test_tables_of_a_prediction_serve_in_training(data):
     table.cache_clear()
     expected = network.predict_proba(data[0])
     np.testing.assert_array_equal(network.fit(*data).predict_proba(data[0]), expected)
+
+
+class Shuffling(nn.Module):
+    def __init__(self, order, weight=None, *, as_buffer=False):
+        super().__init__()
+        self.last = nn.Linear(96, N_CLASSES)
+        if weight is not None:
+            self.last.weight.data.copy_(torch.from_numpy(weight))
+        if as_buffer:
+            self.register_buffer("order", torch.as_tensor(order))
+        else:
+            self.order = order
+
+    def forward(self, images):
+        return self.last(images.flatten(1)[:, self.order])
+
+
+def test_draws_of_other_generators_are_told(data):
+    rng = np.random.default_rng(0)
+    tables = classifier(lambda *_: Shuffling(rng.permutation(96)))
+    distiller = DMDistiller(architecture=tables.architecture, max_iter=1)
+    teachers = TrajectoryBuffer(architecture=tables.architecture)
+    for estimator in (tables, distiller, teachers):
+        with pytest.raises(ValueError, match="drawn by another random generator"):
+            estimator.fit(*data)
+    # A buffer is kept by a classifier, and a module is there once.
+    kept = classifier(lambda *_: Shuffling(rng.permutation(96), as_buffer=True))
+    kept.set_params(max_iter=30).fit(*data)
+    assert kept.score(*data) > 0.9
+    classifier(Shuffling(rng.permutation(96))).fit(*data)
+    classifier(lambda *_: Shuffling(torch.randperm(96))).fit(*data)
+    weights = classifier(
+        lambda *_: Shuffling(slice(None), 0.1 * rng.normal(size=(N_CLASSES, 96)))
+    )
+    with pytest.warns(UserWarning, match="`random_state` does not decide on them"):
+        weights.fit(*data)
+    distiller.set_params(architecture=weights.architecture)
+    with pytest.warns(UserWarning, match="`random_state` does not decide on them"):
+        distiller.fit(*data)
