@@ -215,9 +215,7 @@ class NetworkClassifier(ModuleParameterMixin, BaseNetworkClassifier):
             logits = try_module(module, images, n_classes, device)
             warn_of_probabilities(logits)
             if not isinstance(self.architecture, nn.Module):
-                check_draws(
-                    lambda: self._build().to(device), images, with_buffers=True
-                )
+                check_draws(lambda: self._build().to(device), images, with_buffers=True)
         return module
 
     def _check_last_batch(self, module: nn.Module, images: RealImages) -> None:

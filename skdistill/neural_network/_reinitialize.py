@@ -65,7 +65,8 @@ class ModuleParameterMixin:
             return super().__sklearn_clone__()  # type: ignore[misc]
         without: Any = copy.copy(self)
         without.architecture = None
-        cloned = super(ModuleParameterMixin, without).__sklearn_clone__()
+        mixin = super(ModuleParameterMixin, without)
+        cloned = mixin.__sklearn_clone__()  # type: ignore[misc]
         cloned.architecture = copy_of(given)
         return cloned
 
