@@ -178,9 +178,12 @@ def _as_json(metadata: Any) -> str:
         try:
             json.dumps(value, allow_nan=False)
         except (TypeError, ValueError, RecursionError) as error:
+            of_numpy = isinstance(value, (np.generic, np.ndarray))
             raise ValueError(
-                f"`metadata`[{name!r}] must be text, a finite number, or a list or "
-                f"dict of these; got {type(value).__name__}: {error}"
+                f"`metadata`[{name!r}] must be text, a finite number of Python, or a "
+                f"list or dict of these; got {type(value).__name__}: {error}"
+                + ". Pass its .tolist()"
+                * of_numpy
             ) from error
     return json.dumps(dict(metadata))
 

@@ -535,7 +535,10 @@ def changed(name, value, **how):
         (changed("pixel_size", 3), "`pixel_size`"),
         (changed("metadata", "a text"), "`metadata` must be a dict"),
         (changed("metadata", {1: "one"}), "`metadata` must be a dict whose keys are"),
-        (changed("metadata", {"seed": np.int64(1)}), r"`metadata`\['seed'\].*int64"),
+        (
+            changed("metadata", {"seed": np.int64(1)}),
+            r"`metadata`\['seed'\] must be .* of Python, .*int64.* its .tolist\(\)",
+        ),
         (changed("metadata", {"loss": float("nan")}), r"`metadata`\['loss'\] must be"),
         (changed("metadata", {"deep": json.loads("[" * 70 + "]" * 70)}), "levels"),
     ],

@@ -186,7 +186,12 @@ class Sources:
             return path, None
         split = self._split(path)
         if split is None:
-            raise FileNotFoundError(f"{path!r} does not exist")
+            is_folder = os.path.isdir(path)
+            raise FileNotFoundError(
+                f"{path!r} is a folder, not a file"
+                if is_folder
+                else f"{path!r} does not exist"
+            )
         archive, member = split
         if member not in self._open(archive).NameToInfo:
             raise FileNotFoundError(f"{archive!r} has no file {member!r}")

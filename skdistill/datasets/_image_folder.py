@@ -159,7 +159,8 @@ def load_image_folder(
     -----
     UserWarning
         If columns were guessed, files or folders were skipped, images were converted to
-        color or distorted, or transparency was dropped.
+        color or distorted, transparency was dropped, or images of floats have pixels
+        that are NaN or infinite.
 
     See Also
     --------

@@ -167,6 +167,8 @@ def pixels_of(
         describe_orientation(image, note)
         values = np.asarray(image)
         values = values.astype(np.uint16 if mode == "I;16" else np.float32)
+        if not np.isfinite(values).all():
+            note("have pixels that are NaN or infinite, which estimators refuse")
         return resize_values(values[..., np.newaxis], size)
     if mode == "RGBA":
         describe_orientation(image, note)

@@ -63,7 +63,10 @@ def check_picture(content: bytes, image: Image.Image, *, deep: bool = False) -> 
     n_bits = 8 if deep else _bits(content, image)
     # Pillow would clip these to 255.
     if image.mode.startswith(("I", "F")) and not deep:
-        raise ValueError(f"mode {image.mode!r} has more than 8 bits per channel")
+        raise ValueError(
+            f"mode {image.mode!r} has more than 8 bits per channel. Scale the images "
+            "to 8 bits, or store them as FITS"
+        )
     if n_bits > 8:
         raise ValueError(
             f"{n_bits} bits per channel are more than the 8 bits that Pillow keeps. "

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from skdistill import ImageReader, RandomSubset, load_image_folder
+from skdistill.datasets import from_pil_images
 
 RNG = np.random.default_rng(0)
 PIXELS = RNG.integers(0, 256, (8, 6, 8, 3), dtype=np.uint8)
@@ -280,6 +281,21 @@ def test_sixteen_bits(folders):
     np.testing.assert_allclose(X[..., 0], means, atol=0.51)
     with pytest.raises(ValueError, match=r"`mode='L'` is for images of 8 bits"):
         load_image_folder(folders, mode="L", verbose=0)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_floats_that_are_not_finite_are_told(folders, value):
+    pixels = RNG.normal(size=(8, 6, 8)).astype(np.float32)
+    pixels[3, 0] = value
+    for i, name in enumerate(CLASSES):
+        (folders / name / f"{i}.png").unlink()
+        Image.fromarray(pixels[i]).save(folders / name / f"{i}.tif")
+    with pytest.warns(UserWarning, match=r"1 of 8 images .* NaN or infinite.*3\.tif"):
+        X = load_image_folder(folders, verbose=0).data
+    np.testing.assert_array_equal(X[..., 0], pixels[SORTED])
+    images = [Image.fromarray(image) for image in pixels]
+    with pytest.warns(UserWarning, match="1 of 8 images .* NaN or infinite"):
+        from_pil_images(images, CLASSES)
 
 
 def test_fits(folders):
