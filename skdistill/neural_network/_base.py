@@ -80,6 +80,9 @@ class BaseNetworkClassifier(
     A subclass has the parameters below and builds the network.
     """
 
+    # Parameters that the fitted network is built with again: its weights fit no other.
+    _of_structure: tuple[str, ...] = ()
+
     _parameter_constraints: dict = {
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
         "momentum": [Interval(Real, 0, 1, closed="left")],
@@ -207,6 +210,7 @@ class BaseNetworkClassifier(
             sample_weight = torch.from_numpy(weight / weight.mean()).to(device, dtype)
         seed = root_seed(self.random_state)
         self._build_seed = child_seed(seed, 0)
+        self._built_as = {name: getattr(self, name) for name in self._of_structure}
         with isolated_torch_seed(self._build_seed):
             module = self._checked_module(X[:2], device)
         images = RealImages(X, device, dtype)
@@ -410,6 +414,13 @@ class BaseNetworkClassifier(
         return self._trained_module(resolve_device(self.device))
 
     def _trained_module(self, device: torch.device) -> nn.Module:
+        # Networks of equal size would predict with the weights of another one.
+        for name, value in getattr(self, "_built_as", {}).items():
+            if getattr(self, name) != value:
+                raise ValueError(
+                    f"`{name}`={getattr(self, name)!r} must be that of fit, {value!r}: "
+                    "set it back, or fit again"
+                )
         # A copy: PyTorch warns of read-only arrays, as joblib maps for other processes.
         parameters = torch.from_numpy(self.parameters_.copy()).to(device)
         module = in_type(self._structure(device), parameters.dtype)

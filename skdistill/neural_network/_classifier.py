@@ -127,6 +127,8 @@ class ConvNetClassifier(BaseNetworkClassifier):
     (5,)
     """
 
+    _of_structure = ("width", "depth", "normalization", "pooling")
+
     _parameter_constraints: dict = {
         **BaseNetworkClassifier._parameter_constraints,
         "width": [Interval(Integral, 1, None, closed="left")],

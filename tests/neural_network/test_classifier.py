@@ -259,6 +259,22 @@ def test_pickle(network, stripes):
     assert network.parameters_.dtype == np.float32
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("width", 5), ("depth", 1), ("normalization", "layer"), ("pooling", "max")],
+)
+def test_another_network_has_no_weights_of_this_one(network, stripes, name, value):
+    X, y = stripes
+    before = network.set_params(max_iter=1).fit(X, y).predict_proba(X)
+    fitted = network.get_params()[name]
+    network.set_params(**{name: value})
+    with pytest.raises(ValueError, match=f"`{name}`={value!r} must be that of fit"):
+        network.predict(X)
+    network.set_params(**{name: fitted}, learning_rate=0.5)
+    np.testing.assert_array_equal(network.predict_proba(X), before)
+    network.set_params(**{name: value}).fit(X, y).predict(X)
+
+
 def test_images_of_weight_zero_are_left_out(network, stripes):
     X, y = stripes
     weight = np.ones(len(y))
