@@ -336,7 +336,9 @@ def check_draws(
     inputs = to_tensor(images, device).to(_type_of(one))
     for module in made:  # lazy layers get their shapes
         _drawing_alike(module, inputs)
-    pairs = list(zip(one.parameters(), other.parameters(), strict=False))
+    pairs: list[tuple[Tensor, Tensor]] = list(
+        zip(one.parameters(), other.parameters(), strict=False)
+    )
     is_same = all(torch.equal(*pair) for pair in pairs)
     if with_buffers:
         buffers = zip(one.buffers(), other.buffers(), strict=False)

@@ -65,8 +65,8 @@ class ModuleParameterMixin:
             return super().__sklearn_clone__()  # type: ignore[misc]
         without: Any = copy.copy(self)
         without.architecture = None
-        mixin = super(ModuleParameterMixin, without)
-        cloned = mixin.__sklearn_clone__()  # type: ignore[misc]
+        as_others: Any = super(ModuleParameterMixin, without)
+        cloned = as_others.__sklearn_clone__()
         cloned.architecture = copy_of(given)
         return cloned
 
