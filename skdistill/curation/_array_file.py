@@ -8,12 +8,11 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from skdistill.utils._files import atomic_path, check_writable
+from skdistill.utils._files import atomic_path, behind_link, check_writable
 from skdistill.utils._untrusted import read_json
 
 # What an interrupt of any kind can cost at most.
@@ -48,7 +47,7 @@ class ArrayFile:
         dtype: Any,
         digests: list[str],
     ):
-        self.path = Path(path)
+        self.path = behind_link(path)
         self.shape = shape
         self.dtype = np.dtype(dtype)
         self.digests = digests

@@ -76,13 +76,23 @@ def as_path(path: str | os.PathLike[str], parameter: str = "path") -> Path:
     return Path(expand_path(path, parameter))
 
 
+def behind_link(path: str | os.PathLike[str]) -> Path:
+    """Return the path of the file that is written, that of a link's target.
+
+    A file that takes the name of a symbolic link would replace the link, and be on
+    another disk.
+    """
+    return Path(os.path.realpath(path)) if os.path.islink(path) else Path(path)
+
+
 @contextmanager
 def atomic_path(
     path: str | os.PathLike[str], *, make_folder: bool = True
 ) -> Iterator[Path]:
     """Yield a temporary path near ``path`` that takes its name on success.
 
-    What a process that was killed left of an earlier attempt is removed.
+    What a process that was killed left of an earlier attempt is removed.  If ``path``
+    is a symbolic link, the file that it points to is written.
 
     Parameters
     ----------
@@ -104,7 +114,7 @@ def atomic_path(
         If the file cannot be written, by any library that the block uses; the message
         names ``path``.
     """
-    target = Path(path)
+    target = behind_link(path)
     if make_folder:
         target.parent.mkdir(parents=True, exist_ok=True)
     remove_leftovers(target)

@@ -200,6 +200,18 @@ def test_what_has_changed_is_read_again(folder, rows, tmp_path, monkeypatch, cha
     np.testing.assert_array_equal(X, expected)
 
 
+@pytest.mark.skipif(os.name == "nt", reason="links need a privilege on Windows")
+def test_a_link_stays_and_the_file_is_on_its_disk(folder, rows, tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    link = tmp_path / "X.npy"
+    link.symlink_to(disk / "large.npy")
+    X = reader_of(folder, out=link).transform(rows[:20])
+    assert link.is_symlink()
+    assert os.listdir(disk) == ["large.npy"]
+    np.testing.assert_array_equal(np.load(link), X)
+
+
 def test_two_at_once(folder, rows, tmp_path):
     pytest.importorskip("fcntl")
     with (

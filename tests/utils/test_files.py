@@ -35,6 +35,24 @@ def test_replaces_only_at_the_end(tmp_path):
     assert target.read_text() == "new"
 
 
+@pytest.mark.skipif(os.name == "nt", reason="links need a privilege on Windows")
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_link_stays_and_its_target_is_written(tmp_path, exists):
+    target, link = tmp_path / "disk" / "file", tmp_path / "here" / "link"
+    for path in (target, link):
+        path.parent.mkdir()
+    if exists:
+        target.write_text("old")
+    link.symlink_to(Path("..") / "disk" / "file")
+    with atomic_path(link) as temporary:
+        # On the disk of the target.
+        assert temporary.parent.parent == target.parent
+        temporary.write_text("new")
+    assert link.is_symlink()
+    assert target.read_text() == "new"
+    assert list(link.parent.iterdir()) == [link]
+
+
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
 def test_an_error_leaves_nothing_behind(tmp_path, error):
     target = tmp_path / "file"
