@@ -80,9 +80,6 @@ class BaseNetworkClassifier(
     A subclass has the parameters below and builds the network.
     """
 
-    # Parameters that the fitted network is built with again: its weights fit no other.
-    _of_structure: tuple[str, ...] = ()
-
     _parameter_constraints: dict = {
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
         "momentum": [Interval(Real, 0, 1, closed="left")],
@@ -412,6 +409,11 @@ class BaseNetworkClassifier(
         """
         check_is_fitted(self)
         return self._trained_module(resolve_device(self.device))
+
+    @property
+    def _of_structure(self) -> tuple[str, ...]:
+        """Parameters that a fitted network is built with: its weights fit no other."""
+        return ()
 
     def _trained_module(self, device: torch.device) -> nn.Module:
         # Networks of equal size would predict with the weights of another one.

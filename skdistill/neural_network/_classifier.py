@@ -127,8 +127,6 @@ class ConvNetClassifier(BaseNetworkClassifier):
     (5,)
     """
 
-    _of_structure = ("width", "depth", "normalization", "pooling")
-
     _parameter_constraints: dict = {
         **BaseNetworkClassifier._parameter_constraints,
         "width": [Interval(Integral, 1, None, closed="left")],
@@ -175,6 +173,10 @@ class ConvNetClassifier(BaseNetworkClassifier):
         self.device = device
         self.random_state = random_state
         self.verbose = verbose
+
+    @property
+    def _of_structure(self) -> tuple[str, ...]:
+        return "width", "depth", "normalization", "pooling"
 
     def _build(self) -> ConvNet:
         return ConvNet(

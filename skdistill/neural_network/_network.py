@@ -194,6 +194,13 @@ class NetworkClassifier(ModuleParameterMixin, BaseNetworkClassifier):
         # What a callable makes is unknown.
         return super()._treats_images_alone and not callable(self.architecture)
 
+    @property
+    def _of_structure(self) -> tuple[str, ...]:
+        # Whether two callables build the same is unknown; they do not use the others.
+        if callable(self.architecture):
+            return ()
+        return "architecture", "width_multiplier", "normalization"
+
     def _build(self) -> nn.Module:
         shape, n_classes = self.image_shape_, len(self.classes_)
         if callable(self.architecture):

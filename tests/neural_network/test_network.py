@@ -193,6 +193,27 @@ class Dropping(nn.Module):
         return self.layer(self.dropout(images.flatten(1) * self.table))
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("architecture", "mlp"),
+        ("architecture", Dropping),
+        ("width_multiplier", 0.2),
+        ("normalization", "layer"),
+    ],
+)
+def test_another_network_has_no_weights_of_this_one(stripes, name, value):
+    X, y = stripes
+    network = classifier("vgg11", max_iter=1).fit(X, y)
+    before, fitted = network.predict_proba(X), network.get_params()[name]
+    network.set_params(**{name: value})
+    with pytest.raises(ValueError, match=f"`{name}`=.* must be that of fit"):
+        network.predict(X)
+    network.set_params(**{name: fitted}, learning_rate=0.5)
+    np.testing.assert_array_equal(network.predict_proba(X), before)
+    network.set_params(**{name: value}).fit(X, y).predict(X)
+
+
 def test_any_module(stripes):
     X, y = stripes
     network = classifier(Dropping, max_iter=20).fit(X[:40], y[:40])
