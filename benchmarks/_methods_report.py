@@ -6,6 +6,8 @@ method with the references; ``transfer.csv`` has the accuracies of other learner
 there are any.  ``figure.png`` has accuracy over cost, where there are several budgets.
 """
 
+from itertools import product
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -325,7 +327,9 @@ def draw(path, table):
         budget=budget, mean=[100 * mean_of(good.loc[[row]]) for row in good.index]
     )
     panels = []
-    for name, part in good.groupby(["data", "ipc"]):
+    # Networks of other widths, or scored otherwise, are no points of the same line.
+    how = good["protocol"].map(scored_by)
+    for (*name, _), part in good.groupby([good["data"], good["ipc"], how]):
         n_budgets = part.groupby("method")["budget"].transform("nunique")
         drawn = part[part["method"].isin(BASELINES) | (n_budgets > 1)]
         if drawn["budget"].nunique() > 1:
@@ -341,7 +345,9 @@ def draw(path, table):
     for axis in axes.flat[len(panels) :]:
         axis.remove()
     names = sorted({name for _, part in panels for name in part["method"].unique()})
-    colors = dict(zip(names, plt.get_cmap("tab10").colors * 2, strict=False))
+    lines = product(("-", "--"), plt.get_cmap("tab10").colors)
+    others = [name for name in names if name not in BASELINES]
+    styles = dict(zip(others, lines, strict=False))
     for axis, ((data, ipc), part) in zip(axes.flat, panels, strict=False):
         for name, arm in part.groupby("method", sort=False):
             means = arm.groupby("budget")["mean"].mean()
@@ -354,8 +360,9 @@ def draw(path, table):
                 style = "--" if name == BASELINES[0] else ":"
                 axis.axhline(mean, color="0.4", ls=style, label=label)
             elif len(means) > 1:
+                line, color = styles[name]
                 axis.plot(
-                    means.index, means, "o-", ms=4, color=colors[name], label=label
+                    means.index, means, line, marker="o", ms=4, color=color, label=label
                 )
         axis.set(
             xscale="log",
