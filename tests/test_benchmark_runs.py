@@ -394,3 +394,31 @@ def test_without_callbacks_nothing_is_computed(script, monkeypatch):
     monkeypatch.setattr(budget, "STMDistiller", object)
     with pytest.raises(SystemExit, match=r"needs scikit-learn 1\.9 or newer"):
         budget.need_callbacks()
+
+
+def test_a_line_has_networks_of_one_width(script, tmp_path, monkeypatch):
+    report = script("_methods_report")
+    names = [f"Method {number}" for number in range(12)]
+    rows = [
+        {
+            "data": "digits", "ipc": 1, "seed": 0, "method": name, "labels": "hard",
+            "teachers": "none", "accuracies": f"{seconds / 100} {seconds / 100}",
+            "protocol": f"{seconds} core-seconds, width {width}, 2 networks",
+        }
+        for name in names
+        for seconds, width in [(20, 32), (60, 32), (60, 128)]
+    ]  # fmt: skip
+    drawn = []
+    monkeypatch.setattr(report.plt, "close", drawn.append)
+    rows[-1]["accuracies"] = "0.9 0.9"
+    report.draw(tmp_path / "figure.png", pd.DataFrame(rows))
+    monkeypatch.undo()
+    (figure,) = drawn
+    (axis,) = figure.axes
+    lines = axis.get_lines()
+    assert len(lines) == len(names)
+    for line in lines:
+        assert line.get_xydata().tolist() == [[20, 20], [60, 60]]
+    # No two methods look the same.
+    assert len({(line.get_color(), line.get_linestyle()) for line in lines}) == 12
+    report.plt.close(figure)
