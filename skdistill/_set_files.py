@@ -179,11 +179,10 @@ def _as_json(metadata: Any) -> str:
             json.dumps(value, allow_nan=False)
         except (TypeError, ValueError, RecursionError) as error:
             of_numpy = isinstance(value, (np.generic, np.ndarray))
+            hint = ". Pass its .tolist()" if of_numpy else ""
             raise ValueError(
                 f"`metadata`[{name!r}] must be text, a finite number of Python, or a "
-                f"list or dict of these; got {type(value).__name__}: {error}"
-                + ". Pass its .tolist()"
-                * of_numpy
+                f"list or dict of these; got {type(value).__name__}: {error}{hint}"
             ) from error
     return json.dumps(dict(metadata))
 

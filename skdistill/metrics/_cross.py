@@ -271,7 +271,7 @@ def _report_failures(
         raise ValueError(
             f"all {n_estimators} classifiers failed; use error_score='raise' for the "
             f"whole traceback:\n{reasons}"
-        )
+        ) from next(iter(failed.values()))
     warn(
         f"{len(failed)} of {n_estimators} classifiers failed, and their scores are set "
         f"to {error_score}:\n{reasons}",

@@ -307,7 +307,7 @@ def _check_alone(module: nn.Module, images: Tensor) -> None:
 def check_draws(
     build: Callable[[], nn.Module], images: np.ndarray, *, with_buffers: bool
 ) -> None:
-    """See that what a callable makes follows from the seed of PyTorch.
+    """See that what a callable makes follows from PyTorch's seed for the CPU.
 
     Parameters
     ----------
@@ -352,13 +352,14 @@ def check_draws(
             "`architecture` must return modules that differ in nothing but their "
             "weights; they compute something else with the same weights, as with a "
             "table or layers that are drawn by another random generator than that of "
-            "PyTorch: draw by functions of torch, or once for all modules"
+            "PyTorch for the CPU: draw by functions of torch on the CPU, or once for "
+            "all modules"
         )
     if not is_same:
         warn(
             "`architecture` draws weights by another random generator than that of "
-            "PyTorch, so that `random_state` does not decide on them and results are "
-            "not reproducible; draw them by functions of torch"
+            "PyTorch for the CPU, so that `random_state` does not decide on them and "
+            "results are not reproducible; draw them by functions of torch on the CPU"
         )
 
 
